@@ -1,7 +1,7 @@
 """Several commands in one round trip: each prints a section of its own, and none can fail the others.
 
-The contract: a section keeps its command's exit status, so that "the tool is absent" (127) and "the tool printed nothing" never
-look alike.
+The contract: a section keeps its command's exit status, so that "the tool is absent" (127) and "the tool printed
+nothing" never look alike.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def read_sections(output: list[str]) -> dict[str, Section]:
 
 
 def understood(process: Callable[[Fact, list[str]], Value]) -> Callable[[Fact, list[str]], Value]:
-    """Turn whatever a fact's `process` raises into FactProcessError: it fails one host, anything else aborts the run."""
+    """Turn what a fact's `process` raises into FactProcessError: it fails one host, all else aborts the run."""
 
     @functools.wraps(process)
     def wrapped(fact: Fact, output: list[str]) -> Value:
@@ -76,6 +76,8 @@ def understood(process: Callable[[Fact, list[str]], Value]) -> Callable[[Fact, l
         except FactProcessError:
             raise
         except Exception as error:
-            raise FactProcessError(f"{type(fact).__name__} does not understand what the node printed: {error!r}") from error
+            raise FactProcessError(
+                f"{type(fact).__name__} does not understand what the node printed: {error!r}"
+            ) from error
 
     return wrapped

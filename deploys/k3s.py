@@ -1,0 +1,167 @@
+"""K3s on the nodes of a cluster: the server on the head, agents on the workers, and their end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import OperationMeta, deploy
+from pyinfra.api.hiddenvalue import HiddenValue
+from pyinfra.context import host
+
+from gb10.deploys.settings import HEAD, WORKERS, K3sSettings, head, is_in, k3s_settings, node_ip, node_name, proxy
+from gb10.facts.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
+from gb10.operations import k3s, kubectl, preflight, upgrade
+from gb10.operations.file import text_file
+from gb10.operations.kubeconfig import kubeconfig_file
+from gb10.operations.secret import secret_file
+from gb10.templates import render
+
+
+@deploy("K3s server")
+def k3s_server(**overrides: Any) -> None:
+    """
+    Have a K3s server on the head.
+
+    + overrides: keys of group_data/all.py without their prefix: version, runtime, config ...
+
+    Hosts outside the group `head` are left alone.
+    """
+    if is_in(HEAD):
+        settings = k3s_settings(**overrides)
+        check_k3s("server", settings)
+        install_k3s("server", settings)
+
+
+@deploy("K3s agent")
+def k3s_agent(**overrides: Any) -> None:
+    """
+    Have K3s agents on the workers, joined to the server on the head, which must be up.
+
+    + overrides: keys of group_data/all.py without their prefix: version, runtime, config ...
+
+    Hosts outside the group `workers` are left alone. A worker that was wiped may come back under its name.
+    """
+    if is_in(WORKERS):
+        settings = k3s_settings(**overrides)
+        check_k3s("agent", settings)
+        k3s.server_answers(name="Wait for the K3s server", head=head(), seconds=settings.start_seconds)
+        install_k3s("agent", settings)
+
+
+@deploy("K3s teardown")
+def k3s_teardown() -> None:
+    """Remove K3s from the nodes, the workers first: whole or half installed, and nothing of anybody else's."""
+    if is_in(WORKERS):
+        k3s.uninstall(name="Uninstall the K3s agent", role="agent")
+    k3s.all_reached(name="Wait for the workers")
+    if is_in(HEAD):
+        k3s.uninstall(name="Uninstall the K3s server", role="server")
+
+
+@deploy("Forget node")
+def forget_node(node: str) -> None:
+    """
+    Have the cluster forget a node that was removed.
+
+    + node: its name in Kubernetes
+    """
+    if is_in(HEAD):
+        kubectl.delete_node(name=f"Delete node {node}", node=node)
+
+
+@deploy("Kubeconfig")
+def kubeconfig(dest: str) -> None:
+    """
+    Fetch the administrator's kubeconfig from the head.
+
+    + dest: path on the controller; the file is made 0600 there, and must not exist
+    """
+    if is_in(HEAD):
+        kubeconfig_file(name="Fetch the kubeconfig", dest=dest)
+
+
+def check_k3s(role: str, settings: K3sSettings) -> None:
+    """Refuse nodes on which the rest could not work. The call stands once for all roles, so that all hosts share it."""
+    preflight.preflight(
+        name="Check the nodes",
+        role=role,
+        version=settings.version,
+        runtime=settings.runtime,
+        config=_config(role, settings),
+    )
+
+
+def install_k3s(role: str, settings: K3sSettings) -> None:
+    """Lay down what K3s starts from, then have it running: the same for both roles, but for the token."""
+    node, seconds = node_name(host), settings.start_seconds
+    environment = proxy().environment([node_ip(peer) for peer in host.inventory])
+    if role == "server":
+        token = k3s.server_token(name="Keep the server's token")
+    else:
+        token = k3s.join_token(name="Keep the join token", head=head())
+    files = _files(role, settings, environment)
+    if settings.airgap:
+        k3s.airgap_images(name="Bring K3s' images", folder=settings.airgap, runtime=settings.runtime)
+    k3s.binary(
+        name=f"Download K3s {settings.version}",
+        version=settings.version,
+        mirror=settings.mirror,
+        sha256=settings.sha256,
+        airgap=settings.airgap,
+        proxy=environment,
+    )
+    k3s.command_links(name="Link kubectl and crictl")
+    upgraded = upgrade.upgrade(
+        name=f"Upgrade to K3s {settings.version}",
+        role=role,
+        version=settings.version,
+        node=node,
+        head=head(),
+        seconds=seconds,
+        _serial=True,
+    )
+    if role == "agent":
+        k3s.rejoin(name="Clear what the cluster remembers of a wiped node", node=node, head=head())
+    k3s.service(
+        name=f"Run the K3s {role}",
+        role=role,
+        version=settings.version,
+        node=node,
+        head=head(),
+        seconds=seconds,
+        changed=not upgraded.will_change and any(item.will_change for item in (token, *files)),
+    )
+
+
+def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> list[OperationMeta]:
+    """Keep every file of the official installation; return the operations on those that K3s is started from."""
+    text_file(name="Write k3s-killall.sh", path=KILLALL, content=render("k3s/k3s-killall.sh.j2"), mode="755")
+    text_file(
+        name="Write the uninstall script", path=UNINSTALL[role], content=render("k3s/k3s-uninstall.sh.j2"), mode="755"
+    )
+    config = render("k3s/config.yaml.j2", config=_config(role, settings))
+    unit = render("k3s/k3s.service.j2", unit=UNITS[role], role=role, runtime=settings.runtime)
+    # These two may hold passwords, of a registry and of a proxy: a diff shows none of them.
+    registries = HiddenValue(render("k3s/registries.yaml.j2", registries=settings.registries))
+    variables = HiddenValue(render("k3s/k3s.service.env.j2", environment=environment))
+    return [
+        text_file(name="Write config.yaml", path=CONFIG, content=config, mode="600"),
+        secret_file(name="Write registries.yaml", path=REGISTRIES, content=registries),
+        secret_file(name="Write the unit's environment", path=env_file(role), content=variables),
+        text_file(name="Write the systemd unit", path=unit_file(role), content=unit),
+    ]
+
+
+def _config(role: str, settings: K3sSettings) -> dict[str, object]:
+    """Given a role, return what config.yaml holds: what we must say, then what the inventory adds or overrides."""
+    ours: dict[str, object] = {
+        "node-name": node_name(host),
+        "node-ip": node_ip(host),
+        "token-file": TOKEN_FILE,
+    }
+    if settings.runtime == "docker":
+        ours["docker"] = True
+    if role == "server":
+        ours |= {"write-kubeconfig-mode": "0600", "disable": settings.disable}
+        return {**ours, **settings.config, **settings.server_config}
+    return {**ours, "server": f"https://{node_ip(head())}:6443", **settings.config, **settings.agent_config}

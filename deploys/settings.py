@@ -1,0 +1,109 @@
+"""What an inventory says about a node, over the defaults of gb10.group_data.all, checked."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pyinfra.api import Host
+from pyinfra.api.exceptions import DeployError
+from pyinfra.context import host
+
+from gb10.group_data import all as defaults
+from gb10.operations.versions import parse_version
+
+Model = TypeVar("Model", bound=BaseModel)
+
+HEAD, WORKERS = "head", "workers"
+CLUSTER_NETWORKS = ("10.42.0.0/16", "10.43.0.0/16", ".svc", ".cluster.local")  # K3s' pods and services
+
+
+class K3sSettings(BaseModel):
+    """How K3s is to be on a node: the keys of group_data/all.py, without their prefix."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str
+    sha256: dict[Literal["arm64", "amd64"], str]
+    mirror: str
+    airgap: str | None
+    runtime: Literal["docker", "containerd"]
+    disable: list[str]
+    config: dict[str, Any]
+    server_config: dict[str, Any]
+    agent_config: dict[str, Any]
+    registries: dict[str, Any]
+    start_seconds: int = Field(gt=0)
+
+    @field_validator("version")
+    @classmethod
+    def _is_version(cls, version: str) -> str:
+        parse_version(version)
+        return version
+
+
+class Proxy(BaseModel):
+    """The proxy through which a node reaches the world."""
+
+    http_proxy: str | None
+    https_proxy: str | None
+    no_proxy: list[str]
+
+    def environment(self, nodes: list[str]) -> dict[str, str]:
+        """Given the addresses of the nodes, return the variables that curl and K3s read; none without a proxy."""
+        proxies = {"HTTP_PROXY": self.http_proxy, "HTTPS_PROXY": self.https_proxy}
+        found = {name: value for name, value in proxies.items() if value}
+        if not found:
+            return {}
+        direct = ["127.0.0.1", "localhost", *nodes, *CLUSTER_NETWORKS, *self.no_proxy]
+        return {**found, "NO_PROXY": ",".join(dict.fromkeys(direct))}
+
+
+def value(key: str) -> Any:
+    """Given a key of group_data/all.py, return what the inventory says of this host, or else the default."""
+    found = host.data.get(key)
+    return getattr(defaults, key) if found is None else found
+
+
+def k3s_settings(**overrides: Any) -> K3sSettings:
+    """Given a deploy's own arguments, return this host's settings. Raise DeployError for what cannot be."""
+    unknown = overrides.keys() - K3sSettings.model_fields.keys()
+    wanted = {name: overrides.get(name) for name in K3sSettings.model_fields}
+    values = {name: value(f"k3s_{name}") if given is None else given for name, given in wanted.items()}
+    return _checked(K3sSettings, values | {name: overrides[name] for name in unknown})
+
+
+def proxy() -> Proxy:
+    """Return this host's proxy. Raise DeployError for what cannot be."""
+    return _checked(Proxy, {name: value(name) for name in Proxy.model_fields})
+
+
+def _checked(model: type[Model], values: dict[str, Any]) -> Model:
+    try:
+        return model(**values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise DeployError(f"gb10: SETTINGS_INVALID: {host.name}: {wrong}") from error
+
+
+def head() -> Host:
+    """Return the head of this host's cluster. Raise DeployError where the inventory names none, or several."""
+    heads = host.inventory.groups.get(HEAD, [])
+    if len(heads) != 1:
+        raise DeployError(f"gb10: SETTINGS_INVALID: the inventory's group {HEAD!r} has {len(heads)} hosts, not one")
+    return heads[0]
+
+
+def is_in(group: str) -> bool:
+    """Tell whether this host belongs to a group of the inventory."""
+    return group in host.groups
+
+
+def node_name(node: Host) -> str:
+    """Given a host, return its name in Kubernetes: pinned, since a wiped node comes back with its factory hostname."""
+    return str(node.data.get("node_name") or node.name).lower()
+
+
+def node_ip(node: Host) -> str:
+    """Given a host, return the address at which the other nodes reach it on the management network."""
+    return str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name)

@@ -1,0 +1,20 @@
+"""Which commands a node has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+
+
+class CommandPaths(FactBase[dict[str, str | None]]):
+    """Name -> path of each command, or None where the node has none of that name."""
+
+    def command(self, names: Sequence[str]) -> StringCommand:
+        return sections({name: f"command -v {name}" for name in names})
+
+    @understood
+    def process(self, output: list[str]) -> dict[str, str | None]:
+        return {name: section.first for name, section in read_sections(output).items()}

@@ -1,0 +1,32 @@
+"""Helm's releases out of the Secrets that helm keeps, without the manifests.
+
+This file runs on a node, as text for its own python3: standard library only. It reads what
+`kubectl get secrets -l owner=helm -o json` prints and prints the releases, as JSON. What a chart rendered may hold
+secrets and is large: it stays on the node.
+"""
+
+import base64
+import gzip
+import json
+import sys
+
+GZIP = b"\x1f\x8b\x08"
+
+
+def read_release(data: str) -> dict[str, object]:
+    """Given the `release` of a Secret, return what is worth knowing of it, in helm's own layout."""
+    blob = base64.b64decode(base64.b64decode(data))
+    release = json.loads(gzip.decompress(blob) if blob.startswith(GZIP) else blob)
+    info, metadata = release["info"], release["chart"]["metadata"]
+    return {
+        "name": release["name"],
+        "namespace": release["namespace"],
+        "version": release["version"],
+        "info": {key: info.get(key) for key in ("status", "description", "last_deployed")},
+        "chart": {key: metadata.get(key) for key in ("name", "version", "appVersion")},
+        "config": release.get("config"),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps([read_release(secret["data"]["release"]) for secret in json.load(sys.stdin)["items"]]))

@@ -1,0 +1,222 @@
+"""K3s on a node: what is installed, what runs, and the token, which nobody sees.
+
+Paths and names are those of the official install script (k3s-io/k3s, install.sh).
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sealed import Secret, seal, unseal
+from gb10.facts.sections import Section, read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+BINARY = "/usr/local/bin/k3s"
+CONFIG = "/etc/rancher/k3s/config.yaml"
+REGISTRIES = "/etc/rancher/k3s/registries.yaml"
+TOKEN_FILE = "/etc/rancher/k3s/token"  # noqa: S105 - where it lies, not what it is
+KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105 - likewise
+SERVER = "/var/lib/rancher/k3s/server"
+STATE = "/var/lib/gb10/k3s"  # downloads on their way, and the mark below
+DRAINED = f"{STATE}/drained"
+UNITS = {"server": "k3s", "agent": "k3s-agent"}
+UNINSTALL = {"server": "/usr/local/bin/k3s-uninstall.sh", "agent": "/usr/local/bin/k3s-agent-uninstall.sh"}
+KILLALL = "/usr/local/bin/k3s-killall.sh"
+KUBECTL = f"{BINARY} kubectl --request-timeout=5s"
+
+
+def unit_file(role: str) -> str:
+    """Given a role, return the path of its systemd unit."""
+    return f"/etc/systemd/system/{UNITS[role]}.service"
+
+
+def env_file(role: str) -> str:
+    """Given a role, return the path of the environment file that its unit reads."""
+    return f"{unit_file(role)}.env"
+
+
+@dataclass(frozen=True)
+class K3sInstallation(FactValue):
+    """What of K3s is on a node, whole or half."""
+
+    role: str | None  # "server" or "agent", by the unit that is there
+    version: str | None  # "v1.36.4+k3s1"; None without a binary that answers
+    binary_sha256: str | None
+    unit_state: str | None  # systemd's ActiveState: "active", "activating", "failed" ...
+    unit_enabled: bool
+    main_pid: int | None
+    config_sha256: str | None
+    uninstall_scripts: tuple[str, ...]
+    stale: bool  # the running process is older than a file that it was started from
+    exec_start: str | None  # the unit's command line: flags, when somebody else installed it
+    node_password: bool  # the node has joined a cluster since it was installed
+    drained: bool  # an upgrade drained the node and has not yet put it back
+
+    @property
+    def is_active(self) -> bool:
+        return self.unit_state == "active"
+
+
+class K3sInstall(FactBase[K3sInstallation | None]):
+    """What of K3s is on the node, or None where there is nothing of it.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> StringCommand:
+        started_from = " ".join((BINARY, CONFIG, REGISTRIES, TOKEN_FILE))
+        units = " ".join(f"{unit_file(role)} {env_file(role)}" for role in UNITS)
+        properties = "Id,LoadState,ActiveState,UnitFileState,MainPID,ExecMainStartTimestamp"
+        return sections(
+            {
+                "version": f"{BINARY} --version",
+                "binary": f"sha256sum {BINARY}",
+                "config": f"sha256sum {CONFIG}",
+                "units": f"systemctl show --timestamp=us+utc -p {properties} k3s.service k3s-agent.service",
+                "exec": f"sed -n '/^ExecStart=/,/[^\\\\]$/p' {unit_file('server')} {unit_file('agent')} 2>/dev/null",
+                "scripts": f"ls -1 {KILLALL} {UNINSTALL['server']} {UNINSTALL['agent']} 2>/dev/null; true",
+                "changed": f"stat -L -c '%.6Z %n' {started_from} {units}; true",
+                "state": "ls -1d /var/lib/rancher/k3s; true",
+                "password": f"test -s {NODE_PASSWORD}",
+                "drained": f"test -e {DRAINED}",
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> K3sInstallation | None:
+        found = read_sections(output)
+        units = _units(found["units"])
+        role = next((role for role in UNITS if units.get(role, {}).get("LoadState") == "loaded"), None)
+        unit = units[role] if role else {}
+        digest, config, scripts = found["binary"].first, found["config"].first, found["scripts"].lines
+        if not (role or digest or config or scripts or found["state"].lines):
+            return None
+        pid = int(unit.get("MainPID", "0"))
+        return K3sInstallation(
+            role=role,
+            version=_version(found["version"]),
+            binary_sha256=digest.split()[0] if digest else None,
+            unit_state=unit.get("ActiveState"),
+            unit_enabled=unit.get("UnitFileState") == "enabled",
+            main_pid=pid or None,
+            config_sha256=config.split()[0] if config else None,
+            uninstall_scripts=tuple(sorted(scripts)),
+            stale=bool(pid) and _changed_since(unit["ExecMainStartTimestamp"], found["changed"].lines, role),
+            exec_start=_exec_start(found["exec"].lines),
+            node_password=found["password"].status == 0,
+            drained=found["drained"].status == 0,
+        )
+
+
+def _version(section: Section) -> str | None:
+    """Given `k3s --version`, return the version: "k3s version v1.36.4+k3s1 (d38b0a1c)"."""
+    matched = re.fullmatch(r"k3s version (v\S+)( \(.*\))?", section.first or "")
+    return matched[1] if matched else None
+
+
+def _units(section: Section) -> dict[str, dict[str, str]]:
+    """Given blocks of `systemctl show`, return the properties of each unit by its role."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in section.text.split("\n\n") if block]
+    roles = {f"{unit}.service": role for role, unit in UNITS.items()}
+    return {roles[block["Id"]]: block for block in blocks if block.get("Id") in roles}
+
+
+def _changed_since(started: str, changes: tuple[str, ...], role: str | None) -> bool:
+    """Tell whether one of the files that this role starts from has changed since the process was started."""
+    moment = datetime.datetime.strptime(started, "%a %Y-%m-%d %H:%M:%S.%f %Z").replace(tzinfo=datetime.UTC)
+    others = [unit_file(other) for other in UNITS if other != role]
+    times = (line.split(" ", 1) for line in changes)
+    return any(
+        float(seconds) > moment.timestamp()
+        for seconds, path in times
+        if not any(path.startswith(other) for other in others)
+    )
+
+
+def _exec_start(lines: tuple[str, ...]) -> str | None:
+    """Given the lines of an ExecStart setting, continued by backslashes, return the command as one line."""
+    command = " ".join(line.removesuffix("\\").strip() for line in lines).removeprefix("ExecStart=")
+    return " ".join(command.split()) or None
+
+
+class K3sToken(FactBase[Secret | None]):
+    """The token with which agents join, hidden; None where the node has none.
+
+    The server's node-token (docs.k3s.io/cli/token). It leaves the node encrypted: see gb10.facts.sealed.
+    """
+
+    def command(self) -> StringCommand:
+        path = f"{SERVER}/node-token"
+        return sections({"token": f"test -s {path} || exit 44; {seal(f'cat {path}')}"})
+
+    @understood
+    def process(self, output: list[str]) -> Secret | None:
+        section = read_sections(output)["token"]
+        return None if section.status == 44 else Secret(unseal(section.lines).strip())
+
+
+class Kubeconfig(FactBase[Secret | None]):
+    """The administrator's kubeconfig, hidden; None where the node has none. It leaves the node encrypted."""
+
+    def command(self) -> StringCommand:
+        return sections({"kubeconfig": f"test -s {KUBECONFIG} || exit 44; {seal(f'cat {KUBECONFIG}')}"})
+
+    @understood
+    def process(self, output: list[str]) -> Secret | None:
+        section = read_sections(output)["kubeconfig"]
+        return None if section.status == 44 else Secret(unseal(section.lines))
+
+
+@dataclass(frozen=True)
+class Leftovers(FactValue):
+    """What a teardown has still to remove."""
+
+    paths: tuple[str, ...]
+    mounts: tuple[str, ...]  # mount points below K3s' folders
+    processes: tuple[str, ...]  # "pid command" of what runs from K3s' folders
+    containers: tuple[str, ...]  # Docker containers with a label of Kubernetes: "id name"
+    links: tuple[str, ...]  # network interfaces of the CNI
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.paths or self.mounts or self.processes or self.containers or self.links)
+
+
+class K3sLeftovers(FactBase[Leftovers]):
+    """All that K3s leaves on a node: paths, mounts, processes, labelled Docker containers, CNI interfaces.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> StringCommand:
+        files = (BINARY, KILLALL, *UNINSTALL.values(), *map(unit_file, UNITS), *map(env_file, UNITS))
+        folders = (
+            "/etc/rancher/k3s",
+            "/etc/rancher/node",
+            "/var/lib/kubelet",
+            "/run/k3s",
+            "/run/flannel",
+            "/var/lib/rancher/k3s",
+        )
+        label = "--filter label=io.kubernetes.pod.namespace"
+        return sections(
+            {
+                "paths": f"ls -1d {' '.join(files + folders)}; true",
+                "mounts": "awk '$5 ~ \"^/(var/lib/(rancher|kubelet)|run/k3s)(/|$)\" {print $5}' /proc/self/mountinfo",
+                "processes": "pgrep -a -f '^(/usr/local/bin/k3s|/var/lib/rancher/k3s/data/)'; true",
+                "containers": f"timeout 10 docker ps -a {label} --format '{{{{.ID}}}} {{{{.Names}}}}'; true",
+                "links": "ls -1 /sys/class/net | grep -x -e cni0 -e flannel.1 -e flannel-wg; true",
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> Leftovers:
+        found = read_sections(output)
+        return Leftovers(
+            **{name: found[name].lines for name in ("paths", "mounts", "processes", "containers", "links")}
+        )

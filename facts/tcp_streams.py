@@ -1,0 +1,94 @@
+"""TCP streams between two nodes: what a rail carries, as far as TCP can tell.
+
+This file runs on the nodes, as text for their own python3: standard library only.
+
+    listen ADDRESS PORT PEER SECONDS              take streams from PEER, and from nobody else, for so long
+    send NETDEV ADDRESS PORT SECONDS STREAMS      print {"bytes", "seconds", "streams"}, or {"error"}, as JSON
+
+One stream is bound by one core (12 of 200 Gb/s on a Spark), so each has a process of its own. The buffers are small.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+
+BUFFER_BYTES = 256 * 1024
+CONNECT_SECONDS = 5
+REUSED = (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def listen(address: str, port: int, peer: str, seconds: int) -> None:
+    """Throw away what `peer` sends to `address`, for at most `seconds`."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+    signal.alarm(seconds)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        server.setsockopt(*REUSED)
+        server.bind((address, port))
+        server.listen(64)
+        while True:
+            stream, sender = server.accept()
+            with stream:
+                if sender[0] == peer and os.fork() == 0:
+                    signal.alarm(seconds)  # alarms are not inherited
+                    drain(stream)
+                    os._exit(0)
+
+
+def drain(stream: socket.socket) -> None:
+    """Read a stream to its end."""
+    buffer = bytearray(BUFFER_BYTES)
+    while stream.recv_into(buffer, BUFFER_BYTES, socket.MSG_WAITALL):
+        pass
+
+
+def send(netdev: str, address: str, port: int, seconds: float) -> tuple[int, float]:
+    """Send through `netdev` for so long; return how many bytes arrived, and how many seconds that took."""
+    buffer = bytes(BUFFER_BYTES)
+    sent = 0
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as stream:
+        # a packet that the routing table would send elsewhere, say over the management network, proves nothing
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, netdev.encode())
+        stream.settimeout(CONNECT_SECONDS + seconds)
+        stream.connect((address, port))
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds:
+            stream.sendall(buffer)
+            sent += BUFFER_BYTES
+        stream.shutdown(socket.SHUT_WR)
+        stream.recv(1)  # the listener closes when it has read everything
+        return sent, time.monotonic() - begin
+
+
+def measure(netdev: str, address: str, port: int, seconds: float, streams: int) -> dict[str, object]:
+    """Send several streams at once; return their sum."""
+    with multiprocessing.get_context("fork").Pool(streams) as pool:
+        results = pool.starmap(send, [(netdev, address, port, seconds)] * streams, chunksize=1)
+    return {
+        "bytes": sum(sent for sent, _ in results),
+        "seconds": max(taken for _, taken in results),
+        "streams": streams,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    match arguments:
+        case ["listen", address, port, peer, seconds]:
+            listen(address, int(port), peer, int(seconds))
+        case ["send", netdev, address, port, seconds, streams]:
+            try:
+                print(json.dumps(measure(netdev, address, int(port), float(seconds), int(streams))))
+            except OSError as error:
+                print(json.dumps({"error": str(error)}))
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,57 @@
+"""Text files on a node: replaced as a whole or not at all, and shown by --diff."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra import logger
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.context import host, state
+from pyinfra.operations.util.files import generate_color_diff
+
+from gb10.facts.file import TextFile
+
+
+@operation()
+def text_file(
+    path: str, content: str, mode: str = "644", user: str = "root", group: str = "root"
+) -> Generator[StringCommand, None, None]:
+    """
+    Keep a text file.
+
+    + path: absolute path on the node; missing folders are made
+    + content: the whole text, with its final newline
+    + mode: octal, as chmod takes it
+    + user, group: who owns it
+
+    A reader sees the old text or the new one, never half of it. Not for secrets: see gb10.operations.secret.
+    """
+    current = host.get_fact(TextFile, path=path)
+    if current and current.content == content and (current.mode, current.owner, current.group) == (mode, user, group):
+        host.noop(f"{path} is as wanted")
+        return
+    if state.config.DIFF:
+        show_diff(path, current.content if current else "", content)
+    yield replace_file(path, content, mode, user, group)
+
+
+def show_diff(path: str, old: str, new: str) -> None:
+    """Print what a new text would change, as pyinfra does for its own files."""
+    host.log(f"Will {'modify' if old else 'create'} {path}", logger.info)
+    for line in generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True)):
+        logger.info("  %s", line.rstrip("\n"))
+
+
+def replace_file(path: str, content: str, mode: str, user: str = "root", group: str = "root") -> StringCommand:
+    """Given a text, return the command that writes it beside the file, syncs it, and renames it over the file."""
+    folder, new = QuoteString(path.rpartition("/")[0]), QuoteString(f"{path}.new")
+    return StringCommand(
+        StringCommand("umask 022; mkdir -p", folder, "&& umask 077 && cat >", new),
+        StringCommand(f"chown {user}:{group}", new),
+        StringCommand(f"chmod {mode}", new),
+        StringCommand("sync", new),
+        StringCommand("mv -f", new, QuoteString(path)),
+        _separator=" && ",
+        _stdin=content,
+    )

@@ -1,0 +1,266 @@
+"""K3s on a node: checked, fetched, configured, started, upgraded and removed, without `curl | sh`.
+
+The contract: the dry run of each operation lists it exactly when the run changes something, so whatever an operation
+learns from an earlier one of the same run comes in as an argument.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.context import host, state
+
+from gb10.facts.cluster import ClusterNodes, NodePasswords
+from gb10.facts.commands import CommandPaths
+from gb10.facts.identity import NodeIdentity
+from gb10.facts.k3s import (
+    BINARY,
+    KILLALL,
+    STATE,
+    TOKEN_FILE,
+    UNINSTALL,
+    UNITS,
+    K3sInstall,
+    K3sLeftovers,
+    K3sToken,
+    env_file,
+)
+from gb10.facts.secret import SecretFile
+from gb10.operations.download import verified_download
+from gb10.operations.file import replace_file
+from gb10.operations.kubectl import delete_node_command
+from gb10.operations.peer import peer_fact, peer_run
+from gb10.operations.script import run_script
+from gb10.operations.secret import secret_file
+from gb10.operations.trouble import refuse, say
+from gb10.operations.upgrade import staged
+from gb10.operations.wait import await_condition, await_node, member, reason
+from gb10.templates import render
+
+Commands = Generator[StringCommand | FileUploadCommand | FunctionCommand, None, None]
+
+IMAGES = "/var/lib/rancher/k3s/agent/images"
+LINKS = ("kubectl", "crictl")
+
+
+@operation()
+def server_token() -> Commands:
+    """Keep a token file for the server: with the token that it has already, or with a new one."""
+    if host.get_fact(SecretFile, path=TOKEN_FILE):
+        host.noop(f"{TOKEN_FILE} is there")
+        return
+    yield run_script("server-token.sh", TOKEN_FILE, env_file("server"), seconds=30)
+
+
+@operation()
+def join_token(head: Host) -> Commands:
+    """
+    Keep the token with which this agent joins, read from the head while the operation runs.
+
+    + head: the host whose server issued it
+    """
+    token = peer_fact(head, K3sToken)
+    if token:
+        yield from secret_file._inner(path=TOKEN_FILE, content=token)
+    elif state.is_executing:
+        yield from refuse("SERVER_UNREACHABLE", f"{head.name} has no token: its K3s server is not up")
+    else:
+        yield StringCommand("true")  # in a dry run before the server exists: the run will write it
+
+
+@operation()
+def binary(
+    version: str, mirror: str, sha256: Mapping[str, str], airgap: str | None, proxy: Mapping[str, str]
+) -> Commands:
+    """
+    Have the K3s binary of a version on the node, verified: in place where there is none, else beside it, for the
+    upgrade.
+
+    + version: as K3s writes it, "v1.36.4+k3s1"
+    + mirror: URL below which <version>/k3s-<arch> and <version>/sha256sum-<arch>.txt lie
+    + sha256: architecture -> pinned digest; without one the release's own list counts
+    + airgap: folder on the controller that holds the binary, instead of the mirror
+    + proxy: environment of the download
+    """
+    install, architecture = host.get_fact(K3sInstall), host.get_fact(NodeIdentity).architecture
+    pin = sha256.get(architecture)
+    if install and install.version == version and pin in (None, install.binary_sha256):
+        host.noop(f"K3s {version} is in place")
+        return
+    target = staged(version) if install and install.version else BINARY
+    name = "k3s" if architecture == "amd64" else f"k3s-{architecture}"
+    if install and install.version and host.get_fact(SecretFile, path=target):
+        host.noop(f"K3s {version} waits beside the installed one")
+        return
+    if airgap:
+        yield from _from_controller(Path(airgap) / name, target, pin)
+        return
+    release = f"{mirror.rstrip('/')}/{version.replace('+', '%2B')}"
+    yield verified_download(
+        f"{release}/{name}",
+        target,
+        sha256=pin,
+        sums_url=f"{release}/sha256sum-{architecture}.txt",
+        name=name,
+        proxy=dict(proxy),
+    )
+
+
+def _from_controller(source: Path, target: str, pin: str | None) -> Commands:
+    if not source.is_file():
+        yield from refuse("AIRGAP_MISSING", f"{source} is not on the controller")
+        return
+    digest, part = pin or _digest(source), f"{target}.part"
+    yield StringCommand("mkdir -p", QuoteString(target.rpartition("/")[0]))
+    yield FileUploadCommand(str(source), part, remote_temp_filename=host.get_temp_filename(target))
+    put = f"chmod 755 {part} && sync {part} && mv -f {part} {target}"
+    wrong = f"rm -f {part}; echo 'gb10: CHECKSUM_MISMATCH: {source.name} is not what was wanted' >&2; exit 1"
+    yield StringCommand(f"if echo '{digest}  {part}' | sha256sum -c --status; then {put}; else {wrong}; fi")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@operation()
+def airgap_images(folder: str, runtime: str) -> Commands:
+    """
+    Have K3s' own images on a node without internet, from the release's image archive on the controller.
+
+    + folder: holds k3s-airgap-images-<arch>.tar, .tar.gz or .tar.zst on the controller
+    + runtime: "docker" loads them into the engine, "containerd" lays the archive where K3s imports it
+    """
+    architecture = host.get_fact(NodeIdentity).architecture
+    archives = sorted(Path(folder).glob(f"k3s-airgap-images-{architecture}.tar*"))
+    if not archives:
+        host.noop(f"{folder} holds no image archive")
+        return
+    digest, archive = _digest(archives[0]), f"{IMAGES}/{archives[0].name}"
+    mark = f"{STATE}/airgap-{digest}"
+    if host.get_fact(SecretFile, path=mark):
+        host.noop("the images are loaded")
+        return
+    yield StringCommand("mkdir -p", IMAGES, STATE)
+    yield FileUploadCommand(str(archives[0]), archive, remote_temp_filename=host.get_temp_filename(archive))
+    if runtime == "docker":
+        yield StringCommand(f"timeout 1800 docker load -q -i {archive} && rm -f {archive}")
+    yield StringCommand(f"touch {mark}")
+
+
+@operation()
+def command_links() -> Commands:
+    """Have kubectl and crictl on the node, as links to K3s, unless it has them already."""
+    missing = [name for name, path in host.get_fact(CommandPaths, names=LINKS).items() if path is None]
+    if not missing:
+        host.noop("kubectl and crictl are there")
+        return
+    yield StringCommand("; ".join(f"ln -s k3s /usr/local/bin/{name}" for name in missing))
+
+
+@operation()
+def rejoin(node: str, head: Host) -> Commands:
+    """
+    Clear what a cluster remembers of a node that was wiped, so that it may come back under its name.
+
+    + node: its name in Kubernetes
+    + head: the host with the API server
+
+    K3s refuses a known name with another node password. A node that has its password still is left alone.
+    """
+    install = host.get_fact(K3sInstall)
+    if install and install.node_password:
+        host.noop(f"{node} has its node password")
+        return
+    if node not in (peer_fact(head, NodePasswords) or ()) and not member(head, node):
+        host.noop(f"the cluster does not know {node}")
+        return
+    yield FunctionCommand(_forget, (node, head), {})
+
+
+def _forget(state: State, host: Host, node: str, head: Host) -> bool:
+    done, output = peer_run(head, delete_node_command(node))
+    if not done:
+        say(host, "SERVER_UNREACHABLE", f"{head.name} does not let go of {node}: {output}")
+    return done
+
+
+@operation()
+def service(role: str, version: str, node: str, head: Host, seconds: int, changed: bool = False) -> Commands:
+    """
+    Have K3s enabled and running, with what it was last configured to be, and its node Ready.
+
+    + role: "server" or "agent"
+    + version: what the kubelet must report
+    + node: its name in Kubernetes
+    + head: the host with the API server
+    + seconds: how long a start may take, and then the node
+    + changed: an earlier operation of this run changes what K3s is started from
+    """
+    install = host.get_fact(K3sInstall)
+    running = install is not None and install.is_active and install.unit_enabled
+    if running and not changed and not (install and install.stale):
+        host.noop(f"{UNITS[role]} runs with its present configuration")
+        return
+    verb = "restart" if install and install.is_active else "start"
+    yield run_script("start-unit.sh", verb, UNITS[role], str(seconds), seconds=seconds + 60)
+    yield FunctionCommand(_ready, (role, version, node, head, seconds), {})
+
+
+def _ready(state: State, host: Host, role: str, version: str, node: str, head: Host, seconds: int) -> bool:
+    if await_node(head, node, version, seconds):
+        return True
+    say(host, "NODE_NOT_READY", f"{node} is not Ready within {seconds} s: {reason(head, node)}")
+    return False
+
+
+@operation()
+def server_answers(head: Host, seconds: int) -> Commands:
+    """
+    Stand between the operations of the head and those of the workers: no agent starts before the server answers.
+
+    + head: the host with the API server
+    + seconds: how long to wait
+
+    pyinfra interleaves the operations of different hosts, but all hosts finish one that they share before the next.
+    """
+    if state.is_executing and not await_condition(lambda: peer_fact(head, ClusterNodes) is not None, seconds):
+        yield from refuse("SERVER_UNREACHABLE", f"the K3s server on {head.name} does not answer within {seconds} s")
+
+
+@operation()
+def all_reached() -> Commands:
+    """Stand between the operations of some hosts and those of others: all hosts finish it before the next."""
+    yield from ()
+
+
+@operation()
+def uninstall(role: str | None = None) -> Commands:
+    """
+    Remove K3s, whole or half installed: its processes, containers, mounts, configuration and state.
+
+    + role: whose uninstall script is run; None takes what is installed
+
+    Proves absence in the end. /data, containers without a label of Kubernetes, and what is mounted from elsewhere stay.
+    """
+    if host.get_fact(K3sLeftovers).is_empty:
+        host.noop("nothing of K3s is here")
+        return
+    install = host.get_fact(K3sInstall)
+    path = UNINSTALL[role or (install and install.role) or "server"]
+    yield replace_file(KILLALL, render("k3s/k3s-killall.sh.j2"), "755")
+    yield replace_file(path, render("k3s/k3s-uninstall.sh.j2"), "755")
+    yield StringCommand("timeout 600", path)
+    yield FunctionCommand(_absent, (), {})
+
+
+def _absent(state: State, host: Host) -> bool:
+    left = host.get_fact(K3sLeftovers)
+    found = [item for items in left.to_json().values() for item in items]
+    if found:
+        say(host, "TEARDOWN_LEFTOVER", f"{host.name} still has {', '.join(found)}")
+    return not found

@@ -1,0 +1,125 @@
+"""Kubernetes objects, changed by kubectl on the head."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Mapping
+
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.context import host
+
+from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
+from gb10.facts.k3s import KUBECTL
+
+BINARY = KUBECTL.split()[0]
+DRAIN_SECONDS = 300
+
+
+@operation()
+def apply(manifest: str) -> Generator[StringCommand, None, None]:
+    """
+    Keep objects as a manifest says.
+
+    + manifest: one or more YAML documents; no secrets, since a diff would show them
+    """
+    if host.get_fact(ManifestDrift, manifest=manifest) is False:
+        host.noop("the objects are as the manifest says")
+        return
+    yield StringCommand(f"{KUBECTL} apply -f -", _stdin=manifest)
+
+
+@operation()
+def label(node: str, labels: Mapping[str, str | None]) -> Generator[StringCommand, None, None]:
+    """
+    Keep labels on a node.
+
+    + node: its name in Kubernetes
+    + labels: label -> value; None takes the label away
+    """
+    found = _node(node)
+    current = found.labels if found else {}
+    missing = {key: value for key, value in labels.items() if current.get(key) != value}
+    if not missing:
+        host.noop(f"{node} is labelled as wanted")
+        return
+    words = (f"{key}-" if value is None else f"{key}={value}" for key, value in missing.items())
+    yield StringCommand(KUBECTL, "label --overwrite node", QuoteString(node), *map(QuoteString, words))
+
+
+@operation()
+def cordon(node: str) -> Generator[StringCommand, None, None]:
+    """
+    Keep new pods off a node.
+
+    + node: its name in Kubernetes
+    """
+    found = _node(node)
+    if found and found.cordoned:
+        host.noop(f"{node} is cordoned")
+        return
+    yield StringCommand(KUBECTL, "cordon", QuoteString(node))
+
+
+@operation()
+def uncordon(node: str) -> Generator[StringCommand, None, None]:
+    """
+    Let new pods onto a node again.
+
+    + node: its name in Kubernetes
+    """
+    found = _node(node)
+    if found and not found.cordoned:
+        host.noop(f"{node} is not cordoned")
+        return
+    yield StringCommand(KUBECTL, "uncordon", QuoteString(node))
+
+
+@operation(is_idempotent=False)
+def drain(node: str, seconds: int = DRAIN_SECONDS) -> Generator[StringCommand, None, None]:
+    """
+    Cordon a node and evict its pods, but those of DaemonSets.
+
+    + node: its name in Kubernetes
+    + seconds: how long the evictions may take; then the node is as cordoned as it was before
+    """
+    found = _node(node)
+    yield drain_command(node, seconds, stays_cordoned=bool(found and found.cordoned))
+
+
+def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> StringCommand:
+    """Given a node, return the command that drains it, or leaves it as it was and fails with DRAIN_FAILED."""
+    name = shlex.quote(node)
+    undo = "" if stays_cordoned else f"{KUBECTL} uncordon {name} >&2; "
+    failed = f"{undo}echo 'gb10: DRAIN_FAILED: {node} is not drained within {seconds} s' >&2; exit 1"
+    flags = f"--ignore-daemonsets --delete-emptydir-data --timeout={seconds}s"
+    # kubectl overshoots its own timeout by some seconds.
+    return StringCommand(f"timeout {seconds + 15} {BINARY} kubectl drain {name} {flags} || {{ {failed}; }}")
+
+
+@operation()
+def delete_node(node: str) -> Generator[StringCommand, None, None]:
+    """
+    Remove a node from the cluster, with the password Secret that would keep it from coming back under its name.
+
+    + node: its name in Kubernetes
+    """
+    if not _node(node) and node not in (host.get_fact(NodePasswords) or ()):
+        host.noop(f"the cluster does not know {node}")
+        return
+    yield delete_node_command(node)
+
+
+def delete_node_command(node: str) -> StringCommand:
+    """Given a node, return the command that deletes its Node object and its node-password Secret."""
+    secret = QuoteString(f"{node}.node-password.k3s")
+    return StringCommand(
+        StringCommand(KUBECTL, "delete node --ignore-not-found --timeout=60s", QuoteString(node)),
+        StringCommand(KUBECTL, "-n kube-system delete secret --ignore-not-found", secret),
+        _separator=" && ",
+    )
+
+
+def _node(name: str) -> ClusterNode | None:
+    nodes = host.get_fact(ClusterNodes) or ()
+    return next((node for node in nodes if node.name == name), None)

@@ -1,0 +1,89 @@
+"""What is looked at before anything is changed: a node on which the rest could not work is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import NamedTuple
+
+from pyinfra.api import FunctionCommand, operation
+from pyinfra.context import host
+
+from gb10.facts.docker import DockerEngine
+from gb10.facts.identity import Identity, NodeIdentity
+from gb10.facts.k3s import K3sInstall, K3sInstallation
+from gb10.facts.listeners import TcpListeners
+from gb10.operations.trouble import refuse
+from gb10.operations.versions import foreign_flags, step_refused
+
+MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
+API_PORT = 6443
+
+
+class Refusal(NamedTuple):
+    """Why a node is refused: a code of the catalogue, and what happened."""
+
+    code: str
+    message: str
+
+
+@operation()
+def preflight(
+    role: str, version: str, runtime: str, config: Mapping[str, object]
+) -> Generator[FunctionCommand, None, None]:
+    """
+    Refuse a node on which the rest could not work.
+
+    + role: "server" or "agent"
+    + version: the K3s version that is wanted
+    + runtime: "docker" or "containerd"
+    + config: what config.yaml will hold, to compare with the flags of an installation that somebody else made
+
+    All hosts share it, so that nothing is changed on any before all have passed.
+    """
+    identity, install = host.get_fact(NodeIdentity), host.get_fact(K3sInstall)
+    refusals = [*machine_refusals(identity, time.time()), *_name_refusals(identity)]
+    if install:
+        refusals += install_refusals(install, role, version, config)
+    if runtime == "docker" and host.get_fact(DockerEngine) is None:
+        refusals.append(Refusal("DOCKER_ABSENT", "no Docker engine answers"))
+    if role == "server" and not (install and install.is_active):
+        refusals += port_refusals(host.get_fact(TcpListeners))
+    for refusal in refusals:
+        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+
+
+def machine_refusals(identity: Identity, now: float) -> Iterator[Refusal]:
+    """Given who a node is and the controller's clock, yield what speaks against it."""
+    if identity.architecture not in ("arm64", "amd64"):
+        yield Refusal("ARCH_UNSUPPORTED", f"its architecture is {identity.architecture}; K3s is for arm64 and amd64")
+    skew = identity.clock - now
+    if abs(skew) > MOST_SKEW_SECONDS:
+        yield Refusal("CLOCK_SKEW", f"its clock is {skew:+.0f} s from the controller's: certificates would fail")
+
+
+def install_refusals(
+    install: K3sInstallation, role: str, version: str, config: Mapping[str, object]
+) -> Iterator[Refusal]:
+    """Given what is installed and what is wanted, yield what speaks against going from one to the other."""
+    if install.role not in (None, role):
+        yield Refusal("ROLE_CONFLICT", f"it is a K3s {install.role} and is to be a {role}")
+    if install.version and (step := step_refused(install.version, version)):
+        yield Refusal(*step)
+    if flags := foreign_flags(install.exec_start, config):
+        yield Refusal("ADOPT_FLAGS", f"its K3s was started with {flags}, which k3s_config does not hold")
+
+
+def port_refusals(listeners: dict[int, str]) -> Iterator[Refusal]:
+    """Given who listens on a node without a running server, yield what speaks against a server there."""
+    if API_PORT in listeners:
+        yield Refusal("PORT_TAKEN", f"{listeners[API_PORT] or 'another process'} listens on port {API_PORT}")
+
+
+def _name_refusals(identity: Identity) -> Iterator[Refusal]:
+    # Every host leaves its hostname for those that are looked at after it.
+    names = {peer.name: peer.data.get("gb10_hostname") for peer in host.inventory if peer.name != host.name}
+    host.data.gb10_hostname = identity.hostname
+    twins = [name for name, hostname in names.items() if hostname == identity.hostname]
+    if twins:
+        yield Refusal("DUPLICATE_HOSTNAME", f"it and {', '.join(twins)} both call themselves {identity.hostname}")

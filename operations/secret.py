@@ -1,0 +1,32 @@
+"""Secrets on a node: written through stdin, compared by digest, shown nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.hiddenvalue import HiddenValue
+from pyinfra.context import host
+
+from gb10.facts.secret import SecretFile
+from gb10.operations.file import replace_file
+
+
+@operation()
+def secret_file(path: str, content: HiddenValue) -> Generator[StringCommand, None, None]:
+    """
+    Keep a secret in a file that only root can read.
+
+    + path: absolute path on the node
+    + content: the secret; a final newline is added where it has none
+
+    The file is never wider than 0600, not even while it is written, and a reader sees the old secret or the new one,
+    never half of it.
+    """
+    wanted = content.unmask().removesuffix("\n") + "\n"
+    state = host.get_fact(SecretFile, path=path)
+    if state and state.mode == "600" and state.sha256 == hashlib.sha256(wanted.encode()).hexdigest():
+        host.noop(f"{path} holds the wanted secret")
+        return
+    yield replace_file(path, wanted, "600")

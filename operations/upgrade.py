@@ -1,0 +1,107 @@
+"""The upgrade of a running K3s: one node at a time, and nobody's pods are on it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.context import host
+
+from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall
+from gb10.operations.kubectl import DRAIN_SECONDS, drain_command
+from gb10.operations.peer import peer_run
+from gb10.operations.script import run_script
+from gb10.operations.trouble import say
+from gb10.operations.wait import await_node, member, reason
+
+
+@operation()
+def upgrade(role: str, version: str, node: str, head: Host, seconds: int) -> Generator[FunctionCommand, None, None]:
+    """
+    Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, and let pods in again.
+
+    + role: "server" or "agent"
+    + version: what waits beside the installed binary: see `binary`
+    + node: its name in Kubernetes
+    + head: the host with the API server
+    + seconds: how long the restart may take, and then the kubelet
+
+    Call it with `_serial=True`: one node at a time. A killed run goes on where it stopped, and a node that somebody had
+    cordoned before stays cordoned.
+    """
+    install = host.get_fact(K3sInstall)
+    if install is None or install.version is None or (install.version == version and not install.drained):
+        host.noop("nothing is to be upgraded")
+        return
+    yield FunctionCommand(_upgrade, (role, version, node, head, seconds), {})
+
+
+def _upgrade(state: State, host: Host, role: str, version: str, node: str, head: Host, seconds: int) -> bool:
+    return (
+        _drain(host, node, head)
+        and _replace(host, version)
+        and _run(host, run_script("start-unit.sh", "restart", UNITS[role], str(seconds), seconds=seconds + 60))
+        and _await(host, version, node, head, seconds)
+        and _let_in(host, node, head)
+    )
+
+
+def _drain(host: Host, node: str, head: Host) -> bool:
+    found = member(head, node)
+    if not found or not found.ready or found.cordoned:
+        return True  # nothing runs there, or somebody else keeps it cordoned
+    # The mark comes first: a run that is killed from here on knows that the node is ours to uncordon.
+    if not _run(host, StringCommand(f"mkdir -p {STATE} && touch {DRAINED}")):
+        return False
+    drained, output = peer_run(head, drain_command(node, DRAIN_SECONDS, stays_cordoned=False))
+    if not drained:
+        _run(host, StringCommand(f"rm -f {DRAINED}"))
+        say(host, "DRAIN_FAILED", f"{node} is not drained, and runs as before: {last_line(output)}")
+    return drained
+
+
+def _replace(host: Host, version: str) -> bool:
+    install = host.get_fact(K3sInstall)
+    if install and install.version == version:
+        return True
+    waiting = QuoteString(staged(version))
+    beside = StringCommand("cp", waiting, f"{BINARY}.new && chmod 755 {BINARY}.new && sync {BINARY}.new")
+    return _run(host, StringCommand(beside, f"&& mv -f {BINARY}.new {BINARY} && rm -f", waiting))
+
+
+def _await(host: Host, version: str, node: str, head: Host, seconds: int) -> bool:
+    if await_node(head, node, version, seconds):
+        return True
+    say(host, "NODE_NOT_READY", f"{node} does not report {version} within {seconds} s: {reason(head, node)}")
+    return False
+
+
+def _let_in(host: Host, node: str, head: Host) -> bool:
+    install = host.get_fact(K3sInstall)
+    if not install or not install.drained:
+        return True
+    done, output = peer_run(head, StringCommand(f"{KUBECTL} uncordon", QuoteString(node)))
+    if not done:
+        say(host, "NODE_NOT_READY", f"{node} is upgraded but still cordoned: {last_line(output)}")
+    return done and _run(host, StringCommand(f"rm -f {DRAINED}"))
+
+
+def last_line(output: str) -> str:
+    """Given what a command printed, return its last line that says something."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else "it printed nothing"
+
+
+def staged(version: str) -> str:
+    """Given a version, return where its binary waits for the upgrade."""
+    return f"{STATE}/k3s-{version}"
+
+
+def _run(where: Host, command: StringCommand) -> bool:
+    """Run a command of a longer step on its own host, and show what it printed where it fails."""
+    done, output = peer_run(where, command)
+    if not done:
+        for line in output.splitlines():
+            where.log(line)
+    return done

@@ -1,0 +1,57 @@
+# Fetch one file: resumed, retried with back-off, and verified before it gets its final name.
+# Arguments: URL, destination, mode, sha256 (or ""), URL of a sha256sum list (or ""), the file's name in that list.
+set -u
+url=$1 dest=$2 mode=$3 sha256=$4 sums=$5 name=$6
+attempts=6
+
+fail() {
+    echo "gb10: $1: $2" >&2
+    exit 1
+}
+
+# curl's answer to what went wrong decides whether another try makes sense.
+fetch() { # URL, file: resume into the file
+    attempt=1 delay=1
+    while :; do
+        status=$(curl -sSL --connect-timeout 10 --speed-limit 1000 --speed-time 30 -C - -o "$2" -w '%{http_code}' -f "$1" 2>"$2.error")
+        code=$?
+        case "$code:$status" in
+        0:*) rm -f "$2.error"; return 0 ;;
+        *:404 | *:410) rm -f "$2" "$2.error"; fail VERSION_UNKNOWN "$1 does not exist" ;;
+        *:401 | *:403) rm -f "$2" "$2.error"; fail DOWNLOAD_FAILED "$1 is refused with status $status" ;;
+        *:416) # nothing is left to fetch, or the file is another one now: the checksum tells
+            rm -f "$2.error"; return 0 ;;
+        23:*)
+            room=$(df -P "$(dirname "$2")" | awk 'NR == 2 {print int($4 / 1024) " MiB free on " $6}')
+            rm -f "$2" "$2.error"; fail DISK_FULL "$1 cannot be written: $room" ;;
+        33:*) rm -f "$2" ;; # a server without ranges: from the start
+        esac
+        [ "$attempt" -lt "$attempts" ] || fail DOWNLOAD_FAILED "$1: $(head -n 1 "$2.error") (tried $attempts times)"
+        echo "gb10-retry: $(head -n 1 "$2.error"); try $((attempt + 1)) of $attempts in $delay s" >&2
+        sleep "$delay"
+        attempt=$((attempt + 1)) delay=$((delay * 2))
+    done
+}
+
+umask 077
+mkdir -p "$(dirname "$dest")" || fail DISK_FULL "$(dirname "$dest") cannot be made"
+if [ -z "$sha256" ]; then
+    rm -f "$dest.sums"
+    fetch "$sums" "$dest.sums"
+    sha256=$(awk -v name="$name" '$2 == name || $2 == "*" name {print $1}' "$dest.sums")
+    rm -f "$dest.sums"
+    [ -n "$sha256" ] || fail VERSION_UNKNOWN "$sums does not list $name"
+fi
+
+# The part is named for the content that is wanted: what belongs to another version is never continued.
+part="$dest.$(printf '%.16s' "$sha256").part"
+for round in 1 2; do
+    fetch "$url" "$part"
+    actual=$(sha256sum "$part" | cut -d ' ' -f 1)
+    if [ "$actual" = "$sha256" ]; then
+        chmod "$mode" "$part" && sync "$part" && mv -f "$part" "$dest" && exit 0
+        fail DISK_FULL "$dest cannot be put in place"
+    fi
+    rm -f "$part" # a wrong part must not be continued
+done
+fail CHECKSUM_MISMATCH "$url has sha256 $actual, wanted $sha256; nothing was replaced"
