@@ -1,0 +1,389 @@
+"""The catalogue of errors: a stable code, an exit status, what happened, and what to type next.
+
+Lower layers print `gb10: CODE: what happened` and know nothing of this file; the runner finds their lines and makes
+a Gb10Error of them. `python -m gb10.controller.errors` prints the catalogue as a Markdown table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from string import Formatter
+
+
+class ExitStatus(IntEnum):
+    """How a gb10 command ends. Scripts may rely on these numbers."""
+
+    OK = 0  # done, or nothing to do
+    FAILED = 1  # an operation failed on a node
+    USAGE = 2  # command line, inventory or settings are wrong; no node was touched
+    CHANGED = 3  # only with --detailed-exitcode: done, and something changed (or would, in a dry run)
+    UNREACHABLE = 4  # a node cannot be reached, or does not let us in
+    UNVERIFIED = 5  # a check failed: a checksum, a node that is not ready, an unhealthy cluster
+    REFUSED = 6  # a gate said no; nothing was changed
+    WAITING = 7  # a person has to answer first
+    LOCKED = 8  # another gb10 works on the same nodes
+    INTERNAL = 70  # a bug in gb10
+    INTERRUPTED = 130  # Ctrl-C, SIGTERM or SIGHUP
+
+
+MEANING = {
+    ExitStatus.OK: "done, or nothing to do",
+    ExitStatus.FAILED: "an operation failed on a node",
+    ExitStatus.USAGE: "command line, inventory or settings are wrong; no node was touched",
+    ExitStatus.CHANGED: "only with `--detailed-exitcode`: done, and something changed (in a dry run: would change)",
+    ExitStatus.UNREACHABLE: "a node cannot be reached, or does not let us in",
+    ExitStatus.UNVERIFIED: "a check failed: a checksum, a node that is not ready, an unhealthy cluster",
+    ExitStatus.REFUSED: "a gate said no; nothing was changed",
+    ExitStatus.WAITING: "a person has to answer first",
+    ExitStatus.LOCKED: "another gb10 works on the same nodes",
+    ExitStatus.INTERNAL: "a bug in gb10",
+    ExitStatus.INTERRUPTED: "Ctrl-C, SIGTERM or SIGHUP",
+}
+
+Detail = str | int | list[str]
+
+# What a template says where nobody knows better, so that every text can always be printed.
+UNKNOWN: Mapping[str, str] = {
+    "again": "gb10 bootstrap",
+    "host": "the node",
+    "inventory": "inventory.py",
+    "known": "see gb10 status",
+    "log": "the log",
+    "owner": "another gb10",
+    "path": "the file",
+    "reason": "no reason given",
+    "since": "a while ago",
+    "ssh": "ssh NODE true",
+    "ssh_base": "ssh NODE",
+    "ssh_forget": "ssh-keygen -R NODE",
+    "wanted": "?",
+}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One entry of the catalogue. Templates may name the keys of UNKNOWN."""
+
+    code: str
+    status: ExitStatus
+    summary: str
+    remedy: str
+
+
+_S = ExitStatus
+_CATALOGUE = (
+    # What a person typed
+    Trouble("USAGE", _S.USAGE, "{reason}", "gb10 --help"),
+    Trouble(
+        "INVENTORY_MISSING",
+        _S.USAGE,
+        "there is no inventory {inventory}",
+        "Name yours: gb10 status -i PATH/TO/inventory.py",
+    ),
+    Trouble(
+        "INVENTORY_BROKEN",
+        _S.USAGE,
+        "the inventory {inventory} cannot be loaded: {reason}",
+        "Correct it, then look at what it says: pyinfra {inventory} debug-inventory",
+    ),
+    Trouble(
+        "HOST_UNKNOWN",
+        _S.USAGE,
+        "--limit {wanted} matches no host of {inventory}",
+        "Choose from: {known}",
+    ),
+    Trouble(
+        "SETTINGS_INVALID",
+        _S.USAGE,
+        "a setting does not make sense",
+        "Correct it in the inventory or in group_data/, then: {again} --dry-run",
+    ),
+    # The way to a node
+    Trouble(
+        "NODE_UNREACHABLE",
+        _S.UNREACHABLE,
+        "{host} does not answer: {reason}",
+        "Check power and network until this works: {ssh}. Then: {again}",
+    ),
+    Trouble(
+        "SSH_AUTH",
+        _S.UNREACHABLE,
+        "{host} does not let us in: {reason}",
+        "Check ssh_user and ssh_key in the inventory until this works: {ssh}. Then: {again}",
+    ),
+    Trouble(
+        "SSH_HOST_KEY",
+        _S.UNREACHABLE,
+        "{host} shows an unexpected SSH host key: {reason}",
+        "Only if the node was reinstalled, or is new: {ssh_forget} && {ssh}. Then: {again}",
+    ),
+    Trouble(
+        "SUDO_PASSWORD",
+        _S.UNREACHABLE,
+        "sudo on {host} asks for a password",
+        'On {host}, allow sudo without one: echo "$USER ALL=(ALL) NOPASSWD: ALL" | '
+        "sudo tee /etc/sudoers.d/90-gb10. Then: {again}",
+    ),
+    # Gates
+    Trouble(
+        "ARCH_UNSUPPORTED",
+        _S.REFUSED,
+        "K3s has no release for the architecture of {host}",
+        "Only arm64 and amd64 are supported; go on without it: {again} --limit OTHER-NODE",
+    ),
+    Trouble(
+        "CLOCK_SKEW",
+        _S.REFUSED,
+        "the clock of {host} is more than 5 minutes off",
+        "On {host}: sudo timedatectl set-ntp true, and wait until `timedatectl` says synchronized. Then: {again}",
+    ),
+    Trouble(
+        "DUPLICATE_HOSTNAME",
+        _S.REFUSED,
+        "two nodes have one hostname",
+        "On one of them: sudo hostnamectl set-hostname NEW-NAME. Then: {again}",
+    ),
+    Trouble(
+        "PORT_TAKEN",
+        _S.REFUSED,
+        "a port that K3s needs is taken on {host}",
+        "See who listens there: {ssh_base} sudo ss -ltnp. Stop it, then: {again}",
+    ),
+    Trouble(
+        "VERSION_SKIP",
+        _S.REFUSED,
+        "Kubernetes must not be upgraded by more than one minor version at a time",
+        "Set k3s_version in group_data/ to the next minor version, then: {again}. Repeat until you are there",
+    ),
+    Trouble(
+        "VERSION_DOWNGRADE",
+        _S.REFUSED,
+        "Kubernetes cannot be downgraded in place",
+        "Set k3s_version in group_data/ to the installed version or a newer one, then: {again}",
+    ),
+    Trouble(
+        "ADOPT_FLAGS",
+        _S.REFUSED,
+        "the K3s on {host} was installed with flags that gb10 would lose",
+        "Put them into k3s_server_config or k3s_agent_config in group_data/, then: {again} --dry-run --diff",
+    ),
+    Trouble(
+        "KUBECONFIG_CONFLICT",
+        _S.REFUSED,
+        "{path} already has another cluster under the name {wanted}",
+        "Choose another name: gb10 kubeconfig --context NEW-NAME",
+    ),
+    Trouble(
+        "DECLINED",
+        _S.REFUSED,
+        "the answer was no; nothing was changed",
+        "When you are sure: {again}",
+    ),
+    Trouble(
+        "CONFIRM_NEEDED",
+        _S.WAITING,
+        "this asks a question, and there is no terminal to answer it",
+        "Run it in a terminal, or answer beforehand: {again} --yes",
+    ),
+    Trouble(
+        "LOCKED",
+        _S.LOCKED,
+        "{owner} has been working on the same nodes since {since}",
+        "Wait until it is done, then: {again}",
+    ),
+    # Work on a node
+    Trouble(
+        "VERSION_UNKNOWN",
+        _S.FAILED,
+        "the mirror does not have that version",
+        "Correct k3s_version or k3s_mirror in group_data/, then: {again}",
+    ),
+    Trouble(
+        "DOWNLOAD_FAILED",
+        _S.FAILED,
+        "a download to {host} failed",
+        "Nothing was replaced, and what arrived is kept. Check k3s_mirror and http_proxy, then: {again}",
+    ),
+    Trouble(
+        "CHECKSUM_MISMATCH",
+        _S.UNVERIFIED,
+        "a download to {host} is not what it should be",
+        "It was thrown away and nothing was replaced. Check k3s_sha256 and k3s_mirror, then: {again}",
+    ),
+    Trouble(
+        "DISK_FULL",
+        _S.FAILED,
+        "there is no room left on {host}",
+        "See what fills it: {ssh_base} df -h. Make room, then: {again}",
+    ),
+    Trouble(
+        "TOKEN_REJECTED",
+        _S.FAILED,
+        "the head refuses the token of {host}",
+        "Take {host} out and let it join anew: gb10 teardown --limit {host}, then: {again}",
+    ),
+    Trouble(
+        "SERVER_UNREACHABLE",
+        _S.FAILED,
+        "{host} cannot reach the head's API server",
+        "Check the head with gb10 status, and port 6443 between the nodes. Then: {again}",
+    ),
+    Trouble(
+        "SERVICE_FAILED",
+        _S.FAILED,
+        "K3s does not start on {host}",
+        "Read why: {ssh_base} sudo journalctl -u 'k3s*' -n 50. Then: {again}",
+    ),
+    Trouble(
+        "DRAIN_FAILED",
+        _S.FAILED,
+        "{host} could not be drained",
+        "See what stays: kubectl get pods -A --field-selector spec.nodeName={host}. Then: {again}",
+    ),
+    Trouble(
+        "NODE_NOT_READY",
+        _S.UNVERIFIED,
+        "{host} did not become Ready in time",
+        "See why: kubectl describe node {host}. Then: {again}",
+    ),
+    Trouble(
+        "TEARDOWN_LEFTOVER",
+        _S.UNVERIFIED,
+        "something of K3s is left on {host}",
+        "Remove what is named above, then: {again}",
+    ),
+    Trouble(
+        "K3S_ABSENT",
+        _S.FAILED,
+        "there is no K3s on {host}",
+        "Install it first: gb10 bootstrap",
+    ),
+    Trouble(
+        "UNHEALTHY",
+        _S.UNVERIFIED,
+        "the cluster is not healthy: {reason}",
+        "Bring it back to what the inventory says: gb10 bootstrap --dry-run, then gb10 bootstrap",
+    ),
+    Trouble(
+        "OPERATION_FAILED",
+        _S.FAILED,
+        "an operation failed on {host}: {reason}",
+        "Read {log}, then: {again}",
+    ),
+    Trouble(
+        "NOT_RUN",
+        _S.FAILED,
+        "{host} was left out, although pyinfra reported no error",
+        "Read {log}, then: {again}",
+    ),
+    # Around it
+    Trouble(
+        "INTERRUPTED",
+        _S.INTERRUPTED,
+        "interrupted; a command that a node had begun may still end by itself",
+        "Go on where it stopped: {again}",
+    ),
+    Trouble(
+        "INTERNAL",
+        _S.INTERNAL,
+        "a bug in gb10: {reason}",
+        "Please report it with {log}. Nothing is lost by trying again: {again}",
+    ),
+)
+CATALOGUE: Mapping[str, Trouble] = {trouble.code: trouble for trouble in _CATALOGUE}
+
+
+class Gb10Error(Exception):
+    """An error of the catalogue with its details.
+
+    `text` says what happened better than the catalogue's summary can; `details` fill the templates.
+    """
+
+    def __init__(self, code: str, text: str | None = None, **details: Detail) -> None:
+        self.trouble = CATALOGUE[code]
+        self.code = code
+        self.text = text
+        self.details: dict[str, Detail] = dict(details)
+        super().__init__(f"{code}: {self.summary}")
+
+    @classmethod
+    def reported(cls, code: str, text: str, **details: Detail) -> Gb10Error:
+        """Given what a lower layer printed, return its error. A code that we do not know stays in the text."""
+        if code in CATALOGUE:
+            return cls(code, text, **details)
+        return cls("OPERATION_FAILED", f"{code}: {text}", **details)
+
+    @property
+    def status(self) -> ExitStatus:
+        return self.trouble.status
+
+    @property
+    def host(self) -> str | None:
+        host = self.details.get("host")
+        return str(host) if host else None
+
+    @property
+    def summary(self) -> str:
+        """What happened, in one line."""
+        return self.text or self._filled(self.trouble.summary)
+
+    @property
+    def remedy(self) -> str:
+        """What to do, in one line, with the command to type."""
+        return self._filled(self.trouble.remedy)
+
+    def with_details(self, **details: Detail) -> Gb10Error:
+        """Return the same error knowing more; what it knew already stays."""
+        return Gb10Error(self.code, self.text, **{**details, **self.details})
+
+    def to_json(self) -> dict[str, Detail | dict[str, Detail]]:
+        return {
+            "code": self.code,
+            "status": int(self.status),
+            "summary": self.summary,
+            "remedy": self.remedy,
+            "details": self.details,
+        }
+
+    def _filled(self, template: str) -> str:
+        names = [name for _, name, _, _ in Formatter().parse(template) if name]
+        values = {name: self.details.get(name, UNKNOWN[name]) for name in names}
+        return template.format(**{name: ", ".join(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def decisive(errors: tuple[Gb10Error, ...]) -> Gb10Error | None:
+    """Given the errors of a run in order, return the one that names the cause and so picks the exit status.
+
+    That is the first, but a cause with a name of its own goes before an operation that just failed, and that
+    before a host that was left out in consequence.
+    """
+    vague = ("OPERATION_FAILED", "NOT_RUN")
+    return min(errors, key=lambda error: vague.index(error.code) + 1 if error.code in vague else 0, default=None)
+
+
+def markdown_table() -> str:
+    """The catalogue for the documentation, each code linked to its paragraph."""
+    lines = ["| code | exit status | what happened | what to do |", "|---|---|---|---|"]
+    for trouble in _CATALOGUE:
+        cells = (
+            f"[{trouble.code}](#{trouble.code.lower()})",
+            str(int(trouble.status)),
+            trouble.summary,
+            trouble.remedy,
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def markdown_statuses() -> str:
+    """The exit statuses for the documentation."""
+    return "\n".join(
+        ["| exit status | name | meaning |", "|---|---|---|"]
+        + [f"| {int(status)} | {status.name} | {MEANING[status]} |" for status in ExitStatus]
+    )
+
+
+if __name__ == "__main__":
+    print(markdown_statuses(), markdown_table(), sep="\n\n")

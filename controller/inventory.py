@@ -1,0 +1,136 @@
+"""The nodes that an inventory names, without connecting to them.
+
+pyinfra itself loads the inventory, in a subprocess (its import patches the whole process), so that a host, a group
+or a value means here what it means in the run.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from gb10.controller.errors import Gb10Error
+
+LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
+
+
+@dataclass(frozen=True)
+class InventoryHost:
+    """What the controller needs to know of a host. `address` and `port` say where its sshd listens."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    address: str = ""
+    port: int = 22
+    user: str | None = None
+    key: str | None = None
+    known_hosts: str | None = None  # file of host keys, where it is not ssh's own
+    node_name: str = ""  # its name in Kubernetes
+    k3s_version: str | None = None  # wanted, where the inventory or its group data say
+
+    @property
+    def endpoint(self) -> str:
+        """What tells one machine from another for a lock: "198.18.0.11:22"."""
+        return f"{self.address}:{self.port}"
+
+    @property
+    def ssh(self) -> str:
+        """The ssh command that leads to the host, to be typed by a person."""
+        options = ["-p", str(self.port)] if self.port != 22 else []
+        options += ["-i", self.key] if self.key else []
+        options += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
+        return shlex.join(["ssh", *options, f"{self.user}@{self.address}" if self.user else self.address])
+
+    def details(self) -> dict[str, str]:
+        """What error texts may say about the host."""
+        known_as = [self.address if self.port == 22 else f"[{self.address}]:{self.port}"]
+        forget = shlex.join(["ssh-keygen", "-R", *known_as, *(["-f", self.known_hosts] if self.known_hosts else [])])
+        return {"host": self.name, "ssh": f"{self.ssh} true", "ssh_base": self.ssh, "ssh_forget": forget}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The hosts of an inventory in its order."""
+
+    source: str
+    hosts: tuple[InventoryHost, ...] = field(default_factory=tuple)
+
+    def group(self, name: str) -> tuple[InventoryHost, ...]:
+        """Hosts of a group; none when there is no such group."""
+        return tuple(host for host in self.hosts if name in host.groups)
+
+    def host(self, name: str) -> InventoryHost:
+        """Given a name, return that host. Raise KeyError if there is none."""
+        return next(host for host in self.hosts if host.name == name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(host.name for host in self.hosts)
+
+    def select(self, limit: Iterable[str]) -> tuple[InventoryHost, ...]:
+        """Given what --limit says, return those hosts: a group's, else those whose name matches; all without a limit.
+
+        Raise HOST_UNKNOWN where a pattern matches nothing: pyinfra would do nothing and exit 0.
+        """
+        patterns = tuple(limit)
+        chosen: set[str] = set()
+        for pattern in patterns:
+            found = {host.name for host in self.group(pattern)} or {n for n in self.names if fnmatch(n, pattern)}
+            if not found:
+                raise Gb10Error("HOST_UNKNOWN", wanted=pattern, inventory=self.source, known=list(self.names))
+            chosen |= found
+        return tuple(host for host in self.hosts if not patterns or host.name in chosen)
+
+    def limit_pattern(self, host: InventoryHost) -> str:
+        """Return the pattern by which pyinfra's --limit means exactly this host, not a group of the same name."""
+        groups = {group for other in self.hosts for group in other.groups}
+        return f"[{host.name[0]}]{glob.escape(host.name[1:])}" if host.name in groups else glob.escape(host.name)
+
+
+def load_inventory(source: str) -> Inventory:
+    """Given a path (or whatever else pyinfra takes), return its hosts. Raise INVENTORY_MISSING or INVENTORY_BROKEN."""
+    if not Path(source).exists() and not any(mark in source for mark in ",@"):
+        raise Gb10Error("INVENTORY_MISSING", inventory=source)
+    document = _probe(source)
+    if "error" in document:
+        raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason=document["error"])
+    if not document["hosts"]:
+        raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason="it names no host")
+    return Inventory(source, tuple(_host(entry) for entry in document["hosts"]))
+
+
+def _probe(source: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "gb10.controller.inventory_probe", source]
+    try:
+        probe = subprocess.run(
+            command, capture_output=True, text=True, timeout=LOAD_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+        document: dict[str, Any] = json.loads(probe.stdout)
+    except subprocess.TimeoutExpired:
+        return {"error": f"it did not load within {LOAD_SECONDS} s"}
+    except json.JSONDecodeError:
+        return {"error": (probe.stderr.strip().splitlines() or ["pyinfra said nothing"])[-1]}
+    return document
+
+
+def _host(entry: dict[str, Any]) -> InventoryHost:
+    name, data = entry["name"], entry["data"]
+    return InventoryHost(
+        name=name,
+        groups=tuple(entry["groups"]),
+        address=str(data["ssh_hostname"] or name),
+        port=int(data["ssh_port"] or 22),
+        user=data["ssh_user"],
+        key=data["ssh_key"],
+        known_hosts=data["ssh_known_hosts_file"],
+        node_name=str(data["node_name"] or name).lower(),
+        k3s_version=data["k3s_version"],
+    )

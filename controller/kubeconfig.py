@@ -1,0 +1,141 @@
+"""The user's kubeconfig: a cluster is merged into it, and nothing of another one is touched."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gb10.controller.errors import Gb10Error
+
+Kubeconfig = dict[str, Any]
+API_PORT = 6443
+
+
+def default_path() -> Path:
+    """Where kubectl would write: the first file of $KUBECONFIG, or ~/.kube/config."""
+    named = [path for path in os.environ.get("KUBECONFIG", "").split(os.pathsep) if path]
+    return Path(named[0] if named else "~/.kube/config").expanduser()
+
+
+def server_url(address: str, port: int = API_PORT) -> str:
+    """Given the address of the head, return the URL of its API server."""
+    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
+
+
+def merged(
+    existing: Kubeconfig, fetched: Kubeconfig, *, name: str, server: str, use: bool = False, path: str = ""
+) -> Kubeconfig:
+    """Given the user's kubeconfig and the one that K3s wrote, return the user's with our cluster in it under `name`.
+
+    What is already there under that name is replaced only if it is the same cluster: same server, or same CA.
+    Raise KUBECONFIG_CONFLICT otherwise. The current context stays, unless there is none or `use` asks for ours.
+    """
+    cluster = {**_only(fetched, "clusters", "cluster"), "server": server}
+    user = _only(fetched, "users", "user")
+    result = copy.deepcopy(existing)
+    _refuse_conflict(existing, cluster, name, path)
+    _put(result, "clusters", name, "cluster", cluster)
+    _put(result, "users", name, "user", user)
+    _put(
+        result,
+        "contexts",
+        name,
+        "context",
+        {**(_entry(existing, "contexts", name) or {}), "cluster": name, "user": name},
+    )
+    result.setdefault("apiVersion", "v1")
+    result.setdefault("kind", "Config")
+    if use or not result.get("current-context"):
+        result["current-context"] = name
+    return result
+
+
+def read(path: Path) -> Kubeconfig:
+    """Given a path, return the kubeconfig there; empty where there is no file. Raise SETTINGS_INVALID if it is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _not_one(path, str(error)) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise _not_one(path, "it is no mapping")
+    for section in ("clusters", "users", "contexts"):
+        entries = content.get(section) or []
+        if not isinstance(entries, list) or not all(isinstance(e, dict) and "name" in e for e in entries):
+            raise _not_one(path, f"{section} is no list of named entries")
+    return content
+
+
+def write(path: Path, content: Kubeconfig) -> None:
+    """Given a path, replace the kubeconfig there as a whole; at no time can others read it.
+
+    A symbolic link stays one: the file that it points to is replaced.
+    """
+    target = path.resolve()
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, new = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(new).replace(target)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise
+
+
+def _refuse_conflict(existing: Kubeconfig, cluster: dict[str, Any], name: str, path: str) -> None:
+    theirs = _entry(existing, "clusters", name)
+    context = _entry(existing, "contexts", name)
+    same = theirs is not None and (
+        theirs.get("server") == cluster["server"] or (_ca(theirs) is not None and _ca(theirs) == _ca(cluster))
+    )
+    clash = (
+        (theirs is not None and not same)
+        or (theirs is None and _entry(existing, "users", name) is not None)
+        or (context is not None and (context.get("cluster"), context.get("user")) != (name, name))
+    )
+    if clash:
+        raise Gb10Error("KUBECONFIG_CONFLICT", path=path, wanted=name)
+
+
+def _ca(cluster: dict[str, Any]) -> Any:
+    return cluster.get("certificate-authority-data")
+
+
+def _only(config: Kubeconfig, section: str, key: str) -> dict[str, Any]:
+    """The one entry of a kubeconfig that K3s wrote."""
+    entries = config.get(section) or []
+    if len(entries) != 1 or not isinstance(entries[0].get(key), dict):
+        raise Gb10Error("OPERATION_FAILED", f"the kubeconfig of the head has no single entry in {section}")
+    return dict(entries[0][key])
+
+
+def _entry(config: Kubeconfig, section: str, name: str) -> dict[str, Any] | None:
+    found = next((entry for entry in config.get(section) or [] if entry["name"] == name), None)
+    return None if found is None else found.get(section.removesuffix("s")) or {}
+
+
+def _put(config: Kubeconfig, section: str, name: str, key: str, value: dict[str, Any]) -> None:
+    """Replace the entry of that name where it stands, or add it at the end."""
+    entries = list(config.get(section) or [])
+    new = {"name": name, key: value}
+    at = next((index for index, entry in enumerate(entries) if entry["name"] == name), None)
+    if at is None:
+        entries.append(new)
+    else:
+        entries[at] = {**entries[at], **new}
+    config[section] = entries
+
+
+def _not_one(path: Path, reason: str) -> Gb10Error:
+    return Gb10Error("SETTINGS_INVALID", f"{path} is not a kubeconfig: {' '.join(reason.split())}", path=str(path))

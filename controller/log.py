@@ -1,0 +1,45 @@
+"""The complete log of one gb10 command, in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from gb10.controller.paths import private_folder
+
+
+class RunLog:
+    """A log file named by date and command. It comes into being with its first line."""
+
+    def __init__(self, command: str, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._name = f"{datetime.now():%Y-%m-%dT%H-%M-%S}-{command}-{os.getpid()}.log"
+        self._path: Path | None = None
+        self._descriptor: int | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Where it lies, or None as long as there is nothing in it."""
+        return self._path
+
+    def write(self, line: str) -> None:
+        """Add a line; it is on its way to the disk when this returns."""
+        if self._descriptor is None:
+            folder = self._folder or private_folder("log")
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path = folder / self._name
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.write(self._descriptor, f"{line}\n".encode(errors="replace"))
+
+    def remove(self) -> None:
+        """Throw it away: nothing happened that somebody may want to read about."""
+        self.close()
+        if self._path:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

@@ -1,0 +1,128 @@
+"""Runs pyinfra in a subprocess, and believes only what it can see.
+
+pyinfra exits 0 after Ctrl-C, for an unknown --limit, for a missing inventory and for facts that failed. So the hosts
+that should run come from the inventory, and each has to show up in the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gb10.controller.child import Child
+from gb10.controller.errors import Gb10Error
+from gb10.controller.events import Event, LogParser, plain
+from gb10.controller.inventory import Inventory
+from gb10.controller.log import RunLog
+from gb10.controller.results import FactsResult, RunResult
+from gb10.controller.story import Story
+
+OnEvent = Callable[[Event], None]
+DEBUG_FILE = Path("pyinfra-debug.log")  # pyinfra leaves it in the current folder when it crashes
+
+
+def _ignore(event: Event) -> None:
+    """For those who only want the result."""
+
+
+class Runner:
+    """Runs deploys and facts on the hosts of an inventory that --limit leaves.
+
+    Raise HOST_UNKNOWN at once where the limit matches nothing.
+    """
+
+    def __init__(
+        self, inventory: Inventory, log: RunLog, *, limit: Iterable[str] = (), verbosity: int = 0, again: str = ""
+    ) -> None:
+        self.inventory = inventory
+        self.log = log
+        self.hosts = inventory.select(limit)
+        self.verbosity = verbosity
+        self._again = again
+        self._names = tuple(host.name for host in self.hosts)
+
+    def run(
+        self,
+        target: str,
+        *,
+        dry: bool = False,
+        diff: bool = False,
+        data: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        on_event: OnEvent = _ignore,
+    ) -> RunResult:
+        """Run a deploy or operation, "gb10.deploys.cluster". With `dry`, only find out what would change.
+
+        The first failure stops the run on all hosts: nobody wants a worker to go on without its head. `data` and
+        `kwargs` appear in the process list: never put a secret into them. Errors are in the result, none is raised.
+        """
+        flags = ["--dry"] if dry else ["-y", "--fail-percent", "0"]
+        flags += ["--diff"] if diff else []
+        flags += [part for key, value in (data or {}).items() for part in ("--data", f"{key}={json.dumps(value)}")]
+        arguments = [f"{key}={json.dumps(value)}" for key, value in (kwargs or {}).items()]
+        story = Story(target, dry, self._names)
+        code, output = self._pyinfra([*flags], [target, *arguments], story, on_event)
+        return story.result(code, output, self._know, self.log.path)
+
+    def facts(self, facts: Iterable[str], on_event: OnEvent = _ignore) -> FactsResult:
+        """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host."""
+        names = tuple(facts)
+        story = Story(f"fact {' '.join(names)}", True, self._names)
+        code, output = self._pyinfra([], ["fact", *names], story, on_event)
+        return story.facts(names, code, output, self._know)
+
+    def _pyinfra(self, flags: list[str], target: list[str], story: Story, on_event: OnEvent) -> tuple[int, str]:
+        limits = [part for host in self.hosts for part in ("--limit", self.inventory.limit_pattern(host))]
+        everyone = len(self.hosts) == len(self.inventory.hosts)
+        arguments = ["--json", *(["-" + "v" * self.verbosity] if self.verbosity else []), *flags]
+        command = [*arguments, *([] if everyone else limits), self.inventory.source, *target]
+        self.log.write(f"$ {shlex.join(['pyinfra', *command])}")
+        parser = LogParser(self.inventory.names)
+        crashed_before = _modified(DEBUG_FILE)
+        with Child([sys.executable, "-m", "pyinfra", *command], _environment()) as child:
+            try:
+                for line in child.lines():
+                    self.log.write(plain(line))
+                    for event in parser.feed(line):
+                        story.hear(event)
+                        on_event(event)
+                code, output = child.wait(), child.output()
+            except KeyboardInterrupt:
+                child.stop()
+                story.interrupted = True
+                code, output = child.wait(), ""
+        story.unclaimed = parser.leftover()
+        self.log.write(f"# exit code {code}")
+        if _modified(DEBUG_FILE) != crashed_before:
+            self.log.write(DEBUG_FILE.read_text(encoding="utf-8", errors="replace"))
+            DEBUG_FILE.unlink()
+        return code, output
+
+    def _know(self, error: Gb10Error) -> Gb10Error:
+        """Add to an error what we know about its host, and how to go on."""
+        hosts = self.inventory.hosts
+        host = next((host for host in hosts if host.name == error.host), None)
+        if error.code == "SSH_AUTH" and not error.host:  # about a key, and whose it is only we know
+            host = next((host for host in hosts if host.key and host.key in error.summary), None)
+        details = host.details() if host else {}
+        again = {"again": self._again} if self._again else {}
+        log = {"log": str(self.log.path)} if self.log.path else {}
+        return error.with_details(**{**details, **again, **log, "inventory": self.inventory.source})
+
+
+def _environment() -> dict[str, str]:
+    """Our environment, without what would change how pyinfra behaves: PYINFRA_YES empties a dry run's plan."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYINFRA_")}
+    return {**kept, "PYINFRA_PROGRESS": "off", "PYTHONUNBUFFERED": "1"}
+
+
+def _modified(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
