@@ -1,0 +1,107 @@
+"""Who a node is, from this machine and from what others print."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyinfra.api.exceptions import FactProcessError
+
+from gb10.facts.docker import DockerEngine
+from gb10.facts.file import TextFile
+from gb10.facts.identity import NodeIdentity
+from gb10.facts.listeners import TcpListeners
+from gb10.facts.secret import SecretFile
+
+
+def section(name: str, text: str, status: int = 0) -> list[str]:
+    return [f"@@gb10 {name}", *text.splitlines(), "", f"@@gb10= {status}"]
+
+
+def test_this_machine_is_read() -> None:
+    command = NodeIdentity().command().get_raw_value()
+    printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.splitlines()
+    found = NodeIdentity().process(printed)
+    assert found.architecture in ("amd64", "arm64")
+    assert found.clock > 1_700_000_000
+    assert found.hostname
+
+
+def test_bridges_and_container_links_are_not_the_machines_own() -> None:
+    links = (
+        '[{"ifname": "lo", "link_type": "loopback", "address": "00:00:00:00:00:00"},'
+        ' {"ifname": "enP7s7", "link_type": "ether", "address": "4c:bb:47:00:00:01"},'
+        ' {"ifname": "docker0", "link_type": "ether", "address": "02:42:00:00:00:01"},'
+        ' {"ifname": "vlan5", "link_type": "ether", "address": "02:42:00:00:00:02", "linkinfo": {"info_kind": "vlan"}}]'
+    )
+    printed = [
+        *section("hostname", "spark-1f2e"),
+        *section("machine-id", "", 1),
+        *section("boot-id", "82ecd468-4647-41f0-b9d8-55ef1a26042c"),
+        *section("links", links),
+        *section("machine", "riscv64"),
+        *section("os", 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.4 LTS"'),
+        *section("clock", "1795455786.250000000"),
+    ]
+    found = NodeIdentity().process(printed)
+    assert found.macs == {"enP7s7": "4c:bb:47:00:00:01"}
+    assert (found.machine_id, found.architecture, found.os_version) == (None, "riscv64", "24.04")
+
+
+def test_a_port_and_the_process_behind_it_are_told_apart_by_field() -> None:
+    text = (
+        'LISTEN 0 4096 *:6443 *:* users:(("k3s-server",pid=812,fd=14))\n'
+        "LISTEN 0 128 127.0.0.1:2024 0.0.0.0:*\n"
+        'LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=1,fd=4))'
+    )
+    assert TcpListeners().process(section("listeners", text)) == {6443: "k3s-server", 2024: "", 22: "sshd"}
+
+
+def test_an_engine_that_does_not_answer_is_none() -> None:
+    assert DockerEngine().process(section("info", "", 1)) is None
+    assert DockerEngine().process(section("info", '{"ServerVersion": "", "ServerErrors": ["no socket"]}')) is None
+
+
+def test_the_default_runtime_of_an_engine_is_told() -> None:
+    info = '{"ServerVersion": "29.5.2", "DefaultRuntime": "nvidia", "Runtimes": {"runc": {}, "nvidia": {}}}'
+    found = DockerEngine().process(section("info", info))
+    assert found is not None
+    assert (found.version, found.default_runtime, found.runtimes) == ("29.5.2", "nvidia", ("nvidia", "runc"))
+
+
+def test_a_text_file_keeps_its_last_newline_or_the_lack_of_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("files")
+    for text in ("a\nb\n", "a\nb", "", "\n\n"):
+        path = folder / "it's a file"
+        path.write_text(text)
+        command = TextFile().command(path=str(path)).get_raw_value()
+        printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+        state = TextFile().process(printed.splitlines())
+        assert state is not None
+        assert (state.content, state.mode) == (text, f"{path.stat().st_mode & 0o777:o}")
+
+
+def test_a_missing_secret_prints_nothing_and_a_present_one_only_its_digest(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("secrets") / "token"
+    command = ["sh", "-c", SecretFile().command(path=str(path)).get_raw_value()]
+    assert not subprocess.run(command, capture_output=True, check=True).stdout
+    path.write_text("canary\n")
+    path.chmod(0o600)
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "canary" not in printed
+    state = SecretFile().process(printed.splitlines())
+    assert state is not None
+    assert state.mode == "600"
+
+
+@given(st.lists(st.text(max_size=30), max_size=12))
+def test_garbage_is_a_fact_error_of_that_host(lines: list[str]) -> None:
+    for fact in (NodeIdentity(), TcpListeners(), DockerEngine(), TextFile(), SecretFile()):
+        try:
+            fact.process(lines)
+        except FactProcessError:
+            pass

@@ -1,0 +1,157 @@
+"""K3s facts, from what real tools print."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyinfra.api.exceptions import FactProcessError
+
+from gb10.facts.k3s import K3sInstall, K3sInstallation, K3sLeftovers, K3sToken, Kubeconfig
+from gb10.facts.sealed import Secret, seal, unseal
+
+# `systemctl show` of systemd 255 for a running server; the second unit does not exist.
+UNITS = """Id=k3s.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+MainPID=4711
+ExecMainStartTimestamp=Mon 2026-11-23 17:43:06.250000 UTC
+
+Id=k3s-agent.service
+LoadState=not-found
+ActiveState=inactive
+UnitFileState=
+MainPID=0
+ExecMainStartTimestamp=
+"""
+STARTED = 1795455786.25
+DIGEST = "a" * 64
+
+
+def section(name: str, text: str = "", status: int = 0) -> list[str]:
+    return [f"@@gb10 {name}", *text.splitlines(), "", f"@@gb10= {status}"]
+
+
+def output(**changes: tuple[str, int]) -> list[str]:
+    texts: dict[str, tuple[str, int]] = {
+        "version": ("k3s version v1.36.4+k3s1 (0a1b2c3d)\ngo version go1.25.1", 0),
+        "binary": (f"{DIGEST}  /usr/local/bin/k3s", 0),
+        "config": (f"{'b' * 64}  /etc/rancher/k3s/config.yaml", 0),
+        "units": (UNITS, 0),
+        "exec": ("ExecStart=/usr/local/bin/k3s server", 0),
+        "scripts": ("/usr/local/bin/k3s-killall.sh\n/usr/local/bin/k3s-uninstall.sh", 0),
+        "changed": (f"{STARTED - 9:.6f} /usr/local/bin/k3s", 0),
+        "state": ("/var/lib/rancher/k3s", 0),
+        "password": ("", 0),
+        "drained": ("", 1),
+        **changes,
+    }
+    return [line for name, (text, status) in texts.items() for line in section(name, text, status)]
+
+
+NOTHING = {
+    "version": ("", 127),
+    "binary": ("", 1),
+    "config": ("", 1),
+    "units": (UNITS.replace("LoadState=loaded", "LoadState=not-found"), 0),
+    "exec": ("", 2),
+    "scripts": ("", 0),
+    "changed": ("", 0),
+    "state": ("", 0),
+    "password": ("", 1),
+}
+
+
+def install(**changes: tuple[str, int]) -> K3sInstallation:
+    found = K3sInstall().process(output(**changes))
+    assert found is not None
+    return found
+
+
+def test_a_running_server_is_read() -> None:
+    assert install() == K3sInstallation(
+        role="server",
+        version="v1.36.4+k3s1",
+        binary_sha256=DIGEST,
+        unit_state="active",
+        unit_enabled=True,
+        main_pid=4711,
+        config_sha256="b" * 64,
+        uninstall_scripts=("/usr/local/bin/k3s-killall.sh", "/usr/local/bin/k3s-uninstall.sh"),
+        stale=False,
+        exec_start="/usr/local/bin/k3s server",
+        node_password=True,
+        drained=False,
+    )
+
+
+def test_a_node_without_anything_of_k3s_is_none() -> None:
+    assert K3sInstall().process(output(**NOTHING)) is None
+
+
+def test_a_lone_binary_is_half_an_installation() -> None:
+    found = K3sInstall().process(output(**{**NOTHING, "binary": (f"{DIGEST}  /usr/local/bin/k3s", 0)}))
+    assert found is not None
+    assert (found.role, found.version, found.unit_state) == (None, None, None)
+
+
+def test_a_file_changed_after_the_start_makes_the_process_stale() -> None:
+    assert install(changed=(f"{STARTED + 0.5:.6f} /etc/rancher/k3s/config.yaml", 0)).stale
+
+
+def test_files_of_the_other_role_do_not_make_it_stale() -> None:
+    assert not install(changed=(f"{STARTED + 5:.6f} /etc/systemd/system/k3s-agent.service.env", 0)).stale
+
+
+def test_a_command_line_over_several_lines_is_one() -> None:
+    text = "ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--docker' \\\n\t'--disable=traefik' \\\n"
+    assert install(exec=(text, 0)).exec_start == "/usr/local/bin/k3s server '--docker' '--disable=traefik'"
+
+
+@pytest.mark.parametrize("text", ["k3s version dev", "bash: k3s: cannot execute", ""])
+def test_a_binary_that_tells_no_version_has_none(text: str) -> None:
+    assert install(version=(text, 0)).version is None
+
+
+@given(st.randoms(use_true_random=False))
+def test_mutated_output_either_reads_or_fails_this_host_alone(random: random.Random) -> None:
+    lines = output()
+    for _ in range(3):
+        at = random.randrange(len(lines))
+        lines[at] = "".join(random.sample(lines[at], len(lines[at]))) if random.random() < 0.5 else ""
+    try:
+        K3sInstall().process(lines)
+    except FactProcessError:
+        pass
+
+
+def test_the_command_runs_on_a_machine_without_k3s() -> None:
+    command = K3sLeftovers().command().get_raw_value()
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert K3sLeftovers().process(done.stdout.splitlines()).is_empty
+
+
+def test_a_sealed_secret_comes_back_and_is_nowhere_in_what_was_printed() -> None:
+    secret = "K10" + "f" * 64 + "::server:canary-0815\nsecond line\n"
+    command = seal("cat")
+    done = subprocess.run(["sh", "-c", command], input=secret, capture_output=True, text=True, check=True)
+    assert "canary" not in done.stdout
+    assert unseal(tuple(done.stdout.splitlines())) == secret
+
+
+@pytest.mark.parametrize("fact", [K3sToken, Kubeconfig])
+def test_an_absent_secret_is_none_and_garbage_is_a_fact_error(fact: type[K3sToken | Kubeconfig]) -> None:
+    name = "token" if fact is K3sToken else "kubeconfig"
+    assert fact().process(section(name, "", 44)) is None
+    with pytest.raises(FactProcessError):
+        fact().process(section(name, "-----BEGIN CMS-----\nrubbish\n-----END CMS-----"))
+
+
+def test_a_secret_prints_as_its_mask() -> None:
+    secret = Secret("canary")
+    assert "canary" not in f"{secret} {secret!r} {secret.to_json()}"
+    assert secret.unmask() == "canary"

@@ -1,0 +1,59 @@
+"""What an upgrade or an adoption may do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gb10.operations.versions import foreign_flags, parse_version, step_refused
+
+versions = st.builds("v1.{}.{}+k3s{}".format, st.integers(20, 40), st.integers(0, 30), st.integers(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "code"),
+    [
+        ("v1.36.4+k3s1", "v1.36.4+k3s1", None),
+        ("v1.36.4+k3s1", "v1.36.4+k3s2", None),
+        ("v1.36.9+k3s1", "v1.36.10+k3s1", None),
+        ("v1.36.4+k3s1", "v1.37.0+k3s1", None),
+        ("v1.36.4+k3s1", "v1.38.0+k3s1", "VERSION_SKIP"),
+        ("v1.36.4+k3s1", "v1.36.3+k3s1", "VERSION_DOWNGRADE"),
+        ("v1.36.4+k3s2", "v1.36.4+k3s1", "VERSION_DOWNGRADE"),
+    ],
+)
+def test_a_step_goes_up_and_by_one_minor_version_at_most(installed: str, wanted: str, code: str | None) -> None:
+    refused = step_refused(installed, wanted)
+    assert (refused[0] if refused else None) == code
+
+
+@given(versions, versions)
+def test_of_two_different_versions_at_most_one_direction_is_allowed(one: str, other: str) -> None:
+    allowed = [step_refused(one, other) is None, step_refused(other, one) is None]
+    assert allowed == [True, True] if one == other else not all(allowed)
+
+
+@pytest.mark.parametrize("text", ["1.36.4", "v1.36.4", "latest", "v1.36+k3s1", "v1.36.4+rke2r1", ""])
+def test_what_is_no_k3s_version_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="no K3s version"):
+        parse_version(text)
+
+
+CONFIG = {"docker": True, "disable": ["traefik", "servicelb"], "tls-san": ["10.0.0.1"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "lost"),
+    [
+        (None, None),
+        ("/usr/local/bin/k3s server", None),
+        ("/usr/local/bin/k3s server '--docker' '--disable=traefik' '--disable' 'servicelb'", None),
+        ("/usr/local/bin/k3s server --disable traefik,servicelb --write-kubeconfig-mode 644", None),
+        ("/usr/local/bin/k3s server --cluster-init --docker", "--cluster-init=true"),
+        ("/usr/local/bin/k3s server --flannel-backend host-gw", "--flannel-backend=host-gw"),
+        ("/usr/local/bin/k3s server --tls-san 10.0.0.2", "--tls-san=10.0.0.2"),
+    ],
+)
+def test_a_flag_that_config_yaml_would_not_keep_is_named(command: str | None, lost: str | None) -> None:
+    assert foreign_flags(command, CONFIG) == lost
