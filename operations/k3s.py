@@ -7,11 +7,12 @@ learns from an earlier one of the same run comes in as an argument.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.command import QuoteString
+from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
 from gb10.facts.cluster import ClusterNodes, NodePasswords
@@ -86,7 +87,8 @@ def binary(
     + airgap: folder on the controller that holds the binary, instead of the mirror
     + proxy: environment of the download
     """
-    install, architecture = host.get_fact(K3sInstall), host.get_fact(NodeIdentity).architecture
+    install, identity = host.get_fact(K3sInstall), host.get_fact(NodeIdentity)
+    architecture = identity.architecture if identity else ""
     pin = sha256.get(architecture)
     if install and install.version == version and pin in (None, install.binary_sha256):
         host.noop(f"K3s {version} is in place")
@@ -190,7 +192,15 @@ def _forget(state: State, host: Host, node: str, head: Host) -> bool:
 
 
 @operation()
-def service(role: str, version: str, node: str, head: Host, seconds: int, changed: bool = False) -> Commands:
+def service(
+    role: str,
+    version: str,
+    node: str,
+    head: Host,
+    seconds: int,
+    started_from: Sequence[OperationMeta] = (),
+    restarted_by: OperationMeta | None = None,
+) -> Commands:
     """
     Have K3s enabled and running, with what it was last configured to be, and its node Ready.
 
@@ -199,19 +209,25 @@ def service(role: str, version: str, node: str, head: Host, seconds: int, change
     + node: its name in Kubernetes
     + head: the host with the API server
     + seconds: how long a start may take, and then the node
-    + changed: an earlier operation of this run changes what K3s is started from
+    + started_from: operations on what K3s is started from: a change of any asks for a restart
+    + restarted_by: an operation that has restarted it after those, when it changed anything
     """
     install = host.get_fact(K3sInstall)
-    running = install is not None and install.is_active and install.unit_enabled
-    if running and not changed and not (install and install.stale):
+    changed = any(map(_changes, started_from)) and not (restarted_by and _changes(restarted_by))
+    if install and install.is_active and install.unit_enabled and not install.stale and not changed:
         host.noop(f"{UNITS[role]} runs with its present configuration")
         return
     verb = "restart" if install and install.is_active else "start"
     yield run_script("start-unit.sh", verb, UNITS[role], str(seconds), seconds=seconds + 60)
-    yield FunctionCommand(_ready, (role, version, node, head, seconds), {})
+    yield FunctionCommand(_ready, (version, node, head, seconds), {})
 
 
-def _ready(state: State, host: Host, role: str, version: str, node: str, head: Host, seconds: int) -> bool:
+def _changes(meta: OperationMeta) -> bool:
+    """Tell what an earlier operation of this run does, or in a dry run would do."""
+    return bool(meta.did_change() if state.is_executing else meta.will_change)
+
+
+def _ready(state: State, host: Host, version: str, node: str, head: Host, seconds: int) -> bool:
     if await_node(head, node, version, seconds):
         return True
     say(host, "NODE_NOT_READY", f"{node} is not Ready within {seconds} s: {reason(head, node)}")

@@ -42,13 +42,15 @@ def preflight(
     All hosts share it, so that nothing is changed on any before all have passed.
     """
     identity, install = host.get_fact(NodeIdentity), host.get_fact(K3sInstall)
+    if identity is None:
+        return  # its facts could not be read, and pyinfra has failed the host
     refusals = [*machine_refusals(identity, time.time()), *_name_refusals(identity)]
     if install:
         refusals += install_refusals(install, role, version, config)
     if runtime == "docker" and host.get_fact(DockerEngine) is None:
         refusals.append(Refusal("DOCKER_ABSENT", "no Docker engine answers"))
     if role == "server" and not (install and install.is_active):
-        refusals += port_refusals(host.get_fact(TcpListeners))
+        refusals += port_refusals(host.get_fact(TcpListeners) or {})
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
 
