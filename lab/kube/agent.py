@@ -1,0 +1,152 @@
+"""`k3s agent`, and the agent half of `k3s server`: join with a token, then run the node."""
+
+from __future__ import annotations
+
+import http.client
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gb10.lab.kube import client, config, nodepassword, paths, tokens
+from gb10.lab.kube.api import JOIN_PATH
+from gb10.lab.kube.client import Client, RefusedError
+from gb10.lab.kube.engine import Engine, EngineError
+from gb10.lab.kube.errors import StartError
+from gb10.lab.kube.journal import log, notify
+from gb10.lab.kube.kubelet import Kubelet
+from gb10.lab.kube.node import CONTAINERD, NodeDescription, default_address
+from gb10.lab.kube.objects import Obj
+from gb10.lab.kube.pods import PodContainers
+
+RETRY_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Where a node belongs: the server, the token that it joins with, and what it is."""
+
+    url: str
+    token: tokens.Token
+    node: NodeDescription
+    containers: PodContainers | None
+
+
+def describe_node(options: config.Options, version: str, runtime: str, roles: tuple[str, ...]) -> NodeDescription:
+    """Given the settings, return the node that will register. Raise StartError where it has no address."""
+    name = options.text("node-name") or socket.gethostname().lower()
+    if options.flag("with-node-id"):
+        name = f"{name}-{_node_id()}"
+    return NodeDescription(
+        name=name,
+        addresses=tuple(options.many("node-ip")) or (default_address(),),
+        version=version,
+        runtime=runtime,
+        roles=roles,
+        labels=dict(_pair(text) for text in options.many("node-label")),
+        taints=tuple(_taint(text) for text in options.many("node-taint")),
+    )
+
+
+def _node_id() -> str:
+    path = paths.rooted(paths.NODE_ID)
+    if not path.exists():
+        paths.write_secret(path, secrets.token_hex(4) + "\n")
+    return path.read_text().strip()
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value
+
+
+def _taint(text: str) -> Obj:
+    pair, _, effect = text.rpartition(":")
+    key, value = _pair(pair)
+    return {"key": key, "value": value, "effect": effect}
+
+
+def container_runtime(options: config.Options) -> tuple[str, PodContainers | None]:
+    """The runtime's name and version, and with Docker the containers in it. Raise StartError where Docker is down."""
+    if not options.flag("docker"):
+        return CONTAINERD, None
+    engine = Engine()
+    try:
+        return f"docker://{engine.version()}", PodContainers(engine)
+    except EngineError as error:
+        raise StartError(f"failed to run Kubelet: failed to start cri-dockerd: {error}") from error
+
+
+def prepare_folders() -> None:
+    """What K3s leaves behind on a node, and an uninstall has to remove."""
+    registries = paths.rooted(paths.REGISTRIES)
+    if registries.exists():
+        config.read_yaml(registries)
+    for folder in (paths.RUN_DIR, paths.FLANNEL_DIR, f"{paths.KUBELET_DIR}/pods"):
+        paths.rooted(folder).mkdir(parents=True, exist_ok=True)
+
+
+def run(options: config.Options, version: str) -> None:
+    """Join and run the node for ever. Raise StartError where the settings do not allow it."""
+    log("info", f"Starting k3s agent {version}")
+    secret, url = options.secret("token"), options.text("server")
+    if not secret:
+        raise StartError("--token is required")
+    if not url:
+        raise StartError("--server is required")
+    if not url.startswith("https://"):
+        raise StartError(f"only https:// URLs are supported, invalid scheme: {url}")
+    token = tokens.parse(secret)
+    runtime, containers = container_runtime(options)
+    node = describe_node(options, version, runtime, ())
+    prepare_folders()
+    membership = Membership(url.rstrip("/"), token, node, containers)
+    join(membership, lambda: notify("READY=1")).run()
+
+
+def join(membership: Membership, joined: Callable[[], None]) -> Kubelet:
+    """Join, trying for ever; each failure is a line in the journal, in K3s' words."""
+    while True:
+        try:
+            kubelet = _join_once(membership)
+        except (RefusedError, OSError, http.client.HTTPException, StartError) as error:
+            log("error", _explain(membership.url, error))
+            time.sleep(RETRY_SECONDS)
+        else:
+            joined()
+            return kubelet
+
+
+def _explain(url: str, error: Exception) -> str:
+    if isinstance(error, RefusedError):
+        return f"Waiting to retrieve agent configuration; server is not ready: {error}"
+    return f"Failed to validate connection to cluster at {url}: {error}"
+
+
+def _join_once(membership: Membership) -> Kubelet:
+    ca = _trusted_ca(membership)
+    node = membership.node.name
+    password = nodepassword.own_password(paths.rooted(paths.NODE_PASSWORD))
+    server = Client(membership.url, client.trusting_context(ca), client.token_authorization(membership.token))
+    headers = {"K3s-Node-Name": node, "K3s-Node-Password": password}
+    credential = server.call("GET", JOIN_PATH, **headers)["credential"]
+    server.authorization = f"Bearer {credential}"
+    kubelet = Kubelet(server, membership.node, membership.containers)
+    kubelet.register()
+    return kubelet
+
+
+def _trusted_ca(membership: Membership) -> bytes:
+    """Fetch the cluster's CA. Raise StartError where the token was made for another one."""
+    anonymous = Client(membership.url, client.blind_context())
+    try:
+        ca = anonymous.raw("GET", "/cacerts")
+    except (RefusedError, OSError, http.client.HTTPException) as error:
+        raise StartError(f"failed to get CA certs: {error}") from error
+    finally:
+        anonymous.close()
+    wanted, found = membership.token.ca_hash, tokens.ca_hash(ca)
+    if wanted and wanted != found:
+        raise StartError(f"token CA hash does not match the Cluster CA certificate hash: {wanted} != {found}")
+    return ca

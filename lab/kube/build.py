@@ -1,0 +1,55 @@
+"""Writes the stand-in as one executable file: `python -m gb10.lab.kube.build OUT VERSION`.
+
+The file holds this package under its full name and PyYAML in pure Python. Equal sources and an equal version give
+equal bytes, so that a checksum of it can be published.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+
+import yaml
+
+SHEBANG = b"#!/usr/bin/env python3\n"
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+_MAIN = """import sys
+
+sys.dont_write_bytecode = True
+from gb10.lab.kube.cli import main
+
+main({version!r})
+"""
+
+
+def _contents(version: str) -> dict[str, bytes]:
+    """The files of the archive by name."""
+    package, library = Path(__file__).parent, Path(yaml.__file__).parent
+    files = {f"gb10/lab/kube/{path.name}": path.read_bytes() for path in package.glob("*.py") if path.stem != "build"}
+    files |= {f"yaml/{path.name}": path.read_bytes() for path in library.glob("*.py")}
+    # gb10 and gb10.lab are regular packages in here: zipimport finds no namespace without a directory entry.
+    return files | {
+        "gb10/__init__.py": b"",
+        "gb10/lab/__init__.py": b"",
+        "__main__.py": _MAIN.format(version=version).encode(),
+    }
+
+
+def build_k3s(path: Path, version: str) -> None:
+    """Write the executable to `path`, replacing what is there. `version` is K3s' own, such as v1.36.4+k3s1."""
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(SHEBANG)
+        # Stored, not deflated: the bytes must not depend on the version of zlib.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, content in sorted(_contents(version).items()):
+                entry = zipfile.ZipInfo(name, _LONG_AGO)
+                entry.external_attr = 0o644 << 16
+                archive.writestr(entry, content)
+    new.chmod(0o755)
+    new.rename(path)
+
+
+if __name__ == "__main__":
+    build_k3s(Path(sys.argv[1]), sys.argv[2])

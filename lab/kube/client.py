@@ -1,0 +1,91 @@
+"""HTTPS to the API server over one kept connection."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+from gb10.lab.kube.tokens import Token
+
+TIMEOUT_SECONDS = 10
+MERGE = "application/merge-patch+json"
+
+
+class RefusedError(Exception):
+    """An answer other than success."""
+
+    def __init__(self, status: int, url: str, reason: str, message: str) -> None:
+        super().__init__(message or f"{url}: {status} {reason}")
+        self.status = status
+
+
+class Client:
+    """Calls on one server. OSError and http.client.HTTPException come through as they are."""
+
+    def __init__(self, url: str, tls: ssl.SSLContext, authorization: str = "") -> None:
+        parts = urlsplit(url)
+        self.url = url.rstrip("/")
+        self.authorization = authorization
+        self._connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port or 443, timeout=TIMEOUT_SECONDS, context=tls
+        )
+
+    def raw(self, method: str, path: str, body: Any = None, **headers: str) -> bytes:
+        """Make one call and return the answer's body. Raise RefusedError for a status that is no success."""
+        raw = None if body is None else json.dumps(body).encode()
+        if self.authorization:
+            headers["Authorization"] = self.authorization
+        if raw is not None:
+            headers.setdefault("Content-Type", MERGE if method == "PATCH" else "application/json")
+        try:
+            self._connection.request(method, path, raw, {"User-Agent": "kubelet", **headers})
+            response = self._connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+        if response.status >= 300:
+            raise RefusedError(response.status, self.url + path, response.reason, _message(answer, response.status))
+        return answer
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Make one call and return the answer as JSON."""
+        return json.loads(self.raw(method, path, body, **headers))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _message(answer: bytes, status: int) -> str:
+    """The server's own words, which for 401 say nothing more than the status."""
+    try:
+        return "" if status == 401 else str(json.loads(answer).get("message") or "")
+    except (ValueError, AttributeError):
+        return ""
+
+
+def blind_context() -> ssl.SSLContext:
+    """For the one call that fetches the CA, which the token's digest then proves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def trusting_context(ca: bytes) -> ssl.SSLContext:
+    """For calls on the server whose certificate that CA signed."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=ca.decode())
+    return context
+
+
+def token_authorization(token: Token) -> str:
+    """The header that shows a join token."""
+    if token.is_bootstrap:
+        return f"Bearer {token.password}"
+    pair = f"{token.user or 'node'}:{token.password}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"

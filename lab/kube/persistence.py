@@ -1,0 +1,72 @@
+"""The datastore file: SQLite in WAL mode, one table named as K3s' own (`kine`), one row for each object.
+
+Unlike kine it keeps no history: a row is the newest revision of its object. The deletion with the highest revision
+stays as a tombstone, so that revisions never run backwards after a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from gb10.lab.kube.errors import StartError
+from gb10.lab.kube.objects import Obj
+
+REGISTRY = "/registry/"
+BOOTSTRAP = "/bootstrap/"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS kine (id INTEGER PRIMARY KEY, name TEXT UNIQUE, deleted INTEGER NOT NULL, value BLOB);
+"""
+
+
+class Database:
+    """An open datastore. Calls from several threads are the caller's to order."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file. Raise StartError where it is not a database."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise StartError(f"starting kubernetes: preparing server: building kine: {path}: {error}") from error
+        path.chmod(0o600)
+
+    def revision(self) -> int:
+        (highest,) = self._connection.execute("SELECT max(id) FROM kine").fetchone()
+        return highest or 0
+
+    def objects(self) -> Iterator[tuple[str, Obj]]:
+        """Every stored object with its key, oldest revision first."""
+        rows = self._connection.execute(
+            "SELECT name, value FROM kine WHERE deleted = 0 AND name LIKE ? ORDER BY id", (f"{REGISTRY}%",)
+        )
+        for key, value in rows:
+            yield key.removeprefix(REGISTRY), json.loads(value)
+
+    def write(self, revision: int, key: str, obj: Obj | None) -> None:
+        """Keep an object under its new revision, or with None its tombstone."""
+        value = None if obj is None else json.dumps(obj, separators=(",", ":"))
+        connection = self._connection
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM kine WHERE name = ? OR deleted = 1", (REGISTRY + key,))
+        connection.execute("INSERT INTO kine VALUES (?, ?, ?, ?)", (revision, REGISTRY + key, obj is None, value))
+        connection.execute("COMMIT")
+
+    def bootstrap(self) -> tuple[str, str] | None:
+        """The digest of the token that the cluster was made with, and its sealed certificates."""
+        row = self._connection.execute("SELECT name, value FROM kine WHERE name LIKE ?", (f"{BOOTSTRAP}%",)).fetchone()
+        return (row[0].removeprefix(BOOTSTRAP), row[1]) if row else None
+
+    def write_bootstrap(self, digest: str, sealed: str) -> None:
+        self._connection.execute(
+            "INSERT INTO kine VALUES (?, ?, 0, ?)", (self.revision() + 1, BOOTSTRAP + digest, sealed)
+        )
+
+    def close(self) -> None:
+        self._connection.close()

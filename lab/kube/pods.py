@@ -1,0 +1,85 @@
+"""A node's pods as containers in its Docker, named and labelled as the kubelet's cri-dockerd does it."""
+
+from __future__ import annotations
+
+from gb10.lab.kube.engine import POD_UID, Engine
+from gb10.lab.kube.objects import Obj, name, namespace, uid
+
+CONTAINER_NAME = "io.kubernetes.container.name"
+SANDBOX = "POD"
+
+
+def wanted_containers(pod: Obj) -> list[str]:
+    return [str(container["name"]) for container in pod["spec"].get("containers") or []]
+
+
+def container_name(container: str, pod: Obj) -> str:
+    """The name that Docker shows: k8s_<container>_<pod>_<namespace>_<uid>_<attempt>."""
+    return f"k8s_{container}_{name(pod)}_{namespace(pod)}_{uid(pod)}_0"
+
+
+def container_labels(container: str, pod: Obj, sandbox: str | None = None) -> dict[str, str]:
+    labels = {
+        CONTAINER_NAME: container,
+        "io.kubernetes.docker.type": "container" if sandbox else "podsandbox",
+        "io.kubernetes.pod.name": name(pod),
+        "io.kubernetes.pod.namespace": namespace(pod) or "",
+        POD_UID: uid(pod),
+    }
+    return labels | ({"io.kubernetes.sandbox.id": sandbox} if sandbox else {})
+
+
+class PodContainers:
+    """Keeps one sandbox and one container for each container of each pod. Everything may raise EngineError."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        # Running containers: pod uid -> container name -> id. None: to be asked from Docker again.
+        self._running: dict[str, dict[str, str]] | None = None
+        engine.ensure_image()
+
+    def look_again(self) -> None:
+        """Forget what is known; the next `keep` sees containers that died or were removed by others."""
+        self._running = None
+
+    def keep(self, pods: list[Obj]) -> dict[str, dict[str, str]]:
+        """Start what the pods lack, remove what no pod wants; return the containers' ids by pod uid and name."""
+        try:
+            running = self._running = self._found() if self._running is None else self._running
+            for gone in set(running) - set(map(uid, pods)):
+                self._remove(running.pop(gone))
+            for pod in pods:
+                self._start(pod, running.setdefault(uid(pod), {}))
+        except Exception:
+            self._running = None
+            raise
+        return running
+
+    def _found(self) -> dict[str, dict[str, str]]:
+        """What runs; what has ended is removed, so that its name is free."""
+        found: dict[str, dict[str, str]] = {}
+        for container in self._engine.pod_containers():
+            labels = container["Labels"]
+            if container["State"] == "running":
+                found.setdefault(labels[POD_UID], {})[labels.get(CONTAINER_NAME, "")] = container["Id"]
+            else:
+                self._engine.remove(container["Id"])
+        return found
+
+    def _remove(self, containers: dict[str, str]) -> None:
+        # The sandbox last: it holds the network of the others.
+        for _, container in sorted(containers.items(), key=lambda item: item[0] == SANDBOX):
+            self._engine.remove(container)
+
+    def _start(self, pod: Obj, running: dict[str, str]) -> None:
+        if SANDBOX not in running:
+            self._remove(running)
+            running.clear()
+            network = "host" if pod["spec"].get("hostNetwork") else "none"
+            labels = container_labels(SANDBOX, pod)
+            running[SANDBOX] = self._engine.run(container_name(SANDBOX, pod), labels, network)
+        for container in wanted_containers(pod):
+            if container not in running:
+                labels = container_labels(container, pod, running[SANDBOX])
+                network = f"container:{running[SANDBOX]}"
+                running[container] = self._engine.run(container_name(container, pod), labels, network)
