@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api import OperationMeta, deploy
-from pyinfra.api.hiddenvalue import HiddenValue
+from pyinfra.api import deploy
+from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
 from gb10.deploys.settings import HEAD, WORKERS, K3sSettings, head, is_in, k3s_settings, node_ip, node_name, proxy
 from gb10.facts.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
+from gb10.facts.sealed import Secret
 from gb10.operations import k3s, kubectl, preflight, upgrade
 from gb10.operations.file import text_file
 from gb10.operations.kubeconfig import kubeconfig_file
@@ -129,7 +130,8 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         node=node,
         head=head(),
         seconds=seconds,
-        changed=not upgraded.will_change and any(item.will_change for item in (token, *files)),
+        started_from=[token, *files],
+        restarted_by=upgraded,
     )
 
 
@@ -142,8 +144,8 @@ def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> lis
     config = render("k3s/config.yaml.j2", config=_config(role, settings))
     unit = render("k3s/k3s.service.j2", unit=UNITS[role], role=role, runtime=settings.runtime)
     # These two may hold passwords, of a registry and of a proxy: a diff shows none of them.
-    registries = HiddenValue(render("k3s/registries.yaml.j2", registries=settings.registries))
-    variables = HiddenValue(render("k3s/k3s.service.env.j2", environment=environment))
+    registries = Secret(render("k3s/registries.yaml.j2", registries=settings.registries))
+    variables = Secret(render("k3s/k3s.service.env.j2", environment=environment))
     return [
         text_file(name="Write config.yaml", path=CONFIG, content=config, mode="600"),
         secret_file(name="Write registries.yaml", path=REGISTRIES, content=registries),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from pyinfra.api import Host
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
@@ -13,6 +13,8 @@ from gb10.group_data import all as defaults
 from gb10.operations.versions import parse_version
 
 Model = TypeVar("Model", bound=BaseModel)
+
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 HEAD, WORKERS = "head", "workers"
 CLUSTER_NETWORKS = ("10.42.0.0/16", "10.43.0.0/16", ".svc", ".cluster.local")  # K3s' pods and services
@@ -24,7 +26,7 @@ class K3sSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
-    sha256: dict[Literal["arm64", "amd64"], str]
+    sha256: dict[str, Digest]
     mirror: str
     airgap: str | None
     runtime: Literal["docker", "containerd"]

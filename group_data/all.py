@@ -5,8 +5,8 @@
 # Within the range of the GPU Operator: Kubernetes 1.33 to 1.36.
 k3s_version = "v1.36.4+k3s1"
 
-# Architecture -> sha256 of the release's binary. A pin beats the list that the release itself brings, and should be set:
-# that list comes from the same place as the binary, and shows damage but not forgery.
+# Architecture -> sha256 of the release's binary. A pin beats the list that the release itself brings, and should be
+# set: that list comes from the same place as the binary, and shows damage but not forgery.
 k3s_sha256: dict[str, str] = {}
 
 # Below it lie <version>/k3s-arm64 and <version>/sha256sum-arm64.txt.

@@ -11,9 +11,11 @@ from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
 from gb10.facts.file import TextFile
+from gb10.operations.trouble import guarded, known
 
 
 @operation()
+@guarded
 def text_file(
     path: str, content: str, mode: str = "644", user: str = "root", group: str = "root"
 ) -> Generator[StringCommand, None, None]:
@@ -27,7 +29,7 @@ def text_file(
 
     A reader sees the old text or the new one, never half of it. Not for secrets: see gb10.operations.secret.
     """
-    current = host.get_fact(TextFile, path=path)
+    current = known(TextFile, path=path)
     if current and current.content == content and (current.mode, current.owner, current.group) == (mode, user, group):
         host.noop(f"{path} is as wanted")
         return

@@ -37,7 +37,7 @@ from gb10.operations.kubectl import delete_node_command
 from gb10.operations.peer import peer_fact, peer_run
 from gb10.operations.script import run_script
 from gb10.operations.secret import secret_file
-from gb10.operations.trouble import refuse, say
+from gb10.operations.trouble import guarded, known, refuse, say
 from gb10.operations.upgrade import staged
 from gb10.operations.wait import await_condition, await_node, member, reason
 from gb10.templates import render
@@ -49,15 +49,17 @@ LINKS = ("kubectl", "crictl")
 
 
 @operation()
+@guarded
 def server_token() -> Commands:
     """Keep a token file for the server: with the token that it has already, or with a new one."""
-    if host.get_fact(SecretFile, path=TOKEN_FILE):
+    if known(SecretFile, path=TOKEN_FILE):
         host.noop(f"{TOKEN_FILE} is there")
         return
     yield run_script("server-token.sh", TOKEN_FILE, env_file("server"), seconds=30)
 
 
 @operation()
+@guarded
 def join_token(head: Host) -> Commands:
     """
     Keep the token with which this agent joins, read from the head while the operation runs.
@@ -74,6 +76,7 @@ def join_token(head: Host) -> Commands:
 
 
 @operation()
+@guarded
 def binary(
     version: str, mirror: str, sha256: Mapping[str, str], airgap: str | None, proxy: Mapping[str, str]
 ) -> Commands:
@@ -87,15 +90,15 @@ def binary(
     + airgap: folder on the controller that holds the binary, instead of the mirror
     + proxy: environment of the download
     """
-    install, identity = host.get_fact(K3sInstall), host.get_fact(NodeIdentity)
-    architecture = identity.architecture if identity else ""
+    install, identity = known(K3sInstall), known(NodeIdentity)
+    architecture = identity.architecture
     pin = sha256.get(architecture)
     if install and install.version == version and pin in (None, install.binary_sha256):
         host.noop(f"K3s {version} is in place")
         return
     target = staged(version) if install and install.version else BINARY
     name = "k3s" if architecture == "amd64" else f"k3s-{architecture}"
-    if install and install.version and host.get_fact(SecretFile, path=target):
+    if install and install.version and known(SecretFile, path=target):
         host.noop(f"K3s {version} waits beside the installed one")
         return
     if airgap:
@@ -130,6 +133,7 @@ def _digest(path: Path) -> str:
 
 
 @operation()
+@guarded
 def airgap_images(folder: str, runtime: str) -> Commands:
     """
     Have K3s' own images on a node without internet, from the release's image archive on the controller.
@@ -137,14 +141,14 @@ def airgap_images(folder: str, runtime: str) -> Commands:
     + folder: holds k3s-airgap-images-<arch>.tar, .tar.gz or .tar.zst on the controller
     + runtime: "docker" loads them into the engine, "containerd" lays the archive where K3s imports it
     """
-    architecture = host.get_fact(NodeIdentity).architecture
+    architecture = known(NodeIdentity).architecture
     archives = sorted(Path(folder).glob(f"k3s-airgap-images-{architecture}.tar*"))
     if not archives:
         host.noop(f"{folder} holds no image archive")
         return
     digest, archive = _digest(archives[0]), f"{IMAGES}/{archives[0].name}"
     mark = f"{STATE}/airgap-{digest}"
-    if host.get_fact(SecretFile, path=mark):
+    if known(SecretFile, path=mark):
         host.noop("the images are loaded")
         return
     yield StringCommand("mkdir -p", IMAGES, STATE)
@@ -155,9 +159,10 @@ def airgap_images(folder: str, runtime: str) -> Commands:
 
 
 @operation()
+@guarded
 def command_links() -> Commands:
     """Have kubectl and crictl on the node, as links to K3s, unless it has them already."""
-    missing = [name for name, path in host.get_fact(CommandPaths, names=LINKS).items() if path is None]
+    missing = [name for name, path in known(CommandPaths, names=LINKS).items() if path is None]
     if not missing:
         host.noop("kubectl and crictl are there")
         return
@@ -165,6 +170,7 @@ def command_links() -> Commands:
 
 
 @operation()
+@guarded
 def rejoin(node: str, head: Host) -> Commands:
     """
     Clear what a cluster remembers of a node that was wiped, so that it may come back under its name.
@@ -174,7 +180,7 @@ def rejoin(node: str, head: Host) -> Commands:
 
     K3s refuses a known name with another node password. A node that has its password still is left alone.
     """
-    install = host.get_fact(K3sInstall)
+    install = known(K3sInstall)
     if install and install.node_password:
         host.noop(f"{node} has its node password")
         return
@@ -192,6 +198,7 @@ def _forget(state: State, host: Host, node: str, head: Host) -> bool:
 
 
 @operation()
+@guarded
 def service(
     role: str,
     version: str,
@@ -212,7 +219,7 @@ def service(
     + started_from: operations on what K3s is started from: a change of any asks for a restart
     + restarted_by: an operation that has restarted it after those, when it changed anything
     """
-    install = host.get_fact(K3sInstall)
+    install = known(K3sInstall)
     changed = any(map(_changes, started_from)) and not (restarted_by and _changes(restarted_by))
     if install and install.is_active and install.unit_enabled and not install.stale and not changed:
         host.noop(f"{UNITS[role]} runs with its present configuration")
@@ -235,6 +242,7 @@ def _ready(state: State, host: Host, version: str, node: str, head: Host, second
 
 
 @operation()
+@guarded
 def server_answers(head: Host, seconds: int) -> Commands:
     """
     Stand between the operations of the head and those of the workers: no agent starts before the server answers.
@@ -249,12 +257,14 @@ def server_answers(head: Host, seconds: int) -> Commands:
 
 
 @operation()
+@guarded
 def all_reached() -> Commands:
     """Stand between the operations of some hosts and those of others: all hosts finish it before the next."""
     yield from ()
 
 
 @operation()
+@guarded
 def uninstall(role: str | None = None) -> Commands:
     """
     Remove K3s, whole or half installed: its processes, containers, mounts, configuration and state.
@@ -263,10 +273,10 @@ def uninstall(role: str | None = None) -> Commands:
 
     Proves absence in the end. /data, containers without a label of Kubernetes, and what is mounted from elsewhere stay.
     """
-    if host.get_fact(K3sLeftovers).is_empty:
+    if known(K3sLeftovers).is_empty:
         host.noop("nothing of K3s is here")
         return
-    install = host.get_fact(K3sInstall)
+    install = known(K3sInstall)
     path = UNINSTALL[role or (install and install.role) or "server"]
     yield replace_file(KILLALL, render("k3s/k3s-killall.sh.j2"), "755")
     yield replace_file(path, render("k3s/k3s-uninstall.sh.j2"), "755")

@@ -11,25 +11,28 @@ from pyinfra.context import host
 
 from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
 from gb10.facts.k3s import KUBECTL
+from gb10.operations.trouble import guarded, known
 
 BINARY = KUBECTL.split()[0]
 DRAIN_SECONDS = 300
 
 
 @operation()
+@guarded
 def apply(manifest: str) -> Generator[StringCommand, None, None]:
     """
     Keep objects as a manifest says.
 
     + manifest: one or more YAML documents; no secrets, since a diff would show them
     """
-    if host.get_fact(ManifestDrift, manifest=manifest) is False:
+    if known(ManifestDrift, manifest=manifest) is False:
         host.noop("the objects are as the manifest says")
         return
     yield StringCommand(f"{KUBECTL} apply -f -", _stdin=manifest)
 
 
 @operation()
+@guarded
 def label(node: str, labels: Mapping[str, str | None]) -> Generator[StringCommand, None, None]:
     """
     Keep labels on a node.
@@ -48,6 +51,7 @@ def label(node: str, labels: Mapping[str, str | None]) -> Generator[StringComman
 
 
 @operation()
+@guarded
 def cordon(node: str) -> Generator[StringCommand, None, None]:
     """
     Keep new pods off a node.
@@ -62,6 +66,7 @@ def cordon(node: str) -> Generator[StringCommand, None, None]:
 
 
 @operation()
+@guarded
 def uncordon(node: str) -> Generator[StringCommand, None, None]:
     """
     Let new pods onto a node again.
@@ -76,6 +81,7 @@ def uncordon(node: str) -> Generator[StringCommand, None, None]:
 
 
 @operation(is_idempotent=False)
+@guarded
 def drain(node: str, seconds: int = DRAIN_SECONDS) -> Generator[StringCommand, None, None]:
     """
     Cordon a node and evict its pods, but those of DaemonSets.
@@ -98,13 +104,14 @@ def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> StringCom
 
 
 @operation()
+@guarded
 def delete_node(node: str) -> Generator[StringCommand, None, None]:
     """
     Remove a node from the cluster, with the password Secret that would keep it from coming back under its name.
 
     + node: its name in Kubernetes
     """
-    if not _node(node) and node not in (host.get_fact(NodePasswords) or ()):
+    if not _node(node) and node not in (known(NodePasswords) or ()):
         host.noop(f"the cluster does not know {node}")
         return
     yield delete_node_command(node)
@@ -121,5 +128,5 @@ def delete_node_command(node: str) -> StringCommand:
 
 
 def _node(name: str) -> ClusterNode | None:
-    nodes = host.get_fact(ClusterNodes) or ()
+    nodes = known(ClusterNodes) or ()
     return next((node for node in nodes if node.name == name), None)

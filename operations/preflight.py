@@ -13,7 +13,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import K3sInstall, K3sInstallation
 from gb10.facts.listeners import TcpListeners
-from gb10.operations.trouble import refuse
+from gb10.operations.trouble import guarded, known, refuse
 from gb10.operations.versions import foreign_flags, step_refused
 
 MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
@@ -28,6 +28,7 @@ class Refusal(NamedTuple):
 
 
 @operation()
+@guarded
 def preflight(
     role: str, version: str, runtime: str, config: Mapping[str, object]
 ) -> Generator[FunctionCommand, None, None]:
@@ -41,16 +42,14 @@ def preflight(
 
     All hosts share it, so that nothing is changed on any before all have passed.
     """
-    identity, install = host.get_fact(NodeIdentity), host.get_fact(K3sInstall)
-    if identity is None:
-        return  # its facts could not be read, and pyinfra has failed the host
+    identity, install = known(NodeIdentity), known(K3sInstall)
     refusals = [*machine_refusals(identity, time.time()), *_name_refusals(identity)]
     if install:
         refusals += install_refusals(install, role, version, config)
-    if runtime == "docker" and host.get_fact(DockerEngine) is None:
+    if runtime == "docker" and known(DockerEngine) is None:
         refusals.append(Refusal("DOCKER_ABSENT", "no Docker engine answers"))
     if role == "server" and not (install and install.is_active):
-        refusals += port_refusals(host.get_fact(TcpListeners) or {})
+        refusals += port_refusals(known(TcpListeners))
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
 

@@ -11,9 +11,11 @@ from pyinfra.context import host
 
 from gb10.facts.secret import SecretFile
 from gb10.operations.file import replace_file
+from gb10.operations.trouble import guarded, known
 
 
 @operation()
+@guarded
 def secret_file(path: str, content: HiddenValue) -> Generator[StringCommand, None, None]:
     """
     Keep a secret in a file that only root can read.
@@ -25,7 +27,7 @@ def secret_file(path: str, content: HiddenValue) -> Generator[StringCommand, Non
     never half of it.
     """
     wanted = content.unmask().removesuffix("\n") + "\n"
-    state = host.get_fact(SecretFile, path=path)
+    state = known(SecretFile, path=path)
     if state and state.mode == "600" and state.sha256 == hashlib.sha256(wanted.encode()).hexdigest():
         host.noop(f"{path} holds the wanted secret")
         return

@@ -5,10 +5,43 @@ The contract: every refusal prints `gb10: CODE: what happened`; CODE stands in t
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import functools
+from collections.abc import Callable, Generator
+from typing import Any, ParamSpec, TypeVar
 
-from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api import FactBase, FunctionCommand, Host, State
 from pyinfra.context import host, state
+
+Arguments = ParamSpec("Arguments")
+Command = TypeVar("Command")
+Value = TypeVar("Value")
+
+
+class UnreadFactError(Exception):
+    """A fact of this host could not be read: nothing may be concluded from it, least of all that a thing is absent."""
+
+
+def known(fact: type[FactBase[Value]], **arguments: Any) -> Value:
+    """Given a fact, return its value for this host. Raise UnreadFactError where it could not be read."""
+    value = host.get_fact(fact, **arguments)
+    if host in state.failed_hosts:
+        raise UnreadFactError(fact.__name__)
+    return value
+
+
+def guarded(
+    function: Callable[Arguments, Generator[Command, None, None]],
+) -> Callable[Arguments, Generator[Command | FunctionCommand, None, None]]:
+    """Fail an operation on this host alone, and before it changes anything more, when a fact cannot be read."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Generator[Command | FunctionCommand, None, None]:
+        try:
+            yield from function(*args, **kwargs)
+        except UnreadFactError as error:
+            yield from refuse("FACT_UNREADABLE", f"{host.name}: {error} could not be read: see the lines above")
+
+    return wrapped
 
 
 def say(where: Host, code: str, message: str) -> None:

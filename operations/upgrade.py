@@ -12,11 +12,12 @@ from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall
 from gb10.operations.kubectl import DRAIN_SECONDS, drain_command
 from gb10.operations.peer import peer_run
 from gb10.operations.script import run_script
-from gb10.operations.trouble import say
+from gb10.operations.trouble import guarded, known, say
 from gb10.operations.wait import await_node, member, reason
 
 
 @operation()
+@guarded
 def upgrade(role: str, version: str, node: str, head: Host, seconds: int) -> Generator[FunctionCommand, None, None]:
     """
     Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, and let pods in again.
@@ -30,7 +31,7 @@ def upgrade(role: str, version: str, node: str, head: Host, seconds: int) -> Gen
     Call it with `_serial=True`: one node at a time. A killed run goes on where it stopped, and a node that somebody had
     cordoned before stays cordoned.
     """
-    install = host.get_fact(K3sInstall)
+    install = known(K3sInstall)
     if install is None or install.version is None or (install.version == version and not install.drained):
         host.noop("nothing is to be upgraded")
         return
