@@ -179,9 +179,8 @@ def _find_rdma_device(netdev: str) -> str:
 
 def _ib_write_bw(port: int, seconds: int) -> str:
     # -R lets rdma_cm choose the GID by address: its index is not the same on every Spark
-    return (
-        f'ib_write_bw -R -F --report_gbits -d "$device" -p {port + 1} -q {QUEUE_PAIRS} -s {MESSAGE_BYTES} -D {seconds}'
-    )
+    size = f"-q {QUEUE_PAIRS} -s {MESSAGE_BYTES} -D {seconds}"
+    return f'ib_write_bw -R -F --report_gbits -d "$device" -p {port + 1} {size}'
 
 
 def _tcp_streams() -> str:
