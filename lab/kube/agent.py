@@ -142,7 +142,11 @@ def _trusted_ca(membership: Membership) -> bytes:
     anonymous = Client(membership.url, client.blind_context())
     try:
         ca = anonymous.raw("GET", "/cacerts")
-    except (RefusedError, OSError, http.client.HTTPException) as error:
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        message = f'failed to get CA certs: Get "{membership.url}/cacerts": dial tcp: connect: {why}'
+        raise StartError(message) from error
+    except (RefusedError, http.client.HTTPException) as error:
         raise StartError(f"failed to get CA certs: {error}") from error
     finally:
         anonymous.close()

@@ -66,8 +66,7 @@ class Engine:
         except EngineError as error:
             if " 404 " not in str(error):
                 raise
-            changes = [('ENTRYPOINT ["/pause"]'), "STOPSIGNAL SIGKILL"]
-            query = [("fromSrc", "-"), ("repo", pause.IMAGE), ("tag", pause.TAG), *(("changes", c) for c in changes)]
+            query = {"fromSrc": "-", "repo": pause.IMAGE, "tag": pause.TAG, "changes": 'ENTRYPOINT ["/pause"]'}
             self._call("POST", f"/images/create?{urlencode(query)}", pause.image())
 
     def pod_containers(self) -> list[dict[str, Any]]:
@@ -81,6 +80,7 @@ class Engine:
         body = {
             "Image": f"{pause.IMAGE}:{pause.TAG}",
             "Labels": labels,
+            "StopSignal": "SIGKILL",  # the program handles no signal, and a stop should not wait for it
             "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": "no"}},
         }
         created = self._call("POST", f"/containers/create?name={quote(name)}", body)

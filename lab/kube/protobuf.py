@@ -32,6 +32,7 @@ KINDS: dict[str, Schema] = {
     },
     "ConfigMap": {1: ("metadata", META), 2: ("data", "map"), 3: ("binaryData", "bytes map"), 4: ("immutable", "bool")},
     "Namespace": {1: ("metadata", META)},
+    "ServiceAccount": {1: ("metadata", META)},
     "DeleteOptions": {
         1: ("gracePeriodSeconds", "int"),
         2: ("preconditions", {1: ("uid", "text"), 2: ("resourceVersion", "text")}),
