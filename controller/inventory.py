@@ -72,6 +72,16 @@ class Inventory:
         return next(host for host in self.hosts if host.name == name)
 
     @property
+    def head(self) -> InventoryHost:
+        """The head of the cluster. Raise INVENTORY_BROKEN unless the group `head` has one host."""
+        heads = self.group("head")
+        if len(heads) != 1:
+            raise Gb10Error(
+                "INVENTORY_BROKEN", inventory=self.source, reason=f"group head has {len(heads)} hosts, not one"
+            )
+        return heads[0]
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(host.name for host in self.hosts)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
 from gb10.controller.runner import Runner
@@ -59,12 +60,14 @@ class NodeStatus(_Model):
 class ClusterStatus(_Model):
     """The cluster. Healthy: every node answers and, where there is K3s at all, every node is Ready.
 
-    `reasons` say why it is not healthy, `warnings` what is worth a look all the same, `notes` what is meant to be so.
+    `reasons` say why it is not healthy and `remedies` what to type; `warnings` are worth a look all the same, `notes`
+    tell what is meant to be so.
     """
 
     schema_version: Literal[1] = 1
     healthy: bool
     reasons: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     nodes: tuple[NodeStatus, ...]
@@ -73,6 +76,11 @@ class ClusterStatus(_Model):
 def cluster_status(runner: Runner) -> ClusterStatus:
     """Read the facts of the runner's hosts in one pyinfra run, return what they say."""
     return build_status(runner.inventory, runner.facts([IDENTITY, INSTALL, NODES]))
+
+
+def unhealthy(status: ClusterStatus) -> Gb10Error | None:
+    """Given a status, return it as an error unless it is healthy."""
+    return None if status.healthy else Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
 
 
 def build_status(inventory: Inventory, facts: FactsResult) -> ClusterStatus:
@@ -85,10 +93,14 @@ def build_status(inventory: Inventory, facts: FactsResult) -> ClusterStatus:
     reasons = [reason for reason in found if reason]
     if installed and kubernetes is None:
         reasons.append("no API server answers")
+    remedies = [error.remedy for error in facts.errors]
+    if reasons and not remedies:
+        remedies = [Gb10Error("UNHEALTHY").remedy]
     notes = [] if installed else ["K3s is not installed; it is optional"]
     return ClusterStatus(
         healthy=not reasons,
         reasons=tuple(reasons),
+        remedies=tuple(dict.fromkeys(remedies)),
         warnings=tuple(_warnings(inventory, nodes, kubernetes or {})),
         notes=tuple(notes) if any(node.reachable for node in nodes) else (),
         nodes=nodes,

@@ -1,0 +1,69 @@
+"""How a gb10 command starts and how it ends: commands are loaded when they are called, errors become exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+# Name, and what it does in a line: the commands themselves are not imported for the help.
+COMMANDS = {
+    "bootstrap": "Bring the cluster up, or bring it up to date.",
+    "status": "Show the nodes and whether the cluster is healthy.",
+    "kubeconfig": "Merge access to the cluster into your kubeconfig.",
+    "teardown": "Remove K3s from the nodes, and nothing else.",
+    "lab": "Simulate nodes on this machine.",
+}
+
+
+class Gb10Group(click.Group):
+    """The commands of COMMANDS, each `gb10.cli.NAME:NAME`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if importlib.util.find_spec(f"gb10.cli.{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command = getattr(importlib.import_module(f"gb10.cli.{cmd_name}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except (Exception, KeyboardInterrupt, click.Abort) as error:
+            _end(ctx, error)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A terminal that goes away, or a service manager, ends gb10 as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _end(ctx: click.Context, error: BaseException) -> NoReturn:
+    """Say what went wrong and what to do, and exit with the status of the catalogue."""
+    errors = importlib.import_module("gb10.controller.errors")
+    session = importlib.import_module("gb10.cli.session").Session.of(ctx)
+    if isinstance(error, errors.Gb10Error):
+        known = error
+    elif isinstance(error, KeyboardInterrupt | click.Abort):
+        known = errors.Gb10Error("INTERRUPTED")
+    else:
+        session.log.write("".join(traceback.format_exception(error)))
+        known = errors.Gb10Error("INTERNAL", reason=f"{type(error).__name__}: {error}")
+    session.report(known)
+    sys.exit(int(known.status))

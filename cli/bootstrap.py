@@ -1,0 +1,34 @@
+"""gb10 bootstrap."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import click
+
+from gb10.cli import console
+from gb10.cli.session import Session, change_status, command_options, run_options
+from gb10.controller.status import cluster_status, unhealthy
+
+
+@click.command()
+@command_options()
+@run_options
+def bootstrap(session: Session, dry_run: bool, diff: bool, detailed_exitcode: bool) -> None:
+    """Bring the cluster up, or bring it up to date.
+
+    The head first, then the workers. What is already as it should be is left alone, so it can be repeated at any time,
+    and goes on where it was interrupted.
+    """
+    title = "Dry run of bootstrap" if dry_run else "Bootstrap"
+    with nullcontext() if dry_run else session.lock():
+        result = session.run("gb10.deploys.cluster", title, dry=dry_run, diff=diff)
+    # Of the whole cluster, whatever the limit: only the head knows what a worker is worth.
+    status = cluster_status(session.runner(())) if result.ok and not dry_run else None
+    if not session.as_json:
+        console.print_result(result, diff)
+        if status:
+            console.print_status(status)
+    error = result.error or (unhealthy(status) if status and not session.limit else None)
+    document = {"run": result.to_json(), "status": status.model_dump(mode="json") if status else None}
+    session.finish(document, error, change_status([result], detailed_exitcode))

@@ -1,0 +1,339 @@
+"""What a person sees: progress and errors on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from typing import NoReturn, Protocol
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from gb10.controller.errors import Gb10Error
+from gb10.controller.events import (
+    Connected,
+    ConnectFailed,
+    Event,
+    FactFailed,
+    HostFailed,
+    HostOutput,
+    HostResult,
+    OperationStarted,
+    Ready,
+    StageStarted,
+)
+from gb10.controller.results import RunResult
+from gb10.controller.status import ClusterStatus, NodeStatus
+
+SHOWN_LINES = 8  # of what a failing host printed; the log has all of it
+
+MARKS = {"changed": ("✓", "green"), "unchanged": ("·", "dim"), "failed": ("✗", "bold red")}
+STAGES = {"connect": "Connect", "prepare": "Look at the nodes", "facts": "Ask the nodes"}
+
+
+def stdout() -> Console:
+    """Where results go."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def stderr() -> Console:
+    """Where progress and errors go."""
+    return Console(stderr=True, highlight=False)
+
+
+class View(Protocol):
+    """Shows a run while it goes on."""
+
+    def hear(self, event: Event) -> None:
+        """Take in the next event."""
+
+
+class _Step:
+    """One line: an operation, or a part of the run like connecting."""
+
+    def __init__(self, name: str, hosts: Sequence[str]) -> None:
+        self.name = name
+        self.marks: dict[str, str] = {}
+        self._hosts = hosts
+        self._began = time.monotonic()
+        self._spinner = Spinner("dots", style="cyan")
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def outcome(self) -> str:
+        """The worst that any host says."""
+        return next((mark for mark in ("failed", "changed") if mark in self.marks.values()), "unchanged")
+
+    def ordered(self) -> list[tuple[str, str]]:
+        return [(host, self.marks[host]) for host in self._hosts if host in self.marks]
+
+    def line(self, running: bool) -> Table:
+        """The step as one line of a terminal; what does not fit is cut, never wrapped."""
+        sign, style = MARKS[self.outcome]
+        marks = Text()
+        for host, mark in self.ordered():
+            marks.append(f"  {host} {MARKS[mark][0]}", style=MARKS[mark][1])
+        grid = Table.grid(expand=True, padding=(0, 1, 0, 0))
+        grid.add_column(width=1)
+        grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        grid.add_column(no_wrap=True)
+        grid.add_column(width=8, justify="right", no_wrap=True)
+        name = Text(self.name, style="" if running or self.outcome != "unchanged" else "dim")
+        grid.add_row(self._spinner if running else Text(sign, style), name, marks, Text(f"{self.seconds:.1f} s", "dim"))
+        return grid
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.line(running=True)
+
+
+class _Progress:
+    """Follows the events; how a step and a failure are shown is up to the two below."""
+
+    def __init__(self, hosts: Sequence[str], verbosity: int) -> None:
+        self._hosts = hosts
+        self._verbosity = verbosity
+        self._step: _Step | None = None
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case StageStarted(stage):
+                self.end_step()
+                if stage in STAGES:
+                    self._begin(STAGES[stage])
+            case OperationStarted(name):
+                self.end_step()
+                self._begin(name)
+            case HostResult(host, "changed" | "unchanged" as outcome):
+                self._mark(host, outcome)
+            case Connected(host) | Ready(host):
+                self._mark(host, "unchanged")
+            case ConnectFailed(host, _):
+                self._mark(host, "failed")
+            case HostFailed(host, _, output) | FactFailed(host, _, _, output):
+                self._mark(host, "failed")
+                self.show_lines(host, output[-SHOWN_LINES:])
+            case HostOutput(host, text) if self._verbosity:
+                self.show_lines(host, [text])
+
+    def end_step(self) -> None:
+        if self._step:
+            self.show_ended(self._step)
+            self._step = None
+
+    def _begin(self, name: str) -> None:
+        self._step = _Step(name, self._hosts)
+        self.show_running(self._step)
+
+    def _mark(self, host: str, mark: str) -> None:
+        if self._step:
+            self._step.marks[host] = mark
+
+    def show_running(self, step: _Step) -> None:
+        raise NotImplementedError
+
+    def show_ended(self, step: _Step) -> None:
+        raise NotImplementedError
+
+    def show_lines(self, host: str, lines: Iterable[str]) -> None:
+        raise NotImplementedError
+
+
+class _LiveProgress(_Progress):
+    """For a terminal: the running step spins, the ended ones stand above it."""
+
+    def __init__(self, live: Live, hosts: Sequence[str], verbosity: int) -> None:
+        super().__init__(hosts, verbosity)
+        self._live = live
+
+    def show_running(self, step: _Step) -> None:
+        self._live.update(step, refresh=True)
+
+    def show_ended(self, step: _Step) -> None:
+        self._live.update("")
+        self._live.console.print(step.line(running=False))
+
+    def show_lines(self, host: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._live.console.print(Text(f"    {host}: {line}", style="dim"))
+
+
+class _PlainProgress(_Progress):
+    """For a file or a pipe: a line when a step has ended."""
+
+    def show_running(self, step: _Step) -> None:
+        pass
+
+    def show_ended(self, step: _Step) -> None:
+        marks = ", ".join(f"{host} {mark}" for host, mark in step.ordered())
+        _plain(f"{step.outcome:>9}  {step.name}{f' ({marks})' if marks else ''}  {step.seconds:.1f} s")
+
+    def show_lines(self, host: str, lines: Iterable[str]) -> None:
+        for line in lines:
+            _plain(f"{'':>9}  {host}: {line}")
+
+
+class _Silent:
+    def hear(self, event: Event) -> None:
+        """Nobody looks."""
+
+
+@contextmanager
+def progress(title: str, hosts: Sequence[str], verbosity: int = 0, *, quiet: bool = False) -> Iterator[View]:
+    """Show how a run goes: live on a terminal, as plain lines elsewhere and under NO_COLOR, not at all if `quiet`."""
+    if quiet:
+        yield _Silent()
+        return
+    console = stderr()
+    if not console.is_terminal or console.no_color:
+        _plain(f"{title}: {', '.join(hosts)}")
+        plain = _PlainProgress(hosts, verbosity)
+        yield plain
+        plain.end_step()
+        return
+    console.print(Text.assemble((title, "bold"), f"  {', '.join(hosts)}"))
+    with Live(console=console, refresh_per_second=10, transient=True) as live:
+        view = _LiveProgress(live, hosts, verbosity)
+        yield view
+        view.end_step()
+
+
+@contextmanager
+def waiting(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show on a terminal that something goes on."""
+    console = stderr()
+    if quiet or not console.is_terminal or console.no_color:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+def _plain(line: str) -> None:
+    print(line, file=stderr().file, flush=True)
+
+
+def print_error(error: Gb10Error) -> None:
+    """An error, and what to do about it, in lines that can be copied."""
+    console = stderr()
+    where = f"{error.host}: " if error.host and error.host not in error.summary else ""
+    console.print(f"[bold red]✗[/] {escape(where + error.summary)}  [dim]{error.code}[/]", soft_wrap=True)
+    console.print(f"  → {escape(error.remedy)}", soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    stderr().print(Text(text, style="dim"), soft_wrap=True)
+
+
+def print_done(text: str) -> None:
+    """Something went well."""
+    stderr().print(f"[bold green]✓[/] {escape(text)}", soft_wrap=True)
+
+
+def print_result(result: RunResult, diff: bool = False) -> None:
+    """How a run ended: what a dry run found, or what changed; and all errors, the one that names the cause first."""
+    if result.dry:
+        print_plan(result, diff)
+    elif result.ok and not result.changed:
+        print_done(f"Nothing to change in {len(result.operations)} operations, {result.seconds:.0f} s")
+    elif result.ok:
+        hosts = {host for operation in result.changed for host in operation.changed}
+        what = f"{len(result.changed)} of {len(result.operations)} operations changed {len(hosts)} node(s)"
+        print_done(f"{what}, {result.seconds:.0f} s")
+    for error in sorted(result.errors, key=lambda error: error is not result.error):
+        print_error(error)
+
+
+def print_plan(result: RunResult, diff: bool) -> None:
+    """What a dry run found: the operations that would change something, and where."""
+    console = stdout()
+    if diff:
+        for line in result.diff:
+            console.print(Text(line, style=_diff_style(line)), soft_wrap=True)
+    table = Table("operation", "would change", "if another changes", box=None, header_style="bold", pad_edge=False)
+    busy = [operation for operation in result.operations if operation.changed or operation.conditional]
+    for operation in busy:
+        table.add_row(escape(operation.name), ", ".join(operation.changed), ", ".join(operation.conditional))
+    if busy:
+        console.print(table)
+    console.print(f"{len(busy)} of {len(result.operations)} operations would change something; nothing was changed.")
+    for error in result.foreseen:
+        console.print(
+            f"[yellow]![/] {escape(error.host or '')} would be refused: {escape(error.summary)}", soft_wrap=True
+        )
+        console.print(f"  → {escape(error.remedy)}", soft_wrap=True)
+
+
+def _diff_style(line: str) -> str:
+    return {"+": "green", "-": "red", "@": "cyan"}.get(line.strip()[:1], "")
+
+
+def status_table(status: ClusterStatus) -> Table:
+    """The nodes as a table."""
+    table = Table(
+        "node", "role", "K3s", "Kubernetes", "address", "system", box=None, header_style="bold", pad_edge=False
+    )
+    for node in status.nodes:
+        system = " ".join(part for part in (node.os, node.architecture) if part)
+        table.add_row(node.name, _role(node), _k3s(node), _ready(node), _address(node), system)
+    return table
+
+
+def status_view(status: ClusterStatus) -> Group:
+    """The nodes, what is wrong with them, and the verdict."""
+    lines = [Text.assemble(("✗ ", "red"), text) for text in status.reasons]
+    lines += [Text(f"  → {text}") for text in status.remedies]
+    lines += [Text.assemble(("! ", "yellow"), text) for text in status.warnings]
+    lines += [Text(text, style="dim") for text in status.notes]
+    verdict = Text("healthy", style="bold green") if status.healthy else Text("not healthy", style="bold red")
+    return Group(status_table(status), *lines, verdict)
+
+
+def print_status(status: ClusterStatus) -> None:
+    """The whole status."""
+    stdout().print(status_view(status), soft_wrap=False)
+
+
+def watch(look: Callable[[], ClusterStatus], seconds: float) -> NoReturn:
+    """Show the status again and again until somebody interrupts; on a terminal always in the same place."""
+    console = stdout()
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+        while True:
+            shown = Group(status_view(look()), Text(f"{datetime.now():%H:%M:%S}", style="dim"))
+            if live:
+                live.update(shown, refresh=True)
+            else:
+                console.print(shown)
+            time.sleep(seconds)
+
+
+def _role(node: NodeStatus) -> str:
+    return {"head": "head", "workers": "worker", None: ""}[node.group]
+
+
+def _k3s(node: NodeStatus) -> str:
+    if not node.reachable:
+        return "[red]unreachable[/]"
+    if node.k3s is None:
+        return "[dim]none[/]"
+    state = node.k3s.unit_state or "no service"
+    return f"{node.k3s.version or '?'} [{'green' if state == 'active' else 'red'}]{state}[/]"
+
+
+def _ready(node: NodeStatus) -> str:
+    if node.kubernetes is None:
+        return "[dim]-[/]"
+    ready = "[green]Ready[/]" if node.kubernetes.ready else "[red]NotReady[/]"
+    return ready + (" [yellow]cordoned[/]" if node.kubernetes.cordoned else "")
+
+
+def _address(node: NodeStatus) -> str:
+    return ", ".join(node.kubernetes.addresses.get("InternalIP", [])) if node.kubernetes else ""
