@@ -96,10 +96,10 @@ def _revision(row: dict[str, Any]) -> HelmRelease:
         status=status,
         chart=str(chart["name"]),
         chart_version=str(chart["version"]),
-        app_version=chart["appVersion"],
+        app_version=None if chart["appVersion"] is None else str(chart["appVersion"]),
         values=values,
-        description=info["description"] or "",
-        deployed_at=info["last_deployed"] or "",
+        description=str(info["description"] or ""),
+        deployed_at=str(info["last_deployed"] or ""),
         deployed_revision=revision if status == "deployed" else None,
     )
 

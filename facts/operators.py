@@ -21,8 +21,8 @@ from gb10.facts.values import FactValue
 GPU_NAMESPACE = "gpu-operator"
 NETWORK_NAMESPACE = "nvidia-network-operator"
 
-# Labels that name what a pod is for, best first. NFD's pods share one name and differ by role.
-COMPONENT_LABELS = ("app", "role", "app.kubernetes.io/component", "app.kubernetes.io/name", "name")
+# Labels that name what a pod is for, best first.
+COMPONENT_LABELS = ("app", "app.kubernetes.io/component", "app.kubernetes.io/name", "name")
 UNHURT = frozenset({"ready", "ignore"})
 STARTING = frozenset({"ContainerCreating", "PodInitializing"})
 
@@ -210,8 +210,7 @@ def _items(section: Section) -> list[dict[str, Any]]:
 
 def _cluster_policy(item: dict[str, Any]) -> ClusterPolicy:
     status = item.get("status") or {}
-    complaints = [c for c in status.get("conditions") or [] if (c["type"], c["status"]) == ("Error", "True")]
-    trouble = next((f"{c.get('reason', 'Error')}: {c.get('message', '')}" for c in complaints), None)
+    trouble = _condition(status, "Error", "True")
     return ClusterPolicy(name=str(item["metadata"]["name"]), state=status.get("state") or None, trouble=trouble)
 
 
@@ -222,8 +221,15 @@ def _nic_cluster_policy(item: dict[str, Any]) -> NicClusterPolicy:
         name=str(item["metadata"]["name"]),
         state=status.get("state") or None,
         applied_states=tuple(AppliedState(str(part["name"]), str(part["state"])) for part in applied),
-        trouble=status.get("reason") or None,
+        trouble=status.get("reason") or _condition(status, "Ready", "False"),
     )
+
+
+def _condition(status: dict[str, Any], kind: str, value: str) -> str | None:
+    for condition in status.get("conditions") or []:
+        if (condition["type"], condition["status"]) == (kind, value):
+            return ": ".join(str(condition[key]) for key in ("reason", "message") if condition.get(key))
+    return None
 
 
 def _event(item: dict[str, Any]) -> WarningEvent:
@@ -231,8 +237,8 @@ def _event(item: dict[str, Any]) -> WarningEvent:
     last_seen = item.get("lastTimestamp") or series.get("lastObservedTime") or item.get("eventTime")
     return WarningEvent(
         about=f"{about['kind']}/{about['name']}",
-        reason=item.get("reason") or "",
-        message=item.get("message") or "",
+        reason=str(item.get("reason") or ""),
+        message=str(item.get("message") or ""),
         count=int(item.get("count") or series.get("count") or 1),
         last_seen=None if last_seen is None else str(last_seen),
     )
@@ -257,13 +263,15 @@ def _pod(item: dict[str, Any]) -> OperatorPod:
 
 def _component(metadata: dict[str, Any]) -> str:
     labels = metadata.get("labels") or {}
-    named = (labels[label] for label in COMPONENT_LABELS if label in labels)
-    owners = (owner["name"] for owner in metadata.get("ownerReferences") or [])
-    return str(next(named, None) or next(owners, None) or metadata["name"])
+    named = next((str(labels[label]) for label in COMPONENT_LABELS if label in labels), None)
+    if named is None:
+        return next((str(owner["name"]) for owner in metadata.get("ownerReferences") or []), str(metadata["name"]))
+    # node feature discovery's pods share one name and differ by role
+    return f"{named}-{labels['role']}" if "role" in labels else named
 
 
 def _status(item: dict[str, Any]) -> str:
-    """The word that kubectl shows as STATUS (kubernetes pkg/printers/internalversion printPod, without its rarities)."""
+    """The word that kubectl shows as STATUS (kubernetes pkg/printers/internalversion, printPod), rarities aside."""
     status = item.get("status") or {}
     if item["metadata"].get("deletionTimestamp"):
         return "Terminating"
