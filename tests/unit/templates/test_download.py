@@ -1,0 +1,180 @@
+"""download.sh against a mirror that fails in the ways that mirrors do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gb10.lab.mirror import MirrorControl
+from gb10.templates import script
+
+CONTENT = random.Random(11).randbytes(400_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Mirror:
+    """A mirror on this machine and its control end."""
+
+    url: str
+    control: MirrorControl
+    root: Path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
+    folder = tmp_path_factory.mktemp("mirror")
+    root, ready, port = folder / "root", folder / "mirror.json", 18_900 + os.getpid() % 1000
+    (root / "v1").mkdir(parents=True)
+    (root / "v1" / "k3s").write_bytes(CONTENT)
+    (root / "v1" / "sums.txt").write_text(f"{'0' * 64}  other\n{DIGEST}  k3s\n")
+    process = subprocess.Popen([sys.executable, "-m", "gb10.lab.mirror", str(root), "127.0.0.1", str(port), str(ready)])
+    deadline = time.monotonic() + 10
+    while not ready.exists():
+        assert time.monotonic() < deadline, "the mirror did not start"
+        time.sleep(0.02)
+    yield Mirror(f"http://127.0.0.1:{port}", MirrorControl(json.loads(ready.read_text())["control"]), root)
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def mirror(server: Mirror) -> Mirror:
+    server.control.clear()
+    return server
+
+
+def download(
+    mirror: Mirror, dest: Path, name: str = "k3s", sha256: str = "", sums: str = "sums.txt"
+) -> subprocess.CompletedProcess[str]:
+    url, list_url = f"{mirror.url}/v1/{name}", f"{mirror.url}/v1/{sums}"
+    return subprocess.run(
+        ["sh", "-s", "--", url, str(dest), "755", sha256, list_url, name],
+        input=script("download.sh"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def bytes_sent(mirror: Mirror) -> int:
+    return sum(request.bytes_sent for request in mirror.control.requests("/v1/k3s$"))
+
+
+def test_a_file_is_fetched_verified_and_made_executable(mirror: Mirror, tmp_path: Path) -> None:
+    done = download(mirror, tmp_path / "new" / "k3s")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "k3s").read_bytes() == CONTENT
+    assert (tmp_path / "new" / "k3s").stat().st_mode & 0o777 == 0o755
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["k3s"]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_dropped_connection_is_resumed_not_restarted(mirror: Mirror, tmp_path: Path, share: float) -> None:
+    mirror.control.drop("/v1/k3s$", after_bytes=int(len(CONTENT) * share))
+    done = download(mirror, tmp_path / "k3s")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "k3s").read_bytes() == CONTENT
+    first, second = mirror.control.requests("/v1/k3s$")
+    assert (first.range, second.status) == (None, 206)
+    assert bytes_sent(mirror) < len(CONTENT) + 70_000  # what lay in a socket's buffer may be sent twice
+
+
+def test_a_killed_download_is_resumed_by_the_next_one(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / f"k3s.{DIGEST[:16]}.part").write_bytes(CONTENT[:300_000])
+    assert download(mirror, tmp_path / "k3s").returncode == 0
+    assert bytes_sent(mirror) == 100_000
+
+
+def test_the_part_of_another_version_is_not_continued(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / f"k3s.{'0' * 16}.part").write_bytes(b"x" * 300_000)
+    assert download(mirror, tmp_path / "k3s").returncode == 0
+    assert bytes_sent(mirror) == len(CONTENT)
+
+
+def test_three_503s_are_retried_with_a_growing_delay(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.control.status("/v1/k3s$", 503, times=3)
+    started = time.monotonic()
+    done = download(mirror, tmp_path / "k3s")
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started >= 1 + 2 + 4
+    assert done.stderr.count("gb10-retry:") == 3
+
+
+def test_a_missing_version_is_refused_at_once_and_by_name(mirror: Mirror, tmp_path: Path) -> None:
+    started = time.monotonic()
+    done = download(mirror, tmp_path / "k3s", name="absent", sha256=DIGEST)
+    assert (done.returncode, "gb10: VERSION_UNKNOWN:" in done.stderr) == (1, True)
+    assert time.monotonic() - started < 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_the_list_does_not_name_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+    (mirror.root / "v1" / "k3s-riscv").write_bytes(CONTENT)
+    done = download(mirror, tmp_path / "k3s", name="k3s-riscv")
+    assert "gb10: VERSION_UNKNOWN:" in done.stderr
+    assert "k3s-riscv" in done.stderr
+
+
+def test_a_line_of_the_list_that_only_ends_alike_is_not_taken(mirror: Mirror, tmp_path: Path) -> None:
+    (mirror.root / "v1" / "3s").write_bytes(CONTENT)
+    assert "gb10: VERSION_UNKNOWN:" in download(mirror, tmp_path / "k3s", name="3s").stderr
+
+
+@pytest.mark.parametrize("fault", ["alter", "truncate"])
+def test_a_wrong_file_never_gets_the_final_name_and_the_old_one_stays(
+    mirror: Mirror, tmp_path: Path, fault: str
+) -> None:
+    (tmp_path / "k3s").write_text("the old binary")
+    if fault == "alter":
+        mirror.control.alter("/v1/k3s$")
+    else:
+        mirror.control.truncate("/v1/k3s$", after_bytes=100_000)
+    done = download(mirror, tmp_path / "k3s")
+    assert done.returncode == 1
+    assert "gb10: CHECKSUM_MISMATCH:" in done.stderr
+    assert (tmp_path / "k3s").read_text() == "the old binary"
+    assert [path.name for path in tmp_path.iterdir()] == ["k3s"]
+
+
+def test_a_file_that_was_damaged_once_is_fetched_again(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.control.alter("/v1/k3s$", times=1)
+    assert download(mirror, tmp_path / "k3s").returncode == 0
+    assert (tmp_path / "k3s").read_bytes() == CONTENT
+
+
+def test_a_pin_beats_the_list_which_is_not_even_asked_for(mirror: Mirror, tmp_path: Path) -> None:
+    assert download(mirror, tmp_path / "k3s", sha256=DIGEST, sums="absent").returncode == 0
+    done = download(mirror, tmp_path / "k3s", sha256="1" * 64)
+    assert "gb10: CHECKSUM_MISMATCH:" in done.stderr
+    assert not mirror.control.requests("sums")
+
+
+def test_a_server_that_is_not_there_is_given_up_after_some_tries(mirror: Mirror, tmp_path: Path) -> None:
+    gone = Mirror("http://127.0.0.1:1", mirror.control, mirror.root)
+    done = download(gone, tmp_path / "k3s", sha256=DIGEST)
+    assert "gb10: DOWNLOAD_FAILED:" in done.stderr
+    assert done.stderr.count("gb10-retry:") == 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_told_with_the_room_and_the_part_is_removed(mirror: Mirror, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], check=True)
+    try:
+        done = download(mirror, small / "k3s")
+        assert "gb10: DISK_FULL:" in done.stderr
+        assert not list(small.iterdir())
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
