@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import click
 
 from gb10.cli import console
-from gb10.cli.session import Session, change_status, command_options, run_options
+from gb10.cli.session import Session, command_options, run_options, run_status
 from gb10.controller.status import cluster_status, unhealthy
 
 
@@ -31,4 +31,4 @@ def bootstrap(session: Session, dry_run: bool, diff: bool, detailed_exitcode: bo
             console.print_status(status)
     error = result.error or (unhealthy(status) if status and not session.limit else None)
     document = {"run": result.to_json(), "status": status.model_dump(mode="json") if status else None}
-    session.finish(document, error, change_status([result], detailed_exitcode))
+    session.finish(document, error, run_status([result], detailed_exitcode))

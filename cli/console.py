@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -33,18 +34,24 @@ from gb10.controller.status import ClusterStatus, NodeStatus
 
 SHOWN_LINES = 8  # of what a failing host printed; the log has all of it
 
-MARKS = {"changed": ("✓", "green"), "unchanged": ("·", "dim"), "failed": ("✗", "bold red")}
+MARKS = {
+    "ok": ("✓", "dim"),
+    "changed": ("✓", "green"),
+    "unchanged": ("·", "dim"),
+    "failed": ("✗", "bold red"),
+}
+WIDTH = 200  # where there is no terminal that has one: nothing is to be wrapped for a file or a pipe
 STAGES = {"connect": "Connect", "prepare": "Look at the nodes", "facts": "Ask the nodes"}
 
 
 def stdout() -> Console:
     """Where results go."""
-    return Console(highlight=False, soft_wrap=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def stderr() -> Console:
     """Where progress and errors go."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
 
 
 class View(Protocol):
@@ -71,7 +78,7 @@ class _Step:
     @property
     def outcome(self) -> str:
         """The worst that any host says."""
-        return next((mark for mark in ("failed", "changed") if mark in self.marks.values()), "unchanged")
+        return next((mark for mark in ("failed", "changed", "ok") if mark in self.marks.values()), "unchanged")
 
     def ordered(self) -> list[tuple[str, str]]:
         return [(host, self.marks[host]) for host in self._hosts if host in self.marks]
@@ -87,7 +94,7 @@ class _Step:
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
         grid.add_column(no_wrap=True)
         grid.add_column(width=8, justify="right", no_wrap=True)
-        name = Text(self.name, style="" if running or self.outcome != "unchanged" else "dim")
+        name = Text(self.name, style="" if running or self.outcome in ("changed", "failed") else "dim")
         grid.add_row(self._spinner if running else Text(sign, style), name, marks, Text(f"{self.seconds:.1f} s", "dim"))
         return grid
 
@@ -115,7 +122,7 @@ class _Progress:
             case HostResult(host, "changed" | "unchanged" as outcome):
                 self._mark(host, outcome)
             case Connected(host) | Ready(host):
-                self._mark(host, "unchanged")
+                self._mark(host, "ok")
             case ConnectFailed(host, _):
                 self._mark(host, "failed")
             case HostFailed(host, _, output) | FactFailed(host, _, _, output):
@@ -224,9 +231,13 @@ def _plain(line: str) -> None:
 def print_error(error: Gb10Error) -> None:
     """An error, and what to do about it, in lines that can be copied."""
     console = stderr()
-    where = f"{error.host}: " if error.host and error.host not in error.summary else ""
-    console.print(f"[bold red]✗[/] {escape(where + error.summary)}  [dim]{error.code}[/]", soft_wrap=True)
+    console.print(f"[bold red]✗[/] {escape(_located(error))}  [dim]{error.code}[/]", soft_wrap=True)
     console.print(f"  → {escape(error.remedy)}", soft_wrap=True)
+
+
+def _located(error: Gb10Error) -> str:
+    """What happened, and on which node."""
+    return f"{error.host}: {error.summary}" if error.host and error.host not in error.summary else error.summary
 
 
 def print_note(text: str) -> None:
@@ -282,24 +293,27 @@ def status_table(status: ClusterStatus) -> Table:
         "node", "role", "K3s", "Kubernetes", "address", "system", box=None, header_style="bold", pad_edge=False
     )
     for node in status.nodes:
-        system = " ".join(part for part in (node.os, node.architecture) if part)
+        system = " ".join(part for part in (node.architecture, node.os) if part)
         table.add_row(node.name, _role(node), _k3s(node), _ready(node), _address(node), system)
     return table
 
 
-def status_view(status: ClusterStatus) -> Group:
-    """The nodes, what is wrong with them, and the verdict."""
+def status_lines(status: ClusterStatus) -> list[Text]:
+    """What is wrong with the nodes, what to do about it, and the verdict."""
     lines = [Text.assemble(("✗ ", "red"), text) for text in status.reasons]
     lines += [Text(f"  → {text}") for text in status.remedies]
     lines += [Text.assemble(("! ", "yellow"), text) for text in status.warnings]
     lines += [Text(text, style="dim") for text in status.notes]
     verdict = Text("healthy", style="bold green") if status.healthy else Text("not healthy", style="bold red")
-    return Group(status_table(status), *lines, verdict)
+    return [*lines, verdict]
 
 
 def print_status(status: ClusterStatus) -> None:
     """The whole status."""
-    stdout().print(status_view(status), soft_wrap=False)
+    console = stdout()
+    console.print(status_table(status))
+    for line in status_lines(status):
+        console.print(line, soft_wrap=True)  # whole, so that a command can be copied
 
 
 def watch(look: Callable[[], ClusterStatus], seconds: float) -> NoReturn:
@@ -307,7 +321,8 @@ def watch(look: Callable[[], ClusterStatus], seconds: float) -> NoReturn:
     console = stdout()
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
-            shown = Group(status_view(look()), Text(f"{datetime.now():%H:%M:%S}", style="dim"))
+            status = look()
+            shown = Group(status_table(status), *status_lines(status), Text(f"{datetime.now():%H:%M:%S}", style="dim"))
             if live:
                 live.update(shown, refresh=True)
             else:

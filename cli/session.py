@@ -6,7 +6,7 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
@@ -114,11 +114,16 @@ def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2))
 
 
-def change_status(results: Iterable[RunResult], detailed: bool) -> ExitStatus:
-    """Given what was run, return CHANGED if that is asked for and something changed (in a dry run: would change)."""
+def run_status(results: Sequence[RunResult], detailed: bool) -> ExitStatus:
+    """Given runs without an error, return the exit status.
+
+    It is that of what a dry run says would be refused; else CHANGED, if that is asked for and something changed, or
+    would in a dry run.
+    """
+    refused = next((error.status for result in results for error in result.foreseen), None)
     operations = [operation for result in results for operation in result.operations]
     changed = any(operation.changed or operation.conditional for operation in operations)
-    return ExitStatus.CHANGED if detailed and changed else ExitStatus.OK
+    return refused or (ExitStatus.CHANGED if detailed and changed else ExitStatus.OK)
 
 
 Command = Callable[..., None]

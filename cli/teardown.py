@@ -8,7 +8,7 @@ from contextlib import nullcontext
 import click
 
 from gb10.cli import console
-from gb10.cli.session import Session, change_status, command_options, run_options
+from gb10.cli.session import Session, command_options, run_options, run_status
 from gb10.controller.errors import Gb10Error
 from gb10.controller.results import RunResult
 
@@ -31,7 +31,7 @@ def teardown(session: Session, dry_run: bool, diff: bool, detailed_exitcode: boo
         for result in results:
             console.print_result(result, diff)
     error = next((result.error for result in results if result.error), None)
-    session.finish({"runs": [r.to_json() for r in results]}, error, change_status(results, detailed_exitcode))
+    session.finish({"runs": [r.to_json() for r in results]}, error, run_status(results, detailed_exitcode))
 
 
 def _run(session: Session, dry: bool, diff: bool) -> list[RunResult]:

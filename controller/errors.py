@@ -152,6 +152,30 @@ _CATALOGUE = (
         "See who listens there: {ssh_base} sudo ss -ltnp. Stop it, then: {again}",
     ),
     Trouble(
+        "DOCKER_ABSENT",
+        _S.REFUSED,
+        "no Docker engine answers on {host}",
+        "Start it: {ssh_base} sudo systemctl start docker. Or set k3s_runtime = 'containerd'. Then: {again}",
+    ),
+    Trouble(
+        "ROLE_CONFLICT",
+        _S.REFUSED,
+        "{host} has K3s in another role than the inventory gives it",
+        "Correct its group in the inventory, or take it out first: gb10 teardown --limit {host}. Then: {again}",
+    ),
+    Trouble(
+        "FACT_UNREADABLE",
+        _S.FAILED,
+        "the state of {host} could not be read, so nothing was done there",
+        "Read {log}, then: {again}",
+    ),
+    Trouble(
+        "AIRGAP_MISSING",
+        _S.USAGE,
+        "a file for the air-gapped installation is not on the controller",
+        "Put it into the folder that k3s_airgap names, then: {again}",
+    ),
+    Trouble(
         "VERSION_SKIP",
         _S.REFUSED,
         "Kubernetes must not be upgraded by more than one minor version at a time",
@@ -311,6 +335,7 @@ class Gb10Error(Exception):
     @classmethod
     def reported(cls, code: str, text: str, **details: Detail) -> Gb10Error:
         """Given what a lower layer printed, return its error. A code that we do not know stays in the text."""
+        text = text.removeprefix(f"{details.get('host')}: ")
         if code in CATALOGUE:
             return cls(code, text, **details)
         return cls("OPERATION_FAILED", f"{code}: {text}", **details)

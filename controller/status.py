@@ -118,12 +118,15 @@ def _kubernetes(hosts: Iterable[InventoryHost], facts: FactsResult) -> dict[str,
 def _node(host: InventoryHost, facts: FactsResult, kubernetes: dict[str, KubernetesStatus] | None) -> NodeStatus:
     identity: dict[str, Any] = facts.of(host.name, IDENTITY) or {}
     install = facts.of(host.name, INSTALL)
-    problems = [error.summary for error in facts.errors if error.host == host.name]
+    reachable = facts.has(host.name, IDENTITY) or facts.has(host.name, INSTALL)
+    problem = next((error.summary for error in facts.errors if error.host == host.name), None)
+    if not reachable and problem is None and facts.errors:
+        problem = f"{host.name} was not asked, because pyinfra gave up: {facts.errors[0].summary}"
     return NodeStatus(
         name=host.name,
         group="head" if "head" in host.groups else "workers" if "workers" in host.groups else None,
-        reachable=facts.has(host.name, IDENTITY) or facts.has(host.name, INSTALL),
-        problem=problems[0] if problems else None,
+        reachable=reachable,
+        problem=problem,
         hostname=identity.get("hostname"),
         architecture=identity.get("architecture"),
         os=identity.get("os_name"),
