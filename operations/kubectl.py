@@ -10,10 +10,9 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
-from gb10.facts.k3s import KUBECTL
+from gb10.facts.k3s import BINARY, KUBECTL
 from gb10.operations.trouble import guarded, known
 
-BINARY = KUBECTL.split()[0]
 DRAIN_SECONDS = 300
 
 
