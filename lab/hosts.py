@@ -1,0 +1,46 @@
+"""The lab's nodes as pyinfra's inventory wants them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api.exceptions import PyinfraError
+
+from gb10.lab.node import USER
+from gb10.lab.paths import lab_name
+from gb10.lab.plan import INTERFACES, NodePlan
+from gb10.lab.problem import LabError
+from gb10.lab.state import LabState, require
+
+Host = tuple[str, dict[str, Any]]
+
+
+def groups() -> tuple[list[Host], list[Host]]:
+    """Return the groups head and workers of the lab that GB10_LAB names. Raise PyinfraError if it is not up."""
+    try:
+        state = require(lab_name())
+    except LabError as error:
+        raise PyinfraError(f"gb10: INVENTORY_BROKEN: {error.what} {error.cure}") from error
+    hosts = [(node.name, host_data(state, node)) for node in state.nodes]
+    return hosts[:1], hosts[1:]
+
+
+def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
+    """The data of one host: how to reach it, its addresses, and where it downloads from."""
+    data: dict[str, Any] = {
+        "ssh_hostname": node.address("management"),
+        "ssh_user": USER,
+        "ssh_key": str(state.key),
+        "ssh_known_hosts_file": str(state.known_hosts),
+        "ssh_allow_agent": False,
+        "ssh_look_for_keys": False,
+        "_sudo": True,
+        "node_ip": node.address("management"),
+        "rails": {rail: {"interface": INTERFACES[rail], "address": node.address(rail)} for rail in ("a", "b")},
+        "k3s_mirror": f"{state.mirror_url}/k3s",
+        "helm_mirror": f"{state.mirror_url}/helm",
+        "chart_repository": f"{state.mirror_url}/charts",
+    }
+    if state.k3s_release:
+        data["k3s_version"] = state.k3s_version
+    return data

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Last step of the image's build: $1 is the root directory of the new system.
+set -eu
+root=$1
+
+chmod 0755 "$root/usr/local/sbin/gb10-lab-init"
+chmod 0440 "$root/etc/sudoers.d/nvidia"
+chroot "$root" useradd --create-home --shell /bin/bash --groups sudo nvidia
+install -d -m 0700 -o 1000 -g 1000 "$root/home/nvidia/.ssh"
+install -d "$root/data" "$root/opt/gb10-lab/bin"
+
+# An installation's identity is born at its first boot, not in the image.
+rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
+: > "$root/etc/machine-id"
+
+chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service ssh.service docker.service
+chroot "$root" systemctl mask --quiet getty.target e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
+    systemd-networkd-wait-online.service
+rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*

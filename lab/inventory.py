@@ -1,0 +1,8 @@
+"""A pyinfra inventory of the lab that is up: `pyinfra lab/inventory.py gb10.deploys.cluster --dry`.
+
+GB10_LAB chooses the lab. pyinfra executes this file, it does not import it.
+"""
+
+from gb10.lab.hosts import groups
+
+head, workers = groups()
