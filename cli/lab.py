@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-if TYPE_CHECKING:
-
 LAB_FAILED = 1
 
 
