@@ -6,9 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gb10.lab.lab import Lab, status_json
+from gb10.lab.paths import lab_name
+from gb10.lab.problem import LabError
+from gb10.lab.state import require
 
 LAB_FAILED = 1
 
@@ -55,7 +63,6 @@ def status(as_json: bool) -> None:
     """Show the lab's nodes."""
 
     def work(found: Lab) -> None:
-
         nodes = found.status()
         if as_json:
             click.echo(status_json(require(found.name), nodes))
@@ -113,7 +120,6 @@ def _with_lab(work: Callable[[Lab], None]) -> None:
 @contextmanager
 def _step(text: str) -> Iterator[None]:
     """One line per step: a spinner while it runs, then how long it took."""
-
     console = Console(stderr=True, highlight=False)
     start = time.monotonic()
     try:
@@ -126,7 +132,6 @@ def _step(text: str) -> Iterator[None]:
 
 
 def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-
     table = Table(title=title, title_justify="left")
     for column in columns:
         table.add_column(column)
