@@ -38,6 +38,7 @@ PACKAGES = [
     "sqlite3",
     "sudo",
     "systemd-sysv",
+    "ufw",
 ]
 OPTIONS = [
     "--variant=minbase",
