@@ -44,8 +44,7 @@ _DEFAULTS = {
 def check_name(resource: Resource, name: str | None) -> None:
     """Raise ApiError 422 for a name that Kubernetes would not take."""
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?", name or ""):
-        message = f'{resource.kind} "{name}" is invalid: metadata.name: Invalid value: "{name}"'
-        raise ApiError(422, "Invalid", message, kind=resource.kind)
+        raise _invalid(resource, name, "metadata.name", f"Invalid value: {name!r}")
 
 
 def check_fields(resource: Resource, obj: Obj) -> None:
@@ -72,8 +71,20 @@ def check_immutable(resource: Resource, old: Obj, new: Obj) -> None:
     if resource.plural in ("deployments", "daemonsets") and old["spec"].get("selector") != new["spec"].get("selector"):
         changed = "spec.selector"
     if changed:
-        message = f'{resource.kind} "{old["metadata"]["name"]}" is invalid: {changed}: field is immutable'
-        raise ApiError(422, "Invalid", message, kind=resource.kind)
+        raise _invalid(resource, old["metadata"]["name"], changed, "field is immutable")
+
+
+def _invalid(resource: Resource, name: str | None, field: str, why: str) -> ApiError:
+    """The error that kubectl shows as: The KIND "NAME" is invalid: FIELD: WHY."""
+    return ApiError(
+        422,
+        "Invalid",
+        f'{resource.kind} "{name}" is invalid: {field}: {why}',
+        name=name,
+        group=resource.group,
+        kind=resource.kind,
+        causes=[{"reason": "FieldValueInvalid", "message": why, "field": field}],
+    )
 
 
 def fill_in(resource: Resource, obj: Obj) -> None:
@@ -89,6 +100,10 @@ def fill_in(resource: Resource, obj: Obj) -> None:
         obj.setdefault(field, copy.deepcopy(value))
     if resource.plural in ("deployments", "statefulsets"):
         obj["spec"].setdefault("replicas", 1)
+    if resource.plural == "deployments":
+        obj["spec"].setdefault("strategy", {"type": "RollingUpdate"})
+    if resource.plural in ("daemonsets", "statefulsets"):
+        obj["spec"].setdefault("updateStrategy", {"type": "RollingUpdate"})
     if resource.plural == "customresourcedefinitions":
         obj["status"] = _definition_status(obj)
 

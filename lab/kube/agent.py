@@ -8,8 +8,9 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from gb10.lab.kube import client, config, nodepassword, paths, tokens
+from gb10.lab.kube import client, config, host, nodepassword, paths, tokens
 from gb10.lab.kube.api import JOIN_PATH
 from gb10.lab.kube.client import Client, RefusedError
 from gb10.lab.kube.engine import Engine, EngineError
@@ -25,12 +26,13 @@ RETRY_SECONDS = 2
 
 @dataclass(frozen=True)
 class Membership:
-    """Where a node belongs: the server, the token that it joins with, and what it is."""
+    """Where a node belongs: the server, the token that it joins with, and what it is. `folder` is its agent's own."""
 
     url: str
     token: tokens.Token
     node: NodeDescription
     containers: PodContainers | None
+    folder: Path
 
 
 def describe_node(options: config.Options, version: str, runtime: str, roles: tuple[str, ...]) -> NodeDescription:
@@ -78,15 +80,6 @@ def container_runtime(options: config.Options) -> tuple[str, PodContainers | Non
         raise StartError(f"failed to run Kubelet: failed to start cri-dockerd: {error}") from error
 
 
-def prepare_folders() -> None:
-    """What K3s leaves behind on a node, and an uninstall has to remove."""
-    registries = paths.rooted(paths.REGISTRIES)
-    if registries.exists():
-        config.read_yaml(registries)
-    for folder in (paths.RUN_DIR, paths.FLANNEL_DIR, f"{paths.KUBELET_DIR}/pods"):
-        paths.rooted(folder).mkdir(parents=True, exist_ok=True)
-
-
 def run(options: config.Options, version: str) -> None:
     """Join and run the node for ever. Raise StartError where the settings do not allow it."""
     log("info", f"Starting k3s agent {version}")
@@ -100,9 +93,13 @@ def run(options: config.Options, version: str) -> None:
     token = tokens.parse(secret)
     runtime, containers = container_runtime(options)
     node = describe_node(options, version, runtime, ())
-    prepare_folders()
-    membership = Membership(url.rstrip("/"), token, node, containers)
+    host.prepare()
+    membership = Membership(url.rstrip("/"), token, node, containers, agent_folder(options))
     join(membership, lambda: notify("READY=1")).run()
+
+
+def agent_folder(options: config.Options) -> Path:
+    return paths.rooted(options.text("data-dir") or paths.DATA_DIR) / "agent"
 
 
 def join(membership: Membership, joined: Callable[[], None]) -> Kubelet:
@@ -126,6 +123,7 @@ def _explain(url: str, error: Exception) -> str:
 
 def _join_once(membership: Membership) -> Kubelet:
     ca = _trusted_ca(membership)
+    paths.write_secret(membership.folder / "server-ca.crt", ca.decode(), 0o644)
     node = membership.node.name
     password = nodepassword.own_password(paths.rooted(paths.NODE_PASSWORD))
     server = Client(membership.url, client.trusting_context(ca), client.token_authorization(membership.token))

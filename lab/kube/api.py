@@ -203,18 +203,17 @@ class Handler(BaseHTTPRequestHandler):
             raise no_such_resource()
         return resource, namespace, name or None, subresource
 
-    def _decode(self, raw: bytes) -> Obj:
+    def _decode(self, raw: bytes) -> Any:
         if not raw.strip():
             return {}
         if "protobuf" in self.headers.get("Content-Type", ""):
             return protobuf.decode_body(raw)
         try:
-            body: Obj = json.loads(raw)
+            return json.loads(raw)
         except ValueError:
             import yaml  # noqa: PLC0415 (slow to load, and hardly any client sends YAML)
 
-            body = yaml.safe_load(raw)
-        return body
+            return yaml.safe_load(raw)
 
     def _stream(self, resource: Resource, accept: str, events: Iterator[Obj | None]) -> None:
         self.send_response(200)

@@ -6,6 +6,7 @@ import http.client
 import time
 from urllib.parse import quote
 
+from gb10.lab.kube import host
 from gb10.lab.kube.client import Client, RefusedError
 from gb10.lab.kube.controllers import LEASE_NAMESPACE
 from gb10.lab.kube.engine import EngineError
@@ -71,6 +72,7 @@ class Kubelet:
         pods = self._client.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName={quote(self._node.name)}")["items"]
         if moment >= self._next_status and self._containers:
             self._containers.look_again()
+        host.keep_pod_folders(pods)
         before = self._trouble
         identifiers = self._run_pods(pods)
         if moment >= self._next_status or self._trouble != before:

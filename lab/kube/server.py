@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from gb10.lab.kube import addons, agent, bootstrap, client, config, paths, pki, tokens
+from gb10.lab.kube import addons, agent, bootstrap, client, config, host, paths, pki, tokens
 from gb10.lab.kube.api import ApiServer, Cluster
 from gb10.lab.kube.controllers import CONTROLLERS, ControlLoop, NodeLifecycle
 from gb10.lab.kube.errors import StartError
@@ -58,7 +58,7 @@ def run(options: config.Options, version: str) -> None:
     log("info", f"Starting k3s {version}")
     runtime, containers = agent.container_runtime(options)
     node = agent.describe_node(options, version, runtime, ("control-plane",))
-    agent.prepare_folders()
+    host.prepare()
     port = options.number("https-listen-port", PORT)
     server = ApiServer(port)
     folder = Folder(paths.rooted(options.text("data-dir") or paths.DATA_DIR))
@@ -86,7 +86,8 @@ def run(options: config.Options, version: str) -> None:
     notify("READY=1")
     log("info", "k3s is up and running")
     token = tokens.parse(tokens.format_token(folder.ca(), "server", secrets.server))
-    membership = agent.Membership(f"https://127.0.0.1:{port}", token, node, containers)
+    home = agent.agent_folder(options)
+    membership = agent.Membership(f"https://127.0.0.1:{port}", token, node, containers, home)
     threading.Thread(target=lambda: agent.join(membership, lambda: None).run(), daemon=True).start()
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     notify("STOPPING=1")

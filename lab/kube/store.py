@@ -1,7 +1,7 @@
 """The objects of a cluster, their revisions, and the events of what changed.
 
-Stored objects are never changed in place: a reader may keep what it was given. Every method expects `cond` to be
-held where it says so; the condition is notified at every change.
+Stored objects are never changed in place: a reader may keep what it was given. Who reads and then writes holds `cond`
+meanwhile; it is notified at every change.
 """
 
 from __future__ import annotations
@@ -101,24 +101,25 @@ class Store:
 
     def commit(self, resource: Resource, kind: str, obj: Obj, old: Obj | None) -> Obj:
         """Store one change under the next revision and wake who waits. Return what is stored now."""
-        self.revision += 1
-        meta = obj["metadata"] = {**obj["metadata"], "resourceVersion": str(self.revision)}
-        place = (meta.get("namespace"), meta["name"])
-        if kind == "DELETED":
-            self.table(resource).pop(place, None)
-        else:
-            self.table(resource)[place] = obj
-        if self._database:
-            key = "/".join((*resource.table_key, place[0] or "", place[1]))
-            self._database.write(self.revision, key, None if kind == "DELETED" else obj)
-        self._events.append(Event(self.revision, kind, resource.table_key, obj, old))
-        if len(self._events) > EVENTS_KEPT:
-            del self._events[: EVENTS_KEPT // 2]
-        if resource == DEFINITIONS:
-            self._withdraw(obj) if kind == "DELETED" else self._serve(obj)
-        self.changes += resource != LEASES
-        self.cond.notify_all()
-        return obj
+        with self.cond:
+            self.revision += 1
+            meta = obj["metadata"] = {**obj["metadata"], "resourceVersion": str(self.revision)}
+            place = (meta.get("namespace"), meta["name"])
+            if kind == "DELETED":
+                self.table(resource).pop(place, None)
+            else:
+                self.table(resource)[place] = obj
+            if self._database:
+                key = "/".join((*resource.table_key, place[0] or "", place[1]))
+                self._database.write(self.revision, key, None if kind == "DELETED" else obj)
+            self._events.append(Event(self.revision, kind, resource.table_key, obj, old))
+            if len(self._events) > EVENTS_KEPT:
+                del self._events[: EVENTS_KEPT // 2]
+            if resource == DEFINITIONS:
+                self._withdraw(obj) if kind == "DELETED" else self._serve(obj)
+            self.changes += resource != LEASES
+            self.cond.notify_all()
+            return obj
 
     def create(
         self,

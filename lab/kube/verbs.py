@@ -34,11 +34,13 @@ class Request:
     query: dict[str, str]
     content_type: str
     agent: str
-    body: Obj = field(default_factory=dict)
+    body: Any = field(default_factory=dict)
 
     @property
     def dry(self) -> bool:
-        return self.query.get("dryRun") == "All" or "All" in (self.body.get("dryRun") or [])
+        # A JSON patch is a list; the options of a delete stand in its body.
+        options = self.body if isinstance(self.body, dict) else {}
+        return self.query.get("dryRun") == "All" or "All" in (options.get("dryRun") or [])
 
     @property
     def manager(self) -> str:
@@ -126,8 +128,7 @@ def _change(store: Store, request: Request, old: Obj) -> Obj:
     if request.method == "PUT":
         new = request.body
     elif request.content_type == JSON_PATCH:
-        operations: Any = request.body
-        new = json_patch(copy.deepcopy(old), operations)
+        new = json_patch(copy.deepcopy(old), request.body)
     elif request.content_type == STRATEGIC and not resource.built_in:
         accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
         raise ApiError(

@@ -1,0 +1,65 @@
+"""What K3s leaves on a machine beside its files: interfaces, firewall chains, and a mount for each pod.
+
+They do nothing here; they are what a teardown has to find. Only on a real node of the lab, as root, and where the
+kernel refuses one it is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from gb10.lab.kube import config, paths
+from gb10.lab.kube.objects import Obj, uid
+
+_TRACES = (
+    ["ip", "link", "add", "cni0", "type", "bridge"],
+    ["ip", "link", "add", "flannel.1", "type", "dummy"],
+    ["iptables", "-w", "-N", "KUBE-FIREWALL"],
+    ["iptables", "-w", "-t", "nat", "-N", "FLANNEL-POSTRTG"],
+)
+_VOLUME = "volumes/kubernetes.io~projected/kube-api-access"
+
+
+def _is_node() -> bool:
+    return os.geteuid() == 0 and "GB10_LAB_ROOT" not in os.environ
+
+
+def _try(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def prepare() -> None:
+    """Make the folders, interfaces and chains. Raise StartError where registries.yaml is broken."""
+    registries = paths.rooted(paths.REGISTRIES)
+    if registries.exists():
+        config.read_yaml(registries)
+    for folder in (paths.RUN_DIR, paths.FLANNEL_DIR, _pods_folder()):
+        paths.rooted(folder).mkdir(parents=True, exist_ok=True)
+    if _is_node():
+        for command in _TRACES:
+            _try(command)
+
+
+def _pods_folder() -> Path:
+    return paths.rooted(paths.KUBELET_DIR) / "pods"
+
+
+def keep_pod_folders(pods: list[Obj]) -> None:
+    """Give each pod its folder, with a tmpfs mounted in it, and take away those of pods that are gone."""
+    present = {folder.name for folder in _pods_folder().iterdir()}
+    wanted = set(map(uid, pods))
+    for gone in present - wanted:
+        volume = _pods_folder() / gone / _VOLUME
+        if not volume.is_mount() or _try(["umount", str(volume)]):
+            shutil.rmtree(_pods_folder() / gone, ignore_errors=True)
+    for new in wanted - present:
+        volume = _pods_folder() / new / _VOLUME
+        volume.mkdir(mode=0o750, parents=True)
+        if _is_node():
+            _try(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0750", "tmpfs", str(volume)])

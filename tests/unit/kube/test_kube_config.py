@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gb10.lab.kube import config
+from gb10.lab.kube.errors import StartError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of config.yaml, on a machine without any of K3s' variables."""
+    monkeypatch.setenv("GB10_LAB_ROOT", str(tmp_path))
+    for name in ("K3S_TOKEN", "K3S_TOKEN_FILE", "K3S_URL", "K3S_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    etc = tmp_path / "etc/rancher/k3s"
+    etc.mkdir(parents=True)
+    return etc
+
+
+def test_keys_of_the_file_are_the_long_flags(folder: Path):
+    (folder / "config.yaml").write_text("docker: true\nwrite-kubeconfig-mode: '0644'\ndisable: [traefik, servicelb]\n")
+    options = config.read("server", [])
+    assert options.flag("docker")
+    assert options.text("write-kubeconfig-mode") == "0644"
+    assert options.many("disable") == ["traefik", "servicelb"]
+
+
+def test_the_command_line_wins_over_the_file_and_adds_to_its_lists(folder: Path):
+    (folder / "config.yaml").write_text("node-name: file\ntls-san: [a]\n")
+    options = config.read("server", ["--node-name=line", "--tls-san", "b,c"])
+    assert options.text("node-name") == "line"
+    assert options.many("tls-san") == ["a", "b", "c"]
+
+
+def test_the_file_wins_over_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("K3S_URL", "https://variable:6443")
+    monkeypatch.setenv("K3S_TOKEN", "secret")
+    (folder / "config.yaml").write_text("server: https://file:6443\n")
+    options = config.read("agent", [])
+    assert options.text("server") == "https://file:6443"
+    assert options.secret("token") == "secret"
+
+
+def test_a_token_file_is_read_without_its_newline(folder: Path, tmp_path: Path):
+    (tmp_path / "token").write_text("K10abc\n")
+    assert config.read("agent", ["--token-file", str(tmp_path / "token")]).secret("token") == "K10abc"
+
+
+def test_a_token_file_that_is_missing_is_named(folder: Path):
+    with pytest.raises(StartError, match="open /none/token: no such file or directory"):
+        config.read("agent", ["--token-file=/none/token"]).secret("token")
+
+
+@pytest.mark.parametrize("role", ["server", "agent"])
+def test_an_unknown_key_is_refused_like_an_unknown_flag(folder: Path, role: str):
+    (folder / "config.yaml").write_text("dokcer: true\n")
+    with pytest.raises(StartError, match="flag provided but not defined: -dokcer"):
+        config.read(role, [])
+
+
+def test_a_servers_flag_is_unknown_to_an_agent():
+    with pytest.raises(StartError, match="not defined: -disable"):
+        config.read("agent", ["--disable=traefik"])
+
+
+def test_a_flag_without_its_value_is_refused():
+    with pytest.raises(StartError, match="flag needs an argument: -token"):
+        config.read("agent", ["--token"])
+
+
+@pytest.mark.parametrize("content", ["a: b: c", "- just\n- a list\n"])
+def test_a_broken_file_is_refused(folder: Path, content: str):
+    (folder / "config.yaml").write_text(content)
+    with pytest.raises(StartError, match="yaml"):
+        config.read("server", [])
+
+
+def test_what_the_lab_cannot_do_is_refused_rather_than_ignored():
+    with pytest.raises(StartError, match="does not imitate --cluster-init"):
+        config.read("server", ["--cluster-init"])

@@ -1,0 +1,125 @@
+"""Small parts that need no cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from kube_machines import VERSION
+
+from gb10.lab.kube import pause, pods, tokens
+from gb10.lab.kube.build import build_k3s
+from gb10.lab.kube.errors import ApiError, StartError
+from gb10.lab.kube.faults import Faults
+from gb10.lab.kube.table import duration
+
+POD = {
+    "metadata": {"name": "web-1", "namespace": "work", "uid": "u1"},
+    "spec": {"containers": [{"name": "c"}, {"name": "d"}]},
+}
+
+
+def test_two_builds_of_one_version_are_equal_and_of_two_versions_are_not(tmp_path: Path):
+    for name, version in (("a", VERSION), ("b", VERSION), ("c", "v1.37.1+k3s1")):
+        build_k3s(tmp_path / name, version)
+    first, second, other = ((tmp_path / name).read_bytes() for name in "abc")
+    assert first == second
+    assert first != other
+
+
+def test_the_executable_tells_its_version(binary: Path):
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"k3s version {VERSION} (")
+
+
+def test_the_pause_program_sleeps_until_it_is_killed(tmp_path: Path):
+    program = tmp_path / "pause"
+    program.write_bytes(pause.program(platform.machine()))
+    program.chmod(0o755)
+    process = subprocess.Popen([program])
+    try:
+        time.sleep(0.3)
+        assert process.poll() is None
+        # utime and stime: it waits in the kernel and burns nothing.
+        spent = Path(f"/proc/{process.pid}/stat").read_text().split()[13:15]
+        assert sum(map(int, spent)) <= 1
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_token_is_taken_apart_and_put_together_again():
+    ca = b"a certificate"
+    text = tokens.format_token(ca, "server", "secret:with:colons")
+    assert tokens.parse(text) == tokens.Token(tokens.ca_hash(ca), "server", "secret:with:colons")
+
+
+def test_a_short_token_is_a_bare_password():
+    assert tokens.parse("secret\n") == tokens.Token("", "", "secret")
+
+
+def test_a_bootstrap_token_is_known_in_both_forms():
+    text = tokens.new_bootstrap()
+    assert tokens.parse(text).is_bootstrap
+    assert tokens.parse(tokens.format_token(b"ca", "", text)).is_bootstrap
+
+
+@pytest.mark.parametrize("text", ["K10abc", "K10abc::server:x", f"K10{'0' * 64}::server:"])
+def test_a_token_without_the_right_form_is_refused(text: str):
+    with pytest.raises(StartError, match="invalid token"):
+        tokens.parse(text)
+
+
+def test_containers_are_named_and_labelled_as_the_kubelet_does_it():
+    assert pods.container_name("c", POD) == "k8s_c_web-1_work_u1_0"
+    assert pods.container_labels(pods.SANDBOX, POD)["io.kubernetes.docker.type"] == "podsandbox"
+    assert pods.container_labels("c", POD, "sandbox-id") == {
+        "io.kubernetes.container.name": "c",
+        "io.kubernetes.docker.type": "container",
+        "io.kubernetes.pod.name": "web-1",
+        "io.kubernetes.pod.namespace": "work",
+        "io.kubernetes.pod.uid": "u1",
+        "io.kubernetes.sandbox.id": "sandbox-id",
+    }
+
+
+def test_a_fault_strikes_as_often_as_it_says_and_anew_when_the_file_is_written_again(tmp_path: Path):
+    path = tmp_path / "faults.json"
+    faults = Faults(path)
+    faults.strike("GET", "/api/v1/nodes")
+    path.write_text(json.dumps({"faults": [{"path": "/nodes", "code": 503, "times": 2}]}))
+
+    def strikes() -> int:
+        count = 0
+        for _ in range(4):
+            try:
+                faults.strike("GET", "/api/v1/nodes")
+            except ApiError:
+                count += 1
+        return count
+
+    assert strikes() == 2
+    os.utime(path, (1, 1))
+    assert strikes() == 2
+    path.unlink()
+    assert strikes() == 0
+
+
+def test_a_fault_can_be_for_one_method_and_can_drop_the_connection(tmp_path: Path):
+    path = tmp_path / "faults.json"
+    path.write_text(json.dumps({"ready": False, "faults": [{"method": "PUT|PATCH", "path": ".", "code": "drop"}]}))
+    faults = Faults(path)
+    assert not faults.ready()
+    faults.strike("GET", "/api")
+    with pytest.raises(ConnectionError):
+        faults.strike("PATCH", "/api")
+
+
+@pytest.mark.parametrize(("elapsed", "text"), [(5, "5s"), (119, "119s"), (120, "2m"), (7200, "2h"), (200000, "2d")])
+def test_ages_read_as_kubectl_prints_them(elapsed: int, text: str):
+    assert duration(elapsed) == text
