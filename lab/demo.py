@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from importlib.resources import files
+from pathlib import Path
 
 from rich.console import Console
 from rich.rule import Rule
@@ -32,7 +33,9 @@ def main() -> int:
         CONSOLE.print(Rule(title, style="green", align="left"))
         CONSOLE.print(f"[bold]$ gb10 {' '.join(arguments)}[/]")
         status = subprocess.run(
-            [sys.executable, "-m", "gb10.cli", *arguments], check=False, env={**os.environ, "GB10_INVENTORY": inventory}
+            [str(Path(sys.executable).with_name("gb10")), *arguments],
+            check=False,
+            env={**os.environ, "GB10_INVENTORY": inventory},
         ).returncode
         if status:
             CONSOLE.print(f"[red]gb10 {arguments[0]} ended with status {status}: the demo stops here.[/]")

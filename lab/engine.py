@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gb10.lab.paths import engine_folder
 from gb10.lab.problem import LabError
-from gb10.lab.shell import Docker, run
+from gb10.lab.shell import Docker, ended, run
 
 START_SECONDS = 60
 STOP_SECONDS = 30
@@ -56,13 +56,16 @@ def own_engine_pid() -> int | None:
 
 def stop_own_engine() -> None:
     """Stop our own engine, if it runs, and remove every trace of it."""
-    pid = own_engine_pid()
+    pid, bridges = own_engine_pid(), _bridges()
     if pid is not None:
         os.kill(pid, signal.SIGTERM)
         _wait_for_end(pid)
     folder = engine_folder()
     if not folder.exists():
         return
+    for bridge in bridges:
+        if Path("/sys/class/net", bridge).exists():
+            run(["ip", "link", "delete", bridge])
     _restore_inotify_limit(folder)
     for mount in _mounts_below(folder):
         run(["umount", "--lazy", mount])
@@ -70,6 +73,15 @@ def stop_own_engine() -> None:
         Path("/etc/docker/key.json").unlink(missing_ok=True)
     shutil.rmtree(folder)
     _remove_cgroups()
+
+
+def _bridges() -> list[str]:
+    """The interfaces of networks that our engine still has: it would leave them on this machine."""
+    if not own_engine().answers():
+        return []
+    return [
+        f"br-{network}" for network in own_engine()("network", "ls", "--quiet", "--filter", "label=gb10.lab").split()
+    ]
 
 
 def _refuse_unless_startable() -> None:
@@ -121,7 +133,7 @@ def _start() -> None:
 
 def _wait_for_end(pid: int) -> None:
     deadline = time.monotonic() + STOP_SECONDS
-    while Path(f"/proc/{pid}").exists():
+    while not ended(pid):
         if time.monotonic() > deadline:
             raise LabError(
                 f"Our Docker engine (process {pid}) does not stop.", f"Its log is {engine_folder() / 'log'}."

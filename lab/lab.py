@@ -23,21 +23,19 @@ from gb10.lab.clients import clients_folder
 from gb10.lab.engine import ensure_engine, own_engine, stop_own_engine
 from gb10.lab.image import ensure_image, remove_image
 from gb10.lab.mirror import MirrorControl
-from gb10.lab.paths import cache_root, labs_folder, state_root
+from gb10.lab.paths import labs_folder, locks_folder, state_root
 from gb10.lab.plan import (
     INTERFACES,
     MIRROR_PORT,
     MOST_NODES,
-    NETWORKS,
     NodePlan,
     bridge_address,
     free_index,
     routed_networks,
-    subnet,
 )
 from gb10.lab.problem import LabError
 from gb10.lab.releases import publish
-from gb10.lab.shell import Docker, run
+from gb10.lab.shell import Docker, ended, run
 from gb10.lab.state import LabState
 
 MIRROR_SECONDS = 15
@@ -81,7 +79,7 @@ class Lab:
             with self._step("kubectl and helm"):
                 clients = clients_folder()
             with self._step("networks"):
-                nodes.create_networks(docker, self.name, {net: str(subnet(state.index, net)) for net in NETWORKS})
+                nodes.create_networks(docker, self.name, state.index)
             with self._step("mirror"):
                 state.k3s_version = publish(state.mirror_folder, Path(state.k3s_release) if state.k3s_release else None)
                 state.mirror_control = _start_mirror(state)
@@ -148,7 +146,7 @@ class Lab:
             state = states.require(self.name)
             node, docker = state.node(name), Docker(state.docker_host)
             with self._step(f"{name} reboots"):
-                docker("restart", "--time=30", node.container)
+                nodes.restart(docker, node)
                 nodes.wait_until_ready(docker, node)
             self._pull_again(docker, state, node)
 
@@ -165,7 +163,7 @@ class Lab:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with FileLock(_locks_folder() / f"lab-{self.name}.lock"):
+        with FileLock(locks_folder() / f"lab-{self.name}.lock"):
             yield
 
     def _register(self, k3s_release: Path | None) -> LabState:
@@ -196,7 +194,7 @@ class Lab:
                 nodes.remove(docker, node, keep_data=False)  # volumes of an `up` that was interrupted
                 self._create(docker, state, node, clients)
             elif not nodes.is_running(docker, node):
-                docker("start", node.container)
+                nodes.start(docker, node)
             nodes.wait_until_ready(docker, node)
 
         _in_parallel(start, state.nodes)
@@ -288,32 +286,35 @@ def _stop_mirror(folder: Path) -> None:
         return
     if str(folder / "mirror") in command:
         os.kill(pid, signal.SIGTERM)
-        while Path(f"/proc/{pid}").exists():
+        while not ended(pid):
             time.sleep(0.02)
 
 
 def _remove_everything(docker: Docker, lab: str) -> None:
     """Remove what carries the lab's label, known or not."""
     label = f"gb10.lab={lab}"
-    for kind, remove in {
-        "container": ["container", "rm", "--force", "--volumes"],
-        "volume": ["volume", "rm", "--force"],
-        "network": ["network", "rm"],
-    }.items():
-        names = docker.listed(kind, label)
-        if names:
-            docker(*remove, *names)
+    for container in docker.listed("container", label):
+        with nodes.one_by_one():
+            docker("container", "rm", "--force", "--volumes", container)
+    for volume in docker.listed("volume", label):
+        docker("volume", "rm", "--force", volume)
+    for network in docker.listed("network", label):
+        _remove_network(docker, network)
+
+
+def _remove_network(docker: Docker, network: str) -> None:
+    try:
+        docker("network", "rm", network)
+    except LabError as error:
+        if "active endpoints" not in error.what:
+            raise
+        # The engine has lost count. Our own is ended with the last lab, and its networks with it.
+        if docker != own_engine():
+            raise LabError(error.what, "Restart Docker (systemctl restart docker), then: gb10 lab down") from error
 
 
 def _registry_locked() -> FileLock:
-    return FileLock(_locks_folder() / "registry.lock")
-
-
-def _locks_folder() -> Path:
-    """In the cache: a lock in a folder that is removed under it would lock nobody out."""
-    folder = cache_root() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return FileLock(locks_folder() / "registry.lock")
 
 
 def _remove_empty_folders() -> None:

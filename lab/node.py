@@ -7,7 +7,10 @@ import socket
 import time
 from pathlib import Path
 
-from gb10.lab.plan import INTERFACES, NETWORKS, NodePlan, network_name
+from filelock import FileLock
+
+from gb10.lab.paths import locks_folder
+from gb10.lab.plan import INTERFACES, NETWORKS, NodePlan, network_name, subnet
 from gb10.lab.problem import LabError
 from gb10.lab.shell import Docker
 
@@ -59,16 +62,16 @@ done
 """
 
 
-def create_networks(docker: Docker, lab: str, subnets: dict[str, str]) -> None:
+def create_networks(docker: Docker, lab: str, index: int) -> None:
     """Create the lab's networks that the engine lacks. They lead nowhere but to this machine and between the nodes."""
     present = docker.listed("network", f"gb10.lab={lab}")
     for network in NETWORKS:
-        name = network_name(lab, network)
+        name = network_name(lab, index, network)
         if name not in present:
             # The node decides about jumbo frames; the bridge must be able to carry them.
             mtu = [] if network == "management" else ["--opt", f"com.docker.network.driver.mtu={JUMBO_MTU}"]
             label = ["--label", f"gb10.lab={lab}"]
-            docker("network", "create", "--internal", "--subnet", subnets[network], *label, *mtu, name)
+            docker("network", "create", "--internal", f"--subnet={subnet(index, network)}", *label, *mtu, name)
 
 
 def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key: str, default_route: bool) -> None:
@@ -107,22 +110,36 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
         f"--volume={node.data_volume}:/data",
         f"--volume={clients}:{CLIENTS}:ro",
         f"--hostname={node.factory_hostname}",
-        f"--network={network_name(node.lab, 'management')}",
+        f"--network={network_name(node.lab, node.index, 'management')}",
         f"--ip={node.address('management')}",
         image,
         "/usr/local/sbin/gb10-lab-init",
     )
     for network in NETWORKS[1:]:
-        docker("network", "connect", f"--ip={node.address(network)}", network_name(node.lab, network), node.container)
-    docker("start", node.container)
+        name = network_name(node.lab, node.index, network)
+        docker("network", "connect", f"--ip={node.address(network)}", name, node.container)
+    start(docker, node)
     authorize = f"install -m 0600 -o {USER} -g {USER} /dev/stdin /home/{USER}/.ssh/authorized_keys"
     docker("exec", "--interactive", node.container, "sh", "-c", authorize, stdin=public_key)
+
+
+def start(docker: Docker, node: NodePlan) -> None:
+    """Boot a node that is off."""
+    with one_by_one():
+        docker("start", node.container)
+
+
+def restart(docker: Docker, node: NodePlan) -> None:
+    """Shut a node down as its power button does, and boot it."""
+    with one_by_one():
+        docker("restart", "--time=30", node.container)
 
 
 def remove(docker: Docker, node: NodePlan, keep_data: bool) -> None:
     """Throw a node away: its container, its Docker's volume and, unless it is kept, /data."""
     if node.container in docker.listed("container", f"gb10.lab={node.lab}"):
-        docker("container", "rm", "--force", "--volumes", node.container)
+        with one_by_one():
+            docker("container", "rm", "--force", "--volumes", node.container)
     volumes = docker.listed("volume", f"gb10.lab={node.lab}")
     unwanted = {node.docker_volume} | (set() if keep_data else {node.data_volume})
     for volume in sorted(unwanted.intersection(volumes)):
@@ -170,6 +187,14 @@ def set_cable(docker: Docker, node: NodePlan, image: str, rail: str, plugged: bo
     script = f"ip link set $({find}) {'up' if plugged else 'down'}"
     host = ["--rm", "--network=host", "--cap-add=NET_ADMIN", f"--label=gb10.lab={node.lab}"]
     docker("run", *host, image, "sh", "-c", script)
+
+
+def one_by_one() -> FileLock:
+    """Held while a container joins or leaves its networks.
+
+    Docker 20.10 loses count of a network's endpoints when many do so at once, and then refuses to remove the network.
+    """
+    return FileLock(locks_folder() / "endpoints.lock")
 
 
 def _cgroup_v1_environment(docker: Docker) -> dict[str, str]:

@@ -43,6 +43,13 @@ def engine_folder() -> Path:
     return state_root() / "engine"
 
 
+def locks_folder() -> Path:
+    """The folder of all locks, in the cache: a lock in a folder that is removed under it would lock nobody out."""
+    folder = cache_root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def package_folder() -> Path:
     """The folder of this package, beside which the image's files lie."""
     return Path(__file__).resolve().parent

@@ -69,9 +69,9 @@ def bridge_address(index: int, network: str) -> str:
     return str(subnet(index, network)[1])
 
 
-def network_name(lab: str, network: str) -> str:
-    """The engine's name of a lab's network."""
-    return f"gb10-lab-{lab}-{network}"
+def network_name(lab: str, index: int, network: str) -> str:
+    """The engine's name of a lab's network: another one when the lab comes up with other addresses."""
+    return f"gb10-lab-{lab}-{index}-{network}"
 
 
 def free_index(taken: set[int], routed: list[ipaddress.IPv4Network]) -> int | None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from gb10.lab.problem import LabError
 
@@ -37,6 +38,14 @@ def run(
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
         raise LabError(f"{shown} ... failed ({done.returncode}): {said}", "See the message above.")
     return done.stdout
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or waits only to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 @dataclass(frozen=True)
