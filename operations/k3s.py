@@ -111,7 +111,7 @@ def binary(
         sha256=pin,
         sums_url=f"{release}/sha256sum-{architecture}.txt",
         name=name,
-        proxy=dict(proxy),
+        proxy=proxy,
     )
 
 

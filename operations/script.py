@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 
 from gb10.templates import script
 
 
-def run_script(name: str, *arguments: str, seconds: int, environment: dict[str, str] | None = None) -> StringCommand:
-    """Given a script's name and arguments, return the command that runs it, for at most so many seconds."""
-    variables = tuple(QuoteString(f"{key}={value}") for key, value in (environment or {}).items())
+def run_script(name: str, *arguments: str, seconds: int, variables: Mapping[str, str] | None = None) -> StringCommand:
+    """Given a script's name and arguments, return the command that runs it, for at most so many seconds.
+
+    Variables reach the script by its text, on standard input: unlike arguments they may be secret.
+    """
+    lines = (f"{variable}={shlex.quote(value)}\n" for variable, value in (variables or {}).items())
     return StringCommand(
-        *("env", *variables) if variables else (),
         f"timeout {seconds} sh -s --",
         *map(QuoteString, arguments),
-        _stdin=script(name),
+        _stdin="".join(lines) + script(name),
     )

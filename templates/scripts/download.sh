@@ -1,6 +1,8 @@
 # Fetch one file: resumed, retried with back-off, and verified before it gets its final name.
 # Arguments: URL, destination, mode, sha256 (or ""), URL of a sha256sum list (or ""), the file's name in that list.
+# Variables, set before this text: proxy (its URL may hold a password, or ""), direct (hosts to reach without it).
 set -u
+proxy=${proxy:-} direct=${direct:-}
 url=$1 dest=$2 mode=$3 sha256=$4 sums=$5 name=$6
 attempts=6
 
@@ -13,7 +15,9 @@ fail() {
 fetch() { # URL, file: resume into the file
     attempt=1 delay=1
     while :; do
-        status=$(curl -sSL --connect-timeout 10 --speed-limit 1000 --speed-time 30 -C - -o "$2" -w '%{http_code}' -f "$1" 2>"$2.error")
+        # The proxy comes by standard input: an argument could be seen by everybody on the node.
+        status=$(printf 'proxy = "%s"\n' "$proxy" | curl -K - --noproxy "$direct" -fsSL -C - -o "$2" -w '%{http_code}' \
+            --connect-timeout 10 --speed-limit 1000 --speed-time 30 "$1" 2>"$2.error")
         code=$?
         case "$code:$status" in
         0:*) rm -f "$2.error"; return 0 ;;

@@ -3,8 +3,8 @@
 set -u
 file=$1 environment=$2
 own=/var/lib/rancher/k3s/server/token
-umask 077
 mkdir -p "$(dirname "$file")"
+umask 077
 {
     if [ -s "$own" ]; then
         sed 's/^K10[0-9a-f]*::[^:]*://' "$own"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -178,3 +179,22 @@ def test_a_full_disk_is_told_with_the_room_and_the_part_is_removed(mirror: Mirro
         assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_proxy_is_asked_for_what_is_not_direct_and_its_password_is_no_argument(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    # The mirror plays the proxy: it is asked for a whole URL, and a host that cannot be resolved shows that it was.
+    variables = f"proxy='{mirror.url.replace('//', '//user:canary@')}'\n"
+    url = "http://nowhere.invalid/v1/k3s"
+    arguments = ["sh", "-s", "--", url, str(tmp_path / "k3s"), "755", DIGEST, "", "k3s"]
+    done = subprocess.run(
+        ["strace", "-f", "-e", "trace=execve", "-s", "500", *arguments] if shutil.which("strace") else arguments,
+        input=variables + script("download.sh"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "canary" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "k3s").read_bytes() == CONTENT

@@ -1,0 +1,193 @@
+"""The product as a user drives it, and nodes as they are seen without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+# What a node writes by itself, or because somebody logs in.
+VOLATILE = ("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/cache", "/proc", "/sys", "/run", "/dev", "/tmp")  # noqa: S108
+
+
+@dataclass
+class Done:
+    """A command that ended."""
+
+    status: int
+    output: str  # standard output and error, as a person sees them
+    stdout: str
+    log: str = field(default="", repr=False)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass
+class Product:
+    """The gb10 and pyinfra commands on one inventory."""
+
+    inventory: Path
+    folder: Path  # where the commands run
+    environment: dict[str, str]
+
+    def gb10(self, *arguments: str, seconds: int = 300, stdin: str | None = None) -> Done:
+        """Run gb10 as a script would."""
+        return self._run([str(BIN / "gb10"), *arguments], seconds, stdin)
+
+    def pyinfra(self, *arguments: str, seconds: int = 300) -> Done:
+        """Run the pyinfra CLI on the inventory."""
+        return self._run([str(BIN / "pyinfra"), *_front(arguments), str(self.inventory), *_rest(arguments)], seconds)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start gb10 in the background, in a process group of its own."""
+        return subprocess.Popen(
+            [str(BIN / "gb10"), *arguments],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def with_data(self, **data: Any) -> Product:
+        """The same nodes, of which an inventory says more, or otherwise."""
+        path = self.folder / f"inventory_{abs(hash(json.dumps(data, sort_keys=True))):x}.py"
+        path.write_text(
+            textwrap.dedent(f"""\
+                from gb10.lab.hosts import groups
+
+                more = {data!r}
+                head, workers = ([(name, {{**known, **more}}) for name, known in group] for group in groups())
+                """)
+        )
+        return Product(path, self.folder, self.environment)
+
+    def plan(self, deploy: str = "gb10.deploys.cluster") -> set[tuple[str, str]]:
+        """What a dry run says that a run would change: pairs of operation and host."""
+        done = self.pyinfra("--json", "--dry", deploy)
+        assert done.status == 0, done.output
+        return {
+            (operation["name"], host)
+            for operation in done.json["plan"]
+            for host in (*operation["hosts_with_change"], *operation["hosts_with_conditional_change"])
+        }
+
+    def run(self, deploy: str = "gb10.deploys.cluster") -> set[tuple[str, str]]:
+        """Run a deploy; return what it changed, in the same form."""
+        done = self.pyinfra("--json", "-y", "--fail-percent", "0", deploy)
+        assert done.status == 0, done.output
+        operations = done.json["results"]["operations"]
+        return {(operation["name"], host) for operation in operations for host in operation["success"]}
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **self.environment, "GB10_INVENTORY": str(self.inventory), "NO_COLOR": "1"}
+
+    def _run(self, command: list[str], seconds: int, stdin: str | None = None) -> Done:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self._environment(),
+            input=stdin if stdin is not None else "",
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        log = re.search(r"(/\S+\.log)\b", output)
+        text = Path(log[1]).read_text() if log and Path(log[1]).exists() else ""
+        return Done(done.returncode, output, done.stdout, text)
+
+
+def _front(arguments: tuple[str, ...]) -> list[str]:
+    return [word for word in arguments if word.startswith("-") or word.isdigit()]
+
+
+def _rest(arguments: tuple[str, ...]) -> list[str]:
+    return [word for word in arguments if not (word.startswith("-") or word.isdigit())]
+
+
+def written_files(host: Any) -> dict[str, str]:
+    """Given a testinfra host, return path -> size, mode, and times of every file that nobody but the product writes."""
+    prune = " -o ".join(f"-path {path}" for path in VOLATILE)
+    listing = host.check_output(f"sudo find / /data -xdev \\( {prune} \\) -prune -o -printf '%p\\t%s %m %u %C@\\n'")
+    return dict(line.rsplit("\t", 1) for line in listing.splitlines())
+
+
+@contextmanager
+def argv_watched(canary: str) -> Iterator[list[str]]:
+    """Look at the command line and environment of every process of this machine, nodes' ones too; collect sightings."""
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            for process in Path("/proc").iterdir():
+                if process.name.isdigit():
+                    seen.extend(_sightings(process, canary))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _sightings(process: Path, canary: str) -> Iterator[str]:
+    for name in ("cmdline", "environ"):
+        try:
+            content = (process / name).read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if canary in content:
+            yield f"{name}: {content[:300]}"
+
+
+@contextmanager
+def modes_watched(roots: list[Path], canary: str) -> Iterator[list[str]]:
+    """Look at the files below some folders all the time; collect those that hold the canary and that others may read."""
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            for root in roots:
+                seen.extend(wide_files(root, canary))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wide_files(root: Path, canary: str) -> Iterator[str]:
+    """Given a folder, yield the files below it that hold the canary and that are wider than 0600."""
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder) / name
+            try:
+                mode = path.lstat().st_mode
+                if mode & 0o170000 == 0o100000 and mode & 0o077 and canary.encode() in path.read_bytes():
+                    yield f"{path} {mode & 0o777:o}"
+            except OSError:
+                continue

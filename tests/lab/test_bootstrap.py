@@ -1,0 +1,165 @@
+"""From bare nodes to a cluster: the plan is the run, and a second run is silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from product import Product, written_files
+
+HEAD, WORKER = "spark-1", "spark-2"
+
+
+def main_pid(host: Any, unit: str) -> str:
+    return str(host.check_output(f"systemctl show -p MainPID --value {unit}"))
+
+
+def generations(host: Any) -> str:
+    command = "get deployments -A -o jsonpath={.items[*].metadata.generation}"
+    return str(host.check_output(f"sudo k3s kubectl {command}"))
+
+
+def test_a_dry_run_on_bare_nodes_is_the_run_and_writes_nothing(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+    nodes = [host_of(HEAD), host_of(WORKER)]
+    before = [written_files(node) for node in nodes]
+    plan = product.plan()
+    assert [written_files(node) for node in nodes] == before
+    assert plan == product.run()
+    assert {host for _, host in plan} == {HEAD, WORKER}
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(product: Product, cluster: None, host_of: Any) -> None:
+    nodes = [host_of(HEAD), host_of(WORKER)]
+    before = [written_files(node) for node in nodes]
+    pids = main_pid(nodes[0], "k3s"), main_pid(nodes[1], "k3s-agent")
+    generation = generations(nodes[0])
+    assert product.plan() == set()
+    assert product.run() == set()
+    assert (main_pid(nodes[0], "k3s"), main_pid(nodes[1], "k3s-agent")) == pids
+    assert generations(nodes[0]) == generation
+    after = [written_files(node) for node in nodes]
+    changed = {path for old, new in zip(before, after, strict=True) for path in {*old, *new} if old.get(path) != new.get(path)}
+    # K3s itself goes on writing its database.
+    assert {path for path in changed if not path.startswith("/var/lib/rancher/k3s/server/db")} == set()
+
+
+def test_bootstrap_says_that_nothing_changed_when_it_is_asked_by_its_exit_status(product: Product, cluster: None) -> None:
+    assert product.gb10("bootstrap", "--detailed-exitcode").status == 0
+    product.gb10("teardown", "--yes")
+    assert product.gb10("bootstrap", "--detailed-exitcode", "--dry-run").status == 3
+    assert product.gb10("bootstrap", "--detailed-exitcode").status == 3
+
+
+HALVES = {
+    "the head alone": [(HEAD, "true")],
+    "a stopped head": [(HEAD, "systemctl stop k3s")],
+    "a disabled agent": [(WORKER, "systemctl disable k3s-agent")],
+    "a changed config": [(WORKER, "sed -i 's/docker: true/docker: false/' /etc/rancher/k3s/config.yaml")],
+    "a config that others can read": [(HEAD, "chmod 644 /etc/rancher/k3s/config.yaml")],
+    "a lost binary": [(WORKER, "rm /usr/local/bin/k3s")],
+    "a lost unit": [(WORKER, "rm /etc/systemd/system/k3s-agent.service && systemctl daemon-reload")],
+    "a lost uninstall script": [(HEAD, "rm /usr/local/bin/k3s-uninstall.sh")],
+    "a lost join token": [(WORKER, "rm /etc/rancher/k3s/token")],
+    "a lost kubectl": [(HEAD, "rm /usr/local/bin/kubectl")],
+    "everything of the worker lost but its unit": [
+        (WORKER, "systemctl stop k3s-agent; rm -rf /usr/local/bin/k3s* /etc/rancher /var/lib/rancher")
+    ],
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_half_installed_cluster_is_planned_mended_and_then_left_alone(
+    product: Product, cluster: None, host_of: Any, half: str
+) -> None:
+    for name, command in HALVES[half]:
+        assert host_of(name).run(f"sudo sh -c {command!r}").rc == 0
+    nodes = [host_of(HEAD), host_of(WORKER)]
+    before = [set(written_files(node).items()) for node in nodes]
+    plan = product.plan()
+    for node, old in zip(nodes, before, strict=True):
+        assert {path for path, _ in set(written_files(node).items()) ^ old if "/server/db" not in path} == set()
+    assert product.run() == plan
+    assert bool(plan) is (half != "the head alone")
+    assert product.plan() == set()
+    status = product.gb10("status")
+    assert (status.status, "healthy" in status.output) == (0, True), status.output
+
+
+def test_both_nodes_are_what_a_stranger_expects(product: Product, cluster: None, host_of: Any) -> None:
+    head, worker = host_of(HEAD), host_of(WORKER)
+    assert head.service("k3s").is_running
+    assert head.service("k3s").is_enabled
+    assert worker.service("k3s-agent").is_running
+    assert worker.service("k3s-agent").is_enabled
+    assert not worker.service("k3s").is_running
+    assert head.socket("tcp://6443").is_listening
+    for node in (head, worker):
+        with node.sudo():
+            for path in ("/etc/rancher/k3s/config.yaml", "/etc/rancher/k3s/token"):
+                assert (node.file(path).mode, node.file(path).user) == (0o600, "root")
+            assert "K10" not in node.file("/etc/rancher/k3s/config.yaml").content_string
+            assert "docker: true" in node.file("/etc/rancher/k3s/config.yaml").content_string
+        assert node.file("/usr/local/bin/k3s").mode == 0o755
+        assert node.file("/usr/local/bin/k3s-killall.sh").mode == 0o755
+    assert worker.file("/usr/local/bin/k3s-agent-uninstall.sh").exists
+    with head.sudo():
+        assert head.file("/etc/rancher/k3s/k3s.yaml").mode == 0o600
+        rows = head.check_output("k3s kubectl get nodes --no-headers").splitlines()
+        deployments = head.check_output("k3s kubectl get deployments -A -o name")
+    assert [row.split()[:2] for row in rows] == [[HEAD, "Ready"], [WORKER, "Ready"]]
+    assert "traefik" not in deployments
+
+
+def test_pods_run_in_the_nodes_docker_beside_containers_that_are_not_ours(cluster: None, host_of: Any) -> None:
+    names = host_of(HEAD).check_output(
+        "sudo docker ps --filter label=io.kubernetes.pod.namespace --format '{{.Names}}'"
+    )
+    assert "k8s_coredns" in names
+
+
+def test_further_keys_of_config_yaml_come_from_data(product: Product, cluster: None, host_of: Any) -> None:
+    more = product.with_data(k3s_config={"node-label": ["rack=one"]}, k3s_server_config={"tls-san": ["spark.lan"]})
+    changed = more.run()
+    assert {operation.split(" | ")[1] for operation, _ in changed} == {
+        "Write config.yaml",
+        "Run the K3s server",
+        "Run the K3s agent",
+    }
+    labels = host_of(HEAD).check_output("sudo k3s kubectl get nodes -o jsonpath={.items[*].metadata.labels.rack}")
+    assert labels.split() == ["one", "one"]
+    with host_of(HEAD).sudo():
+        assert "spark.lan" in host_of(HEAD).file("/etc/rancher/k3s/config.yaml").content_string
+
+
+def test_the_containerd_runtime_is_the_other_choice(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+    product.with_data(k3s_runtime="containerd").run()
+    runtimes = host_of(HEAD).check_output(
+        "sudo k3s kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.containerRuntimeVersion}"
+    )
+    assert all(runtime.startswith("containerd://") for runtime in runtimes.split())
+
+
+def test_a_wiped_worker_comes_back_under_its_name(product: Product, cluster: None, lab: Any, host_of: Any) -> None:
+    password = host_of(WORKER).check_output("sudo cat /etc/rancher/node/password")
+    lab.wipe(WORKER, trust=True)
+    plan = product.plan()
+    assert plan == product.run()
+    assert ("Cluster | Clear what the cluster remembers of a wiped node", WORKER) in plan
+    assert product.gb10("status").status == 0
+    assert host_of(WORKER).check_output("sudo cat /etc/rancher/node/password") != password
+
+
+def test_a_private_registry_and_a_proxy_reach_k3s_and_their_passwords_no_diff(
+    product: Product, fresh_nodes: Any, host_of: Any
+) -> None:
+    registries = {"configs": {"registry.lan": {"auth": {"username": "u", "password": "canary-registry"}}}}
+    more = product.with_data(k3s_registries=registries, https_proxy="http://u:canary-proxy@proxy.lan:3128")
+    planned = more.pyinfra("--dry", "--diff", "gb10.deploys.cluster")
+    assert "canary" not in planned.output
+    assert more.gb10("bootstrap").status == 0
+    with host_of(HEAD).sudo():
+        assert "canary-registry" in host_of(HEAD).file("/etc/rancher/k3s/registries.yaml").content_string
+        environment = host_of(HEAD).file("/etc/systemd/system/k3s.service.env")
+        assert "canary-proxy" in environment.content_string
+        assert environment.mode == 0o600
+    assert "10.42.0.0/16" in environment.content_string
