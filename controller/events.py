@@ -241,7 +241,8 @@ class LogParser:
             return FactFailed(host, fact["fact"], self._taken(host, f"could not read {fact['fact']}"), output)
         if text.startswith("Error: "):
             output = self._said(host)
-            return HostFailed(host, self._taken(host, output[-1] if output else text), output)
+            silent = "it ended without a word, as when the connection is cut"
+            return HostFailed(host, self._taken(host, output[-1] if output else silent), output)
         if foreseen := _FORESEEN.match(text):
             return Foreseen(host, Gb10Error.reported(foreseen["code"], foreseen["text"], host=host))
         if lost := _CONNECTION_LOST.match(text):

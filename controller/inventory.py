@@ -33,6 +33,7 @@ class InventoryHost:
     user: str | None = None
     key: str | None = None
     known_hosts: str | None = None  # file of host keys, where it is not ssh's own
+    ssh_config: str | None = None  # likewise
     node_name: str = ""  # its name in Kubernetes
     k3s_version: str | None = None  # wanted, where the inventory or its group data say
 
@@ -45,6 +46,7 @@ class InventoryHost:
     def ssh(self) -> str:
         """The ssh command that leads to the host, to be typed by a person."""
         options = ["-p", str(self.port)] if self.port != 22 else []
+        options += ["-F", self.ssh_config] if self.ssh_config else []
         options += ["-i", self.key] if self.key else []
         options += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
         return shlex.join(["ssh", *options, f"{self.user}@{self.address}" if self.user else self.address])
@@ -141,6 +143,7 @@ def _host(entry: dict[str, Any]) -> InventoryHost:
         user=data["ssh_user"],
         key=data["ssh_key"],
         known_hosts=data["ssh_known_hosts_file"],
+        ssh_config=data["ssh_config_file"],
         node_name=str(data["node_name"] or name).lower(),
         k3s_version=data["k3s_version"],
     )

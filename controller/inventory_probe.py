@@ -19,7 +19,16 @@ from pyinfra_cli.exceptions import UnexpectedExternalError  # type: ignore[impor
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped] # likewise
 
 # Never a password: what is printed here may end in an error text.
-KEYS = ("ssh_hostname", "ssh_port", "ssh_user", "ssh_key", "ssh_known_hosts_file", "node_name", "k3s_version")
+KEYS = (
+    "ssh_hostname",
+    "ssh_port",
+    "ssh_user",
+    "ssh_key",
+    "ssh_known_hosts_file",
+    "ssh_config_file",
+    "node_name",
+    "k3s_version",
+)
 
 
 def main(source: str) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def write(path: Path, content: Kubeconfig) -> None:
     descriptor, new = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yaml.safe_dump(content, file, sort_keys=False, allow_unicode=True)
+            yaml.safe_dump(content, file, sort_keys=False)
             file.flush()
             os.fsync(file.fileno())
         Path(new).replace(target)

@@ -54,6 +54,10 @@ class RunResult:
         return not self.errors
 
     @property
+    def interrupted(self) -> bool:
+        return any(error.code == "INTERRUPTED" for error in self.errors)
+
+    @property
     def changed(self) -> tuple[OperationResult, ...]:
         """The operations that changed something, or would."""
         return tuple(operation for operation in self.operations if operation.changed)

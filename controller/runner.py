@@ -6,11 +6,13 @@ that should run come from the inventory, and each has to show up in the run.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,18 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.events import Event, LogParser, plain
 from gb10.controller.inventory import Inventory
 from gb10.controller.log import RunLog
+from gb10.controller.paths import private_folder
 from gb10.controller.results import FactsResult, RunResult
 from gb10.controller.story import Story
 
 OnEvent = Callable[[Event], None]
+# A connection whose other end is gone would be waited for for ever. With something to send, the kernel gives it up: at
+# once when the node is back and does not know it any more, after a quarter of an hour when the node stays dark.
+SSH_CONFIG = """\
+Include ~/.ssh/config
+Host *
+  ServerAliveInterval 15
+"""
 DEBUG_FILE = Path("pyinfra-debug.log")  # pyinfra leaves it in the current folder when it crashes
 
 
@@ -66,8 +76,8 @@ class Runner:
         flags += [part for key, value in (data or {}).items() for part in ("--data", f"{key}={json.dumps(value)}")]
         arguments = [f"{key}={json.dumps(value)}" for key, value in (kwargs or {}).items()]
         story = Story(target, dry, self._names)
-        code, output = self._pyinfra([*flags], [target, *arguments], story, on_event)
-        return story.result(code, output, self._know, self.log.path)
+        code, output = self._pyinfra(flags, [target, *arguments], story, on_event)
+        return self._explained(story.result(code, output, self._know, self.log.path))
 
     def facts(self, facts: Iterable[str], on_event: OnEvent = _ignore) -> FactsResult:
         """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host."""
@@ -76,10 +86,22 @@ class Runner:
         code, output = self._pyinfra([], ["fact", *names], story, on_event)
         return story.facts(names, code, output, self._know)
 
+    def _explained(self, result: RunResult) -> RunResult:
+        """Where an operation just failed, ask the host once more: a connection that breaks looks like a command that
+        fails without a word."""
+        vague = {error.host for error in result.errors if error.code == "OPERATION_FAILED" and error.host}
+        if not vague or result.interrupted:
+            return result
+        asked = Runner(self.inventory, self.log, limit=map(glob.escape, vague), again=self._again)
+        story = Story("exec", False, asked._names)
+        asked._pyinfra(["-y"], ["exec", "--", "true"], story, _ignore)
+        lost = {error.host: self._know(error) for error in story.errors if error.code == "NODE_UNREACHABLE"}
+        return replace(result, errors=tuple(lost.get(error.host, error) for error in result.errors))
+
     def _pyinfra(self, flags: list[str], target: list[str], story: Story, on_event: OnEvent) -> tuple[int, str]:
         limits = [part for host in self.hosts for part in ("--limit", self.inventory.limit_pattern(host))]
         everyone = len(self.hosts) == len(self.inventory.hosts)
-        arguments = ["--json", *(["-" + "v" * self.verbosity] if self.verbosity else []), *flags]
+        arguments = ["--json", *(["-" + "v" * self.verbosity] if self.verbosity else []), *flags, *self._ssh_config()]
         command = [*arguments, *([] if everyone else limits), self.inventory.source, *target]
         self.log.write(f"$ {shlex.join(['pyinfra', *command])}")
         parser = LogParser(self.inventory.names)
@@ -102,6 +124,15 @@ class Runner:
             self.log.write(DEBUG_FILE.read_text(encoding="utf-8", errors="replace"))
             DEBUG_FILE.unlink()
         return code, output
+
+    def _ssh_config(self) -> list[str]:
+        """Flags by which pyinfra's connections notice that the other end is gone, unless the inventory has its own."""
+        if any(host.ssh_config for host in self.inventory.hosts):
+            return []
+        path = private_folder("ssh") / "config"
+        if not path.exists() or path.read_text() != SSH_CONFIG:
+            path.write_text(SSH_CONFIG)
+        return ["--data", f"ssh_config_file={path}"]
 
     def _know(self, error: Gb10Error) -> Gb10Error:
         """Add to an error what we know about its host, and how to go on."""

@@ -144,7 +144,7 @@ class Story:
             self._add(error)
 
     def _add(self, error: Gb10Error) -> None:
-        if str(error) not in map(str, self.errors):
+        if (str(error), error.host) not in ((str(known), known.host) for known in self.errors):
             self.errors.append(error)
 
     def _end_operation(self) -> None:

@@ -1,0 +1,127 @@
+"""A real SSH server on the loopback that runs real commands as this user, and can be made to misbehave."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import paramiko
+
+
+class SshServer:
+    """Listens from its making until `stop`. `path` goes before PATH of the commands that it runs."""
+
+    def __init__(self, folder: Path, path: str = "") -> None:
+        self.key = folder / "client_key"
+        client = paramiko.ECDSAKey.generate()
+        client.write_private_key_file(str(self.key))
+        self._allowed = client.asbytes()
+        self._host_key = paramiko.ECDSAKey.generate()
+        self.known_hosts = folder / "known_hosts"
+        self.known_hosts.touch()
+        self._environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
+        self._transports: list[paramiko.Transport] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def host_data(self, **other: object) -> dict[str, object]:
+        """What an inventory says about a host that this server plays."""
+        return {
+            "ssh_hostname": "127.0.0.1",
+            "ssh_port": self.port,
+            "ssh_user": "nvidia",
+            "ssh_key": str(self.key),
+            "ssh_known_hosts_file": str(self.known_hosts),
+            **other,
+        }
+
+    def cut(self) -> None:
+        """Break every connection; the commands go on, as they do under sshd."""
+        for transport in self._transports:
+            transport.close()
+
+    def stop(self) -> None:
+        """Take no more connections and end what still runs."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # close alone would let the waiting accept have one more
+        self._listener.close()
+        self.cut()
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.kill()
+            process.wait()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(connection)
+            transport.add_server_key(self._host_key)
+            transport.set_subsystem_handler("sftp", paramiko.SFTPServer)
+            self._transports.append(transport)
+            with suppress(paramiko.SSHException, EOFError):
+                transport.start_server(event=threading.Event(), server=_Session(self))
+
+    def allows(self, key: paramiko.PKey) -> bool:
+        return key.asbytes() == self._allowed
+
+    def execute(self, channel: paramiko.Channel, command: bytes) -> None:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+        )
+        self._processes.append(process)
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        pumps = [
+            threading.Thread(target=_pump, args=(process.stdout.fileno(), channel.sendall), daemon=True),
+            threading.Thread(target=_pump, args=(process.stderr.fileno(), channel.sendall_stderr), daemon=True),
+        ]
+        for pump in pumps:
+            pump.start()
+        with suppress(OSError), process.stdin:
+            while data := channel.recv(65536):
+                process.stdin.write(data)
+        for pump in pumps:
+            pump.join()
+        status = process.wait()
+        with suppress(OSError, paramiko.SSHException, EOFError):
+            channel.send_exit_status(status % 256)  # a command that was killed counts as failed
+            channel.close()
+
+
+def _pump(descriptor: int, send: object) -> None:
+    assert callable(send)
+    with suppress(OSError):
+        while data := os.read(descriptor, 65536):
+            send(data)
+
+
+class _Session(paramiko.ServerInterface):
+    def __init__(self, server: SshServer) -> None:
+        self._server = server
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL if self._server.allows(key) else paramiko.AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        threading.Thread(target=self._server.execute, args=(channel, command), daemon=True).start()
+        return True
