@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gb10.lab.lab import Lab, status_json
-from gb10.lab.paths import lab_name
+from gb10.lab.paths import lab_name, lab_names
 from gb10.lab.problem import LabError
 from gb10.lab.state import require
 
@@ -52,9 +52,15 @@ def up(nodes: int, k3s_release: Path | None) -> None:
 
 
 @lab.command()
-def down() -> None:
+@click.option("--all", "every", is_flag=True, help="All labs of this user, whatever their names.")
+def down(every: bool) -> None:
     """Remove the lab, and all that it left on this machine."""
-    _with_lab(lambda found: found.down())
+
+    def work(found: Lab) -> None:
+        for name in {found.name, *lab_names()} if every else {found.name}:
+            Lab(name, _step).down()
+
+    _with_lab(work)
 
 
 @lab.command()

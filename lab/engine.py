@@ -15,6 +15,7 @@ from gb10.lab.shell import Docker, ended, run
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+SOCKET_PATH_LENGTH = 107  # unix(7)
 CGROUP_PARENT = "gb10-lab"
 # inotify instances that one user may have: a systemd and a Docker engine per node use up the default of 128.
 INOTIFY_INSTANCES = 4096
@@ -34,6 +35,11 @@ def ensure_engine() -> Docker:
     for engine in (own_engine(), Docker("")):
         if engine.answers():
             return engine
+    return start_own_engine()
+
+
+def start_own_engine() -> Docker:
+    """Return our own engine, started. Raise LabError where that cannot be. What it had when it ended, it has again."""
     _refuse_unless_startable()
     _start()
     return own_engine()
@@ -99,6 +105,8 @@ def _refuse_unless_startable() -> None:
 
 def _start() -> None:
     folder = engine_folder()
+    if len(str(folder / "exec" / "containerd" / "containerd-debug.sock")) > SOCKET_PATH_LENGTH:
+        raise LabError(f"{folder} is too long a path for a socket.", "Set GB10_STATE to a shorter one.")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "daemon.json").write_text("{}\n")
     if Path("/etc/docker/key.json").exists():

@@ -20,7 +20,7 @@ from filelock import FileLock
 from gb10.lab import node as nodes
 from gb10.lab import state as states
 from gb10.lab.clients import clients_folder
-from gb10.lab.engine import ensure_engine, own_engine, stop_own_engine
+from gb10.lab.engine import ensure_engine, own_engine, start_own_engine, stop_own_engine
 from gb10.lab.image import ensure_image, remove_image
 from gb10.lab.mirror import MirrorControl
 from gb10.lab.paths import labs_folder, locks_folder, state_root
@@ -78,8 +78,6 @@ class Lab:
                 state.image = ensure_image(docker)
             with self._step("kubectl and helm"):
                 clients = clients_folder()
-            with self._step("networks"):
-                nodes.create_networks(docker, self.name, state.index)
             with self._step("mirror"):
                 state.k3s_version = publish(state.mirror_folder, Path(state.k3s_release) if state.k3s_release else None)
                 state.mirror_control = _start_mirror(state)
@@ -171,15 +169,17 @@ class Lab:
         with _registry_locked():
             state = states.load(self.name)
             with self._step("Docker engine"):
-                docker = Docker(state.docker_host) if state else ensure_engine()
-                if not docker.answers():
-                    raise LabError("The lab's Docker engine is gone.", "gb10 lab down removes what is left of the lab.")
+                docker = _engine_of(state) if state else ensure_engine()
             if state is None:
                 taken = {other.index for other in states.all_labs()}
                 index = free_index(taken, routed_networks(Path("/proc/net/route").read_text()))
                 if index is None:
                     raise LabError("All networks for labs are in use.", "Take another lab down: gb10 lab down")
                 state = LabState(self.name, index, docker.host)
+            state.save()
+            # Before another lab looks for addresses that are free.
+            with self._step("networks"):
+                nodes.create_networks(docker, self.name, state.index)
             if k3s_release:
                 state.k3s_release = str(k3s_release.resolve())
             state.save()
@@ -209,6 +209,19 @@ class Lab:
         for name, rail in state.pulled_rails:
             if name == node.name:
                 nodes.set_cable(docker, node, state.image, rail, plugged=False)
+
+
+def _engine_of(state: LabState) -> Docker:
+    """The engine that a lab is on, started again if it is ours: this machine may have been rebooted."""
+    docker = Docker(state.docker_host)
+    if not docker.answers():
+        if docker != own_engine():
+            raise LabError(
+                f"The lab's Docker engine ({docker.host or 'the default'}) does not answer.",
+                "Start it, or remove what is left of the lab: gb10 lab down",
+            )
+        start_own_engine()
+    return docker
 
 
 def _status(docker: Docker, node: NodePlan, present: bool) -> NodeStatus:

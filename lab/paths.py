@@ -38,6 +38,11 @@ def labs_folder() -> Path:
     return state_root() / "lab"
 
 
+def lab_names() -> set[str]:
+    """The names of all labs that are up, or were left half up."""
+    return {path.name for path in labs_folder().glob("*") if path.is_dir()}
+
+
 def engine_folder() -> Path:
     """The folder of the Docker engine that the lab starts where none answers."""
     return state_root() / "engine"

@@ -1,0 +1,47 @@
+# Every target sets up what it needs, on a Debian or Ubuntu machine where you are root or have rights on a Docker engine.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lab-up lab-down lab-programs
+
+PACKAGES := cli controller deploys facts group_data lab operations templates
+# One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
+WORKERS ?= 2
+PYTEST ?=
+
+help:
+	@echo 'make demo      two simulated nodes become a K3s cluster, tell how they are, and are bare again'
+	@echo 'make test      all tests: units, then the product on lab nodes over real SSH'
+	@echo 'make check     style, types, and the direction of imports'
+	@echo 'make bench     measured speeds, as a table'
+	@echo 'make lab-up    two simulated nodes that stay: gb10 lab status, then pyinfra lab/inventory.py ...'
+	@echo 'make lab-down  all labs and their engine gone, nothing left behind'
+
+.venv/ready: setup.cfg pyproject.toml scripts/prepare
+	@scripts/prepare venv
+
+lab-programs:
+	@scripts/prepare lab
+
+demo: .venv/ready lab-programs
+	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python -m gb10.lab.demo'
+
+test: .venv/ready lab-programs
+	@scripts/with-labs .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile tests/unit tests/lab $(PYTEST)
+
+check: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	@# mypy does not follow an editable install: it sees the packages under their published names.
+	@mkdir -p .venv/types/gb10
+	@for package in $(PACKAGES); do ln -sfn ../../../$$package .venv/types/gb10/$$package; done
+	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml $(PACKAGES:%=-p gb10.%)
+	.venv/bin/lint-imports
+
+bench: .venv/ready lab-programs
+	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python bench/run.py'
+
+lab-up: .venv/ready lab-programs
+	@.venv/bin/gb10 lab up
+
+lab-down: .venv/ready
+	@.venv/bin/gb10 lab down --all
