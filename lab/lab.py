@@ -21,7 +21,7 @@ from gb10.lab import node as nodes
 from gb10.lab import state as states
 from gb10.lab.clients import clients_folder
 from gb10.lab.engine import ensure_engine, own_engine, start_own_engine, stop_own_engine
-from gb10.lab.image import ensure_image, remove_image
+from gb10.lab.node_image import ensure_image, remove_image
 from gb10.lab.mirror import MirrorControl
 from gb10.lab.paths import labs_folder, locks_folder, state_root
 from gb10.lab.plan import (
@@ -270,7 +270,7 @@ def _trust(docker: Docker, state: LabState, trusted: list[NodePlan]) -> None:
 
 def _start_mirror(state: LabState) -> str:
     """Start the mirror's process unless it answers. Return the address of its control endpoint."""
-    if state.mirror_control and MirrorControl(state.mirror_control).answers():
+    if state.mirror_control and MirrorControl(state.mirror_control, state.mirror_folder).answers():
         return state.mirror_control
     ready = state.folder / "mirror.json"
     ready.unlink(missing_ok=True)

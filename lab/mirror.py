@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -182,10 +183,9 @@ class MirrorHandler(BaseHTTPRequestHandler):
 
 
 class ControlHandler(BaseHTTPRequestHandler):
-    """The control endpoint: POST /faults, GET /requests, POST /clear, POST /stop."""
+    """The control endpoint: POST /faults, GET /requests, POST /clear."""
 
     memory: Memory
-    stop: threading.Event
 
     def do_GET(self) -> None:
         self._answer(self.memory.requests())
@@ -196,8 +196,6 @@ class ControlHandler(BaseHTTPRequestHandler):
             self.memory.add_fault(Fault(**json.loads(content)))
         elif self.path == "/clear":
             self.memory.clear()
-        elif self.path == "/stop":
-            self.stop.set()
         self._answer({})
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
@@ -214,8 +212,9 @@ class ControlHandler(BaseHTTPRequestHandler):
 class MirrorControl:
     """The tests' end of a mirror: what it shall do wrong, and what it was asked for."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, root: Path) -> None:
         self._url = url
+        self._root = root
 
     def drop(self, path: str, after_bytes: int, times: int | None = 1) -> None:
         """End the connection after so many bytes of the body."""
@@ -245,9 +244,9 @@ class MirrorControl:
         """Forget all faults and all requests."""
         self._call("/clear", b"")
 
-    def stop(self) -> None:
-        """End the mirror's process."""
-        self._call("/stop", b"")
+    def size(self, path: str) -> int:
+        """The size in bytes of a served file, by its path below the mirror's folder."""
+        return (self._root / path.lstrip("/")).stat().st_size
 
     def answers(self) -> bool:
         """Whether the mirror is there."""
@@ -278,19 +277,18 @@ def altered(content: bytes) -> bytes:
 
 
 def serve(root: Path, address: str, port: int, ready: Path) -> None:
-    """Serve until told to stop. `ready` is written when both endpoints listen."""
-    memory, stop = Memory(), threading.Event()
+    """Serve until a signal says to stop. `ready` is written when both endpoints listen."""
+    memory = Memory()
     mirror = ThreadingHTTPServer((address, port), type("Handler", (MirrorHandler,), {"root": root, "memory": memory}))
-    control = ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Handler", (ControlHandler,), {"memory": memory, "stop": stop})
-    )
+    control = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (ControlHandler,), {"memory": memory}))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     for server in (mirror, control):
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
     unfinished = ready.with_suffix(".new")
     unfinished.write_text(json.dumps({"pid": os.getpid(), "control": f"http://127.0.0.1:{control.server_address[1]}"}))
     os.replace(unfinished, ready)
-    stop.wait()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 
 def _chunks(content: bytes, bytes_per_second: int) -> Iterator[bytes]:
