@@ -21,8 +21,8 @@ from gb10.lab import node as nodes
 from gb10.lab import state as states
 from gb10.lab.clients import clients_folder
 from gb10.lab.engine import ensure_engine, own_engine, start_own_engine, stop_own_engine
-from gb10.lab.node_image import ensure_image, remove_image
 from gb10.lab.mirror import MirrorControl
+from gb10.lab.node_image import ensure_image, remove_image
 from gb10.lab.paths import labs_folder, locks_folder, state_root
 from gb10.lab.plan import (
     INTERFACES,
