@@ -7,6 +7,7 @@ import importlib.util
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -63,7 +64,8 @@ def _end(ctx: click.Context, error: BaseException) -> NoReturn:
     elif isinstance(error, KeyboardInterrupt | click.Abort):
         known = errors.Gb10Error("INTERRUPTED")
     else:
-        session.log.write("".join(traceback.format_exception(error)))
+        with suppress(Exception):  # whatever is wrong with the log, the error itself has to be told
+            session.log.write("".join(traceback.format_exception(error)))
         known = errors.Gb10Error("INTERNAL", reason=f"{type(error).__name__}: {error}")
     session.report(known)
     sys.exit(int(known.status))

@@ -277,10 +277,9 @@ def print_plan(result: RunResult, diff: bool) -> None:
         console.print(table)
     console.print(f"{len(busy)} of {len(result.operations)} operations would change something; nothing was changed.")
     for error in result.foreseen:
-        console.print(
-            f"[yellow]![/] {escape(error.host or '')} would be refused: {escape(error.summary)}", soft_wrap=True
-        )
-        console.print(f"  → {escape(error.remedy)}", soft_wrap=True)
+        console.print(f"[yellow]![/] would be refused: {escape(_located(error))}  [dim]{error.code}[/]", soft_wrap=True)
+    for remedy in dict.fromkeys(error.remedy for error in result.foreseen):
+        console.print(f"  → {escape(remedy)}", soft_wrap=True)
 
 
 def _diff_style(line: str) -> str:

@@ -38,7 +38,15 @@ class Session:
         self.verbosity = verbosity
         self.as_json = as_json
         self.log = RunLog(command)
-        self.again = shlex.join(["gb10", *sys.argv[1:]])
+        typed = ["gb10", *sys.argv[1:]]
+        self.known = {
+            "again": shlex.join(typed),
+            "plan": shlex.join(
+                [*(word for word in typed if word not in ("--dry-run", "--diff", "--yes")), "--dry-run"]
+            ),
+            "options": f" {shlex.join(['-i', source])}" if source in typed else "",
+            "inventory": source,
+        }
 
     @classmethod
     def of(cls, ctx: click.Context) -> Session:
@@ -58,7 +66,7 @@ class Session:
     def runner(self, limit: Iterable[str] | None = None) -> Runner:
         """A runner for what --limit says, or for another limit."""
         chosen = self.limit if limit is None else tuple(limit)
-        return Runner(self.inventory, self.log, limit=chosen, verbosity=self.verbosity, again=self.again)
+        return Runner(self.inventory, self.log, limit=chosen, verbosity=self.verbosity, known=self.known)
 
     def lock(self) -> AbstractContextManager[None]:
         """Keep every other gb10 of this controller away from the nodes of the inventory."""
@@ -106,7 +114,7 @@ class Session:
 
     def _knowing(self, error: Gb10Error) -> Gb10Error:
         log = {"log": str(self.log.path)} if self.log.path else {}
-        return error.with_details(again=self.again, inventory=self.source, **log)
+        return error.with_details(**self.known, **log)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -49,10 +49,12 @@ UNKNOWN: Mapping[str, str] = {
     "again": "gb10 bootstrap",
     "host": "the node",
     "inventory": "inventory.py",
-    "known": "see gb10 status",
+    "known": "the hosts of the inventory",
     "log": "the log",
     "owner": "another gb10",
+    "options": "",  # where the inventory is, to go with other commands than this one
     "path": "the file",
+    "plan": "gb10 bootstrap --dry-run",
     "reason": "no reason given",
     "since": "a while ago",
     "ssh": "ssh NODE true",
@@ -98,7 +100,7 @@ _CATALOGUE = (
         "SETTINGS_INVALID",
         _S.USAGE,
         "a setting does not make sense",
-        "Correct it in the inventory or in group_data/, then: {again} --dry-run",
+        "Correct it in the inventory or in group_data/, then: {plan}",
     ),
     # The way to a node
     Trouble(
@@ -161,7 +163,7 @@ _CATALOGUE = (
         "ROLE_CONFLICT",
         _S.REFUSED,
         "{host} has K3s in another role than the inventory gives it",
-        "Correct its group in the inventory, or take it out first: gb10 teardown --limit {host}. Then: {again}",
+        "Correct its group in the inventory, or take K3s off: gb10 teardown{options} --limit {host}. Then: {again}",
     ),
     Trouble(
         "FACT_UNREADABLE",
@@ -191,13 +193,13 @@ _CATALOGUE = (
         "ADOPT_FLAGS",
         _S.REFUSED,
         "the K3s on {host} was installed with flags that gb10 would lose",
-        "Put them into k3s_server_config or k3s_agent_config in group_data/, then: {again} --dry-run --diff",
+        "Put them into k3s_server_config or k3s_agent_config in group_data/, then: {plan} --diff",
     ),
     Trouble(
         "KUBECONFIG_CONFLICT",
         _S.REFUSED,
         "{path} already has another cluster under the name {wanted}",
-        "Choose another name: gb10 kubeconfig --context NEW-NAME",
+        "Choose another name: gb10 kubeconfig{options} --context NEW-NAME",
     ),
     Trouble(
         "DECLINED",
@@ -246,13 +248,13 @@ _CATALOGUE = (
         "TOKEN_REJECTED",
         _S.FAILED,
         "the head refuses the token of {host}",
-        "Take {host} out and let it join anew: gb10 teardown --limit {host}, then: {again}",
+        "Take {host} out and let it join anew: gb10 teardown{options} --limit {host}, then: {again}",
     ),
     Trouble(
         "SERVER_UNREACHABLE",
         _S.FAILED,
         "{host} cannot reach the head's API server",
-        "Check the head with gb10 status, and port 6443 between the nodes. Then: {again}",
+        "Check the head with gb10 status{options}, and port 6443 between the nodes. Then: {again}",
     ),
     Trouble(
         "SERVICE_FAILED",
@@ -282,13 +284,50 @@ _CATALOGUE = (
         "K3S_ABSENT",
         _S.FAILED,
         "there is no K3s on {host}",
-        "Install it first: gb10 bootstrap",
+        "Install it first: gb10 bootstrap{options}",
+    ),
+    # Charts
+    Trouble(
+        "CHART_UNKNOWN",
+        _S.FAILED,
+        "the chart repository does not have that chart or version",
+        "Correct the version or the repository in group_data/, then: {again}",
+    ),
+    Trouble(
+        "CHART_WRONG",
+        _S.UNVERIFIED,
+        "what is deployed is not the chart that was wanted",
+        "Check the repository and the checksum in group_data/, then: {again}",
+    ),
+    Trouble(
+        "VALUES_REJECTED",
+        _S.FAILED,
+        "the chart rejects its values",
+        "Correct the values in group_data/, then: {plan} --diff",
+    ),
+    Trouble(
+        "HELM_PENDING",
+        _S.REFUSED,
+        "a helm release was left in the middle of an operation",
+        "See it: {ssh_base} sudo helm list -A --pending. If no helm runs, have it repaired with repair=True: {again}",
+    ),
+    Trouble(
+        "HELM_FAILED",
+        _S.FAILED,
+        "helm failed on {host}",
+        "Read {log}, then: {again}",
+    ),
+    Trouble(
+        "OPERATOR_NOT_READY",
+        _S.UNVERIFIED,
+        "an operator did not become ready in time",
+        "See what it waits for: kubectl get pods -A | grep -v Running. Then: {again}",
     ),
     Trouble(
         "UNHEALTHY",
         _S.UNVERIFIED,
         "the cluster is not healthy: {reason}",
-        "Bring it back to what the inventory says: gb10 bootstrap --dry-run, then gb10 bootstrap",
+        "Bring it back to what the inventory says: gb10 bootstrap{options} --dry-run, then gb10 bootstrap{options}",
     ),
     Trouble(
         "OPERATION_FAILED",
@@ -390,14 +429,11 @@ def decisive(errors: tuple[Gb10Error, ...]) -> Gb10Error | None:
 
 def markdown_table() -> str:
     """The catalogue for the documentation, each code linked to its paragraph."""
+    shown = {name: name.upper() for name in ("host", "reason", "wanted", "known", "path", "owner", "since")}
     lines = ["| code | exit status | what happened | what to do |", "|---|---|---|---|"]
-    for trouble in _CATALOGUE:
-        cells = (
-            f"[{trouble.code}](#{trouble.code.lower()})",
-            str(int(trouble.status)),
-            trouble.summary,
-            trouble.remedy,
-        )
+    for code in CATALOGUE:
+        error = Gb10Error(code, None, **shown)
+        cells = (f"[{code}](#{code.lower()})", str(int(error.status)), error.summary, error.remedy)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
 

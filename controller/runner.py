@@ -43,17 +43,23 @@ def _ignore(event: Event) -> None:
 class Runner:
     """Runs deploys and facts on the hosts of an inventory that --limit leaves.
 
-    Raise HOST_UNKNOWN at once where the limit matches nothing.
+    `known` are details for error texts, such as how to go on. Raise HOST_UNKNOWN where the limit matches nothing.
     """
 
     def __init__(
-        self, inventory: Inventory, log: RunLog, *, limit: Iterable[str] = (), verbosity: int = 0, again: str = ""
+        self,
+        inventory: Inventory,
+        log: RunLog,
+        *,
+        limit: Iterable[str] = (),
+        verbosity: int = 0,
+        known: Mapping[str, str] | None = None,
     ) -> None:
         self.inventory = inventory
         self.log = log
         self.hosts = inventory.select(limit)
         self.verbosity = verbosity
-        self._again = again
+        self._known = known or {}
         self._names = tuple(host.name for host in self.hosts)
 
     def run(
@@ -77,14 +83,14 @@ class Runner:
         arguments = [f"{key}={json.dumps(value)}" for key, value in (kwargs or {}).items()]
         story = Story(target, dry, self._names)
         code, output = self._pyinfra(flags, [target, *arguments], story, on_event)
-        return self._explained(story.result(code, output, self._know, self.log.path))
+        return self._explained(story.result(code, output, self.know, self.log.path))
 
     def facts(self, facts: Iterable[str], on_event: OnEvent = _ignore) -> FactsResult:
         """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host."""
         names = tuple(facts)
         story = Story(f"fact {' '.join(names)}", True, self._names)
         code, output = self._pyinfra([], ["fact", *names], story, on_event)
-        return story.facts(names, code, output, self._know)
+        return story.facts(names, code, output, self.know)
 
     def _explained(self, result: RunResult) -> RunResult:
         """Where an operation just failed, ask the host once more: a connection that breaks looks like a command that
@@ -92,10 +98,10 @@ class Runner:
         vague = {error.host for error in result.errors if error.code == "OPERATION_FAILED" and error.host}
         if not vague or result.interrupted:
             return result
-        asked = Runner(self.inventory, self.log, limit=map(glob.escape, vague), again=self._again)
+        asked = Runner(self.inventory, self.log, limit=map(glob.escape, vague), known=self._known)
         story = Story("exec", False, asked._names)
         asked._pyinfra(["-y"], ["exec", "--", "true"], story, _ignore)
-        lost = {error.host: self._know(error) for error in story.errors if error.code == "NODE_UNREACHABLE"}
+        lost = {error.host: self.know(error) for error in story.errors if error.code == "NODE_UNREACHABLE"}
         return replace(result, errors=tuple(lost.get(error.host, error) for error in result.errors))
 
     def _pyinfra(self, flags: list[str], target: list[str], story: Story, on_event: OnEvent) -> tuple[int, str]:
@@ -134,16 +140,15 @@ class Runner:
             path.write_text(SSH_CONFIG)
         return ["--data", f"ssh_config_file={path}"]
 
-    def _know(self, error: Gb10Error) -> Gb10Error:
+    def know(self, error: Gb10Error) -> Gb10Error:
         """Add to an error what we know about its host, and how to go on."""
         hosts = self.inventory.hosts
         host = next((host for host in hosts if host.name == error.host), None)
         if error.code == "SSH_AUTH" and not error.host:  # about a key, and whose it is only we know
             host = next((host for host in hosts if host.key and host.key in error.summary), None)
         details = host.details() if host else {}
-        again = {"again": self._again} if self._again else {}
         log = {"log": str(self.log.path)} if self.log.path else {}
-        return error.with_details(**{**details, **again, **log, "inventory": self.inventory.source})
+        return error.with_details(**{"inventory": self.inventory.source, **self._known, **details, **log})
 
 
 def _environment() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -75,7 +75,7 @@ class ClusterStatus(_Model):
 
 def cluster_status(runner: Runner) -> ClusterStatus:
     """Read the facts of the runner's hosts in one pyinfra run, return what they say."""
-    return build_status(runner.inventory, runner.facts([IDENTITY, INSTALL, NODES]))
+    return build_status(runner.inventory, runner.facts([IDENTITY, INSTALL, NODES]), runner.know)
 
 
 def unhealthy(status: ClusterStatus) -> Gb10Error | None:
@@ -83,8 +83,13 @@ def unhealthy(status: ClusterStatus) -> Gb10Error | None:
     return None if status.healthy else Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
 
 
-def build_status(inventory: Inventory, facts: FactsResult) -> ClusterStatus:
-    """Given an inventory and what its hosts said, return the status. A host that said nothing is unreachable."""
+def build_status(
+    inventory: Inventory, facts: FactsResult, know: Callable[[Gb10Error], Gb10Error] = lambda error: error
+) -> ClusterStatus:
+    """Given an inventory and what its hosts said, return the status. A host that said nothing is unreachable.
+
+    `know` adds to an error what its remedy needs.
+    """
     hosts = [host for host in inventory.hosts if host.name in facts.hosts]
     kubernetes = _kubernetes(hosts, facts)
     nodes = tuple(_node(host, facts, kubernetes) for host in hosts)
@@ -95,7 +100,7 @@ def build_status(inventory: Inventory, facts: FactsResult) -> ClusterStatus:
         reasons.append("no API server answers")
     remedies = [error.remedy for error in facts.errors]
     if reasons and not remedies:
-        remedies = [Gb10Error("UNHEALTHY").remedy]
+        remedies = [know(Gb10Error("UNHEALTHY")).remedy]
     notes = [] if installed else ["K3s is not installed; it is optional"]
     return ClusterStatus(
         healthy=not reasons,

@@ -23,7 +23,9 @@ TARGET = "tiny.cluster"
 
 
 def runner(source: str, limit: tuple[str, ...] = (), verbosity: int = 0) -> Runner:
-    return Runner(load_inventory(source), RunLog("test"), limit=limit, verbosity=verbosity, again="gb10 test")
+    return Runner(
+        load_inventory(source), RunLog("test"), limit=limit, verbosity=verbosity, known={"again": "gb10 test"}
+    )
 
 
 def codes(errors: tuple[Gb10Error, ...]) -> list[str]:

@@ -1,0 +1,262 @@
+"""The gb10 command as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from pyinfra_project import Project
+
+from gb10.cli.app import Gb10Group
+from gb10.controller.errors import ExitStatus
+from gb10.controller.lock import cluster_lock
+
+GB10 = str(Path(sys.executable).with_name("gb10"))
+
+
+def gb10(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run gb10 with pipes, as a script does."""
+    return subprocess.run(
+        [GB10, *arguments], input=text or "", capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def in_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
+    """Run gb10 in a terminal, with somebody who types an answer."""
+    main, secondary = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        [GB10, *arguments], stdin=secondary, stdout=secondary, stderr=secondary, env=environment, start_new_session=True
+    )
+    os.close(secondary)
+    os.write(main, answer.encode())
+    seen = b""
+    while True:
+        try:
+            data = os.read(main, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not data:
+            break
+        seen += data
+    os.close(main)
+    return process.wait(), seen.decode()
+
+
+@pytest.fixture
+def down(project: Project) -> Project:
+    """A cluster of which nothing answers."""
+    project.inventory(spark_1={"ssh_port": 1}, spark_2={"ssh_port": 1})
+    return project
+
+
+def test_help_answers_at_once_and_names_the_commands() -> None:
+    gb10("--help")
+    best = min(_seconds("--help") for _ in range(3))
+    assert best < 0.4
+    help_text = gb10("--help").stdout
+    for command in ("bootstrap", "status", "kubeconfig", "teardown"):
+        assert command in help_text
+
+
+def _seconds(*arguments: str) -> float:
+    began = time.monotonic()
+    gb10(*arguments)
+    return time.monotonic() - began
+
+
+def test_every_command_has_help() -> None:
+    for command in ("bootstrap", "status", "kubeconfig", "teardown"):
+        assert gb10(command, "--help").returncode == 0
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert gb10("--version").stdout.startswith("gb10, version ")
+
+
+def test_pyinfra_is_never_imported_into_gb10() -> None:
+    """It patches the whole process."""
+    code = "import sys; from gb10.cli import bootstrap, kubeconfig, status, teardown; sys.exit('gevent' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", [["bootstrap"], ["status"], ["kubeconfig"], ["teardown", "--yes"]])
+def test_a_missing_inventory_is_told_with_what_to_type(project: Project, command: list[str]) -> None:
+    found = gb10(*command)
+    assert found.returncode == ExitStatus.USAGE
+    assert "INVENTORY_MISSING" in found.stderr
+    assert "→ Name yours: gb10 status -i PATH/TO/inventory.py" in found.stderr
+    assert found.stdout == ""
+
+
+def test_errors_are_json_where_json_is_wanted(project: Project) -> None:
+    found = gb10("bootstrap", "--json")
+    assert json.loads(found.stdout)["error"]["code"] == "INVENTORY_MISSING"
+
+
+def test_a_wrong_option_is_usage(project: Project) -> None:
+    assert gb10("bootstrap", "--no-such-option").returncode == ExitStatus.USAGE
+
+
+def test_an_unknown_limit_names_the_hosts(down: Project) -> None:
+    found = gb10("bootstrap", "--limit", "spark-9")
+    assert found.returncode == ExitStatus.USAGE
+    assert "→ Choose from: spark-1, spark-2" in found.stderr
+
+
+def test_the_inventory_can_come_from_the_environment(down: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (down.root / "inventory.py").rename(down.root / "other.py")
+    monkeypatch.setenv("GB10_INVENTORY", "other.py")
+    assert "NODE_UNREACHABLE" in gb10("bootstrap").stderr
+
+
+def test_an_unreachable_node_is_told_with_the_ssh_command_and_the_log(down: Project) -> None:
+    found = gb10("bootstrap", "-i", "inventory.py")
+    assert found.returncode == ExitStatus.UNREACHABLE
+    assert "→ Check power and network until this works: ssh -p 1 -i " in found.stderr
+    assert "Then: gb10 bootstrap -i inventory.py" in found.stderr
+    log = Path(found.stderr.strip().splitlines()[-1].removeprefix("The whole log: "))
+    assert "Could not connect" in log.read_text()
+
+
+def test_the_result_of_a_failed_bootstrap_is_one_json_document(down: Project) -> None:
+    found = gb10("bootstrap", "--json")
+    document = json.loads(found.stdout)
+    assert document["error"]["code"] == "NODE_UNREACHABLE"
+    assert document["run"]["hosts"] == ["spark-1", "spark-2"]
+    assert document["status"] is None
+    assert found.stderr == ""
+
+
+def test_status_of_reachable_nodes_is_a_table_and_json(project: Project) -> None:
+    project.inventory(spark_1={}, spark_2={})
+    found = gb10("status")
+    assert "spark-2" in found.stdout
+    assert "head" in found.stdout
+    document = json.loads(gb10("status", "--json", "--limit", "workers").stdout)
+    assert [node["name"] for node in document["nodes"]] == ["spark-2"]
+    assert document["nodes"][0]["reachable"] is True
+    assert document["nodes"][0]["hostname"]
+
+
+def test_status_tells_by_its_exit_status_that_a_node_is_missing(project: Project) -> None:
+    project.inventory(spark_1={}, spark_2={"ssh_port": 1})
+    found = gb10("status")
+    assert found.returncode == ExitStatus.UNVERIFIED
+    assert "✗ spark-2 does not answer" in found.stdout
+    assert "ssh -p 1 " in found.stdout
+    assert json.loads(gb10("status", "--json").stdout)["healthy"] is False
+
+
+def test_status_keeps_no_log_of_nothing(project: Project) -> None:
+    project.inventory(spark_1={})
+    if gb10("status").returncode == 0:
+        assert list((project.root.parent / "state" / "log").iterdir()) == []
+
+
+def test_a_second_run_is_refused_and_told_who_is_first(down: Project) -> None:
+    with cluster_lock(["127.0.0.1:1"], "gb10 bootstrap"):
+        found = gb10("teardown", "--yes")
+    assert found.returncode == ExitStatus.LOCKED
+    assert f"pid {os.getpid()}: gb10 bootstrap" in found.stderr
+
+
+def test_a_dry_run_is_not_kept_waiting_by_a_lock(down: Project) -> None:
+    with cluster_lock(["127.0.0.1:1"], "gb10 bootstrap"):
+        assert gb10("bootstrap", "--dry-run").returncode == ExitStatus.UNREACHABLE
+
+
+def test_teardown_wants_a_terminal_to_ask_on(down: Project) -> None:
+    found = gb10("teardown")
+    assert found.returncode == ExitStatus.WAITING
+    assert "gb10 teardown --yes" in found.stderr
+
+
+def test_teardown_wants_the_name_of_the_head(down: Project) -> None:
+    status, seen = in_terminal("teardown", answer="spark-2\n")
+    assert status == ExitStatus.REFUSED
+    assert "Type spark-1 to go on" in seen
+    assert "DECLINED" in seen
+
+    status, seen = in_terminal("teardown", answer="spark-1\n")
+    assert status == ExitStatus.UNREACHABLE
+    assert "NODE_UNREACHABLE" in seen
+
+
+def test_teardown_of_a_worker_asks_yes_or_no(down: Project) -> None:
+    status, seen = in_terminal("teardown", "--limit", "spark-2", answer="n\n")
+    assert status == ExitStatus.REFUSED
+    assert "Remove K3s from spark-2 (127.0.0.1)?" in seen
+
+
+def test_a_kubeconfig_that_is_none_is_left_as_it_is(down: Project) -> None:
+    (down.root / "config").write_text("not a kubeconfig")
+    found = gb10("kubeconfig", "--output", "config")
+    assert found.returncode == ExitStatus.USAGE
+    assert "config is not a kubeconfig" in found.stderr
+    assert (down.root / "config").read_text() == "not a kubeconfig"
+
+
+def test_a_failed_fetch_leaves_no_kubeconfig(down: Project) -> None:
+    found = gb10("kubeconfig", "--output", "config")
+    assert found.returncode == ExitStatus.UNREACHABLE
+    assert not (down.root / "config").exists()
+
+
+def test_a_state_folder_that_cannot_be_is_told(down: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (down.root / "state").write_text("a file where a folder has to be")
+    monkeypatch.setenv("GB10_STATE", str(down.root / "state"))
+    found = gb10("bootstrap")
+    assert found.returncode == ExitStatus.USAGE
+    assert "where gb10 keeps its state, is unusable" in found.stderr
+
+
+class Buggy(Gb10Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        return click.Command("buggy", callback=lambda: {}["a bug"])
+
+
+def test_a_bug_is_told_without_a_traceback_which_is_in_the_log(project: Project) -> None:
+    result = CliRunner().invoke(Buggy("gb10"), ["buggy"])
+    assert result.exit_code == ExitStatus.INTERNAL
+    assert "✗ a bug in gb10: KeyError: 'a bug'  INTERNAL" in result.output
+    assert "Traceback" not in result.output
+    (log,) = (project.root.parent / "state" / "log").iterdir()
+    assert "Traceback" in log.read_text()
+    assert str(log) in result.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_tells_how_to_go_on(project: Project, number: signal.Signals) -> None:
+    (project.root / "inventory.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    process = subprocess.Popen([GB10, "bootstrap"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(1.5)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == ExitStatus.INTERRUPTED
+    assert "→ Go on where it stopped: gb10 bootstrap" in stderr
+
+
+def test_on_a_terminal_the_steps_spin_and_stay(project: Project) -> None:
+    project.inventory(spark_1={"ssh_port": 1})
+    status, seen = in_terminal("bootstrap")
+    assert status == ExitStatus.UNREACHABLE
+    assert "Connect" in seen
+    assert "spark-1 ✗" in seen
+
+
+def test_without_colour_a_terminal_gets_plain_lines(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.inventory(spark_1={"ssh_port": 1})
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, seen = in_terminal("bootstrap")
+    assert "   failed  Connect (spark-1 failed)" in seen
+    assert "\x1b[3" not in seen

@@ -1,0 +1,107 @@
+"""What a person sees of a run, from the events of real logs."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gb10.cli import console
+from gb10.controller.errors import Gb10Error
+from gb10.controller.events import Event, LogParser
+from gb10.controller.results import OperationResult, RunResult
+
+SAMPLES = Path(__file__).parents[1] / "controller" / "samples"
+HOSTS = ("spark-1", "spark-2", "spark-3-long")
+
+
+def events(sample: str) -> Iterator[Event]:
+    parser = LogParser(HOSTS)
+    for line in (SAMPLES / f"{sample}.log").read_text().splitlines():
+        yield from parser.feed(line)
+
+
+def shown(sample: str, capsys: pytest.CaptureFixture[str], verbosity: int = 0) -> list[str]:
+    with console.progress("Bootstrap", HOSTS, verbosity) as view:
+        for event in events(sample):
+            view.hear(event)
+    return [re.sub(r"  \d+\.\d s$", "", line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_every_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert shown("run_first", capsys) == [
+        "Bootstrap: spark-1, spark-2, spark-3-long",
+        "       ok  Connect (spark-1 ok, spark-2 ok, spark-3-long ok)",
+        "       ok  Look at the nodes (spark-1 ok, spark-2 ok, spark-3-long ok)",
+        "  changed  Cluster | Folder (spark-1 changed, spark-2 changed, spark-3-long changed)",
+        "  changed  Cluster | Write a marker (spark-1 changed, spark-2 changed, spark-3-long changed)",
+        "  changed  Cluster | Put a file (spark-1 changed, spark-2 changed, spark-3-long changed)",
+        "unchanged  Cluster | May fail (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
+        "unchanged  Cluster | May boom (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
+        "  changed  Cluster | Only head (spark-1 changed)",
+    ]
+
+
+def test_a_failure_shows_what_the_host_said(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown("run_failed", capsys)
+    assert lines[-2:] == [
+        "           spark-2: gb10: CHECKSUM_MISMATCH: k3s is not what the list says",
+        "   failed  Cluster | May fail (spark-1 unchanged, spark-2 failed, spark-3-long unchanged)",
+    ]
+
+
+def test_what_hosts_print_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "           spark-1: hello" not in shown("run_verbose_failed", capsys)
+    assert "           spark-1: hello" in shown("run_verbose_failed", capsys, verbosity=1)
+
+
+def test_on_a_terminal_lines_that_are_too_long_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    monkeypatch.setattr(console, "stderr", lambda: terminal)
+    with console.progress("Bootstrap", HOSTS) as view:
+        for event in events("run_first"):
+            view.hear(event)
+    assert isinstance(terminal.file, io.StringIO)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.file.getvalue())
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in plain.split("\n")]
+    assert any("✓" in line and "spark-3-long ✓" in line for line in lines)
+    assert all(len(line) <= 60 for line in lines)
+
+
+def test_a_plan_lists_what_would_change_and_what_would_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    result = RunResult(
+        target="gb10.deploys.cluster",
+        dry=True,
+        hosts=("spark-1", "spark-2"),
+        operations=(
+            OperationResult("Check"),
+            OperationResult("Write config.yaml", changed=("spark-1", "spark-2")),
+            OperationResult("Restart", conditional=("spark-1",)),
+        ),
+        foreseen=(Gb10Error("PORT_TAKEN", "nginx listens on port 6443", host="spark-1", ssh_base="ssh spark-1"),),
+        diff=("[spark-1] Will modify /etc/x", "  - one", "  + two"),
+    )
+    console.print_result(result, diff=True)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == ["[spark-1] Will modify /etc/x", "  - one", "  + two"]
+    assert re.match(r"Write config.yaml +spark-1, spark-2$", lines[4])
+    assert re.match(r"Restart +spark-1$", lines[5])
+    assert lines[6] == "2 of 3 operations would change something; nothing was changed."
+    assert lines[7] == "! would be refused: spark-1: nginx listens on port 6443  PORT_TAKEN"
+    assert lines[8].startswith("  → See who listens there: ssh spark-1 sudo ss -ltnp.")
+
+
+def test_markup_in_what_nodes_say_is_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_error(Gb10Error("OPERATION_FAILED", "it said [bold]x[/bold] and [/nothing]", host="spark-1"))
+    assert "spark-1: it said [bold]x[/bold] and [/nothing]" in capsys.readouterr().err
+
+
+def test_the_cause_is_printed_first(capsys: pytest.CaptureFixture[str]) -> None:
+    errors = (Gb10Error("OPERATION_FAILED", "later", host="a"), Gb10Error("DISK_FULL", "no room", host="b"))
+    console.print_result(RunResult("x", dry=False, hosts=("a", "b"), errors=errors))
+    printed = capsys.readouterr().err
+    assert printed.index("no room") < printed.index("later")
