@@ -95,7 +95,13 @@ class Kubelet:
         return f"/api/v1/nodes/{self._node.name}"
 
     def _post_status(self) -> None:
-        self._client.call("PATCH", f"{self._path()}/status", {"status": self._node.status(self._trouble)})
+        """Report the node's state; a condition that is as it was keeps the time of its last change."""
+        known = self._client.call("GET", self._path()).get("status", {}).get("conditions") or []
+        status = self._node.status(self._trouble)
+        for entry in status["conditions"]:
+            same = next((c for c in known if (c["type"], c["status"]) == (entry["type"], entry["status"])), entry)
+            entry["lastTransitionTime"] = same["lastTransitionTime"]
+        self._client.call("PATCH", f"{self._path()}/status", {"status": status})
 
     def _run_pods(self, pods: list[Obj]) -> dict[str, dict[str, str]]:
         """Bring the containers in line; a failing Docker makes the node not ready, and is tried again."""

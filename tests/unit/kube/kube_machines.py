@@ -15,7 +15,7 @@ from typing import Any
 VERSION = "v1.36.4+k3s1"
 NEWER = "v1.37.1+k3s1"
 # Short, so that the tests need not wait long; long enough for a busy machine's heartbeats of every two seconds.
-GRACE = "4"
+GRACE = "3"
 
 
 def free_port() -> int:

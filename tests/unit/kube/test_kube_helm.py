@@ -88,7 +88,7 @@ def test_a_version_that_the_repository_does_not_have_is_refused(helm: Helm):
 
 
 def test_a_release_that_never_gets_ready_fails_in_time(helm: Helm):
-    why = helm.fails(*helm.upgrade("stuck", "1.3.0", "--set", "hold=true", "--wait", "--timeout", "3s"))
+    why = helm.fails(*helm.upgrade("stuck", "1.3.0", "--set", "hold=true", "--wait", "--timeout", "2s"))
     assert "deadline" in why
     assert json.loads(helm.run("status", "stuck", "-n", "stuck", "-o", "json"))["info"]["status"] == "failed"
 

@@ -156,7 +156,7 @@ def _uids(cluster: Server, app: str, count: int) -> set[str] | None:
 
 def test_a_pod_that_is_held_is_never_ready(cluster: Server):
     cluster.apply(deployment("held", 1, annotations={"gb10.lab/hold": "1"}))
-    assert "timed out" in cluster.refused("rollout", "status", "deployment/held", "--timeout=3s")
+    assert "timed out" in cluster.refused("rollout", "status", "deployment/held", "--timeout=1s")
 
 
 def test_drain_moves_pods_and_a_cordoned_node_takes_none(cluster: Server):
