@@ -286,6 +286,79 @@ _CATALOGUE = (
         "there is no K3s on {host}",
         "Install it first: gb10 bootstrap{options}",
     ),
+    # Provisioning
+    Trouble(
+        "DATA_BLOCKED",
+        _S.REFUSED,
+        "what should be a folder for data on {host} is something else",
+        "Look at it: {ssh_base} ls -ld PATH. Move it away, then: {again}",
+    ),
+    Trouble(
+        "DATA_NOT_MOUNTED",
+        _S.REFUSED,
+        "the file system for data is not mounted on {host}",
+        "Mount it: {ssh_base} sudo mount -a. Then: {again}",
+    ),
+    Trouble(
+        "DOCKER_CONFIG_REJECTED",
+        _S.FAILED,
+        "Docker on {host} does not accept its configuration",
+        "It is as it was. Look at it: {ssh_base} cat /etc/docker/daemon.json. Then: {again}",
+    ),
+    Trouble(
+        "SERVING_RUNS",
+        _S.REFUSED,
+        "a container that may be serving runs on {host}",
+        "See what runs: {ssh_base} docker ps. Stop serving, then: {again}",
+    ),
+    Trouble(
+        "SSHD_REJECTED",
+        _S.FAILED,
+        "sshd on {host} does not accept its configuration",
+        "It is as it was. See why: {ssh_base} sudo sshd -T. Then: {again}",
+    ),
+    Trouble(
+        "KEY_LOGIN_FAILED",
+        _S.REFUSED,
+        "{host} has not let anybody in by key yet, so passwords stay allowed",
+        "Make a key login work: {ssh}. Then: {again}",
+    ),
+    Trouble(
+        "RAIL_UNKNOWN",
+        _S.REFUSED,
+        "{host} has no such network interface for a rail",
+        "Correct rails in the inventory; the interfaces are: {ssh_base} ip -br link. Then: {again}",
+    ),
+    Trouble(
+        "RDMA_DOWN",
+        _S.REFUSED,
+        "no half of a ConnectX-7 is up",
+        "Check the cable between the nodes: {ssh_base} rdma link. Then: {again}",
+    ),
+    Trouble(
+        "NETPLAN_ABSENT",
+        _S.REFUSED,
+        "{host} has no netplan",
+        "Install it: {ssh_base} sudo apt-get install netplan.io. Then: {again}",
+    ),
+    Trouble(
+        "NETPLAN_BROKEN",
+        _S.REFUSED,
+        "netplan on {host} cannot read its own files",
+        "See why: {ssh_base} sudo netplan get. Then: {again}",
+    ),
+    Trouble(
+        "NETPLAN_CONFLICT",
+        _S.REFUSED,
+        "another netplan file on {host} sets up a rail otherwise",
+        "Find it: {ssh_base} sudo grep -rn addresses /etc/netplan. Take it out, then: {again}",
+    ),
+    Trouble(
+        "TRIAL_RUNS",
+        _S.FAILED,
+        "a change of the network on {host} is still on trial",
+        "It ends by itself within minutes, and is taken back if the connection was lost. Then: {again}",
+    ),
     # Charts
     Trouble(
         "CHART_UNKNOWN",
@@ -322,6 +395,12 @@ _CATALOGUE = (
         _S.UNVERIFIED,
         "an operator did not become ready in time",
         "See what it waits for: kubectl get pods -A | grep -v Running. Then: {again}",
+    ),
+    Trouble(
+        "OPERATOR_LEFTOVER",
+        _S.UNVERIFIED,
+        "something of an operator is left in the cluster",
+        "Remove what is named above, then: {again}",
     ),
     Trouble(
         "UNHEALTHY",
