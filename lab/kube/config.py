@@ -108,7 +108,7 @@ def read(role: str, arguments: list[str]) -> Options:
     for name, given in from_line.items():
         values.setdefault(name, []).extend(given)
     options = Options(values)
-    for name in _NOT_IMITATED:
+    for name in _NOT_IMITATED + (("server",) if role == "server" else ()):
         if options.text(name) not in (None, "false"):
             raise StartError(f"the lab's stand-in for K3s does not imitate --{name}")
     return options

@@ -6,7 +6,7 @@
 
 `method` must match in full (any without it), `path` anywhere in the request line's path with its query. `code` is an
 HTTP status, or "drop" for a connection that ends without an answer. Without `times` the fault stays. `ready` false
-fails /readyz.
+fails /readyz. `operators` is for gb10.lab.kube.operators, and explained there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ class Faults:
     def ready(self) -> bool:
         self._reload()
         return bool(self._wanted.get("ready", True))
+
+    def operators(self) -> Obj:
+        """What the operators' controllers are told."""
+        self._reload()
+        found: Obj = self._wanted.get("operators") or {}
+        return found
 
     def strike(self, method: str, path: str) -> None:
         """Raise what is wanted for this request: ApiError, or ConnectionError to drop it."""

@@ -16,7 +16,7 @@ from gb10.lab.kube.objects import Obj, uid
 
 _TRACES = (
     ["ip", "link", "add", "cni0", "type", "bridge"],
-    ["ip", "link", "add", "flannel.1", "type", "dummy"],
+    ["ip", "link", "add", "flannel.1", "type", "vxlan", "id", "1", "dstport", "8472"],
     ["iptables", "-w", "-N", "KUBE-FIREWALL"],
     ["iptables", "-w", "-t", "nat", "-N", "FLANNEL-POSTRTG"],
 )

@@ -6,7 +6,7 @@ import http.client
 import time
 from urllib.parse import quote
 
-from gb10.lab.kube import host
+from gb10.lab.kube import devices, host
 from gb10.lab.kube.client import Client, RefusedError
 from gb10.lab.kube.controllers import LEASE_NAMESPACE
 from gb10.lab.kube.engine import EngineError
@@ -29,6 +29,7 @@ class Kubelet:
         self._node = node
         self._containers = containers
         self._trouble: str | None = None
+        self._devices: str | None = None
         self._next_lease = self._next_status = 0.0
         self._last_beat = time.monotonic()
         self._cut_off = False
@@ -70,6 +71,7 @@ class Kubelet:
             self._next_lease = moment + LEASE_SECONDS
         self._last_beat = moment
         pods = self._client.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName={quote(self._node.name)}")["items"]
+        pods = [pod for pod in pods if pod["status"].get("phase") != "Succeeded"]
         if moment >= self._next_status and self._containers:
             self._containers.look_again()
         host.keep_pod_folders(pods)
@@ -102,6 +104,13 @@ class Kubelet:
             same = next((c for c in known if (c["type"], c["status"]) == (entry["type"], entry["status"])), entry)
             entry["lastTransitionTime"] = same["lastTransitionTime"]
         self._client.call("PATCH", f"{self._path()}/status", {"status": status})
+        self._report_devices()
+
+    def _report_devices(self) -> None:
+        found = devices.found()
+        if found != self._devices:
+            self._client.call("PATCH", self._path(), {"metadata": {"annotations": {devices.ANNOTATION: found}}})
+            self._devices = found
 
     def _run_pods(self, pods: list[Obj]) -> dict[str, dict[str, str]]:
         """Bring the containers in line; a failing Docker makes the node not ready, and is tried again."""

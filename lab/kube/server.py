@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from gb10.lab.kube import addons, agent, bootstrap, client, config, host, paths, pki, tokens
+from gb10.lab.kube import addons, agent, bootstrap, client, config, host, operators, paths, pki, tokens
 from gb10.lab.kube.api import ApiServer, Cluster
 from gb10.lab.kube.controllers import CONTROLLERS, ControlLoop, NodeLifecycle
 from gb10.lab.kube.errors import StartError
@@ -67,10 +67,11 @@ def run(options: config.Options, version: str) -> None:
     issue_certificates(folder, node, options.many("tls-san"))
     write_tokens(folder, secrets)
     store = Store(database)
+    faults = Faults(paths.rooted(paths.FAULTS))
     cluster = Cluster(
         store=store,
         gatekeeper=Gatekeeper(store, secrets.server, secrets.agent),
-        faults=Faults(paths.rooted(paths.FAULTS)),
+        faults=faults,
         version=version,
         ca=folder.ca(),
     )
@@ -79,7 +80,7 @@ def run(options: config.Options, version: str) -> None:
     # Before any thread starts, so that all of them leave the signal to this one.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     grace = float(os.environ.get("GB10_LAB_GRACE") or GRACE_SECONDS)
-    ControlLoop(store, [NodeLifecycle(grace), *CONTROLLERS]).start()
+    ControlLoop(store, [NodeLifecycle(grace), *CONTROLLERS, *operators.controllers(faults)]).start()
     threading.Thread(target=server.serve_forever, args=(3600,), daemon=True).start()
     write_kubeconfig(folder, options, port)
     wait_ready(f"https://127.0.0.1:{port}", folder)

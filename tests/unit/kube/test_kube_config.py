@@ -77,6 +77,7 @@ def test_a_broken_file_is_refused(folder: Path, content: str):
         config.read("server", [])
 
 
-def test_what_the_lab_cannot_do_is_refused_rather_than_ignored():
-    with pytest.raises(StartError, match="does not imitate --cluster-init"):
-        config.read("server", ["--cluster-init"])
+@pytest.mark.parametrize("flag", ["--cluster-init", "--server=https://another:6443"])
+def test_what_the_lab_cannot_do_is_refused_rather_than_ignored(flag: str):
+    with pytest.raises(StartError, match=f"does not imitate {flag.partition('=')[0]}"):
+        config.read("server", [flag])
