@@ -1,0 +1,62 @@
+"""The containers that run on a node, and whose they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+KUBERNETES_LABELS = "io.kubernetes."
+FORMAT = '{"name":{{json .Name}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
+
+
+@dataclass(frozen=True)
+class Container(FactValue):
+    """A running container."""
+
+    name: str
+    image: str
+    labels: dict[str, str]
+
+    @property
+    def is_kubernetes(self) -> bool:
+        """Whether a kubelet made it."""
+        return any(label.startswith(KUBERNETES_LABELS) for label in self.labels)
+
+
+class RunningContainers(FactBase[tuple[Container, ...] | None]):
+    """The containers that run, or None where no Docker engine answers.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> StringCommand:
+        # One that ends between the two commands makes `docker inspect` fail, after it has printed the others.
+        inspect = f"timeout 20 docker inspect --type container --format '{FORMAT}'"
+        return sections({"engine": "timeout 20 docker ps -q", "ps": f"docker ps -q | xargs -r {inspect}"})
+
+    @understood
+    def process(self, output: list[str]) -> tuple[Container, ...] | None:
+        found = read_sections(output)
+        if found["engine"].status != 0:
+            return None
+        rows = (json.loads(line) for line in found["ps"].lines if line)
+        return tuple(
+            Container(name=row["name"].removeprefix("/"), image=row["image"], labels=row["labels"] or {})
+            for row in rows
+        )
+
+
+def serving(containers: Iterable[Container], patterns: Sequence[str]) -> list[str]:
+    """Given containers, return the names of those that may be serving: not of Kubernetes, and of such a name."""
+    return [
+        container.name
+        for container in containers
+        if not container.is_kubernetes and any(fnmatchcase(container.name, pattern) for pattern in patterns)
+    ]

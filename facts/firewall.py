@@ -1,0 +1,42 @@
+"""The firewall of a node: ufw, where it is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+NOT_FOUND = 127
+
+
+@dataclass(frozen=True)
+class Firewall(FactValue):
+    """ufw's state and the rules that were added to it, in the words of its command line: "allow 22/tcp"."""
+
+    active: bool
+    rules: tuple[str, ...]
+
+
+class UfwRules(FactBase[Firewall | None]):
+    """The firewall, or None where the node has no ufw.
+
+    Needs root. Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> StringCommand:
+        return sections({"status": "LC_ALL=C ufw status", "added": "LC_ALL=C ufw show added"})
+
+    @understood
+    def process(self, output: list[str]) -> Firewall | None:
+        found = read_sections(output)
+        if found["status"].status == NOT_FOUND:
+            return None
+        status = dict(line.split(": ", 1) for line in found["status"].lines if line.startswith("Status: "))["Status"]
+        lines = found["added"].lines
+        return Firewall(
+            active=status == "active",
+            rules=tuple(line.removeprefix("ufw ") for line in lines if line.startswith("ufw ")),
+        )

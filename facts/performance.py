@@ -1,0 +1,59 @@
+"""What of a node's speed can be set: the governor of its cores, and persistence of the GPU's driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+UNIT = "gb10-performance.service"
+WANTED_GOVERNOR = "performance"
+
+# governor|governors that the driver offers, of every policy that can be written
+READ_GOVERNORS = """cd /sys/devices/system/cpu/cpufreq || exit 127
+for policy in policy*; do
+  [ -w "$policy/scaling_governor" ] || continue
+  echo "$(cat "$policy/scaling_governor")|$(cat "$policy/scaling_available_governors")"
+done"""
+
+
+@dataclass(frozen=True)
+class Speed(FactValue):
+    """What the hardware lets us set, and how it is set now."""
+
+    governors: tuple[str, ...]  # of the policies that know the wanted one; empty where there are none
+    nvidia_smi: str | None  # path of the tool, where it knows persistence mode
+    persistence: bool | None
+    unit_active: bool
+    unit_enabled: bool
+
+
+class PerformanceMode(FactBase[Speed]):
+    """What of the node's speed can be set. Raises FactProcessError for the host whose output is not understood."""
+
+    def command(self) -> StringCommand:
+        return sections(
+            {
+                "governors": READ_GOVERNORS,
+                "persistence": "timeout 20 nvidia-smi --query-gpu=persistence_mode --format=csv,noheader",
+                "nvidia-smi": "command -v nvidia-smi",
+                "active": f"systemctl is-active {UNIT}",
+                "enabled": f"systemctl is-enabled {UNIT}",
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> Speed:
+        found = read_sections(output)
+        rows = [line.split("|") for line in found["governors"].lines if line]
+        persistence = {"Enabled": True, "Disabled": False}.get((found["persistence"].first or "").strip())
+        return Speed(
+            governors=tuple(governor for governor, offered in rows if WANTED_GOVERNOR in offered.split()),
+            nvidia_smi=found["nvidia-smi"].first if persistence is not None else None,
+            persistence=persistence,
+            unit_active=found["active"].first == "active",
+            unit_enabled=found["enabled"].first == "enabled",
+        )

@@ -1,0 +1,59 @@
+"""Accounts of a node."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+
+@dataclass(frozen=True)
+class Account(FactValue):
+    """An account that can log in, or not."""
+
+    name: str
+    uid: int
+    group: str  # its primary group
+    groups: tuple[str, ...]
+    home: str
+    shell: str
+    authorized_keys: tuple[str, ...] | None  # lines of the file; None where there is none
+
+
+class UserAccount(FactBase[Account | None]):
+    """The account of a name, or None where the node has none.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self, user: str) -> StringCommand:
+        name = shlex.quote(user)
+        return sections(
+            {
+                "passwd": f"getent passwd {name}",
+                "group": f"id -gn {name}",
+                "groups": f"id -Gn {name}",
+                "keys": f'cat "$(getent passwd {name} | cut -d: -f6)/.ssh/authorized_keys"',
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> Account | None:
+        found = read_sections(output)
+        if found["passwd"].status == 2:  # getent: no such key
+            return None
+        name, _, uid, _, _, home, shell = found["passwd"].lines[0].split(":")
+        keys = found["keys"]
+        return Account(
+            name=name,
+            uid=int(uid),
+            group=found["group"].lines[0],
+            groups=tuple(found["groups"].lines[0].split()),
+            home=home,
+            shell=shell,
+            authorized_keys=keys.lines if keys.status == 0 else None,
+        )

@@ -1,0 +1,119 @@
+"""The Docker engine's configuration: what we want is merged into it, and what serves is not disturbed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.context import host, state
+
+from gb10.facts.commands import CommandPaths
+from gb10.facts.containers import RunningContainers, serving
+from gb10.facts.docker import DockerEngine
+from gb10.facts.file import TextFile
+from gb10.operations.checked import write_checked
+from gb10.operations.file import show_diff
+from gb10.operations.script import run_script
+from gb10.operations.trouble import guarded, known, refuse
+
+FILE = "/etc/docker/daemon.json"
+RUNTIME = "nvidia-container-runtime"
+RESTART_SECONDS = 120
+
+# What dockerd takes over on SIGHUP, while all containers go on (docs.docker.com/reference/cli/dockerd, "Configuration
+# reload behavior"). Everything else needs a restart.
+RELOADED = {
+    "allow-nondistributable-artifacts",
+    "authorization-plugins",
+    "debug",
+    "default-runtime",
+    "features",
+    "insecure-registries",
+    "labels",
+    "live-restore",
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "registry-mirrors",
+    "runtimes",
+    "shutdown-timeout",
+}
+
+Config = dict[str, Any]
+
+
+@operation()
+@guarded
+def daemon_config(
+    config: Mapping[str, Any], disturb: bool, patterns: Sequence[str]
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    Have keys in the Docker engine's configuration, and NVIDIA's runtime as its default where the node has it.
+
+    + config: keys of daemon.json; all others stay as they are
+    + disturb: restart the engine although a container is serving
+    + patterns: names of containers that count as serving
+
+    The engine is told to read its configuration anew where that is enough, restarted where it is not, and left alone
+    where nothing changes.
+    """
+    commands = known(CommandPaths, names=("dockerd", RUNTIME))
+    if commands["dockerd"] is None:
+        yield from refuse("DOCKER_ABSENT", f"{host.name} has no Docker engine")
+        return
+    file, engine = known(TextFile, path=FILE), known(DockerEngine)
+    current = parse_config(file.content if file else "")
+    if current is None:
+        yield from refuse("DOCKER_CONFIG_REJECTED", f"{host.name}: {FILE} is no JSON object already")
+        return
+    wanted = merged(current, {**nvidia_runtime(current), **config} if commands[RUNTIME] else config)
+    changed = changed_keys(current, wanted)
+    runtime = wanted.get("default-runtime")
+    if not changed and engine and runtime in (None, engine.default_runtime):
+        host.noop("the Docker engine has its configuration")
+        return
+    verb = "reload" if engine and changed <= RELOADED else "restart"
+    running = known(RunningContainers) if verb == "restart" and not disturb else None
+    busy = serving(running or (), patterns)
+    if busy:
+        what = f"a new {', '.join(sorted(changed - RELOADED))} needs a restart of Docker"
+        yield from refuse("SERVING_RUNS", f"{host.name}: {what}, and {', '.join(busy)} may be serving")
+        return
+    content = json.dumps(wanted, indent=4) + "\n"
+    if state.config.DIFF:
+        show_diff(FILE, file.content if file else "", content)
+    yield write_checked(FILE, content, "644", "dockerd --validate --config-file", "DOCKER_CONFIG_REJECTED")
+    yield run_script("docker-config.sh", FILE, verb, runtime or "", str(RESTART_SECONDS), seconds=3 * RESTART_SECONDS)
+
+
+def parse_config(text: str) -> Config | None:
+    """Given a daemon.json, return its keys, none for an empty file, or None where it is no JSON object."""
+    try:
+        found = json.loads(text) if text.strip() else {}
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def nvidia_runtime(config: Mapping[str, Any]) -> Config:
+    """Given the present keys, return those that make NVIDIA's runtime the default, as nvidia-ctk writes them."""
+    known_already = "nvidia" in (config.get("runtimes") or {})
+    runtimes = {} if known_already else {"runtimes": {"nvidia": {"args": [], "path": RUNTIME}}}
+    return {**runtimes, "default-runtime": "nvidia"}
+
+
+def merged(config: Mapping[str, Any], more: Mapping[str, Any]) -> Config:
+    """Given two sets of keys, return the first with the second merged into it, objects within objects."""
+    result = dict(config)
+    for key, value in more.items():
+        before = result.get(key)
+        both = isinstance(before, dict) and isinstance(value, Mapping)
+        result[key] = merged(before, value) if isinstance(before, dict) and both else value
+    return result
+
+
+def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Given two sets of keys, return the names of those that differ."""
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

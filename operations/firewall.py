@@ -1,0 +1,42 @@
+"""The firewall of a node: ufw's rules, with the way in kept open."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Sequence
+
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.context import host
+
+from gb10.facts.firewall import UfwRules
+from gb10.facts.sshd import SshdConfig
+from gb10.operations.trial import trial
+from gb10.operations.trouble import guarded, known
+
+
+@operation()
+@guarded
+def firewall(rules: Sequence[str], seconds: int) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    Have ufw on, with these rules, and sshd's ports open before all. Rules of others stay.
+
+    + rules: in the words of ufw: "allow from 192.168.100.0/24"
+    + seconds: how long the node waits for a new login before it switches the firewall off again
+
+    A node without ufw is left as it is. What containers publish does not pass through ufw: Docker's rules come first.
+    """
+    ufw, sshd = known(UfwRules), known(SshdConfig)
+    if ufw is None:
+        host.noop("no ufw is here")
+        return
+    ports = sshd.ports if sshd else (22,)
+    wanted = [*(f"allow {port}/tcp" for port in ports), *rules]
+    missing = [rule for rule in dict.fromkeys(wanted) if rule not in ufw.rules]
+    if not missing and ufw.active:
+        host.noop("the firewall has its rules")
+        return
+    for rule in missing:
+        yield StringCommand("ufw", *map(QuoteString, shlex.split(rule)))
+    if not ufw.active:
+        yield from trial("firewall", "firewall-action.sh", "", seconds, "FIREWALL_REJECTED")

@@ -1,0 +1,46 @@
+"""The speed of a node: cores and GPU driver kept awake, now and at every boot."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra.api import StringCommand, operation
+from pyinfra.context import host, state
+
+from gb10.facts.file import TextFile
+from gb10.facts.performance import UNIT, WANTED_GOVERNOR, PerformanceMode, Speed
+from gb10.operations.file import replace_file, show_diff
+from gb10.operations.script import run_script
+from gb10.operations.trouble import guarded, known
+from gb10.templates import render
+
+FILE = f"/etc/systemd/system/{UNIT}"
+START_SECONDS = 60
+
+
+@operation()
+@guarded
+def performance_mode() -> Generator[StringCommand, None, None]:
+    """Have the cores' governor at full speed and the GPU's driver loaded, as far as the hardware knows of either."""
+    speed, file = known(PerformanceMode), known(TextFile, path=FILE)
+    if not speed.governors and not speed.nvidia_smi:
+        host.noop("nothing of this node's speed can be set")
+        return
+    content = render(
+        "node/performance.service.j2",
+        nvidia_smi=speed.nvidia_smi,
+        governors=speed.governors,
+        governor=WANTED_GOVERNOR,
+    )
+    if file and file.content == content and is_set(speed):
+        host.noop("performance mode is on")
+        return
+    if state.config.DIFF:
+        show_diff(FILE, file.content if file else "", content)
+    yield replace_file(FILE, content, "644")
+    yield run_script("start-unit.sh", "restart", UNIT, str(START_SECONDS), seconds=START_SECONDS + 60)
+
+
+def is_set(speed: Speed) -> bool:
+    """Tell whether performance mode is on. Persistence is not looked at: not every driver keeps it."""
+    return speed.unit_active and speed.unit_enabled and set(speed.governors) <= {WANTED_GOVERNOR}

@@ -1,0 +1,115 @@
+"""The rails of a node: both halves of the cabled ConnectX-7 port, configured by netplan whatever renders it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import yaml
+from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.context import host, state
+
+from gb10.facts.containers import RunningContainers, serving
+from gb10.facts.file import TextFile, TextFileState
+from gb10.facts.interfaces import Interface, Interfaces
+from gb10.facts.netplan import Netplan, NetplanConfig
+from gb10.facts.rdma import RdmaLinks
+from gb10.operations.file import show_diff
+from gb10.operations.preflight import Refusal
+from gb10.operations.trial import trial
+from gb10.operations.trouble import guarded, known, refuse
+from gb10.templates import render
+
+FILE = "/etc/netplan/95-gb10-rails.yaml"
+
+
+@dataclass(frozen=True)
+class Rail:
+    """One half of a port as it is to be."""
+
+    interface: str
+    address: str  # with prefix length: "192.168.100.11/24"
+    mtu_bytes: int
+
+
+@operation()
+@guarded
+def rails(
+    wanted: Sequence[Rail], seconds: int, disturb: bool, patterns: Sequence[str]
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    Have the rails' addresses and MTU, now and after a boot.
+
+    + wanted: one for each half
+    + seconds: how long the node waits for a new login before it goes back to what it had
+    + disturb: change them although a container is serving
+    + patterns: names of containers that count as serving
+
+    Of an interface without a carrier only the file is compared: nothing can be configured on it. A node without any
+    ConnectX-7 is left as it is.
+    """
+    interfaces = known(Interfaces)
+    names = [rail.interface for rail in wanted]
+    missing = [name for name in names if name not in interfaces]
+    if len(missing) == len(names) and not known(RdmaLinks):
+        host.noop("no ConnectX-7 is here, so no rails")
+        return
+    plan, file = (
+        known(NetplanConfig, interfaces=[name for name in names if name in interfaces]),
+        known(TextFile, path=FILE),
+    )
+    content = render("node/rails.yaml.j2", rails=wanted)
+    refusal = next(rail_refusals(wanted, interfaces, plan, file), None)
+    if refusal:
+        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+        return
+    if file and (file.content, file.mode) == (content, "600") and all(is_live(rail, interfaces) for rail in wanted):
+        host.noop("the rails are as wanted")
+        return
+    running = None if disturb else known(RunningContainers)
+    busy = serving(running or (), patterns)
+    if busy:
+        yield from refuse("SERVING_RUNS", f"{host.name}: {', '.join(busy)} may use the rails, which are to change")
+        return
+    if state.config.DIFF:
+        show_diff(FILE, file.content if file else "", content)
+    values = "".join(f"{rail.interface} {rail.address} {rail.mtu_bytes}\n" for rail in wanted)
+    yield from trial("rails", "rails-action.sh", content, seconds, "RAILS_REJECTED", values=values)
+
+
+def rail_refusals(
+    wanted: Sequence[Rail], interfaces: Mapping[str, Interface], plan: Netplan | None, file: TextFileState | None
+) -> Iterator[Refusal]:
+    """Given the rails that are wanted and what the node has, yield what speaks against them."""
+    missing = [rail.interface for rail in wanted if rail.interface not in interfaces]
+    if missing:
+        yield Refusal("RAIL_UNKNOWN", f"it has no {' and no '.join(missing)}; it has {', '.join(sorted(interfaces))}")
+    if plan is None:
+        yield Refusal("NETPLAN_ABSENT", "it has no netplan")
+    elif plan.error:
+        yield Refusal("NETPLAN_BROKEN", f"netplan cannot read its own files: {plan.error}")
+    else:
+        own = own_addresses(file.content if file else "")
+        for rail in wanted:
+            others = set(plan.addresses.get(rail.interface, ())) - own.get(rail.interface, set()) - {rail.address}
+            if others:
+                yield Refusal(
+                    "NETPLAN_CONFLICT",
+                    f"another file below /etc/netplan gives {rail.interface} {', '.join(sorted(others))}, "
+                    f"which is to have {rail.address}",
+                )
+
+
+def own_addresses(content: str) -> dict[str, set[str]]:
+    """Given our own netplan file, return interface -> addresses. Whatever is wrong in it is about to be replaced."""
+    try:
+        ethernets = yaml.safe_load(content)["network"]["ethernets"]
+        return {name: set(map(str, ethernet["addresses"])) for name, ethernet in ethernets.items()}
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def is_live(rail: Rail, interfaces: Mapping[str, Interface]) -> bool:
+    """Tell whether a rail is as it is to be, as far as can be told."""
+    interface = interfaces[rail.interface]
+    return not interface.up or (interface.mtu_bytes == rail.mtu_bytes and rail.address in interface.addresses)

@@ -1,0 +1,108 @@
+"""Accounts of a node: made where they are missing, given what they lack, and never less than they had."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+
+from pyinfra.api import StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.context import host
+
+from gb10.facts.file import TextFile
+from gb10.facts.users import UserAccount
+from gb10.operations.checked import replace_checked
+from gb10.operations.file import replace_file
+from gb10.operations.trouble import guarded, known
+
+Commands = Generator[StringCommand, None, None]
+
+SHELL = "/bin/bash"
+
+
+@operation()
+@guarded
+def account(user: str) -> Commands:
+    """
+    Have an account with a home and a shell. One that is there stays as it is.
+
+    + user: its name
+    """
+    if known(UserAccount, user=user):
+        host.noop(f"{user} has an account")
+        return
+    yield StringCommand("useradd --create-home --shell", SHELL, QuoteString(user))
+
+
+@operation()
+@guarded
+def authorized_keys(user: str, keys: Sequence[str]) -> Commands:
+    """
+    Have public keys that open an account. Keys of others stay.
+
+    + user: whose account
+    + keys: lines of authorized_keys
+    """
+    found = known(UserAccount, user=user)
+    if found is None:
+        yield StringCommand("true")  # in a dry run before the account exists: the run will write them
+        return
+    lines = with_keys(found.authorized_keys or (), keys)
+    if lines == list(found.authorized_keys or ()):
+        host.noop(f"{user} has the keys")
+        return
+    folder = f"{found.home}/.ssh"
+    yield StringCommand("install -d -m 700 -o", user, "-g", found.group, QuoteString(folder))
+    content = "".join(f"{line}\n" for line in lines)
+    yield replace_file(f"{folder}/authorized_keys", content, "600", user, found.group)
+
+
+def with_keys(lines: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Given the lines of an authorized_keys file and keys, return the lines with those keys added that it lacks.
+
+    A key is its base64 text: comments and options before it may differ.
+    """
+    result = list(lines)
+    for key in keys:
+        blob = key.split()[1]
+        if not any(blob in line.split() for line in result):
+            result.append(key.strip())
+    return result
+
+
+@operation()
+@guarded
+def group_member(user: str, group: str) -> Commands:
+    """
+    Have an account in a group.
+
+    + user: its name
+    + group: which exists
+    """
+    found = known(UserAccount, user=user)
+    if found and group in found.groups:
+        host.noop(f"{user} is in group {group}")
+        return
+    yield StringCommand("usermod --append --groups", group, QuoteString(user))
+
+
+@operation()
+@guarded
+def sudo_rule(user: str) -> Commands:
+    """
+    Have a rule that lets an account use sudo without a password, checked by visudo before it is in its place.
+
+    + user: its name
+
+    Rules of others stay. The file is the account's own, since its loss would lock out another one.
+    """
+    path, content = sudo_file(user), f"{user} ALL=(ALL) NOPASSWD: ALL\n"
+    current = known(TextFile, path=path)
+    if current and (current.content, current.mode, current.owner) == (content, "440", "root"):
+        host.noop(f"{user} may use sudo")
+        return
+    yield replace_checked(path, content, "440", "visudo -cf", "SUDOERS_REJECTED")
+
+
+def sudo_file(user: str) -> str:
+    """Given an account, return the file with its rule. sudo ignores names with a full stop in them."""
+    return f"/etc/sudoers.d/90-gb10-{user.replace('.', '_')}"

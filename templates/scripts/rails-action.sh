@@ -1,0 +1,69 @@
+# Put netplan's file for the rails in force, for gb10's trial: see trial.sh. `wanted` is the file's text, `values` has a line
+# "interface address mtu" for each rail. Until it is kept the file lies below /run, so that a reboot takes it back, too.
+set -u
+name=95-gb10-rails.yaml
+
+checked() { # netplan reads all files that there are, with ours, in another place
+    root=$PWD/root
+    for place in lib etc run; do
+        mkdir -p "$root/$place/netplan"
+        cp -p /$place/netplan/*.yaml "$root/$place/netplan/" 2>/dev/null
+    done
+    cp wanted "$root/etc/netplan/$name" && netplan generate --root-dir "$root"
+}
+
+remember() { # what the interfaces have now may stand in no file
+    while read -r interface _; do
+        cat "/sys/class/net/$interface/mtu" >"mtu-$interface"
+        ip -o addr show dev "$interface" scope global | awk '{print $4}' >"addresses-$interface"
+        ip route show dev "$interface" | sed 's/ linkdown//' >"routes-$interface"
+    done <values
+}
+
+recall() {
+    while read -r interface _; do
+        ip link set "$interface" mtu "$(cat "mtu-$interface")"
+        while read -r address; do ip addr replace "$address" dev "$interface"; done <"addresses-$interface"
+        while read -r route; do
+            # shellcheck disable=SC2086 # words of ip's own
+            ip route replace $route dev "$interface"
+        done <"routes-$interface"
+    done <values
+}
+
+in_force() { # of an interface without a carrier nothing can be told
+    while read -r interface address mtu; do
+        [ "$(cat "/sys/class/net/$interface/operstate")" = up ] || continue
+        [ "$(cat "/sys/class/net/$interface/mtu")" = "$mtu" ] || { echo "$interface does not take MTU $mtu"; return 1; }
+        ip -o addr show dev "$interface" | awk '{print $4}' | grep -qxF "$address" ||
+            { echo "$interface does not get $address"; return 1; }
+    done <values
+}
+
+case $1 in
+apply)
+    checked || exit 1
+    remember
+    : >touched
+    mkdir -p /run/netplan && cp wanted "/run/netplan/$name" && chmod 600 "/run/netplan/$name" || exit 1
+    timeout 60 netplan apply || exit 1
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+        if in_force >/dev/null; then exit 0; fi
+        sleep 1
+    done
+    in_force
+    exit 1
+    ;;
+undo)
+    [ -e touched ] || exit 0
+    rm -f "/run/netplan/$name"
+    timeout 60 netplan apply
+    recall
+    ;;
+keep)
+    mkdir -p /etc/netplan
+    umask 077
+    cat wanted >"/etc/netplan/$name.new" && sync "/etc/netplan/$name.new" || exit 1
+    mv -f "/etc/netplan/$name.new" "/etc/netplan/$name" && rm -f "/run/netplan/$name"
+    ;;
+esac
