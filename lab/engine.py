@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -16,7 +17,6 @@ from gb10.lab.shell import Docker, ended, run
 START_SECONDS = 60
 STOP_SECONDS = 30
 SOCKET_PATH_LENGTH = 107  # unix(7)
-CGROUP_PARENT = "gb10-lab"
 # inotify instances that one user may have: a systemd and a Docker engine per node use up the default of 128.
 INOTIFY_INSTANCES = 4096
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -126,7 +126,7 @@ def _start() -> None:
         "--ip-forward=false",
         "--bridge=none",
         "--exec-opt=native.cgroupdriver=cgroupfs",
-        f"--cgroup-parent=/{CGROUP_PARENT}",
+        f"--cgroup-parent=/{_cgroup()}",
     ]
     with (folder / "log").open("ab") as log:
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/")
@@ -168,11 +168,16 @@ def _mounts_below(folder: Path) -> list[str]:
     return sorted((point for point in points if point.startswith(f"{folder}/")), reverse=True)
 
 
+def _cgroup() -> str:
+    """The name of our engine's cgroup: another one for every state folder."""
+    return f"gb10-lab-{hashlib.sha256(str(engine_folder()).encode()).hexdigest()[:8]}"
+
+
 def _remove_cgroups() -> None:
     """Remove our engine's cgroups, which the kernel keeps when the engine is gone."""
     root = Path("/sys/fs/cgroup")
     for top in [root, *(entry for entry in root.iterdir() if entry.is_dir())]:
-        ours = top / CGROUP_PARENT
+        ours = top / _cgroup()
         if ours.is_dir():
             for folder, _, _ in os.walk(ours, topdown=False):
                 os.rmdir(folder)
