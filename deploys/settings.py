@@ -72,15 +72,16 @@ def k3s_settings(**overrides: Any) -> K3sSettings:
     unknown = overrides.keys() - K3sSettings.model_fields.keys()
     wanted = {name: overrides.get(name) for name in K3sSettings.model_fields}
     values = {name: value(f"k3s_{name}") if given is None else given for name, given in wanted.items()}
-    return _checked(K3sSettings, values | {name: overrides[name] for name in unknown})
+    return checked(K3sSettings, values | {name: overrides[name] for name in unknown})
 
 
 def proxy() -> Proxy:
     """Return this host's proxy. Raise DeployError for what cannot be."""
-    return _checked(Proxy, {name: value(name) for name in Proxy.model_fields})
+    return checked(Proxy, {name: value(name) for name in Proxy.model_fields})
 
 
-def _checked(model: type[Model], values: dict[str, Any]) -> Model:
+def checked(model: type[Model], values: dict[str, Any]) -> Model:
+    """Given a model and its values, return it. Raise DeployError with the names of what is wrong."""
     try:
         return model(**values)
     except ValidationError as error:

@@ -36,3 +36,50 @@ k3s_start_seconds = 180
 http_proxy: str | None = None
 https_proxy: str | None = None
 no_proxy: list[str] = []
+
+# Nodes ----------------------------------------------------------------------------------------------------------------
+
+# The parts of provisioning, each with a switch of its own.
+node_user = True
+node_sudo = True
+node_hostname = True  # the node's name in the inventory (or node_name); a wiped node comes back with its factory's
+node_hosts = True  # all nodes of the inventory in /etc/hosts, also by their rails
+node_data = True
+node_huggingface = True
+node_docker = True
+node_performance = True
+node_rails = True  # without `rails` in the host's data, or without a ConnectX-7, nothing is done
+node_sshd = True  # passwords open no session any more; only after a login by key has been seen to work
+node_firewall = False  # ufw, where it is installed
+
+# Whose account is made, opened and put into the groups; None: the user who connects.
+node_user_name: str | None = None
+# Public keys that open it: their text, or paths of .pub files on the controller. Others stay.
+node_user_keys: list[str] = []
+
+# A partition that is mounted, or a plain directory: nothing is ever formatted, or mounted over.
+node_data_path = "/data"
+# Folder -> mode of a new one. Backups hold keys.
+node_data_folders = {"huggingface": "755", "docker-images": "755", "backups": "700"}
+
+# HF_HOME, in every session.
+node_huggingface_home = "/data/huggingface"
+
+# Keys that are merged into /etc/docker/daemon.json. With live-restore containers go on while dockerd is restarted or
+# upgraded. NVIDIA's runtime becomes the default where it is installed.
+node_docker_config: dict[str, object] = {"live-restore": True}
+
+# Both halves of the cabled port; their addresses stand in the host's data: rails = {"a": {...}, "b": {...}}.
+node_rails_mtu = 9000
+
+# More rules of ufw: "allow 8000/tcp". SSH, the other nodes, the rails and pods are always let in.
+node_firewall_allow: list[str] = []
+
+# Names of containers that count as serving: while one runs, nothing restarts Docker or changes the rails. Containers of
+# Kubernetes never count.
+node_serving_containers = ["*"]
+# Do both nevertheless.
+node_restart_while_serving = False
+
+# How long a node waits for a new login after a change that may have cut the way to it, before it takes it back.
+node_confirm_seconds = 45
