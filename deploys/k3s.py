@@ -119,6 +119,7 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         node=node,
         head=head(),
         seconds=seconds,
+        drain_seconds=settings.drain_seconds,
         _serial=True,
     )
     if role == "agent":

@@ -36,6 +36,7 @@ class K3sSettings(BaseModel):
     agent_config: dict[str, Any]
     registries: dict[str, Any]
     start_seconds: int = Field(gt=0)
+    drain_seconds: int = Field(gt=0)
 
     @field_validator("version")
     @classmethod

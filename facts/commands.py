@@ -10,10 +10,13 @@ from gb10.facts.sections import read_sections, sections, understood
 
 
 class CommandPaths(FactBase[dict[str, str | None]]):
-    """Name -> path of each command, or None where the node has none of that name."""
+    """Name -> path of each command, or None where the node has none of that name.
+
+    A link in /usr/local/bin counts even while what it points to is missing.
+    """
 
     def command(self, names: Sequence[str]) -> StringCommand:
-        return sections({name: f"command -v {name}" for name in names})
+        return sections({name: f"command -v {name} || ls /usr/local/bin/{name}" for name in names})
 
     @understood
     def process(self, output: list[str]) -> dict[str, str | None]:

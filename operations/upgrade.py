@@ -9,7 +9,7 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall
-from gb10.operations.kubectl import DRAIN_SECONDS, drain_command
+from gb10.operations.kubectl import drain_command
 from gb10.operations.peer import peer_run
 from gb10.operations.script import run_script
 from gb10.operations.trouble import guarded, known, say
@@ -18,7 +18,9 @@ from gb10.operations.wait import await_node, member, reason
 
 @operation()
 @guarded
-def upgrade(role: str, version: str, node: str, head: Host, seconds: int) -> Generator[FunctionCommand, None, None]:
+def upgrade(
+    role: str, version: str, node: str, head: Host, seconds: int, drain_seconds: int
+) -> Generator[FunctionCommand, None, None]:
     """
     Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, and let pods in again.
 
@@ -27,6 +29,7 @@ def upgrade(role: str, version: str, node: str, head: Host, seconds: int) -> Gen
     + node: its name in Kubernetes
     + head: the host with the API server
     + seconds: how long the restart may take, and then the kubelet
+    + drain_seconds: how long the node's pods may take to leave
 
     Call it with `_serial=True`: one node at a time. A killed run goes on where it stopped, and a node that somebody had
     cordoned before stays cordoned.
@@ -35,12 +38,14 @@ def upgrade(role: str, version: str, node: str, head: Host, seconds: int) -> Gen
     if install is None or install.version is None or (install.version == version and not install.drained):
         host.noop("nothing is to be upgraded")
         return
-    yield FunctionCommand(_upgrade, (role, version, node, head, seconds), {})
+    yield FunctionCommand(_upgrade, (role, version, node, head, seconds, drain_seconds), {})
 
 
-def _upgrade(state: State, host: Host, role: str, version: str, node: str, head: Host, seconds: int) -> bool:
+def _upgrade(
+    state: State, host: Host, role: str, version: str, node: str, head: Host, seconds: int, drain_seconds: int
+) -> bool:
     return (
-        _drain(host, node, head)
+        _drain(host, node, head, drain_seconds)
         and _replace(host, version)
         and _run(host, run_script("start-unit.sh", "restart", UNITS[role], str(seconds), seconds=seconds + 60))
         and _await(host, version, node, head, seconds)
@@ -48,14 +53,14 @@ def _upgrade(state: State, host: Host, role: str, version: str, node: str, head:
     )
 
 
-def _drain(host: Host, node: str, head: Host) -> bool:
+def _drain(host: Host, node: str, head: Host, seconds: int) -> bool:
     found = member(head, node)
     if not found or not found.ready or found.cordoned:
         return True  # nothing runs there, or somebody else keeps it cordoned
     # The mark comes first: a run that is killed from here on knows that the node is ours to uncordon.
     if not _run(host, StringCommand(f"mkdir -p {STATE} && touch {DRAINED}")):
         return False
-    drained, output = peer_run(head, drain_command(node, DRAIN_SECONDS, stays_cordoned=False))
+    drained, output = peer_run(head, drain_command(node, seconds, stays_cordoned=False))
     if not drained:
         _run(host, StringCommand(f"rm -f {DRAINED}"))
         say(host, "DRAIN_FAILED", f"{node} is not drained, and runs as before: {last_line(output)}")

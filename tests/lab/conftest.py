@@ -1,0 +1,123 @@
+"""The lab under test, the product on it, and its nodes as a stranger sees them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+from product import Product
+
+from gb10.controller.paths import private_folder
+from gb10.lab import state as states
+from gb10.lab.lab import Lab
+from gb10.lab.mirror import MirrorControl
+from gb10.lab.node import USER
+from gb10.lab.shell import Docker
+from gb10.lab.state import LabState
+
+HostOf = Callable[[str], Any]
+
+
+@dataclass
+class LabUnderTest:
+    """The lab of this test process, and what tests ask it for."""
+
+    lab: Lab
+    state: LabState
+
+    @property
+    def mirror_url(self) -> str:
+        return self.state.mirror_url
+
+    def address(self, name: str, network: str = "management") -> str:
+        """The address of a node on one of the lab's networks."""
+        return self.state.node(name).address(network)
+
+    def wipe(self, name: str, keep_data: bool = False, trust: bool = False) -> None:
+        """Make a node another installation of the same machine."""
+        self.lab.wipe(name, keep_data=keep_data, trust=trust)
+
+    def wipe_all(self) -> None:
+        """Make every node a new installation that the controller trusts."""
+        for node in self.state.nodes:
+            self.lab.wipe(node.name, trust=True)
+
+    def root(self, name: str) -> Path:
+        """The root folder of a node, seen from this machine."""
+        container = self.state.node(name).container
+        pid = Docker(self.state.docker_host)("inspect", "-f", "{{.State.Pid}}", container).strip()
+        return Path(f"/proc/{pid}/root")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[LabUnderTest]:
+    """A lab of this test process, taken down in the end unless it was up before."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    given = os.environ.get("GB10_LAB", "test")
+    name = f"{given}-{worker}" if worker else given
+    os.environ["GB10_LAB"] = name
+    was_up = states.load(name) is not None
+    lab = Lab(name)
+    state = lab.up(2)
+    yield LabUnderTest(lab, state)
+    if not was_up:
+        lab.down()
+
+
+@pytest.fixture
+def host_of(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> HostOf:
+    """Given a node's name, return it as testinfra sees it over SSH, independently of pyinfra."""
+    config = tmp_path_factory.mktemp("ssh") / "config"
+    config.write_text(
+        f"Host *\n  IdentityFile {lab.state.key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {lab.state.known_hosts}\n"
+        "  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 10\n"
+    )
+    return lambda name: testinfra.get_host(f"ssh://{USER}@{lab.address(name)}", ssh_config=str(config))
+
+
+@pytest.fixture
+def root_of(lab: LabUnderTest) -> Callable[[str], Path]:
+    """Given a node's name, return its root folder as this machine sees it."""
+    return lab.root
+
+
+@pytest.fixture
+def fresh_nodes(lab: LabUnderTest) -> None:
+    """All nodes are new installations."""
+    lab.wipe_all()
+
+
+@pytest.fixture
+def product(lab: LabUnderTest, tmp_path: Path) -> Product:
+    """The commands, in a folder of their own, on the lab's inventory."""
+    return Product(Path(str(files("gb10.lab") / "inventory.py")), tmp_path, {"GB10_LAB": lab.state.name})
+
+
+@pytest.fixture
+def cluster(lab: LabUnderTest, product: Product) -> None:
+    """A cluster that is up, at the default version: the one that is there, where it can be brought to that."""
+    if product.gb10("bootstrap").status != 0:
+        lab.wipe_all()
+        done = product.gb10("bootstrap")
+        assert done.status == 0, done.output
+
+
+@pytest.fixture
+def mirror(lab: LabUnderTest) -> Iterator[MirrorControl]:
+    """The control end of the lab's mirror, without faults before and after."""
+    control = MirrorControl(lab.state.mirror_control, lab.state.mirror_folder)
+    control.clear()
+    yield control
+    control.clear()
+
+
+@pytest.fixture
+def logs() -> Path:
+    """Where the commands keep their logs."""
+    return private_folder("log")

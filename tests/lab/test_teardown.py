@@ -1,0 +1,114 @@
+"""Teardown takes K3s away, proves it, and touches nothing else."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from product import Product
+
+HEAD, WORKER = "spark-1", "spark-2"
+LEFT = (
+    "/usr/local/bin/k3s /usr/local/bin/kubectl /usr/local/bin/crictl /usr/local/bin/k3s-killall.sh"
+    " /usr/local/bin/k3s-uninstall.sh /usr/local/bin/k3s-agent-uninstall.sh /etc/rancher /var/lib/rancher /var/lib/kubelet"
+    " /etc/systemd/system/k3s.service /etc/systemd/system/k3s-agent.service /etc/systemd/system/k3s.service.env"
+    " /etc/systemd/system/k3s-agent.service.env /run/k3s /var/lib/gb10"
+).split()
+
+
+def sh(host: Any, command: str) -> str:
+    return str(host.check_output(f"sudo sh -c {json.dumps(command)}"))
+
+
+def remaining(host: Any) -> list[str]:
+    found = [path for path in LEFT if host.run(f"sudo test -e {path}").rc == 0]
+    found += sh(host, "docker ps -aq --filter label=io.kubernetes.pod.namespace").split()
+    found += host.run("pgrep -f '^[^ ]*python3 /usr/local/bin/k3s|^/usr/local/bin/k3s'").stdout.split()
+    return found
+
+
+def test_nothing_of_k3s_is_left_and_everything_else_is(product: Product, cluster: None, host_of: Any) -> None:
+    head = host_of(HEAD)
+    sh(head, "mkdir -p /data/huggingface && echo weights > /data/huggingface/model")
+    sh(head, "docker tag rancher/mirrored-pause:lab vllm:lab && docker run -d --name vllm vllm:lab")
+    assert product.gb10("teardown", "--yes").status == 0
+    for name in (HEAD, WORKER):
+        assert remaining(host_of(name)) == []
+    assert sh(head, "docker inspect -f '{{.State.Running}}' vllm") == "true"
+    assert head.file("/data/huggingface/model").content_string == "weights\n"
+    again = product.gb10("teardown", "--yes", "--json")
+    assert again.status == 0
+    assert product.plan("gb10.deploys.k3s_teardown") == set()
+    assert product.gb10("status").status == 0
+
+
+def test_a_teardown_is_planned_before_it_is_done(product: Product, cluster: None) -> None:
+    plan = product.plan("gb10.deploys.k3s_teardown")
+    assert {host for _, host in plan} == {HEAD, WORKER}
+    assert product.run("gb10.deploys.k3s_teardown") == plan
+
+
+def test_a_teardown_asks_and_takes_no_for_an_answer(product: Product, cluster: None) -> None:
+    done = product.gb10("teardown", stdin="no\n")
+    assert done.status != 0
+    assert product.gb10("status").status == 0
+
+
+def test_what_is_mounted_below_is_unmounted_and_never_deleted_through(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    worker = host_of(WORKER)
+    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/pods/x/volumes /data/state")
+    sh(worker, "echo gold > /data/precious/file; echo gold > /data/state/file")
+    sh(worker, "mount --bind /data/precious /var/lib/kubelet/pods/x/volumes")
+    sh(worker, "mkdir -p /var/lib/rancher/k3s/storage && mount --bind /data/state /var/lib/rancher/k3s/storage")
+    assert product.gb10("teardown", "--yes").status == 0
+    assert remaining(worker) == []
+    for path in ("/data/precious/file", "/data/state/file"):
+        assert worker.file(path).content_string == "gold\n"
+
+
+def test_a_mount_that_something_uses_stops_the_deletion_before_it_begins(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    worker = host_of(WORKER)
+    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/pods/x/volumes; echo gold > /data/precious/file")
+    sh(worker, "mount --bind /data/precious /var/lib/kubelet/pods/x/volumes")
+    sh(worker, "systemd-run --unit holder -p WorkingDirectory=/var/lib/kubelet/pods/x/volumes sleep 600")
+    done = product.gb10("teardown", "--yes")
+    assert done.status != 0
+    assert "/var/lib/kubelet/pods/x/volumes" in done.output + done.log
+    assert worker.file("/data/precious/file").content_string == "gold\n"
+    assert worker.run("sudo test -d /var/lib/rancher/k3s").rc == 0
+    sh(worker, "systemctl stop holder")
+    assert product.gb10("teardown", "--yes").status == 0
+    assert remaining(worker) == []
+    assert worker.file("/data/precious/file").content_string == "gold\n"
+
+
+HALVES = {
+    "a lone binary": "printf '#!/bin/sh\\n' > /usr/local/bin/k3s; chmod 755 /usr/local/bin/k3s",
+    "a lone config": "mkdir -p /etc/rancher/k3s && echo 'docker: true' > /etc/rancher/k3s/config.yaml",
+    "a unit without its binary": "printf '[Service]\\nExecStart=/usr/local/bin/k3s agent\\n'"
+    " > /etc/systemd/system/k3s-agent.service",
+    "state without anything else": "mkdir -p /var/lib/rancher/k3s/agent /etc/rancher/node"
+    " && echo x > /etc/rancher/node/password",
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_a_half_installed_node_can_be_torn_down(product: Product, fresh_nodes: Any, host_of: Any, half: str) -> None:
+    sh(host_of(WORKER), HALVES[half])
+    assert product.gb10("teardown", "--yes").status == 0
+    assert remaining(host_of(WORKER)) == []
+    assert product.plan("gb10.deploys.k3s_teardown") == set()
+
+
+def test_the_teardown_of_one_worker_lets_the_cluster_forget_it(product: Product, cluster: None, host_of: Any) -> None:
+    assert product.gb10("teardown", "--yes", "--limit", WORKER).status == 0
+    assert remaining(host_of(WORKER)) == []
+    head = host_of(HEAD)
+    assert sh(head, "k3s kubectl get nodes -o name").split() == [f"node/{HEAD}"]
+    assert WORKER not in sh(head, "k3s kubectl -n kube-system get secrets -o name")
+    assert product.gb10("bootstrap").status == 0

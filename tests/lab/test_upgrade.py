@@ -1,0 +1,173 @@
+"""Upgrades go one node at a time, head first; installations of others are taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+from product import Product
+
+HEAD, WORKER = "spark-1", "spark-2"
+OLD, NEW = "v1.36.4+k3s1", "v1.36.5+k3s1"
+
+
+def sh(host: Any, command: str) -> str:
+    return str(host.check_output(f"sudo sh -c {json.dumps(command)}"))
+
+
+def versions(head: Any) -> list[str]:
+    return sh(head, "k3s kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.kubeletVersion}").split()
+
+
+def cordoned(head: Any) -> list[str]:
+    return sh(head, "k3s kubectl get nodes --field-selector spec.unschedulable=true -o name").split()
+
+
+def test_a_new_pin_upgrades_the_head_then_the_worker(product: Product, cluster: None, host_of: Any) -> None:
+    new = product.with_data(k3s_version=NEW)
+    plan = new.plan()
+    assert plan == {
+        (f"Cluster | {operation}", host)
+        for operation in (f"Download K3s {NEW}", f"Upgrade to K3s {NEW}")
+        for host in (HEAD, WORKER)
+    }
+    assert new.run() == plan
+    head = host_of(HEAD)
+    assert versions(head) == [NEW, NEW]
+    assert cordoned(head) == []
+    assert new.plan() == set()
+    moments = [
+        float(sh(host_of(name), f"stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)
+    ]
+    assert moments[0] < moments[1]
+
+
+def test_a_node_that_somebody_cordoned_stays_cordoned(product: Product, cluster: None, host_of: Any) -> None:
+    head = host_of(HEAD)
+    sh(head, f"k3s kubectl cordon {WORKER}")
+    product.with_data(k3s_version=NEW).run()
+    assert versions(head) == [NEW, NEW]
+    assert cordoned(head) == [f"node/{WORKER}"]
+    sh(head, f"k3s kubectl uncordon {WORKER}")
+
+
+@pytest.mark.parametrize("seconds", [2.5, 4.0, 5.5, 7.0])
+def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
+    product: Product, cluster: None, host_of: Any, seconds: float
+) -> None:
+    new = product.with_data(k3s_version=NEW)
+    first = new.start("bootstrap")
+    time.sleep(seconds)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = new.gb10("bootstrap")
+    assert done.status == 0, done.output
+    head = host_of(HEAD)
+    assert versions(head) == [NEW, NEW]
+    assert cordoned(head) == []
+
+
+@pytest.mark.parametrize(("version", "code"), [("v1.38.0+k3s1", "VERSION_SKIP"), ("v1.35.8+k3s1", "VERSION_DOWNGRADE")])
+def test_a_skip_and_a_downgrade_are_refused_before_anything_is_changed(
+    product: Product, cluster: None, host_of: Any, version: str, code: str
+) -> None:
+    done = product.with_data(k3s_version=version).gb10("bootstrap")
+    assert (done.status, code in done.output) == (6, True), done.output
+    assert versions(host_of(HEAD)) == [OLD, OLD]
+    assert product.plan() == set()
+
+
+def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    head = host_of(HEAD)
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "keep", "namespace": "kube-system"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+    }
+    head.check_output(f"sudo sh -c 'echo {json.dumps(json.dumps(budget))} | k3s kubectl apply -f -'")
+    done = product.with_data(k3s_version=NEW, k3s_drain_seconds=5).gb10("bootstrap")
+    assert (done.status != 0, "DRAIN_FAILED" in done.output) == (True, True), done.output
+    assert versions(head) == [OLD, OLD]
+    assert cordoned(head) == []
+    sh(head, "k3s kubectl -n kube-system delete pdb keep")
+
+
+# Adopting what the official script installed ------------------------------------------------------------------------
+
+UNIT = """[Unit]
+Description=Lightweight Kubernetes
+[Install]
+WantedBy=multi-user.target
+[Service]
+Type=notify
+EnvironmentFile=-/etc/systemd/system/{unit}.service.env
+KillMode=process
+Restart=always
+RestartSec=5s
+ExecStart=/usr/local/bin/k3s \\
+    {flags}
+"""
+
+
+def install_officially(host: Any, mirror_url: str, role: str, flags: str, environment: str) -> None:
+    """What the official install script leaves: unit with flags, environment file with the token, uninstall script."""
+    unit = "k3s" if role == "server" else "k3s-agent"
+    release = f"{mirror_url}/k3s/{OLD.replace('+', '%2B')}"
+    sh(host, f"curl -fsS -o /usr/local/bin/k3s {release}/k3s && chmod 755 /usr/local/bin/k3s")
+    host.check_output(f"sudo tee /etc/systemd/system/{unit}.service <<'X'\n{UNIT.format(unit=unit, flags=flags)}\nX")
+    sh(host, f"umask 077; printf '{environment}' > /etc/systemd/system/{unit}.service.env")
+    sh(host, f"printf '#!/bin/sh\\necho official\\n' > /usr/local/bin/{unit}-uninstall.sh; chmod 755 /usr/local/bin/*.sh")
+    sh(host, f"systemctl daemon-reload && systemctl enable -q --now {unit}")
+
+
+def test_a_cluster_of_the_official_script_is_taken_over_with_one_restart_and_its_token(
+    product: Product, fresh_nodes: Any, host_of: Any, lab: Any
+) -> None:
+    head, worker = host_of(HEAD), host_of(WORKER)
+    token = "adopted-0815"  # noqa: S105
+    names = {"head": f"--node-name {HEAD} --node-ip {lab.address(HEAD)}", "worker": f"--node-name {WORKER}"}
+    server_flags = f"server '--docker' '--disable=traefik,servicelb' '--write-kubeconfig-mode' '644' {names['head']}"
+    install_officially(head, lab.mirror_url, "server", server_flags, f"K3S_TOKEN={token}\\n")
+    url = f"https://{lab.address(HEAD)}:6443"
+    agent_flags = f"agent '--docker' --node-ip {lab.address(WORKER)} {names['worker']}"
+    install_officially(worker, lab.mirror_url, "agent", agent_flags, f"K3S_TOKEN={token}\\nK3S_URL={url}\\n")
+    sh(head, "k3s kubectl create configmap mine --from-literal=a=b")
+    certificate = sh(head, "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /usr/local/bin/k3s")
+    server_token = sh(head, "cat /var/lib/rancher/k3s/server/token")
+    restarts = [starts(head, "k3s"), starts(worker, "k3s-agent")]
+
+    plan = product.plan()
+    assert product.run() == plan
+    assert not any("Download" in operation for operation, _ in plan)
+    assert sh(head, "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /usr/local/bin/k3s") == certificate
+    assert sh(head, "cat /var/lib/rancher/k3s/server/token") == server_token
+    assert [starts(head, "k3s"), starts(worker, "k3s-agent")] == [count + 1 for count in restarts]
+    assert sh(head, "k3s kubectl get configmap mine -o jsonpath={.data.a}") == "b"
+    assert product.gb10("status").status == 0
+    assert token not in sh(head, "cat /etc/systemd/system/k3s.service.env")
+    assert product.plan() == set()
+
+
+def starts(host: Any, unit: str) -> int:
+    """How often systemd has started a unit."""
+    return int(sh(host, f"journalctl -u {unit} -o cat | grep -c '^Starting {unit}.service' || true"))
+
+
+def test_a_flag_that_would_get_lost_is_named_and_nothing_is_changed(
+    product: Product, fresh_nodes: Any, host_of: Any, lab: Any
+) -> None:
+    head = host_of(HEAD)
+    flags = f"server --docker --disable=traefik,servicelb --node-name {HEAD} --tls-san spark.lan"
+    install_officially(head, lab.mirror_url, "server", flags, "K3S_TOKEN=adopted\\n")
+    pid = sh(head, "systemctl show -p MainPID --value k3s")
+    done = product.gb10("bootstrap")
+    assert (done.status, "ADOPT_FLAGS" in done.output, "spark.lan" in done.output) == (6, True, True), done.output
+    assert sh(head, "systemctl show -p MainPID --value k3s") == pid
+    assert product.with_data(k3s_server_config={"tls-san": ["spark.lan"]}).gb10("bootstrap").status == 0
