@@ -32,10 +32,43 @@ k3s_registries: dict[str, object] = {}
 # How long a start of K3s may take, and then its node until it is Ready, in seconds.
 k3s_start_seconds = 180
 
+# How long the pods of a node may take to leave it before an upgrade, in seconds.
+k3s_drain_seconds = 300
+
 # For downloads, and for K3s itself. Addresses of the cluster are left out of it.
 http_proxy: str | None = None
 https_proxy: str | None = None
 no_proxy: list[str] = []
+
+# Operators ------------------------------------------------------------------------------------------------------------
+
+# Whether the deploy `cluster` installs them. Each has a deploy of its own, too.
+gpu_operator_enabled = True
+network_operator_enabled = True  # left out on nodes without a ConnectX-7, whatever stands here
+
+# helm, on the head. Below the mirror lie helm-<version>-linux-<arch>.tar.gz and the same name with .sha256sum.
+helm_version = "v4.3.1"
+helm_sha256: dict[str, str] = {}  # architecture -> sha256 of the archive: a pin beats the list beside it
+helm_mirror = "https://get.helm.sh"
+
+# Where both charts lie, with an index.yaml.
+chart_repository = "https://helm.ngc.nvidia.com/nvidia"
+
+# GB10 needs v25.10.0 or newer.
+gpu_operator_version = "v26.7.0"
+gpu_operator_sha256: str | None = None  # of the chart's archive
+gpu_operator_values: dict[str, object] = {}  # more values of the chart, over ours; no secrets: --diff shows them
+gpu_operator_time_slicing: int | None = None  # how many pods may share a GPU; None: each has it alone
+gpu_operator_wait_seconds = 900
+
+network_operator_version = "26.4.1"
+network_operator_sha256: str | None = None
+network_operator_values: dict[str, object] = {}
+network_operator_wait_seconds = 900
+
+# The image of the RDMA shared device plugin; without a version the one that belongs to the chart.
+rdma_plugin_repository = "nvcr.io/nvidia/mellanox"
+rdma_plugin_version: str | None = None
 
 # Nodes ----------------------------------------------------------------------------------------------------------------
 
