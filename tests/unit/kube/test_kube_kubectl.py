@@ -78,6 +78,9 @@ def test_a_second_apply_changes_nothing(cluster: Server):
 def test_a_dry_run_on_the_server_writes_nothing(cluster: Server):
     cluster.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(config_map("dry", a="b")))
     assert "NotFound" in cluster.refused("get", "configmap", "dry")
+    cluster.apply(config_map("dry", a="b"))
+    cluster.kubectl("delete", "configmap", "dry", "--dry-run=server")
+    assert cluster.get("configmap", "dry")["data"] == {"a": "b"}
 
 
 def test_a_server_side_apply_meets_the_edit_of_another_as_a_conflict(cluster: Server):
