@@ -4,6 +4,7 @@ set -eu
 root=$1
 
 chmod 0755 "$root/usr/local/sbin/gb10-lab-init" "$root/usr/local/sbin/udevadm"
+chmod 0755 "$root"/usr/local/bin/*
 chmod 0440 "$root/etc/sudoers.d/nvidia"
 chroot "$root" useradd --create-home --shell /bin/bash --groups sudo nvidia
 install -d -m 0700 -o 1000 -g 1000 "$root/home/nvidia/.ssh"
