@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gb10.group_data.all import k3s_version as default_version
+from gb10.lab.chart_repository import build_charts
 from gb10.lab.clients import helm
 from gb10.lab.kube.build import build_k3s
 from gb10.lab.paths import cache_root
@@ -42,7 +43,7 @@ def publish(root: Path, k3s_release: Path | None) -> str:
     root.mkdir(parents=True, exist_ok=True)
     version = _publish_real(root / "k3s", k3s_release) if k3s_release else _publish_stand_ins(root / "k3s")
     _publish_helm(root / "helm")
-    _publish_charts(root / "charts")
+    build_charts(root / "charts")
     return version
 
 
@@ -106,12 +107,6 @@ def _helm_archive(program: Path, architecture: str) -> bytes:
         with program.open("rb") as content:
             tar.addfile(entry, content)
     return packed.getvalue()
-
-
-def _publish_charts(folder: Path) -> None:
-    """A chart repository: `helm repo index` over the charts that lie there, none at first."""
-    folder.mkdir(exist_ok=True)
-    run([str(helm()), "repo", "index", str(folder)])
 
 
 def _remove(path: Path) -> None:

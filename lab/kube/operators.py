@@ -152,7 +152,10 @@ def _validate(store: Store, policy: Obj, place: str) -> None:
         if is_ready(pod) and node not in done:
             identity = {"name": f"nvidia-cuda-validator-{uid(pod)[:5]}", "labels": {"app": "nvidia-cuda-validator"}}
             spec = {"nodeName": node, "containers": [{"name": "nvidia-cuda-validator", "image": "lab"}]}
-            _spawn(store, PODS, place, policy, {"metadata": identity, "spec": spec, "status": {"phase": "Succeeded"}})
+            ended = {"exitCode": 0, "reason": "Completed"}
+            container = {"name": "nvidia-cuda-validator", "ready": False, "restartCount": 0}
+            status = {"phase": "Succeeded", "containerStatuses": [{**container, "state": {"terminated": ended}}]}
+            _spawn(store, PODS, place, policy, {"metadata": identity, "spec": spec, "status": status})
 
 
 def _replicas(store: Store, policy: Obj) -> int:
