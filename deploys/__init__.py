@@ -1,7 +1,21 @@
 """What should be: deploys for the pyinfra CLI, for other pyinfra projects, and for the gb10 command."""
 
 from gb10.deploys.cluster import cluster
+from gb10.deploys.gpu_operator import gpu_operator, gpu_operator_teardown
 from gb10.deploys.k3s import forget_node, k3s_agent, k3s_server, k3s_teardown, kubeconfig
+from gb10.deploys.network_operator import network_operator, network_operator_teardown
 from gb10.deploys.node import node
 
-__all__ = ["cluster", "forget_node", "k3s_agent", "k3s_server", "k3s_teardown", "kubeconfig", "node"]
+__all__ = [
+    "cluster",
+    "forget_node",
+    "gpu_operator",
+    "gpu_operator_teardown",
+    "k3s_agent",
+    "k3s_server",
+    "k3s_teardown",
+    "kubeconfig",
+    "network_operator",
+    "network_operator_teardown",
+    "node",
+]

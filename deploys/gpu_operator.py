@@ -1,0 +1,98 @@
+"""NVIDIA's GPU Operator in the cluster, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pyinfra.api import deploy
+from pyinfra.context import host
+
+from gb10.deploys.helm import install_helm
+from gb10.deploys.operator_settings import GpuOperatorSettings, downloads_proxy, gpu_operator_settings, helm_client
+from gb10.deploys.settings import HEAD, is_in, value
+from gb10.facts.helm import HelmRelease
+from gb10.operations import helm, operators
+from gb10.operations.charts import Release
+from gb10.operations.operators import GPU, with_nfd
+from gb10.templates import render
+
+NOT_VALIDATED = (
+    "NVIDIA does not validate the GPU Operator on the Docker runtime: it runs without CDI, "
+    "under the runtime class docker. k3s_runtime = 'containerd' is the validated one."
+)
+
+
+@deploy("GPU Operator")
+def gpu_operator(repair: bool = False, **overrides: Any) -> None:
+    """
+    Have the GPU Operator in the cluster, and every node offering its GPU.
+
+    + repair: take back what a killed helm left behind
+    + overrides: keys of group_data/all.py without their prefix: version, values, time_slicing ...
+
+    Driver and container toolkit are those of DGX OS. Hosts outside the group `head` are left alone.
+    """
+    if is_in(HEAD):
+        install_gpu_operator(gpu_operator_settings(**overrides), repair)
+
+
+@deploy("GPU Operator teardown")
+def gpu_operator_teardown(purge: bool = False) -> None:
+    """
+    Have nothing of the GPU Operator in the cluster: no release, definition, namespace or webhook.
+
+    + purge: also what may be somebody else's
+    """
+    if is_in(HEAD):
+        seconds = int(value("gpu_operator_wait_seconds"))
+        helm.uninstalled(
+            name="Uninstall the GPU Operator",
+            release_name=GPU.release,
+            namespace=GPU.namespace,
+            client=helm_client(),
+            seconds=seconds,
+        )
+        operators.removed(name="Remove what the GPU Operator left", operator=GPU, purge=purge)
+
+
+def install_gpu_operator(settings: GpuOperatorSettings, repair: bool) -> None:
+    """Install it on the head and wait for it."""
+    runtime = str(value("k3s_runtime"))
+    if runtime == "docker":
+        host.log_styled(NOT_VALIDATED, fg="yellow")
+
+    def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
+        return with_nfd(GPU, gpu_operator_values(runtime, settings.time_slicing), settings.values, releases)
+
+    install_helm()
+    helm.release(
+        name=f"Install the GPU Operator {settings.version}",
+        wanted=Release(
+            name=GPU.release,
+            namespace=GPU.namespace,
+            chart=GPU.release,
+            version=settings.version,
+            repository=str(value("chart_repository")),
+            sha256=settings.sha256,
+        ),
+        values=values,
+        seconds=settings.wait_seconds,
+        repair=repair,
+        values_key="gpu_operator_values",
+        proxy=downloads_proxy(),
+    )
+    operators.ready(
+        name="Wait for the GPU Operator",
+        operator=GPU,
+        amount=settings.time_slicing or 1,
+        seconds=settings.wait_seconds,
+    )
+
+
+def gpu_operator_values(runtime: str, time_slicing: int | None) -> dict[str, Any]:
+    """Given the runtime of the pods and how many may share a GPU, return the values of the chart that differ."""
+    text = render("operators/gpu-operator-values.yaml.j2", runtime=runtime, time_slicing=time_slicing)
+    values: dict[str, Any] = yaml.safe_load(text)
+    return values

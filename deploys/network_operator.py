@@ -1,0 +1,113 @@
+"""NVIDIA's Network Operator in the cluster, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pyinfra.api import Host, deploy
+from pyinfra.context import host
+
+from gb10.deploys.helm import install_helm
+from gb10.deploys.operator_settings import (
+    NetworkOperatorSettings,
+    downloads_proxy,
+    helm_client,
+    network_operator_settings,
+)
+from gb10.deploys.settings import HEAD, WORKERS, is_in, value
+from gb10.facts.helm import HelmRelease
+from gb10.operations import helm, operators
+from gb10.operations.charts import Release
+from gb10.operations.operators import NETWORK, links_by_host, with_nfd
+from gb10.templates import render
+
+
+@deploy("Network Operator")
+def network_operator(repair: bool = False, **overrides: Any) -> None:
+    """
+    Have the Network Operator in the cluster, and every node offering its RDMA devices.
+
+    + repair: take back what a killed helm left behind
+    + overrides: keys of group_data/all.py without their prefix: version, values ...
+
+    The OFED driver is that of DGX OS. Hosts outside the group `head` are left alone, and so is a cluster in which no
+    node has a ConnectX-7.
+    """
+    if not is_in(HEAD):
+        return
+    settings, nodes = network_operator_settings(**overrides), _nodes()
+    if any(found and found.links for found in links_by_host(nodes).values()):
+        install_network_operator(settings, nodes, repair)
+    else:
+        names = ", ".join(node.name for node in nodes)
+        host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
+
+
+@deploy("Network Operator teardown")
+def network_operator_teardown(purge: bool = False) -> None:
+    """
+    Have nothing of the Network Operator in the cluster: no policy, release, definition, namespace or webhook.
+
+    + purge: also what may be somebody else's
+    """
+    if is_in(HEAD):
+        seconds = int(value("network_operator_wait_seconds"))
+        operators.no_policy(name="Remove the nic-cluster-policy", operator=NETWORK)
+        helm.uninstalled(
+            name="Uninstall the Network Operator",
+            release_name=NETWORK.release,
+            namespace=NETWORK.namespace,
+            client=helm_client(),
+            seconds=seconds,
+        )
+        operators.removed(name="Remove what the Network Operator left", operator=NETWORK, purge=purge)
+
+
+def install_network_operator(settings: NetworkOperatorSettings, nodes: list[Host], repair: bool) -> None:
+    """Install it on the head, say what it is to do, and wait for it."""
+
+    def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
+        return with_nfd(NETWORK, network_operator_values(), settings.values, releases)
+
+    install_helm()
+    helm.release(
+        name=f"Install the Network Operator {settings.version}",
+        wanted=Release(
+            name=NETWORK.release,
+            namespace=NETWORK.namespace,
+            chart=NETWORK.release,
+            version=settings.version,
+            repository=str(value("chart_repository")),
+            sha256=settings.sha256,
+        ),
+        values=values,
+        seconds=settings.wait_seconds,
+        repair=repair,
+        values_key="network_operator_values",
+        proxy=downloads_proxy(),
+    )
+    operators.nic_cluster_policy(
+        name="Write the nic-cluster-policy",
+        nodes=nodes,
+        repository=str(value("rdma_plugin_repository")),
+        version=str(value("rdma_plugin_version") or plugin_version(settings.version)),
+    )
+    operators.ready(name="Wait for the Network Operator", operator=NETWORK, amount=1, seconds=settings.wait_seconds)
+
+
+def network_operator_values() -> dict[str, Any]:
+    """Return the values of the chart that differ."""
+    values: dict[str, Any] = yaml.safe_load(render("operators/network-operator-values.yaml.j2"))
+    return values
+
+
+def plugin_version(version: str) -> str:
+    """Given a version of the chart, return the tag of the device plugin's image that belongs to it."""
+    return f"network-operator-v{version.removeprefix('v')}"
+
+
+def _nodes() -> list[Host]:
+    groups = host.inventory.groups
+    return [*groups.get(HEAD, []), *groups.get(WORKERS, [])]

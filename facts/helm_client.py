@@ -1,0 +1,42 @@
+"""The helm binary on the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+BINARY = "/usr/local/bin/helm"
+STATE = "/var/lib/gb10/helm"  # charts, values and helm's own folders: a user's repositories are left alone
+LOCK = f"{STATE}/lock"
+
+
+@dataclass(frozen=True)
+class HelmBinary(FactValue):
+    """What is installed, and whether it is at work."""
+
+    version: str | None  # "v4.3.1"; None without a binary that answers
+    busy: bool  # a helm that we started has not ended, even if the run that started it has
+
+
+class HelmClient(FactBase[HelmBinary]):
+    """The helm binary of the node.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> StringCommand:
+        return sections(
+            {
+                "version": f"{BINARY} version --template '{{{{.Version}}}}'",
+                "busy": f"test -e {LOCK} && ! flock -n {LOCK} true",
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> HelmBinary:
+        found = read_sections(output)
+        return HelmBinary(version=found["version"].first, busy=found["busy"].status == 0)

@@ -1,0 +1,105 @@
+"""Charts, versions and values: pure decisions about what a release must be, and what helm's words mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gb10.facts.helm import HelmRelease
+
+EXACT_VERSION = r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
+NFD_CHART = "node-feature-discovery"
+
+# What helm 4 prints, and what it means; the first that is found counts. In the order of how much each one explains.
+MEANINGS = (
+    ("VALUES_REJECTED", r"values don't meet the specifications of the schema|error validating data"),
+    ("VALUES_REJECTED", r"execution error at|error calling|cannot overwrite table|is invalid: spec"),
+    ("HELM_PENDING", r"another operation \(install/upgrade/rollback\) is in progress"),
+    ("SERVER_UNREACHABLE", r"cluster unreachable|connection refused|connection reset|no route to host|unexpected EOF"),
+    ("SERVER_UNREACHABLE", r"the server is currently unable|ServiceUnavailable|TLS handshake timeout|: EOF"),
+    ("OPERATOR_NOT_READY", r"deadline exceeded|timed out waiting|not ready\. status|signal: (terminated|killed)"),
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release as it should be: which chart, from where, under which name."""
+
+    name: str
+    namespace: str
+    chart: str
+    version: str
+    repository: str
+    sha256: str | None = None  # of the chart's archive
+
+
+def find(releases: Iterable[HelmRelease], name: str, namespace: str) -> HelmRelease | None:
+    """Given the releases of a cluster, return the one of a name in a namespace, unless its history alone is left."""
+    wanted = (release for release in releases if (release.name, release.namespace) == (name, namespace))
+    return next((release for release in wanted if release.status != "uninstalled"), None)
+
+
+def same_version(one: str, other: str) -> bool:
+    """Tell whether two chart versions are one: helm treats "v26.7.0" and "26.7.0" alike."""
+    return one.removeprefix("v") == other.removeprefix("v")
+
+
+def as_wanted(found: HelmRelease | None, wanted: Release, values: Mapping[str, Any]) -> bool:
+    """Tell whether a release is deployed with the wanted chart and values."""
+    return found is not None and found.deployed and not differences(found, wanted, values)
+
+
+def differences(found: HelmRelease, wanted: Release, values: Mapping[str, Any]) -> list[str]:
+    """Given a release, say in words how its chart and values are not what was wanted."""
+    differs = []
+    if found.chart != wanted.chart or not same_version(found.chart_version, wanted.version):
+        differs.append(f"chart {found.chart} {found.chart_version}, wanted {wanted.chart} {wanted.version}")
+    if found.values != values:
+        differs.append("other values")
+    return differs
+
+
+def stuck(found: HelmRelease | None) -> bool:
+    """Tell whether helm was killed at work on a release, or still is at it: it refuses every further upgrade."""
+    return found is not None and (found.pending or found.status == "uninstalling")
+
+
+def merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Given values, return them with more values over them: mappings are merged, all else is replaced."""
+    result = dict(base)
+    for key, value in extra.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(below, value) if both else value  # type: ignore[arg-type] # `both` says so
+    return result
+
+
+def brings_nfd(values: Mapping[str, Any]) -> bool:
+    """Given the values of either operator's release, tell whether it brings node feature discovery: by default yes."""
+    nfd = values.get("nfd")
+    return not isinstance(nfd, Mapping) or bool(nfd.get("enabled", True))
+
+
+def should_bring_nfd(own: HelmRelease | None, rivals: Iterable[HelmRelease], keeps_it: bool) -> bool:
+    """
+    Given a release and the other releases that may bring node feature discovery, tell whether this one should.
+
+    Exactly one does, whatever the order: who has it keeps it. Where both do, `keeps_it` settles it, and a release of
+    node feature discovery itself goes before both.
+    """
+    theirs = [rival for rival in rivals if rival.chart == NFD_CHART or brings_nfd(rival.values)]
+    if not theirs:
+        return True
+    alone = any(rival.chart == NFD_CHART for rival in theirs)
+    return not alone and keeps_it and own is not None and brings_nfd(own.values)
+
+
+def trouble(output: str) -> tuple[str, str]:
+    """Given what a failed helm printed, return a code and one line of what happened."""
+    code = next((code for code, pattern in MEANINGS if re.search(pattern, output)), "HELM_FAILED")
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    start = next((n for n, line in enumerate(lines) if line.startswith("Error:")), max(0, len(lines) - 1))
+    message = " ".join(lines[start : start + 6]).removeprefix("Error:").strip()
+    return code, message[:600] or "helm printed nothing"
