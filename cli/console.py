@@ -118,7 +118,7 @@ class _Progress:
                     self._begin(STAGES[stage])
             case OperationStarted(name):
                 self.end_step()
-                self._begin(name)
+                self._begin(short_name(name))
             case HostResult(host, "changed" | "unchanged" as outcome):
                 self._mark(host, outcome)
             case Connected(host) | Ready(host):
@@ -251,8 +251,10 @@ def print_done(text: str) -> None:
 
 def print_result(result: RunResult, diff: bool = False) -> None:
     """How a run ended: what a dry run found, or what changed; and all errors, the one that names the cause first."""
+    if diff:
+        print_diff(result)
     if result.dry:
-        print_plan(result, diff)
+        print_plan(result)
     elif result.ok and not result.changed:
         print_done(f"Nothing to change in {len(result.operations)} operations, {result.seconds:.0f} s")
     elif result.ok:
@@ -263,16 +265,21 @@ def print_result(result: RunResult, diff: bool = False) -> None:
         print_error(error)
 
 
-def print_plan(result: RunResult, diff: bool) -> None:
+def print_diff(result: RunResult) -> None:
+    """What a run changed in files, or would change."""
+    for line in result.diff:
+        stdout().print(Text(line, style=_diff_style(line)), soft_wrap=True)
+
+
+def print_plan(result: RunResult) -> None:
     """What a dry run found: the operations that would change something, and where."""
     console = stdout()
-    if diff:
-        for line in result.diff:
-            console.print(Text(line, style=_diff_style(line)), soft_wrap=True)
     table = Table("operation", "would change", "if another changes", box=None, header_style="bold", pad_edge=False)
     busy = [operation for operation in result.operations if operation.changed or operation.conditional]
     for operation in busy:
-        table.add_row(escape(operation.name), ", ".join(operation.changed), ", ".join(operation.conditional))
+        table.add_row(
+            escape(short_name(operation.name)), ", ".join(operation.changed), ", ".join(operation.conditional)
+        )
     if busy:
         console.print(table)
     console.print(f"{len(busy)} of {len(result.operations)} operations would change something; nothing was changed.")
@@ -280,6 +287,11 @@ def print_plan(result: RunResult, diff: bool) -> None:
         console.print(f"[yellow]![/] would be refused: {escape(_located(error))}  [dim]{error.code}[/]", soft_wrap=True)
     for remedy in dict.fromkeys(error.remedy for error in result.foreseen):
         console.print(f"  → {escape(remedy)}", soft_wrap=True)
+
+
+def short_name(operation: str) -> str:
+    """Given "Deploy | Operation", return the operation: which deploy runs, the person who typed it knows."""
+    return operation.partition(" | ")[2] or operation
 
 
 def _diff_style(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,7 +44,9 @@ def kubeconfig(session: Session, output: Path | None, context: str | None, use: 
     current = merged["current-context"] == name
     if not session.as_json:
         console.print_done(f"Context {name} is in {path}")
-        console.print_note(f"Try: kubectl{'' if current else f' --context {name}'} get nodes")
+        options = ["--kubeconfig", str(path)] if path != files.default_path() else []
+        options += [] if current else ["--context", name]
+        console.print_note(f"Try: {shlex.join(['kubectl', *options, 'get', 'nodes'])}")
     session.finish({"path": str(path), "context": name, "current": current, "changed": merged != existing}, None)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -29,6 +30,7 @@ class Child:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         # A file and no pipe: nobody has to read it while it is written. Closed by __exit__.
         self._output: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._deadline: threading.Timer | None = None
         parent = os.getpid()
 
         def die_with_parent() -> None:
@@ -56,6 +58,8 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._deadline:
+            self._deadline.cancel()
         self.stop()
         if self._process.stderr:
             self._process.stderr.close()
@@ -78,6 +82,12 @@ class Child:
         """All of its standard output; to be asked for when it has ended."""
         self._output.seek(0)
         return self._output.read()
+
+    def stop_after(self, seconds: float) -> None:
+        """Have it ended when it has not ended by itself until then."""
+        self._deadline = threading.Timer(seconds, self.stop)
+        self._deadline.daemon = True
+        self._deadline.start()
 
     def stop(self) -> None:
         """End it and all that it started: asked twice, then made to."""

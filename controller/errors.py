@@ -359,6 +359,25 @@ _CATALOGUE = (
         "a change of the network on {host} is still on trial",
         "It ends by itself within minutes, and is taken back if the connection was lost. Then: {again}",
     ),
+    # Images
+    Trouble(
+        "DOCKER_STOPPED",
+        _S.FAILED,
+        "no Docker engine answers on {host}",
+        "Start it: {ssh_base} sudo systemctl start docker. Then: {again}",
+    ),
+    Trouble(
+        "IMAGE_MISSING",
+        _S.REFUSED,
+        "{host} does not have an image that is to be copied",
+        "See which it has: {ssh_base} docker image ls. Pull it there, or correct its name, then: {again}",
+    ),
+    Trouble(
+        "IMAGE_BLOB_DAMAGED",
+        _S.UNVERIFIED,
+        "a part of an image on {host} is not what its digest says",
+        "Pull the image anew where it came from, then: {again}",
+    ),
     # Charts
     Trouble(
         "CHART_UNKNOWN",

@@ -6,7 +6,6 @@ that should run come from the inventory, and each has to show up in the run.
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import shlex
@@ -18,7 +17,7 @@ from typing import Any
 
 from gb10.controller.child import Child
 from gb10.controller.errors import Gb10Error
-from gb10.controller.events import Event, LogParser, plain
+from gb10.controller.events import Event, LogParser, StageStarted, plain
 from gb10.controller.inventory import Inventory
 from gb10.controller.log import RunLog
 from gb10.controller.paths import private_folder
@@ -33,6 +32,7 @@ Include ~/.ssh/config
 Host *
   ServerAliveInterval 15
 """
+DISCONNECT_SECONDS = 30.0
 DEBUG_FILE = Path("pyinfra-debug.log")  # pyinfra leaves it in the current folder when it crashes
 
 
@@ -96,9 +96,10 @@ class Runner:
         """Where an operation just failed, ask the host once more: a connection that breaks looks like a command that
         fails without a word."""
         vague = {error.host for error in result.errors if error.code == "OPERATION_FAILED" and error.host}
-        if not vague or result.interrupted:
+        if not vague & set(self._names) or result.interrupted:
             return result
-        asked = Runner(self.inventory, self.log, limit=map(glob.escape, vague), known=self._known)
+        limit = [self.inventory.limit_pattern(host) for host in self.hosts if host.name in vague]
+        asked = Runner(self.inventory, self.log, limit=limit, known=self._known)
         story = Story("exec", False, asked._names)
         asked._pyinfra(["-y"], ["exec", "--", "true"], story, _ignore)
         lost = {error.host: self.know(error) for error in story.errors if error.code == "NODE_UNREACHABLE"}
@@ -117,6 +118,8 @@ class Runner:
                 for line in child.lines():
                     self.log.write(plain(line))
                     for event in parser.feed(line):
+                        if event == StageStarted("disconnect"):  # after a signal, pyinfra may never come to its end
+                            child.stop_after(DISCONNECT_SECONDS)
                         story.hear(event)
                         on_event(event)
                 code, output = child.wait(), child.output()

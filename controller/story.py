@@ -42,6 +42,7 @@ class Story:
         self._operations: list[_Operation] = []
         self._stage = ""
         self._diff: list[str] = []
+        self._in_diff = False
         self._output: dict[str, tuple[str, ...]] = {}
         self._began = time.monotonic()
 
@@ -60,8 +61,7 @@ class Story:
                 self._operations[-1].outcomes[host] = outcome
             case _:
                 self._hear_trouble(event)
-                if self._stage == "prepare":
-                    self._hear_diff(event)
+        self._hear_diff(event)
 
     def _hear_trouble(self, event: Event) -> None:
         match event:
@@ -76,11 +76,15 @@ class Story:
                 self.foreseen.append(error)
 
     def _hear_diff(self, event: Event) -> None:
+        """A diff is a head, "Will modify FILE", and the lines that follow it at once."""
         match event:
-            case HostOutput(host, text):
+            case HostOutput(host, text) if text.startswith("Will "):
                 self._diff.append(f"[{host}] {text}")
-            case Text(text):
+                self._in_diff = True
+            case Text(text) if self._in_diff:
                 self._diff.append(text)
+            case _:
+                self._in_diff = False
 
     def result(self, code: int, output: str, know: Callable[[Gb10Error], Gb10Error], log: Path | None) -> RunResult:
         """Given pyinfra's exit code and JSON, return what became of the run."""

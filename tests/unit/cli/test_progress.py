@@ -37,12 +37,12 @@ def test_every_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         "Bootstrap: spark-1, spark-2, spark-3-long",
         "       ok  Connect (spark-1 ok, spark-2 ok, spark-3-long ok)",
         "       ok  Look at the nodes (spark-1 ok, spark-2 ok, spark-3-long ok)",
-        "  changed  Cluster | Folder (spark-1 changed, spark-2 changed, spark-3-long changed)",
-        "  changed  Cluster | Write a marker (spark-1 changed, spark-2 changed, spark-3-long changed)",
-        "  changed  Cluster | Put a file (spark-1 changed, spark-2 changed, spark-3-long changed)",
-        "unchanged  Cluster | May fail (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
-        "unchanged  Cluster | May boom (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
-        "  changed  Cluster | Only head (spark-1 changed)",
+        "  changed  Folder (spark-1 changed, spark-2 changed, spark-3-long changed)",
+        "  changed  Write a marker (spark-1 changed, spark-2 changed, spark-3-long changed)",
+        "  changed  Put a file (spark-1 changed, spark-2 changed, spark-3-long changed)",
+        "unchanged  May fail (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
+        "unchanged  May boom (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
+        "  changed  Only head (spark-1 changed)",
     ]
 
 
@@ -50,7 +50,7 @@ def test_a_failure_shows_what_the_host_said(capsys: pytest.CaptureFixture[str]) 
     lines = shown("run_failed", capsys)
     assert lines[-2:] == [
         "           spark-2: gb10: CHECKSUM_MISMATCH: k3s is not what the list says",
-        "   failed  Cluster | May fail (spark-1 unchanged, spark-2 failed, spark-3-long unchanged)",
+        "   failed  May fail (spark-1 unchanged, spark-2 failed, spark-3-long unchanged)",
     ]
 
 

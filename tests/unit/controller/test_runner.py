@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,42 @@ def test_a_dry_run_lists_what_the_run_then_changes_and_writes_nothing(
 
     run = runner(two).run(TARGET, kwargs={"folder": str(project.folder)})
     assert [(o.name, o.changed) for o in plan.changed] == [(o.name, o.changed) for o in run.changed]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_diffs_of_files_are_in_the_result_and_nothing_else(project: Project, two: str, dry: bool) -> None:
+    (project.root / "one.txt").write_text("one\ntwo\n")
+    destination = project.root / "there.txt"
+    destination.write_text("one\n")
+    kwargs = {"src": str(project.root / "one.txt"), "dest": str(destination)}
+    run = runner(two, limit=("spark-1",), verbosity=1)
+    result = run.run("files.put", dry=dry, diff=True, kwargs=kwargs)
+    assert result.diff[0] == f"[spark-1] Will modify {destination}"
+    assert [line.strip() for line in result.diff[1:] if line.strip()] == ["@@ -1 +1,2 @@", "one", "+ two"]
+
+
+def test_the_ssh_config_of_the_user_still_counts(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = project.root / "home"
+    (home / ".ssh").mkdir(parents=True)
+    server = project.server
+    lines = ["Host alias", "HostName 127.0.0.1", f"Port {server.port}", f"IdentityFile {server.key}", "User nvidia"]
+    (home / ".ssh" / "config").write_text("\n".join(lines) + "\n")
+    (project.root / "inventory.py").write_text(
+        f"head = [('alias', {{'ssh_known_hosts_file': {str(server.known_hosts)!r}}})]"
+    )
+    monkeypatch.setenv("HOME", str(home))
+    result = runner("inventory.py").run(TARGET, kwargs={"folder": str(project.folder)})
+    assert result.ok
+    assert (project.folder / "alias" / "mark").exists()
+
+
+def test_an_ssh_config_of_the_inventory_is_the_only_one(project: Project) -> None:
+    (project.root / "ssh_config").write_text("Host *\n  ConnectTimeout 5\n")
+    source = project.inventory(spark_1={"ssh_config_file": str(project.root / "ssh_config")})
+    result = runner(source).run(TARGET, kwargs={"folder": str(project.folder)})
+    assert result.ok
+    assert result.log
+    assert "ssh_config_file=" not in result.log.read_text()
 
 
 def test_events_come_while_the_run_goes_on(project: Project, two: str) -> None:
@@ -286,14 +323,17 @@ WRAPPER = """
 """
 
 
-def _in_the_sleep(project: Project) -> subprocess.Popen[str]:
-    """A process that is in the middle of a run."""
+@pytest.fixture
+def in_the_middle(project: Project, two: str) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of a run."""
     command = [sys.executable, "-c", textwrap.dedent(WRAPPER), str(project.folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     while "Run a command" not in process.stdout.readline():
         pass
-    return process
+    yield process
+    process.kill()
+    process.wait()
 
 
 def _children(pid: int) -> list[int]:
@@ -313,45 +353,45 @@ def _gone(pid: int) -> bool:
     return False
 
 
-def test_an_interrupted_run_ends_soon_and_says_so(project: Project, two: str) -> None:
-    process = _in_the_sleep(project)
-    (pyinfra,) = _children(process.pid)
+def test_an_interrupted_run_ends_soon_and_says_so(project: Project, in_the_middle: subprocess.Popen[str]) -> None:
+    (pyinfra,) = _children(in_the_middle.pid)
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == ExitStatus.INTERRUPTED
+    in_the_middle.send_signal(signal.SIGINT)
+    output, _ = in_the_middle.communicate(timeout=30)
+    assert in_the_middle.returncode == ExitStatus.INTERRUPTED
     assert '"INTERRUPTED"' in output
     assert time.monotonic() - began < 10
     assert _gone(pyinfra)
 
 
-def test_a_pyinfra_that_somebody_else_interrupts_is_not_taken_for_success(project: Project, two: str) -> None:
-    process = _in_the_sleep(project)
-    (pyinfra,) = _children(process.pid)
+def test_a_pyinfra_that_somebody_else_interrupts_is_not_taken_for_success(
+    project: Project, in_the_middle: subprocess.Popen[str]
+) -> None:
+    (pyinfra,) = _children(in_the_middle.pid)
     os.kill(pyinfra, signal.SIGINT)
     (log,) = (project.root.parent / "state" / "log").iterdir()
     while "--> Disconnecting" not in log.read_text():
         time.sleep(0.05)
     project.server.stop()
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == ExitStatus.INTERRUPTED
+    output, _ = in_the_middle.communicate(timeout=60)
+    assert in_the_middle.returncode == ExitStatus.INTERRUPTED
     assert '"INTERRUPTED"' in output
 
 
-def test_a_pyinfra_that_is_killed_is_not_taken_for_success(project: Project, two: str) -> None:
-    process = _in_the_sleep(project)
-    (pyinfra,) = _children(process.pid)
+def test_a_pyinfra_that_is_killed_is_not_taken_for_success(
+    project: Project, in_the_middle: subprocess.Popen[str]
+) -> None:
+    (pyinfra,) = _children(in_the_middle.pid)
     os.kill(pyinfra, signal.SIGKILL)
-    output, _ = process.communicate(timeout=30)
-    assert process.returncode == ExitStatus.FAILED
+    output, _ = in_the_middle.communicate(timeout=30)
+    assert in_the_middle.returncode == ExitStatus.FAILED
     assert "signal 9" in output
 
 
-def test_a_killed_wrapper_leaves_no_pyinfra_behind(project: Project, two: str) -> None:
-    process = _in_the_sleep(project)
-    (pyinfra,) = _children(process.pid)
-    process.kill()
-    process.wait()
+def test_a_killed_wrapper_leaves_no_pyinfra_behind(project: Project, in_the_middle: subprocess.Popen[str]) -> None:
+    (pyinfra,) = _children(in_the_middle.pid)
+    in_the_middle.kill()
+    in_the_middle.wait()
     assert _gone(pyinfra)
 
 
