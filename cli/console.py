@@ -258,9 +258,8 @@ def print_result(result: RunResult, diff: bool = False) -> None:
     elif result.ok and not result.changed:
         print_done(f"Nothing to change in {len(result.operations)} operations, {result.seconds:.0f} s")
     elif result.ok:
-        hosts = {host for operation in result.changed for host in operation.changed}
-        what = f"{len(result.changed)} of {len(result.operations)} operations changed {len(hosts)} node(s)"
-        print_done(f"{what}, {result.seconds:.0f} s")
+        done = f"{len(result.changed)} of {len(result.operations)} operations changed something"
+        print_done(f"{done}, {result.seconds:.0f} s")
     for error in sorted(result.errors, key=lambda error: error is not result.error):
         print_error(error)
 
