@@ -6,25 +6,38 @@ from typing import Any
 
 from pyinfra.api import deploy
 
+from gb10.deploys.gpu_operator import gpu_operator
 from gb10.deploys.k3s import check_k3s, install_k3s
-from gb10.deploys.settings import HEAD, WORKERS, head, is_in, k3s_settings
+from gb10.deploys.network_operator import network_operator
+from gb10.deploys.node import node
+from gb10.deploys.settings import HEAD, WORKERS, head, is_in, k3s_settings, value
 from gb10.operations import k3s
 
 
 @deploy("Cluster")
-def cluster(**overrides: Any) -> None:
+def cluster(repair: bool = False, **overrides: Any) -> None:
     """
-    Have the whole cluster up: first the server on the head, then the agents on the workers.
+    Have the whole cluster up: nodes, the server on the head, agents on the workers, then NVIDIA's operators.
 
-    + overrides: keys of group_data/all.py without their prefix: version, runtime, config ...
+    + repair: take back what a killed helm left behind
+    + overrides: keys of group_data/all.py for K3s, without their prefix: version, runtime, config ...
 
-    pyinfra interleaves the operations of different hosts, but for those that all of them share: such ones stand between
-    the parts, so that no agent starts before the server answers.
+    Nodes are provisioned only with `node_enabled`, and each operator may be left out: `gpu_operator_enabled`,
+    `network_operator_enabled`. pyinfra interleaves the operations of different hosts, but for those that all of them
+    share: such ones stand between the parts, so that no agent starts before the server answers, and no operator before
+    the agents have joined.
     """
     settings = k3s_settings(**overrides)
+    if value("node_enabled"):
+        node()
     check_k3s("server" if is_in(HEAD) else "agent", settings)
     if is_in(HEAD):
         install_k3s("server", settings)
     k3s.server_answers(name="Wait for the K3s server", head=head(), seconds=settings.start_seconds)
     if is_in(WORKERS):
         install_k3s("agent", settings)
+    k3s.all_reached(name="Wait for the workers")
+    if value("gpu_operator_enabled"):
+        gpu_operator(repair=repair)
+    if value("network_operator_enabled"):
+        network_operator(repair=repair)

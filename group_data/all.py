@@ -72,6 +72,9 @@ rdma_plugin_version: str | None = None
 
 # Nodes ----------------------------------------------------------------------------------------------------------------
 
+# Whether the deploy `cluster` provisions the nodes first. They have a deploy of their own: gb10 provision NODE.
+node_enabled = False
+
 # The parts of provisioning, each with a switch of its own.
 node_user = True
 node_sudo = True
@@ -116,3 +119,9 @@ node_restart_while_serving = False
 
 # How long a node waits for a new login after a change that may have cut the way to it, before it takes it back.
 node_confirm_seconds = 45
+
+# Images ---------------------------------------------------------------------------------------------------------------
+
+# Tags that must be in the Docker engine of every node. A node that lacks one gets it from /data/docker-images, or from
+# another node. Without a version, "latest" is meant.
+images: list[str] = []

@@ -94,9 +94,15 @@ def fresh_nodes(lab: LabUnderTest) -> None:
 
 
 @pytest.fixture
-def product(lab: LabUnderTest, tmp_path: Path) -> Product:
-    """The commands, in a folder of their own, on the lab's inventory."""
+def whole(lab: LabUnderTest, tmp_path: Path) -> Product:
+    """The commands, in a folder of their own, on the lab's inventory: K3s with both operators."""
     return Product(Path(str(files("gb10.lab") / "inventory.py")), tmp_path, {"GB10_LAB": lab.state.name})
+
+
+@pytest.fixture
+def product(whole: Product) -> Product:
+    """The same without operators: K3s alone."""
+    return whole.with_data()
 
 
 @pytest.fixture

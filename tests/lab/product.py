@@ -64,8 +64,9 @@ class Product:
             start_new_session=True,
         )
 
-    def with_data(self, **data: Any) -> Product:
-        """The same nodes, of which an inventory says more, or otherwise."""
+    def with_data(self, **more: Any) -> Product:
+        """The same nodes without operators, of which an inventory says more, or otherwise."""
+        data = {"gpu_operator_enabled": False, "network_operator_enabled": False, **more}
         path = self.folder / f"inventory_{abs(hash(json.dumps(data, sort_keys=True))):x}.py"
         path.write_text(
             textwrap.dedent(f"""\
