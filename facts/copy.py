@@ -1,0 +1,168 @@
+"""Copies between nodes: how far a running one is, and the proof that one is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import understood
+from gb10.facts.tree import Entry, Tree, shown
+from gb10.facts.values import FactValue
+
+CLASSIC_BLOB = re.compile(r"(models|datasets|spaces)--[^/]+/blobs/(?P<sha256>[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class RunningCopy(FactValue):
+    """A copy that this node receives now. Bytes are those of the files' content."""
+
+    id: str
+    root: str  # folder on this node
+    source: str | None  # folder on the other one; None until its sender has come
+    peer: str | None
+    sent: int
+    total: int
+    seconds: float
+    rails: Mapping[str, int]  # rail -> bytes
+
+
+class CopyProgress(FactBase[tuple[RunningCopy, ...]]):
+    """The copies that this node receives now; none is an empty tuple.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    default = tuple
+
+    def command(self) -> StringCommand:
+        # The job also holds the secret, so only its root is read out.
+        read = (
+            "import glob,json,os\n"
+            "for job in glob.glob('/run/gb10-copy-*/job.json'):\n"
+            " try:\n"
+            "  folder=os.path.dirname(job); root=json.load(open(job))['root']\n"
+            "  path=folder+'/progress.json'; now=json.load(open(path)) if os.path.exists(path) else {}\n"
+            "  print(json.dumps({'id':folder.rpartition('-')[2],'root':root,'now':now}))\n"
+            " except FileNotFoundError: pass"
+        )
+        return StringCommand(f'python3 -c "{read}"')
+
+    @understood
+    def process(self, output: list[str]) -> tuple[RunningCopy, ...]:
+        return tuple(_running(json.loads(line)) for line in output)
+
+
+def _running(found: dict[str, Any]) -> RunningCopy:
+    now = found["now"]
+    return RunningCopy(
+        id=found["id"],
+        root=found["root"],
+        source=now.get("source"),
+        peer=now.get("peer"),
+        sent=int(now.get("sent", 0)),
+        total=int(now.get("total", 0)),
+        seconds=float(now.get("seconds", 0)),
+        rails={name: int(count) for name, count in now.get("rails", {}).items()},
+    )
+
+
+@dataclass(frozen=True)
+class CopyProof(FactValue):
+    """What speaks for a copy being complete, and all that speaks against it. Paths are printable.
+
+    `digest` stands for the whole listing: two proofs of the same content have the same one.
+    """
+
+    source: str  # node:folder
+    target: str
+    files: int
+    bytes: int
+    links: int
+    hashed: bool
+    digest: str
+    missing: tuple[str, ...] = ()  # on the target
+    different: tuple[str, ...] = ()  # in type, size, where a link leads, or (hashed) in content
+    broken_links: tuple[str, ...] = ()  # do not resolve inside the target's folder
+    damaged: tuple[str, ...] = ()  # content is not what the name of the file says, already on the source
+    unnoted: tuple[str, ...] = ()  # shared blobs that the target's store may remove too early
+    allowed: tuple[str, ...] = field(default=())  # links that are broken on the source too, and were allowed to be
+
+    @property
+    def holds(self) -> bool:
+        """Whether the copy is complete."""
+        return not self.faults
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What speaks against it, in words."""
+        found = {
+            "missing": self.missing,
+            "different": self.different,
+            "links that lead nowhere": self.broken_links,
+            "damaged": self.damaged,
+            "not noted in the shared store": self.unnoted,
+        }
+        return tuple(f"{len(paths)} {what}: {_first(paths)}" for what, paths in found.items() if paths)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "holds": self.holds}
+
+
+def prove_copy(source: Tree, target: Tree, names: tuple[str, str], allow_broken: bool = False) -> CopyProof:
+    """Given both listings, made after the copy, return the proof.
+
+    + names: what to call both nodes
+    + allow_broken: links that are broken on the source may be so on the target
+
+    The target may hold more. Times and owners prove nothing, and are not compared.
+    """
+    there = target.by_path()
+    wanted = [entry for entry in source.entries if entry.type != "o"]
+    broken = {entry.path for entry in source.broken_links} if allow_broken else set()
+    hashed = all(entry.sha256 for entry in source.files)
+    lines = sorted(json.dumps([e.path, e.type, e.size, e.target, e.sha256]) for e in wanted)
+    return CopyProof(
+        source=f"{names[0]}:{source.root}",
+        target=f"{names[1]}:{target.root}",
+        files=len(source.files),
+        bytes=source.size,
+        links=sum(entry.type == "l" for entry in wanted),
+        hashed=hashed and bool(source.files),
+        digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        missing=_shown(entry.path for entry in wanted if entry.path not in there),
+        different=_shown(e.path for e in wanted if e.path in there and _differs(e, there[e.path])),
+        broken_links=_shown(
+            e.path for e in wanted if e.path in there and there[e.path] in target.broken_links and e.path not in broken
+        )
+        if target.broken_links
+        else (),
+        damaged=_shown(entry.path for entry in source.files if _is_damaged(entry)),
+        unnoted=_shown(blob for blob in source.references if blob in target.unreferenced),
+        allowed=_shown(broken),
+    )
+
+
+def _differs(one: Entry, other: Entry) -> bool:
+    return (one.type, one.size, one.target) != (other.type, other.size, other.target) or (
+        one.sha256 is not None and one.sha256 != other.sha256
+    )
+
+
+def _is_damaged(entry: Entry) -> bool:
+    """Whether a blob's name is the sha256 of its content, and its content has another."""
+    match = CLASSIC_BLOB.fullmatch(entry.path)
+    return bool(match and entry.sha256 and entry.sha256 != match["sha256"])
+
+
+def _shown(paths: Any) -> tuple[str, ...]:
+    return tuple(shown(path) for path in paths)
+
+
+def _first(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:3]) + (" ..." if len(paths) > 3 else "")

@@ -1,0 +1,131 @@
+"""A folder of a node with everything in it: what a copy is planned from, and what proves it.
+
+The contract: paths are relative to the root, and may hold whatever a file name may hold; bytes that are no UTF-8 come
+as surrogate escapes. `shown` makes such a name printable.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import understood
+from gb10.facts.values import FactValue
+
+# What nobody wants on another node: downloads that are not complete, locks, and links that are being made.
+UNFINISHED = ("*.incomplete", ".locks", "*.lock", "*.lock.soft", ".*.shared")
+
+
+@dataclass(frozen=True)
+class Entry(FactValue):
+    """One file, folder or link. Times in nanoseconds since the epoch."""
+
+    path: str
+    type: str  # f, d, l, or o for what cannot be copied
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int = 0  # bytes of a file
+    sparse: bool = False  # it has holes
+    inode: int | None = None  # of a file that has several names
+    target: str | None = None  # of a link
+    state: str | None = None  # of a link: "inside" the root, "outside" of it, or "dangling"
+    sha256: str | None = None  # where it was asked for
+
+
+@dataclass(frozen=True)
+class Tree(FactValue):
+    """A listing. An absent folder has no entries, and `free` of the file system where it would be made."""
+
+    root: str
+    free: int  # bytes that root's file system has left
+    absent: bool = False
+    missing: tuple[str, ...] = ()  # of the paths that were asked for; then nothing else is listed
+    entries: tuple[Entry, ...] = ()
+    users: Mapping[int, str] = field(default_factory=dict)  # of the node, by number
+    groups: Mapping[int, str] = field(default_factory=dict)
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # blob of a shared store -> links to it
+    unreferenced: tuple[str, ...] = ()  # blobs of which the store does not note all of these links
+    texts: Mapping[str, str | None] = field(default_factory=dict)
+    parts: Mapping[str, int] = field(default_factory=dict)  # key -> bytes, of files that have arrived in part
+
+    @property
+    def files(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.type == "f")
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files; a file with several names counts once."""
+        return sum({entry.inode or entry.path: entry.size for entry in self.files}.values())
+
+    @property
+    def broken_links(self) -> tuple[Entry, ...]:
+        """Links that do not resolve inside the root."""
+        return tuple(entry for entry in self.entries if entry.type == "l" and entry.state != "inside")
+
+    def by_path(self) -> dict[str, Entry]:
+        return {entry.path: entry for entry in self.entries}
+
+
+class FileTree(FactBase[Tree]):
+    """Everything in the folder `root`.
+
+    + root: absolute path on the node
+    + paths: only these below it, with what their links reach inside the root
+    + also: more of them, where they exist
+    + exclude: names that are left out, as the shell matches them
+    + read: paths, as the shell matches them, of small files whose text is wanted
+    + hashed: with the sha256 of every file, read at the speed of the storage
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(
+        self,
+        root: str,
+        paths: Sequence[str] | None = None,
+        also: Sequence[str] = (),
+        exclude: Sequence[str] = UNFINISHED,
+        read: Sequence[str] = (),
+        hashed: bool = False,
+    ) -> StringCommand:
+        job = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read, "hash": hashed}
+        program = files(__package__).joinpath("tree_walk.py").read_text()
+        return StringCommand(shlex.join(["python3", "-c", program, json.dumps(job)]))
+
+    @understood
+    def process(self, output: list[str]) -> Tree:
+        return parse_tree("".join(output))
+
+
+def parse_tree(packed: str) -> Tree:
+    """Given what tree_walk.py printed, return the tree. Raise ValueError, KeyError or TypeError for anything else."""
+    found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+    return Tree(
+        root=found.get("root", ""),
+        free=found["free"],
+        absent=found.get("absent", False),
+        missing=tuple(found.get("missing", ())),
+        entries=tuple(Entry(**entry) for entry in found.get("entries", ())),
+        users={int(number): name for number, name in found["users"].items()},
+        groups={int(number): name for number, name in found["groups"].items()},
+        references={blob: tuple(links) for blob, links in found.get("references", {}).items()},
+        unreferenced=tuple(found.get("unreferenced", ())),
+        texts=found.get("texts", {}),
+        parts=found.get("parts", {}),
+    )
+
+
+def shown(path: str) -> str:
+    """Given a path of any bytes, return it printable, in one line."""
+    text = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

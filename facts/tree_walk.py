@@ -1,0 +1,234 @@
+"""A folder with everything in it, as one listing that can be planned with, compared and proven.
+
+This file runs on the nodes, as text for their own python3: standard library only.
+
+    python3 tree_walk.py JOB      print the listing: JSON, deflated, in base64
+
+JOB is JSON with "root", and of these what is wanted: "paths" (only these below root, and what their links reach),
+"also" (more of them, where they exist), "exclude" (names that are left out, as the shell matches them), "read" (paths,
+as the shell matches them, of small files whose text is listed) and "hash" (sha256 of every file, many at a time).
+
+The contract: names are bytes on a node, and may be anything but a slash. Here they are text with surrogate escapes, and
+always relative to the root, which itself is ".".
+"""
+
+import base64
+import collections
+import fnmatch
+import grp
+import hashlib
+import json
+import os
+import pwd
+import re
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+WORKSHOP = ".gb10-copy"  # where a copy into this folder keeps what is not complete
+STORE_BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{64}")
+STORE_MARKER = "blobs/.huggingface-shared-blobs"
+STORE_OWN = re.compile(STORE_BLOB.pattern + r"\.(refs|lock)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp")
+READ_BYTES = 64 << 20
+BUFFER_BYTES = 4 << 20
+LINE = 64 * 1024
+
+
+class Walk:
+    """One listing of one folder."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.root = os.path.realpath(job["root"])
+        self.job = job
+        self.entries: dict[str, dict[str, Any]] = {}
+        self.links: list[str] = []  # that have been listed, and not yet followed
+        self.references: dict[str, list[str]] = collections.defaultdict(list)
+        # Beside a shared store of blobs lies what its owner notes about them: it is merged, never copied.
+        self.is_hub = os.path.isfile(self.full(STORE_MARKER))
+
+    def full(self, path: str) -> str:
+        return self.root if path == "." else os.path.join(self.root, path)
+
+    def run(self) -> dict[str, Any]:
+        """List what the job wants."""
+        paths = self.job.get("paths")
+        if paths is None:
+            self.add(".")
+            self.descend(".")
+        else:
+            missing = [path for path in paths if not os.path.lexists(self.full(path))]
+            if missing:
+                return {"root": self.root, "missing": missing, "free": free_bytes(self.root)}
+            present = [path for path in self.job.get("also", []) if os.path.lexists(self.full(path))]
+            self.reach([*paths, *present])
+        return {
+            "root": self.root,
+            "entries": list(self.entries.values()),
+            "references": {blob: sorted(links) for blob, links in sorted(self.references.items())},
+            "unreferenced": [blob for blob, links in sorted(self.references.items()) if not self.is_noted(blob, links)],
+            "texts": {path: self.text(path) for path in self.entries if self.is_wanted_text(path)},
+            "parts": self.parts(),
+            "free": free_bytes(self.root),
+        }
+
+    def reach(self, paths: list[str]) -> None:
+        """Add some paths with all below them, and whatever their links lead to inside the root."""
+        waiting = collections.deque(os.path.normpath(path) for path in paths)
+        while waiting:
+            path = waiting.popleft()
+            if path in self.entries:
+                continue
+            self.add_parents(path)
+            if self.add(path) == "d":
+                self.descend(path)
+            while self.links:
+                waiting += self.next_hop(self.links.pop())
+
+    def add_parents(self, path: str) -> None:
+        folder = os.path.dirname(path)
+        if folder and folder not in self.entries:
+            self.add_parents(folder)
+            self.add(folder)
+
+    def next_hop(self, link: str) -> Iterator[str]:
+        """Where a link leads, without following the links there; nothing if that is outside, or does not exist."""
+        target = os.path.join(os.path.dirname(self.full(link)), os.readlink(self.full(link)))
+        place = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+        if place.startswith(self.root + "/") and os.path.lexists(place) and os.path.basename(target) not in ("", ".."):
+            yield os.path.relpath(place, self.root)
+
+    def descend(self, folder: str) -> None:
+        waiting = [folder]
+        while waiting:
+            folder = waiting.pop()
+            with os.scandir(self.full(folder)) as found:
+                names = sorted(entry.name for entry in found)
+            for name in names:
+                path = name if folder == "." else folder + "/" + name
+                if not self.is_excluded(path, name) and self.add(path) == "d":
+                    waiting.append(path)
+
+    def is_excluded(self, path: str, name: str) -> bool:
+        if path == WORKSHOP or (self.is_hub and STORE_OWN.fullmatch(path)):
+            return True
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.job.get("exclude", []))
+
+    def add(self, path: str) -> str:
+        """List one path; return its type: f, d, l, or o for what cannot be copied."""
+        try:
+            found = os.lstat(self.full(path))
+        except FileNotFoundError:
+            return ""  # removed while we walk
+        kind = next((k for k, test in KINDS if test(found.st_mode)), "o")
+        entry = {"path": path, "type": kind, "mode": stat.S_IMODE(found.st_mode)}
+        entry |= {"uid": found.st_uid, "gid": found.st_gid, "mtime": found.st_mtime_ns}
+        if kind == "f":
+            entry["size"] = found.st_size
+            if found.st_blocks * 512 < found.st_size:
+                entry["sparse"] = True
+            if found.st_nlink > 1:
+                entry["inode"] = found.st_ino
+        if kind == "l":
+            entry |= self.link(path)
+            self.links.append(path)
+        self.entries[path] = entry
+        return kind
+
+    def link(self, path: str) -> dict[str, str]:
+        target = os.readlink(self.full(path))
+        end = os.path.realpath(self.full(path))
+        inside = end == self.root or end.startswith(self.root + "/")
+        state = "dangling" if not os.path.exists(end) else "inside" if inside else "outside"
+        blob = os.path.relpath(end, self.root) if inside else ""
+        if self.is_hub and STORE_BLOB.fullmatch(blob) and os.path.basename(os.path.dirname(path)) == "blobs":
+            self.references[blob].append(path)
+        return {"target": target, "state": state}
+
+    def is_noted(self, blob: str, links: list[str]) -> bool:
+        try:
+            with open(self.full(blob) + ".refs", errors="surrogateescape") as notes:
+                return set(links) <= set(notes.read().splitlines())
+        except OSError:
+            return False
+
+    def is_wanted_text(self, path: str) -> bool:
+        return self.entries[path]["type"] in "fl" and any(
+            fnmatch.fnmatchcase(path, pattern) for pattern in self.job.get("read", [])
+        )
+
+    def text(self, path: str) -> str | None:
+        try:
+            with open(self.full(path), errors="surrogateescape") as file:
+                return file.read(READ_BYTES)
+        except OSError:
+            return None
+
+    def parts(self) -> dict[str, int]:
+        """Key -> bytes that have arrived, of files that a copy has not completed."""
+        found = {}
+        workshop = self.full(WORKSHOP)
+        for name in os.listdir(workshop) if os.path.isdir(workshop) else []:
+            if name.endswith(".map") and os.path.exists(os.path.join(workshop, name[:-4] + ".part")):
+                with open(os.path.join(workshop, name)) as notes:
+                    ranges = [line.split() for line in notes.read().splitlines()[1:]]
+                found[name[:-4]] = sum(int(length) for _, length in ranges)
+        return found
+
+    def hash(self) -> None:
+        """Add the sha256 of every file, the largest first: hashing needs a core for each."""
+        files = sorted((e for e in self.entries.values() if e["type"] == "f"), key=lambda e: -e["size"])
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for entry, digest in zip(files, pool.map(lambda e: self.sha256(e["path"]), files), strict=True):
+                entry["sha256"] = digest
+
+    def sha256(self, path: str) -> str | None:
+        digest, buffer = hashlib.sha256(), bytearray(BUFFER_BYTES)
+        try:
+            with open(self.full(path), "rb", buffering=0) as file:  # unbuffered: it is read in large pieces
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                while count := file.readinto(buffer):
+                    digest.update(memoryview(buffer)[:count])
+        except OSError:
+            return None
+        return digest.hexdigest()
+
+
+KINDS = (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK))
+
+
+def free_bytes(folder: str) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def listing(job: dict[str, Any]) -> dict[str, Any]:
+    """Given a job, return the listing; where there is no such folder, what is known without it."""
+    node = {
+        "users": {user.pw_uid: user.pw_name for user in reversed(pwd.getpwall())},
+        "groups": {group.gr_gid: group.gr_name for group in reversed(grp.getgrall())},
+    }
+    if not os.path.isdir(job["root"]):
+        above = os.path.abspath(job["root"])
+        while not os.path.isdir(above):
+            above = os.path.dirname(above)
+        return {**node, "absent": True, "free": free_bytes(above)}
+    walk = Walk(job)
+    found = walk.run()
+    if job.get("hash") and "entries" in found:
+        walk.hash()
+    return {**node, **found}
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    text = json.dumps(listing(json.loads(arguments[0])), separators=(",", ":"))
+    packed = base64.b64encode(zlib.compress(text.encode(), 1)).decode()
+    for start in range(0, len(packed), LINE):
+        print(packed[start : start + LINE])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,229 @@
+"""What a copy has to send, and how: pure decisions from what lies on both nodes."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gb10.facts.tree import Entry, Tree, shown
+
+LARGE_BYTES = 16 << 20  # from here on a file goes in pieces over all streams
+ENTRY_BYTES = 64 << 10  # what a file costs beside its bytes, expressed in bytes
+SPARE_BYTES = 64 << 20  # room that a copy leaves on the target
+SHOWN = 5
+
+# A file whose name tells its content: it never changes, whatever its time says (huggingface_hub's caches).
+NAMED_BY_CONTENT = re.compile(
+    r"(?:(?:models|datasets|spaces)--[^/]+/blobs/[0-9a-f]{40,64}|blobs/[0-9a-f]{2}/[0-9a-f]{64})"
+)
+
+
+@dataclass(frozen=True)
+class CopyPlan:
+    """What is left to do. Paths are relative to both roots."""
+
+    large: tuple[Entry, ...] = ()  # sent in pieces
+    small: tuple[Entry, ...] = ()  # sent by rsync
+    finish: tuple[str, ...] = ()  # folders, links and attributes: set last
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be noted in the target's shared store
+    stale: tuple[str, ...] = ()  # keys of parts that belong to another version of a file
+    arrived: int = 0  # bytes of large files that an earlier copy has sent
+    room: int = 0  # bytes that the target must have left
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.large or self.small or self.finish or self.references)
+
+    @property
+    def size(self) -> int:
+        """Bytes to be sent."""
+        return sum(entry.size for entry in (*self.large, *self.small)) - self.arrived
+
+    @property
+    def count(self) -> int:
+        """Files to be sent."""
+        return len(self.large) + len(self.small)
+
+
+def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset()) -> CopyPlan:
+    """Given what is on the source, and what on the target, return what is left to do.
+
+    + distrusted: paths, as `shown` shows them, whose content is sent whatever is there
+    """
+    there = {path: entry for path, entry in target.by_path().items() if shown(path) not in distrusted}
+    owners = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
+    first_names = {entry.inode: entry.path for entry in reversed(source.files) if entry.inode is not None}
+    first = [e for e in source.files if e.inode is None or first_names[e.inode] == e.path]
+    send = [entry for entry in first if not _has_content(there.get(entry.path), entry)]
+    # One that has the right size and another time may well be the same: rsync looks before it sends.
+    large = [entry for entry in send if entry.size >= LARGE_BYTES and not _is_alike(there.get(entry.path), entry)]
+    wanted, in_pieces = {entry.path for entry in send}, {entry.path for entry in large}
+    known = {entry.path for entry in source.entries if _is_as_wanted(there.get(entry.path), entry, owners)}
+    linked = _linked_otherwise(source, there)
+    open_paths = [e for e in source.entries if e.type != "o" and (e.path not in known or e.path in wanted | linked)]
+    arrived = {entry.path: min(target.parts.get(part_key(entry), 0), entry.size) for entry in large}
+    return CopyPlan(
+        large=tuple(large),
+        small=tuple(entry for entry in send if entry.path not in in_pieces),
+        finish=_finish(source, open_paths),
+        references={blob: source.references[blob] for blob in _unnoted(source, target)},
+        stale=tuple(sorted(set(target.parts) & _other_versions(large, target))),
+        arrived=sum(arrived.values()),
+        room=sum(entry.size - arrived.get(entry.path, 0) for entry in send) + (SPARE_BYTES if send else 0),
+    )
+
+
+def spread(files: Iterable[Entry], streams: int) -> tuple[tuple[Entry, ...], ...]:
+    """Given files and a number of streams, return a list for each stream: about as much work for all, largest first."""
+    lists: list[list[Entry]] = [[] for _ in range(streams)]
+    loads = [(0, number) for number in range(streams)]
+    for entry in sorted(files, key=lambda entry: -entry.size):
+        load, number = heapq.heappop(loads)
+        lists[number].append(entry)
+        heapq.heappush(loads, (load + entry.size + ENTRY_BYTES, number))
+    return tuple(tuple(found) for found in lists if found)
+
+
+def part_key(entry: Entry) -> str:
+    """Given a large file, return the name under which it arrives: of this version, and of no other."""
+    version = json.dumps([entry.path, entry.size, entry.mtime])
+    return f"{_path_key(entry.path)}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
+
+
+def owner_map(source: Mapping[int, str], target: Mapping[int, str]) -> dict[int, int]:
+    """Given the names of the ids on both nodes, return the target's id for each of the source's.
+
+    By name, where the target has that name, else by number.
+    """
+    ids = {name: number for number, name in target.items()}
+    return {number: ids.get(name, number) for number, name in source.items()}
+
+
+def describe(plan: CopyPlan) -> str:
+    """Given a plan, return in a line what it would do."""
+    parts = []
+    if plan.count:
+        resumed = f" ({human(plan.arrived)} of them have arrived before)" if plan.arrived else ""
+        parts.append(f"{plan.count} files, {human(plan.size)}{resumed}")
+    others = len(plan.finish) - plan.count
+    if others > 0 or (plan.finish and not plan.count):
+        parts.append(f"{max(others, 1)} folders, links and attributes")
+    if plan.references:
+        parts.append(f"{len(plan.references)} notes in the shared store")
+    return ", ".join(parts) or "nothing"
+
+
+def human(count: float) -> str:
+    """Given a number of bytes, return it as people read it: 1.5 GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def named(paths: Sequence[str]) -> str:
+    """Given paths, return the first of them, printable, and how many more there are."""
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(shown(path) for path in paths[:SHOWN]) + more
+
+
+def _has_content(there: Entry | None, entry: Entry) -> bool:
+    if not _is_alike(there, entry):
+        return False
+    assert there is not None  # noqa: S101 - for mypy: it is alike
+    return there.mtime == entry.mtime or NAMED_BY_CONTENT.fullmatch(entry.path) is not None
+
+
+def _is_alike(there: Entry | None, entry: Entry) -> bool:
+    return there is not None and there.type == "f" and there.size == entry.size
+
+
+def _is_as_wanted(there: Entry | None, entry: Entry, owners: tuple[dict[int, int], dict[int, int]]) -> bool:
+    if there is None or there.type != entry.type:
+        return False
+    if entry.type == "f" and NAMED_BY_CONTENT.fullmatch(entry.path) and there.size == entry.size:
+        return True  # the target's own: it may have other owners
+    owned = (owners[0].get(entry.uid, entry.uid), owners[1].get(entry.gid, entry.gid)) == (there.uid, there.gid)
+    if entry.type == "l":
+        return owned and there.target == entry.target
+    # The times of folders change with whatever is put into them.
+    return owned and there.mode == entry.mode and (entry.type == "d" or _has_content(there, entry))
+
+
+def _linked_otherwise(source: Tree, there: Mapping[str, Entry]) -> set[str]:
+    """The names of files that have several, where the target does not have them all as names of one file."""
+    groups: dict[int, list[str]] = {}
+    for entry in source.files:
+        if entry.inode:
+            groups.setdefault(entry.inode, []).append(entry.path)
+    found: set[str] = set()
+    for paths in groups.values():
+        inodes = {there[path].inode if path in there else None for path in paths}
+        if len(paths) > 1 and (len(inodes) > 1 or None in inodes):
+            found.update(paths)
+    return found
+
+
+def _finish(source: Tree, open_paths: Sequence[Entry]) -> tuple[str, ...]:
+    """Paths for the last rsync: what is not as it should be, all names of its files, and the folders on the way."""
+    inodes = {entry.inode for entry in open_paths if entry.inode}
+    paths = {entry.path for entry in open_paths} | {e.path for e in source.files if e.inode and e.inode in inodes}
+    folders = {folder for path in paths for folder in _parents(path)}
+    return tuple(entry.path for entry in source.entries if entry.path in paths or entry.path in folders)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _unnoted(source: Tree, target: Tree) -> list[str]:
+    noted = {blob for blob, links in target.references.items() if blob not in target.unreferenced}
+    return [
+        blob
+        for blob, links in source.references.items()
+        if blob not in noted or not set(links) <= set(target.references[blob])
+    ]
+
+
+def _other_versions(large: Sequence[Entry], target: Tree) -> set[str]:
+    wanted = {part_key(entry) for entry in large}
+    prefixes = {_path_key(entry.path) for entry in large}
+    return {key for key in target.parts if key.split("-")[0] in prefixes and key not in wanted}
+
+
+def _path_key(path: str) -> str:
+    return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any]]:
+    """Given a plan, return its large files as both programs want them, with the target's owners."""
+    users, groups = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
+    return [
+        {
+            "path": entry.path,
+            "size": entry.size,
+            "mtime": entry.mtime,
+            "mode": entry.mode,
+            "uid": users.get(entry.uid, entry.uid),
+            "gid": groups.get(entry.gid, entry.gid),
+            "sparse": entry.sparse,
+            "key": part_key(entry),
+        }
+        for entry in plan.large
+    ]
+
+
+def owner_options(source: Tree, target: Tree) -> list[str]:
+    """Return the options that make rsync give files to the same users and groups, where their numbers differ."""
+    pairs = {"usermap": (source.users, target.users), "groupmap": (source.groups, target.groups)}
+    found = {}
+    for option, (ours, theirs) in pairs.items():
+        found[option] = [f"{one}:{other}" for one, other in owner_map(ours, theirs).items() if one != other]
+    return [f"--{option}={','.join(changed)}" for option, changed in found.items() if changed]

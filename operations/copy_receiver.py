@@ -1,0 +1,568 @@
+"""The receiving side of a copy: it lives for one copy, and leaves nothing behind.
+
+This file runs on the target, as text for its own python3: standard library only.
+
+    begin(job)      become a transient unit, and print {"ports": {RAIL: PORT}} when it listens
+    serve FOLDER    what the unit runs; FOLDER below /run is its own, and goes with it
+
+It listens on the rails' addresses alone and talks to the peer alone. Who connects is either rsync, which then talks
+to an rsync daemon of this copy's own (one folder, one user, one secret), or our sender:
+
+    control         lines of JSON: what is there, heartbeats, "this file is complete", "that is all"
+    data            pieces of large files, several connections at a time, on whatever rail
+
+A large file grows under WORKSHOP in the target folder, beside a map of what has arrived of it, so that a later copy
+can go on after any kill. It gets its name when it is whole and on the disk.
+
+The contract: nothing is accepted from anybody but the peer with the secret, nothing is written outside the target
+folder, and when the sender is gone this ends too.
+"""
+
+import errno
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+WORKSHOP = ".gb10-copy"
+PORTS = range(8873, 8973)
+START_SECONDS = 20
+HELLO_SECONDS = 15
+AWAIT_SENDER_SECONDS = 60
+SILENCE_SECONDS = 30  # the sender speaks every second
+GRACE_SECONDS = 5  # for rsync, to put aside what it has of a file
+BUFFER_BYTES = 1 << 20
+FRAME = struct.Struct("!IQQI")  # index, offset, length, number of extents
+EXTENT = struct.Struct("!QQ")  # offset, length: between them the file has holes
+
+Range = tuple[int, int]
+
+
+class CopyError(Exception):
+    """What went wrong, as `gb10: CODE: reason`."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"gb10: {code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+def log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def merged(ranges: list[Range]) -> list[Range]:
+    """Given ranges (start, end) in any order, return them sorted, and those that touch as one."""
+    found: list[Range] = []
+    for start, end in sorted(ranges):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+class Part:
+    """A large file that is arriving."""
+
+    def __init__(self, root: str, wanted: dict[str, Any], boot: str) -> None:
+        self.wanted = wanted
+        self.size: int = wanted["size"]
+        self.final = os.path.join(root, wanted["path"])
+        base = os.path.join(root, WORKSHOP, wanted["key"])
+        self.path, self.map = f"{base}.part", f"{base}.map"
+        self.boot = boot
+        self.lock = threading.Lock()
+        self.descriptor: int | None = None
+        self.ranges: list[Range] = self.read_map()
+
+    def read_map(self) -> list[Range]:
+        """What has arrived. What was not on the disk when the machine went down is not believed."""
+        try:
+            with open(self.map) as file:
+                boot, *lines = file.read().splitlines()
+            if boot == self.boot and os.path.getsize(self.path) == self.size:
+                pairs = [(int(offset), int(length)) for offset, length in (line.split() for line in lines)]
+                return merged([(offset, offset + length) for offset, length in pairs])
+        except (OSError, ValueError):
+            pass
+        for path in (self.path, self.map):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        return []
+
+    def open(self) -> int:
+        with self.lock:
+            if self.descriptor is None:
+                if not os.path.exists(self.map):
+                    with open(self.map, "w") as file:
+                        file.write(f"{self.boot}\n")
+                self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                os.ftruncate(self.descriptor, self.size)
+            return self.descriptor
+
+    def arrived(self, offset: int, length: int) -> None:
+        with self.lock:
+            with open(self.map, "a") as file:
+                file.write(f"{offset} {length}\n")
+            self.ranges = merged([*self.ranges, (offset, offset + length)])
+
+    def complete(self) -> None:
+        """Give the file its name."""
+        if self.is_final():
+            return
+        if self.size and self.ranges != [(0, self.size)]:
+            raise CopyError("COPY_FAILED", f"{self.wanted['path']!r} is not complete")
+        descriptor = self.open()
+        os.fdatasync(descriptor)
+        os.fchown(descriptor, self.wanted["uid"], self.wanted["gid"])
+        os.fchmod(descriptor, self.wanted["mode"])
+        os.utime(descriptor, ns=(time.time_ns(), self.wanted["mtime"]))
+        os.makedirs(os.path.dirname(self.final), exist_ok=True)
+        os.rename(self.path, self.final)
+        os.unlink(self.map)
+        os.close(descriptor)
+        self.descriptor = None
+
+    def is_final(self) -> bool:
+        """Whether it has its name: a sender that lost its rail may ask twice."""
+        if os.path.exists(self.path):
+            return False
+        with suppress(FileNotFoundError):
+            found = os.lstat(self.final)
+            return (found.st_size, found.st_mtime_ns) == (self.size, self.wanted["mtime"])
+        return False
+
+
+class Receiver:
+    """One copy."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        with open(os.path.join(folder, "job.json")) as file:
+            self.job: dict[str, Any] = json.load(file)
+        self.root = os.path.realpath(self.job["root"])
+        self.secret = self.job["secret"].encode()
+        self.peers = {peer for rail in self.job["rails"].values() for peer in rail["peers"]}
+        self.parts: dict[int, Part] = {}
+        self.controls = 0
+        self.last_word = time.monotonic()
+        self.seen_sender = self.ended = False
+        self.rsyncs: list[subprocess.Popen[bytes]] = []
+        self.streams: set[socket.socket] = set()  # that carry pieces
+        self.lock = threading.Lock()
+        self.completing = ThreadPoolExecutor(4)
+
+    def run(self) -> None:
+        os.umask(0o077)
+        signal.signal(signal.SIGTERM, self.stop)
+        os.makedirs(os.path.join(self.root, WORKSHOP, "tmp"), exist_ok=True)
+        with open(os.path.join(self.root, WORKSHOP, "lock"), "w") as guard:
+            try:
+                fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CopyError("COPY_BUSY", f"another copy into {self.root} is running") from None
+            self.clean()
+            self.prepare()
+            ports = {name: self.listen(rail["address"]) for name, rail in self.job["rails"].items()}
+            write_file(os.path.join(self.folder, "ready.json"), json.dumps({"ports": ports}))
+            self.stay()
+            self.finish()
+
+    def stop(self, *_: object) -> None:
+        self.ended = True
+
+    def clean(self) -> None:
+        """Remove what a copy that was killed left, except parts that may be continued."""
+        for name in os.listdir(temporary := os.path.join(self.root, WORKSHOP, "tmp")):
+            os.unlink(os.path.join(temporary, name))
+        stale = set(self.job["stale"])
+        for name in os.listdir(workshop := os.path.join(self.root, WORKSHOP)):
+            if name.rpartition(".")[0] in stale:
+                os.unlink(os.path.join(workshop, name))
+
+    def prepare(self) -> None:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot = file.read().strip()
+        for index, wanted in enumerate(self.job["large"]):
+            folder = os.path.realpath(os.path.join(self.root, os.path.dirname(wanted["path"])))
+            if folder != self.root and not folder.startswith(self.root + "/"):
+                raise CopyError("COPY_FAILED", f"{wanted['path']!r} would be written outside of {self.root}")
+            self.parts[index] = Part(self.root, wanted, boot)
+        write_file(os.path.join(self.folder, "secrets"), f"gb10:{self.job['secret']}\n")
+        write_file(os.path.join(self.folder, "rsyncd.conf"), self.rsync_configuration())
+
+    def rsync_configuration(self) -> str:
+        settings = {
+            "uid": "0",
+            "gid": "0",
+            "use chroot": "yes",
+            "numeric ids": "yes",
+            "munge symlinks": "no",
+            "reverse lookup": "no",
+            "path": self.root.replace("%", "%%"),
+            "list": "no",
+            "read only": "no",
+            "write only": "yes",
+            "refuse options": "delete*",
+            "auth users": "gb10",
+            "secrets file": os.path.join(self.folder, "secrets"),
+            "hosts allow": " ".join(sorted(self.peers)),
+            "hosts deny": "*",
+            "timeout": str(SILENCE_SECONDS * 2),
+        }
+        return "[copy]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+
+    def listen(self, address: str) -> int:
+        server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for port in PORTS:
+            try:
+                server.bind((address, port))
+                server.listen(128)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise CopyError("RAIL_DOWN", f"nothing can listen on {address}: {error.strerror}") from error
+                continue
+            threading.Thread(target=self.accept, args=(server,), daemon=True).start()
+            return port
+        raise CopyError("COPY_FAILED", f"no port of {PORTS[0]} to {PORTS[-1]} is free on {address}")
+
+    def accept(self, server: socket.socket) -> None:
+        while True:
+            stream, sender = server.accept()
+            if sender[0] not in self.peers:
+                log(f"refused a connection from {sender[0]}: it is not the peer")
+                stream.close()
+                continue
+            threading.Thread(target=self.serve, args=(stream, sender[0]), daemon=True).start()
+
+    def serve(self, stream: socket.socket, sender: str) -> None:
+        with stream:
+            try:
+                stream.settimeout(HELLO_SECONDS)
+                if self.peek(stream).startswith(b"@RSYNCD:"):
+                    stream.settimeout(None)
+                    self.serve_rsync(stream)
+                    return
+                kind = self.authenticate(stream)
+                stream.settimeout(None)  # Python's own timeout would cost a system call for each read
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_SECONDS * 2, 0))
+                if kind == "control":
+                    self.serve_control(stream)
+                else:
+                    self.serve_data(stream)
+            except KeyError as error:
+                log(f"{sender} asked for what is not part of this copy: {error}")
+            except CopyError as error:
+                log(f"{error} (from {sender})")
+            except (OSError, ValueError) as error:
+                log(f"the connection from {sender} broke: {error}")
+
+    def peek(self, stream: socket.socket) -> bytes:
+        deadline = time.monotonic() + HELLO_SECONDS
+        while time.monotonic() < deadline:
+            start = stream.recv(8, socket.MSG_PEEK)
+            if not start or len(start) == 8:
+                return start
+            time.sleep(0.01)
+        return b""
+
+    def authenticate(self, stream: socket.socket) -> str:
+        """Have both sides prove that they know the secret, without sending it; return what the stream is for."""
+        lines = stream.makefile("rb", buffering=0)
+        word, kind, theirs = lines.readline(256).decode().split()
+        ours = secrets.token_hex(16)
+        stream.sendall(f"{ours}\n".encode())
+        proof = lines.readline(256).decode().strip()
+        if word != "GB10" or not hmac.compare_digest(proof, proven(self.secret, "sender", kind, theirs, ours)):
+            raise CopyError("COPY_REFUSED", "refused a connection that does not know the secret of this copy")
+        stream.sendall((proven(self.secret, "receiver", kind, theirs, ours) + "\n").encode())
+        return kind
+
+    def serve_rsync(self, stream: socket.socket) -> None:
+        command = ["rsync", "--daemon", f"--config={self.folder}/rsyncd.conf"]
+        child = subprocess.Popen(command, stdin=stream.fileno(), stdout=stream.fileno())
+        with self.lock:
+            self.rsyncs.append(child)
+        stream.close()
+        child.wait()
+        with self.lock:
+            self.rsyncs.remove(child)
+
+    def serve_control(self, stream: socket.socket) -> None:
+        with self.lock:
+            self.controls += 1
+            self.seen_sender = True
+        self.last_word = time.monotonic()
+        answers = threading.Lock()
+
+        def answer(document: dict[str, Any]) -> None:
+            with answers:
+                stream.sendall(json.dumps(document).encode() + b"\n")
+
+        try:
+            for line in stream.makefile("rb"):
+                self.last_word = time.monotonic()
+                self.obey(json.loads(line), answer)
+        finally:
+            with self.lock:
+                self.controls -= 1
+
+    def obey(self, word: dict[str, Any], answer: Any) -> None:
+        match word["do"]:
+            case "hello":
+                answer({"have": {index: part.ranges for index, part in self.parts.items()}})
+            case "beat":
+                with self.lock:  # the sender says it on every rail
+                    write_file(os.path.join(self.folder, "progress.json"), json.dumps(word["progress"]))
+                answer({"beat": word["number"]})
+            case "complete":
+                self.completing.submit(self.complete, word["index"], answer)
+            case "note":
+                for blob, links in self.job["references"].items():
+                    note_references(self.root, blob, links)
+                answer({"noted": True})
+            case "end":
+                self.tidy()
+                answer({"ended": True})
+                self.ended = True
+
+    def complete(self, index: int, answer: Any) -> None:
+        try:
+            self.parts[index].complete()
+            answer({"completed": index})
+        except (CopyError, OSError) as error:
+            with suppress(OSError):
+                answer({"failed": index, "code": code_of(error), "reason": str(error)})
+
+    def serve_data(self, stream: socket.socket) -> None:
+        with self.lock:
+            self.streams.add(stream)
+        try:
+            self.take_pieces(stream)
+        finally:
+            with self.lock:
+                self.streams.discard(stream)
+
+    def take_pieces(self, stream: socket.socket) -> None:
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        while frame := received(stream, FRAME.size):
+            index, offset, length, count = FRAME.unpack(frame)
+            extents = [EXTENT.unpack(received(stream, EXTENT.size)) for _ in range(count)]
+            part = self.parts[index]
+            if offset + length > part.size or not all(
+                offset <= start <= start + size <= offset + length for start, size in extents
+            ):
+                raise CopyError("COPY_FAILED", "a piece does not belong into its file")
+            try:
+                self.write(stream, part, extents, buffer)
+                part.arrived(offset, length)
+            except OSError as error:
+                with suppress(OSError):
+                    stream.sendall(b"-" + json.dumps({"code": code_of(error), "reason": str(error)}).encode() + b"\n")
+                raise
+            stream.sendall(b"+")
+
+    def write(self, stream: socket.socket, part: Part, extents: list[Range], buffer: memoryview) -> None:
+        descriptor = part.open()
+        for start, size in extents:
+            at, end = start, start + size
+            try:
+                while at < end:
+                    count = stream.recv_into(buffer, min(end - at, BUFFER_BYTES))
+                    if not count:
+                        raise ConnectionError("the sender is gone")
+                    written = 0
+                    while written < count:
+                        written += os.pwrite(descriptor, buffer[written:count], at + written)
+                    at += count
+            except OSError:
+                part.arrived(start, at - start)
+                raise
+
+    def stay(self) -> None:
+        """Return when the copy is over, or the sender is gone."""
+        began = time.monotonic()
+        while True:
+            time.sleep(0.05)
+            now = time.monotonic()
+            if self.ended:
+                return
+            if not self.seen_sender and now - began > AWAIT_SENDER_SECONDS:
+                log("no sender came")
+                return
+            if self.seen_sender and (self.controls == 0 or now - self.last_word > SILENCE_SECONDS):
+                log("the sender is gone")
+                return
+
+    def finish(self) -> None:
+        """End whatever still goes on, and write down what has arrived."""
+        with self.lock:
+            for stream in self.streams:
+                with suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while (self.rsyncs or self.streams) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with self.lock:
+            for child in self.rsyncs:
+                child.terminate()
+        self.completing.shutdown(wait=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the workshop, unless a later copy can go on with what is in it."""
+        workshop = os.path.join(self.root, WORKSHOP)
+        if os.path.isdir(workshop) and not [name for name in os.listdir(workshop) if name.endswith(".part")]:
+            shutil.rmtree(workshop, ignore_errors=True)
+
+
+def note_references(root: str, blob: str, links: list[str]) -> None:
+    """Add links to the notes of a blob in a shared store (huggingface_hub, utils/_shared_blobs.py).
+
+    Without them its owner would remove the blob with the last link that it knows of. The lock is the one that it takes.
+    """
+    path = os.path.join(root, blob)
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    owner = os.stat(folder)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock, notes = os.open(f"{path}.lock", flags, 0o666), -1
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        notes = os.open(f"{path}.refs", flags | os.O_APPEND, 0o666)
+        for descriptor in (lock, notes):
+            os.fchmod(descriptor, 0o666)
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        with open(notes, "rb", closefd=False) as file:
+            known = file.read().decode(errors="surrogateescape").splitlines()
+        missing = [link for link in links if link not in known]
+        if missing:
+            os.write(notes, "".join(f"{link}\n" for link in missing).encode(errors="surrogateescape"))
+            os.fsync(notes)
+    finally:
+        for descriptor in (lock, notes):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def received(stream: socket.socket, count: int) -> bytes:
+    """Given a number of bytes, return them; nothing at the end of the stream."""
+    found = b""
+    while len(found) < count:
+        more = stream.recv(count - len(found))
+        if not more:
+            return b""
+        found += more
+    return found
+
+
+def proven(secret: bytes, *words: str) -> str:
+    return hmac.new(secret, " ".join(words).encode(), hashlib.sha256).hexdigest()
+
+
+def code_of(error: Exception) -> str:
+    if isinstance(error, CopyError):
+        return error.code
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "DISK_FULL" if full else "COPY_FAILED"
+
+
+def write_file(path: str, text: str) -> None:
+    """Write a file that only root can read; a reader sees all of it, or none."""
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", errors="surrogateescape") as file:
+        file.write(text)
+    os.rename(f"{path}.new", path)
+
+
+def begin(document: dict[str, Any]) -> None:
+    """Given a job, with the text of this program, start it as a unit, and print its ports."""
+    try:
+        print(start(document))
+    except CopyError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"gb10: {code_of(error)}: {error}")
+
+
+def start(document: dict[str, Any]) -> str:
+    """Become a unit of systemd, so that all of it ends together, in time, and with its folder."""
+    name = f"gb10-copy-{document['id']}"
+    if not re.fullmatch(r"gb10-copy-[0-9a-f]{12}", name):
+        raise CopyError("COPY_FAILED", "that is no id of a copy")
+    root = document["root"]
+    os.makedirs(root, exist_ok=True)
+    folder = f"/run/{name}"
+    os.mkdir(folder, 0o700)
+    write_file(f"{folder}/receiver.py", document.pop("program"))
+    write_file(f"{folder}/job.json", json.dumps(document))
+    properties = {
+        "RuntimeDirectory": name,
+        "RuntimeDirectoryMode": "0700",
+        "RuntimeMaxSec": str(document["lifetime"]),
+        "TimeoutStopSec": str(GRACE_SECONDS * 2),
+        "ProtectSystem": "strict",
+        "ReadWritePaths": json.dumps(os.path.realpath(root)),
+        "PrivateTmp": "yes",
+        "NoNewPrivileges": "yes",
+        "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+        "OOMScoreAdjust": "500",
+    }
+    command = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--description=gb10 copy into {root!a}"]
+    command += [f"--property={key}={value}" for key, value in properties.items()]
+    try:
+        subprocess.run([*command, sys.executable, f"{folder}/receiver.py", "serve", folder], check=True)
+        return await_ready(name, folder)
+    except BaseException:
+        subprocess.run(["systemctl", "stop", name], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def await_ready(unit: str, folder: str) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError), open(f"{folder}/ready.json") as file:
+            return file.read()
+        if not os.path.exists(folder):
+            break
+        time.sleep(0.02)
+    journal = ["journalctl", f"--unit={unit}", "--output=cat", "--no-pager", "--lines=20"]
+    said = subprocess.run(journal, check=False, capture_output=True, text=True).stdout.splitlines()
+    known = next((line for line in said if line.startswith("gb10: ")), None)
+    if known:
+        _, code, reason = known.split(": ", 2)
+        raise CopyError(code, reason)
+    raise CopyError("COPY_FAILED", f"the receiver did not start: {said[-1] if said else 'its journal is empty'}")
+
+
+def main(arguments: list[str]) -> None:
+    """Do what the command line says."""
+    try:
+        match arguments:
+            case ["serve", folder]:
+                Receiver(folder).run()
+            case _:
+                sys.exit(__doc__)
+    except CopyError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
