@@ -1,0 +1,80 @@
+"""Docker images on the nodes: those that must be there, and copies of them on the data disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel
+from pyinfra.api import Host, deploy
+from pyinfra.api.exceptions import DeployError
+from pyinfra.context import host
+
+from gb10.deploys.settings import checked, value
+from gb10.facts.image_store import familiar
+from gb10.operations import images as operations
+
+
+class ImageSettings(BaseModel):
+    """Which images a node must have."""
+
+    images: list[Annotated[str, AfterValidator(familiar)]]
+
+
+@deploy("Images")
+def images(tags: Sequence[str] | None = None) -> None:
+    """
+    Have images in the engine: from the node's own store, or from the first other node that has them.
+
+    + tags: instead of `images` of group_data/all.py
+
+    One node after the other, since a node that takes may be the one that another would take from.
+    """
+    if wanted := _tags(tags):
+        operations.present(
+            name=f"Have {len(wanted)} images",
+            tags=wanted,
+            peers=[peer for peer in host.inventory if peer.name != host.name],
+            _serial=True,
+        )
+
+
+@deploy("Sync images")
+def sync_images(source: str, tags: Sequence[str] | None = None) -> None:
+    """
+    Have images as another node has them, over the rails and without what is there already.
+
+    + source: name of the host that has them
+    + tags: instead of `images` of group_data/all.py
+    """
+    if host.name != source and (wanted := _tags(tags)):
+        name = f"Get {len(wanted)} images from {source}"
+        operations.sync(name=name, tags=wanted, source=_peer(source), _serial=True)
+
+
+@deploy("Save images")
+def save_images(tags: Sequence[str] | None = None) -> None:
+    """
+    Have images of the engine on the data disk, which may outlive the system.
+
+    + tags: instead of `images` of group_data/all.py
+    """
+    if wanted := _tags(tags):
+        operations.save(name=f"Save {len(wanted)} images", tags=wanted)
+
+
+@deploy("Prune images")
+def prune_images() -> None:
+    """Remove from the data disk what no saved image needs."""
+    operations.prune(name="Prune the saved images")
+
+
+def _tags(tags: Sequence[str] | None) -> list[str]:
+    return checked(ImageSettings, {"images": value("images") if tags is None else tags}).images
+
+
+def _peer(name: str) -> Host:
+    peer = host.inventory.get_host(name, default=None)
+    if peer is None:
+        raise DeployError(f"gb10: SETTINGS_INVALID: the inventory has no host {name!r}")
+    return peer

@@ -1,0 +1,309 @@
+"""Docker images between nodes: saved into a store of blobs, moved as far as they are missing, loaded.
+
+The contract: what makes two images the same is in gb10.facts.image_store.Contents, never their ID. Every operation
+leaves a store that is intact, and an engine that has an image either as it was or as it should be.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+
+from pyinfra import logger
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api.command import QuoteString
+from pyinfra.api.exceptions import OperationValueError
+from pyinfra.context import host, state
+
+from gb10.facts.image_store import SPARE_BYTES, familiar
+from gb10.facts.images import STORE, DockerImages, SavedImages, store_program
+from gb10.operations.copying import Wanted, look
+from gb10.operations.copying import _copy as copy
+from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
+from gb10.operations.peer import peer_fact, peer_run
+from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
+
+Commands = Generator[StringCommand | FunctionCommand, None, None]
+
+LONGEST_SECONDS = 4 * 3600
+ROUNDS = 3  # of getting blobs that turned out to be damaged once more
+REFUSAL = re.compile(r"gb10: ([A-Z_]+): (.*)")
+DAMAGED = ("IMAGE_BLOB_DAMAGED", "IMAGE_INCOMPLETE")
+
+
+@operation()
+@guarded
+def save(tags: Sequence[str]) -> Commands:
+    """
+    Have images of the engine in the node's store.
+
+    + tags: as people type them; without a version, "latest" is meant
+
+    What is saved already is not read again. Layers that images share are there once.
+    """
+    side, wanted = _here(), _familiar(tags)
+    if side.engine is None:
+        yield from refuse("DOCKER_STOPPED", f"{host.name}: no Docker engine answers")
+        return
+    contents = {tag: image.contents for image in side.engine for tag in image.tags}
+    absent = [tag for tag in wanted if tag not in contents]
+    if absent:
+        yield from refuse("IMAGE_MISSING", f"{host.name} has no image {', '.join(absent)}")
+        return
+    unsaved = [tag for tag in wanted if not side.is_saved(tag, contents[tag])]
+    if not unsaved:
+        host.noop("the images are saved")
+        return
+    yield store_command("save", *unsaved)
+
+
+@operation()
+@guarded
+def load(tags: Sequence[str]) -> Commands:
+    """
+    Have images of the node's store in its engine, as the store has them.
+
+    + tags: as people type them; without a version, "latest" is meant
+
+    Every blob is checked on the way. Layers that the engine has are not loaded again.
+    """
+    side = _here()
+    if side.engine is None:
+        yield from refuse("DOCKER_STOPPED", f"{host.name}: no Docker engine answers")
+        return
+    saved = {image.tag: image.record.contents for image in (side.store.images if side.store else ()) if image.intact}
+    wanted = _familiar(tags)
+    absent = [tag for tag in wanted if tag not in saved]
+    if absent:
+        yield from refuse("IMAGE_MISSING", f"{host.name} has no intact {', '.join(absent)} in {STORE}")
+        return
+    unloaded = [tag for tag in wanted if not side.has(tag, saved[tag])]
+    if not unloaded:
+        host.noop("the images are loaded")
+        return
+    yield store_command("load", *unloaded)
+
+
+@operation()
+@guarded
+def sync(tags: Sequence[str], source: Host) -> Commands:
+    """
+    Have images in the engine as another node has them, by way of both nodes' stores.
+
+    + tags: as people type them; without a version, "latest" is meant
+    + source: the host that has them, in its engine or in its store
+
+    Only blobs that this node's store lacks are moved, over the rails. A blob that turns out to be damaged when it is
+    loaded is fetched again.
+    """
+    wanted = _familiar(tags)
+    yield from _get(lambda: [_from_source(wanted, source)])
+
+
+@operation()
+@guarded
+def present(tags: Sequence[str], peers: Sequence[Host]) -> Commands:
+    """
+    Have images in the engine: as they are here already, from the node's own store, or from a peer that has them.
+
+    + tags: as people type them; without a version, "latest" is meant
+    + peers: the hosts to ask, in this order
+    """
+    wanted = _familiar(tags)
+    yield from _get(lambda: _from_anywhere(wanted, peers))
+
+
+@operation()
+@guarded
+def prune() -> Commands:
+    """Remove what no image of the store needs: layers of images that were saved anew since, and damaged blobs.
+
+    Not while another node sends images: until it is done, nothing tells what they are for.
+    """
+    store = known(SavedImages)
+    if store is None or not store.surplus_bytes:
+        host.noop("every blob is needed")
+        return
+    yield store_command("prune")
+
+
+# Where from -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Images, and where they come from: the node's own store where there is no source."""
+
+    plan: ImagePlan
+    source: Host | None = None
+    there: Side | None = None
+
+
+class _RefusedError(Exception):
+    """Why images cannot be had: a code of the catalogue, and what happened."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class _ToldError(Exception):
+    """Why images cannot be had has been said already."""
+
+
+def _familiar(tags: Iterable[str]) -> list[str]:
+    try:
+        return list(dict.fromkeys(map(familiar, tags)))
+    except ValueError as error:
+        raise OperationValueError(f"gb10: SETTINGS_INVALID: {host.name}: {error}") from error
+
+
+def _here() -> Side:
+    return Side(known(DockerImages), known(SavedImages))
+
+
+def _there(node: Host) -> Side | None:
+    """The images of another host, or None where it cannot be reached."""
+    store = peer_fact(node, SavedImages)
+    return Side(peer_fact(node, DockerImages), store) if node.connected else None
+
+
+def _from_source(tags: Sequence[str], source: Host) -> Supply:
+    """Where to get images that must be as the source has them. Raise _RefusedError where it has not all of them."""
+    there = _there(source)
+    if there is None:
+        raise _RefusedError("NODE_UNREACHABLE", f"{source.name} does not answer")
+    plan = plan_images(tags, there, _here())
+    if absent := plan.of(Action.ABSENT):
+        stopped = " (its Docker engine does not answer)" if there.engine is None else ""
+        raise _RefusedError("IMAGE_MISSING", f"{source.name} has no image {', '.join(absent)}{stopped}")
+    return Supply(plan, source, there)
+
+
+def _from_anywhere(tags: Sequence[str], peers: Sequence[Host]) -> list[Supply]:
+    """Where to get images that only must be there. Raise _RefusedError for those that nobody has."""
+    here = _here()
+    own = plan_loads(tags, here)
+    supplies, wanted = [Supply(own.but(Action.ABSENT))], own.of(Action.ABSENT)
+    for peer in peers:
+        there = _there(peer) if wanted else None
+        has = [tag for tag in wanted if there and there.contents(tag)]
+        if there and has:
+            supplies.append(Supply(plan_images(has, there, here), peer, there))
+        wanted = [tag for tag in wanted if tag not in has]
+    if wanted:
+        asked = ", ".join(peer.name for peer in peers) or "no other node"
+        raise _RefusedError("IMAGE_MISSING", f"neither {host.name} nor {asked} has {', '.join(wanted)}")
+    return supplies
+
+
+# Getting them ---------------------------------------------------------------------------------------------------------
+
+
+def _get(find: Callable[[], list[Supply]]) -> Commands:
+    """Given what finds out where to get images, get them."""
+    try:
+        supplies = find()
+        _check(supplies)
+    except _RefusedError as error:
+        yield from refuse(error.code, f"{host.name}: {error}")
+        return
+    if not any(supply.plan.to_load for supply in supplies):
+        host.noop("the images are there")
+        return
+    if not state.is_executing:
+        for supply in supplies:
+            for line in supply.plan.lines():
+                host.log(f"{line}{f' (from {supply.source.name})' if supply.source else ''}", logger.info)
+    yield FunctionCommand(_bring, (find,), {})
+
+
+def _check(supplies: Iterable[Supply]) -> None:
+    """Raise _RefusedError where an engine is missing, or room."""
+    side = _here()
+    if side.engine is None:
+        raise _RefusedError("DOCKER_STOPPED", "no Docker engine answers")
+    needed = sum(sum(supply.plan.blobs.values()) for supply in supplies)
+    if side.store and needed and side.store.free_bytes < needed + SPARE_BYTES:
+        free = megabytes(side.store.free_bytes)
+        raise _RefusedError("DISK_FULL", f"{STORE} has {free} free; {megabytes(needed)} are to come")
+
+
+def _bring(state: State, host: Host, find: Callable[[], list[Supply]]) -> bool:
+    """Get images, and once more what turned out to be damaged."""
+    damage = ""
+    try:
+        for _ in range(ROUNDS):
+            supplies = find()
+            _check(supplies)
+            try:
+                for supply in supplies:
+                    _supply(host, supply)
+            except _RefusedError as error:
+                if error.code not in DAMAGED:
+                    raise
+                damage = str(error)
+                host.log(f"{damage}: fetched again", logger.warning)
+            else:
+                return True
+    except _RefusedError as error:
+        code = "IMAGE_BLOB_DAMAGED" if damage else error.code
+        say(host, code, f"{host.name}: {'; '.join(filter(None, (damage, str(error))))}")
+    except _ToldError:
+        return False
+    except UnreadFactError as error:
+        say(host, "FACT_UNREADABLE", f"{host.name}: {error} could not be read: see the lines above")
+    else:
+        say(host, "IMAGE_BLOB_DAMAGED", f"{host.name}: {damage}; and again after {ROUNDS} tries")
+    return False
+
+
+def _supply(host: Host, supply: Supply) -> None:
+    """Get images from where they are. Raise _RefusedError where that fails."""
+    plan, source = supply.plan, supply.source
+    if source and (moving := plan.of(Action.MOVE)):
+        if plan.to_save:
+            _run(source, "save", *plan.to_save)
+            supply = _from_source(moving, source)
+            _check([supply])
+        if supply.plan.paths:
+            _move(source, host, supply.plan.paths)
+        for tag in moving:
+            saved = supply.there.store.image(tag) if supply.there and supply.there.store else None
+            if saved:
+                _run(host, "adopt", json.dumps(saved.record.to_json()))
+    if not plan.to_load:
+        return
+    try:
+        _run(host, "load", *plan.to_load)
+    except _RefusedError as error:
+        if source and error.code in DAMAGED:
+            # what came may have been damaged before it came
+            _run(source, "expel", *re.findall("sha256:[0-9a-f]{64}", str(error)))
+        raise
+
+
+def _move(source: Host, target: Host, paths: Sequence[str]) -> None:
+    wanted = Wanted(src_path=STORE, dest_path=STORE, paths=tuple(paths))
+    survey = look(source, target, wanted)
+    for refusal in survey.refusals:
+        raise _RefusedError(*refusal)
+    if not survey.is_done and not copy(state, host, source, target, wanted, survey):
+        raise _ToldError
+
+
+def _run(node: Host, *words: str) -> None:
+    done, output = peer_run(node, store_command(*words))
+    if not done:
+        refusal = REFUSAL.search(output)
+        code, message = refusal.groups() if refusal else ("OPERATION_FAILED", " ".join(output.split()) or "no answer")
+        raise _RefusedError(code, f"{node.name}: {message}")
+
+
+def store_command(*words: str) -> StringCommand:
+    """Given a command of gb10.facts.image_store without the store, return what runs it on a node."""
+    name, *rest = words
+    arguments = map(QuoteString, (name, STORE, *rest))
+    return StringCommand(f"timeout {LONGEST_SECONDS} python3 -", *arguments, _stdin=store_program())
