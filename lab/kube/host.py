@@ -56,10 +56,17 @@ def keep_pod_folders(pods: list[Obj]) -> None:
     wanted = set(map(uid, pods))
     for gone in present - wanted:
         volume = _pods_folder() / gone / _VOLUME
-        if not volume.is_mount() or _try(["umount", str(volume)]):
+        if volume.is_mount():
+            _try(["umount", str(volume)])
+        if not _mounts_below(_pods_folder() / gone):  # the kubelet, too, never deletes through a mount
             shutil.rmtree(_pods_folder() / gone, ignore_errors=True)
     for new in wanted - present:
         volume = _pods_folder() / new / _VOLUME
         volume.mkdir(mode=0o750, parents=True)
         if _is_node():
             _try(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0750", "tmpfs", str(volume)])
+
+
+def _mounts_below(folder: Path) -> bool:
+    mounts = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return any(Path(mount).is_relative_to(folder) for mount in mounts)

@@ -59,9 +59,9 @@ def test_what_is_mounted_below_is_unmounted_and_never_deleted_through(
     product: Product, cluster: None, host_of: Any
 ) -> None:
     worker = host_of(WORKER)
-    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/pods/x/volumes /data/state")
+    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/plugins/x/mount /data/state")
     sh(worker, "echo gold > /data/precious/file; echo gold > /data/state/file")
-    sh(worker, "mount --bind /data/precious /var/lib/kubelet/pods/x/volumes")
+    sh(worker, "mount --bind /data/precious /var/lib/kubelet/plugins/x/mount")
     sh(worker, "mkdir -p /var/lib/rancher/k3s/storage && mount --bind /data/state /var/lib/rancher/k3s/storage")
     assert product.gb10("teardown", "--yes").status == 0
     assert remaining(worker) == []
@@ -73,12 +73,12 @@ def test_a_mount_that_something_uses_stops_the_deletion_before_it_begins(
     product: Product, cluster: None, host_of: Any
 ) -> None:
     worker = host_of(WORKER)
-    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/pods/x/volumes; echo gold > /data/precious/file")
-    sh(worker, "mount --bind /data/precious /var/lib/kubelet/pods/x/volumes")
-    sh(worker, "systemd-run --unit holder -p WorkingDirectory=/var/lib/kubelet/pods/x/volumes sleep 600")
+    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/plugins/x/mount; echo gold > /data/precious/file")
+    sh(worker, "mount --bind /data/precious /var/lib/kubelet/plugins/x/mount")
+    sh(worker, "systemd-run --unit holder -p WorkingDirectory=/var/lib/kubelet/plugins/x/mount sleep 600")
     done = product.gb10("teardown", "--yes")
     assert done.status != 0
-    assert "/var/lib/kubelet/pods/x/volumes" in done.output + done.log
+    assert "/var/lib/kubelet/plugins/x/mount" in done.output + done.log
     assert worker.file("/data/precious/file").content_string == "gold\n"
     assert worker.run("sudo test -d /var/lib/rancher/k3s").rc == 0
     sh(worker, "systemctl stop holder")
