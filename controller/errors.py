@@ -369,14 +369,38 @@ _CATALOGUE = (
     Trouble(
         "IMAGE_MISSING",
         _S.REFUSED,
-        "{host} does not have an image that is to be copied",
-        "See which it has: {ssh_base} docker image ls. Pull it there, or correct its name, then: {again}",
+        "an image is on none of the nodes that were asked",
+        "See what a node has: {ssh_base} sudo docker image ls. Pull it on one, or correct its tag, then: {again}",
+    ),
+    Trouble(
+        "IMAGE_SAVE_FAILED",
+        _S.FAILED,
+        "Docker does not give an image out as it should",
+        "The store is as it was. See what Docker says: {ssh_base} sudo journalctl -u docker -n 50. Then: {again}",
+    ),
+    Trouble(
+        "IMAGE_LOAD_FAILED",
+        _S.FAILED,
+        "Docker on {host} does not take an image",
+        "See why: {ssh_base} sudo journalctl -u docker -n 50. Then: {again}",
     ),
     Trouble(
         "IMAGE_BLOB_DAMAGED",
         _S.UNVERIFIED,
-        "a part of an image on {host} is not what its digest says",
-        "Pull the image anew where it came from, then: {again}",
+        "a part of an image on {host} is not what its digest says, and no node has it whole",
+        "Nothing of it was loaded. Pull the image anew on one node, then: {again}",
+    ),
+    Trouble(
+        "IMAGE_INCOMPLETE",
+        _S.UNVERIFIED,
+        "a saved image on {host} lacks parts",
+        "Get it from a node that has it: gb10 sync images OTHER-NODE {host} TAG",
+    ),
+    Trouble(
+        "STORE_BROKEN",
+        _S.UNVERIFIED,
+        "the store of images on {host} holds a record that is none",
+        "Remove what is named above from /data/docker-images/images, then: {again}",
     ),
     # Charts
     Trouble(

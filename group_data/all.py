@@ -125,3 +125,11 @@ node_confirm_seconds = 45
 # Tags that must be in the Docker engine of every node. A node that lacks one gets it from /data/docker-images, or from
 # another node. Without a version, "latest" is meant.
 images: list[str] = []
+
+# Models ---------------------------------------------------------------------------------------------------------------
+
+# Repositories of the Hugging Face Hub that must be in the cache of every node: "org/name", "datasets/org/name", or "*"
+# for all that the source has.
+models: list[str] = []
+# The host that has them; None: the head.
+models_from: str | None = None

@@ -22,7 +22,7 @@ from gb10.controller.errors import (
 ROOT = Path(__file__).parents[3]
 EMITTED = (
     re.compile(r"gb10: ([A-Z][A-Z0-9_]+):"),
-    re.compile(r"""\b(?:refuse|Refusal|say)\(\s*(?:\w+, )?"([A-Z][A-Z0-9_]+)\""""),
+    re.compile(r"""\b(?:refuse|Refusal|RefusedError|say)\(\s*(?:\w+, )?"([A-Z][A-Z0-9_]+)\""""),
     re.compile(r"\bfail ([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b"),
 )
 
