@@ -51,6 +51,7 @@ OPTIONS = [
 ]
 ATTEMPTS = 4
 BUILD_SECONDS = 600
+KEPT_TARS = 3
 REPOSITORY = "gb10-lab"
 
 
@@ -76,9 +77,10 @@ def build_image() -> Path:
     with FileLock(tar.parent / "build.lock"):
         if not tar.exists():
             _build(tar)
-            for other in tar.parent.glob("node-*.tar"):
-                if other != tar:
-                    other.unlink()
+            # Checkouts of different age may take turns on this machine.
+            newest_first = sorted(tar.parent.glob("node-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+            for old in newest_first[KEPT_TARS:]:
+                old.unlink()
     return tar
 
 
