@@ -18,6 +18,7 @@ COMMANDS = {
     "bootstrap": "Bring the cluster up, or bring it up to date.",
     "status": "Show the nodes and whether the cluster is healthy.",
     "kubeconfig": "Merge access to the cluster into your kubeconfig.",
+    "sync": "Copy models and images from node to node.",
     "teardown": "Remove K3s from the nodes, and nothing else.",
     "lab": "Simulate nodes on this machine.",
 }

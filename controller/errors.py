@@ -445,6 +445,87 @@ _CATALOGUE = (
         "something of an operator is left in the cluster",
         "Remove what is named above, then: {again}",
     ),
+    # Copies between nodes
+    Trouble(
+        "COPY_PATH",
+        _S.USAGE,
+        "that folder or node cannot take part in a copy",
+        "Name a node of the inventory and an absolute path, then: {again}",
+    ),
+    Trouble(
+        "COPY_SAME_NODE",
+        _S.USAGE,
+        "source and target of the copy are one node",
+        "Name two nodes, then: {again}",
+    ),
+    Trouble(
+        "COPY_SOURCE_MISSING",
+        _S.REFUSED,
+        "what is to be copied is not on the source",
+        "Correct the path, or choose another source, then: {again}",
+    ),
+    Trouble(
+        "COPY_DANGLING",
+        _S.REFUSED,
+        "the source has links that lead nowhere, or out of what is copied",
+        "Mend or remove them on the source, or copy them as they are: {again} --dangling list",
+    ),
+    Trouble(
+        "RAIL_DOWN",
+        _S.REFUSED,
+        "no rail between the nodes carries anything",
+        "Check the cable, and on both nodes: {ssh_base} ip -br addr. Then: {again}. Without rails: {again} "
+        "--network management",
+    ),
+    Trouble(
+        "LINK_THROTTLED",
+        _S.REFUSED,
+        "a rail carries a fraction of what it should: the known power fault of the NIC",
+        "On both nodes: sudo apt full-upgrade, shut down, pull the power plug for a minute, start. Then: {again}. Or "
+        "put up with it: {again} --force",
+    ),
+    Trouble(
+        "COPY_BUSY",
+        _S.LOCKED,
+        "another copy into the same folder is running",
+        "See how far it is: pyinfra {inventory} fact gb10.facts.copy.CopyProgress. When it is done: {again}",
+    ),
+    Trouble(
+        "COPY_REFUSED",
+        _S.FAILED,
+        "the two sides of a copy do not know each other",
+        "Look at who else connects: {ssh_base} sudo journalctl -u 'gb10-copy-*' -n 50. Then: {again}",
+    ),
+    Trouble(
+        "COPY_FAILED",
+        _S.FAILED,
+        "the copy ended too early",
+        "What has arrived is kept, and goes on: {again}",
+    ),
+    Trouble(
+        "SOURCE_CHANGED",
+        _S.FAILED,
+        "files changed on the source while they were copied",
+        "Wait until nothing writes there any more, then: {again}",
+    ),
+    Trouble(
+        "COPY_UNPROVEN",
+        _S.UNVERIFIED,
+        "after the copy the target is not what the source is",
+        "Copy again, comparing the content: {again} --verify hash",
+    ),
+    Trouble(
+        "MODEL_MISSING",
+        _S.REFUSED,
+        "the source does not have a model that is to be copied",
+        "Look there: ls /data/huggingface/hub. Correct the name, or get it there: hf download NAME. Then: {again}",
+    ),
+    Trouble(
+        "MODEL_BROKEN",
+        _S.REFUSED,
+        "a model on the source is not whole",
+        "Download it again on the source (hf download NAME), then: {again}",
+    ),
     Trouble(
         "UNHEALTHY",
         _S.UNVERIFIED,

@@ -131,7 +131,7 @@ def copy_commands(source: Host, target: Host, wanted: Wanted) -> Commands:
     verb = "copying" if state.is_executing else "would copy"
     host.log(f"{verb} from {source.name}:{wanted.src_path} to {to}: {describe(survey.plan)}{deleted}")
     tell("plan", plan_document(source, target, wanted, survey))
-    yield FunctionCommand(_copy, (source, target, wanted, survey), {})
+    yield FunctionCommand(copy, (source, target, wanted, survey), {})
 
 
 def plan_document(source: Host, target: Host, wanted: Wanted, survey: Survey) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     ours = _listing(source, wanted.src_path, wanted)
     if refused := _absent(source, wanted, ours):
         return Survey((refused,))
-    theirs = _read(target, FileTree, root=wanted.dest_path, exclude=wanted.exclude)
+    theirs = read_fact(target, FileTree, root=wanted.dest_path, exclude=wanted.exclude)
     if theirs is None:
         return Survey((Refusal("NODE_UNREACHABLE", f"{target.name} cannot be reached"),))
     plan = plan_copy(ours, theirs)
@@ -180,7 +180,7 @@ def _impossible(source: Host, target: Host, wanted: Wanted) -> Refusal | None:
     for path in (wanted.src_path, wanted.dest_path):
         if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
             return Refusal("COPY_PATH", f"{path!r} is no folder for a copy: absolute, not /, no % and no line break")
-    ours, theirs = (_read(node, NodeIdentity) for node in (source, target))
+    ours, theirs = (read_fact(node, NodeIdentity) for node in (source, target))
     if ours is None or theirs is None:
         lost = source if ours is None else target
         return Refusal("NODE_UNREACHABLE", f"{lost.name} cannot be reached")
@@ -189,7 +189,7 @@ def _impossible(source: Host, target: Host, wanted: Wanted) -> Refusal | None:
     return None
 
 
-def _read(node: Host, fact: Any, **arguments: Any) -> Any:
+def read_fact(node: Host, fact: Any, **arguments: Any) -> Any:
     """A fact of any node; None where it cannot be reached. Raise UnreadFactError where it could not be read."""
     value = peer_fact(node, fact, **arguments)
     if node in state.failed_hosts:
@@ -199,7 +199,7 @@ def _read(node: Host, fact: Any, **arguments: Any) -> Any:
 
 def _listing(node: Host, root: str, wanted: Wanted, hashed: bool = False) -> Any:
     chosen = {"paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
-    return _read(node, FileTree, root=root, **chosen, hashed=hashed)
+    return read_fact(node, FileTree, root=root, **chosen, hashed=hashed)
 
 
 def _absent(source: Host, wanted: Wanted, tree: Tree | None) -> Refusal | None:
@@ -219,7 +219,7 @@ def find_ways(source: Host, target: Host, network: str) -> tuple[tuple[Way, ...]
         return (Way("management", None, None, peer, None),), ()
     ends = {}
     for node in (source, target):
-        found = _read(node, Interfaces)
+        found = read_fact(node, Interfaces)
         rails = node.data.get("rails") or {}
         ends[node.name] = {name: (_address(rail), rail["interface"], found) for name, rail in rails.items()}
     ways, lost = [], []
@@ -290,7 +290,7 @@ def extras(source: Tree, target: Tree, paths: Sequence[str] | None) -> tuple[str
 # -- the copy ----------------------------------------------------------------------------------------------------------
 
 
-def _copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
+def copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
     if not _carries_enough(source, target, wanted, survey):
         return False
     if not _transfer(source, target, wanted, survey):
@@ -308,7 +308,7 @@ def _copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, 
 
 
 def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, different: Sequence[str]) -> Survey:
-    ours, theirs = _listing(source, wanted.src_path, wanted), _read(target, FileTree, root=wanted.dest_path)
+    ours, theirs = _listing(source, wanted.src_path, wanted), read_fact(target, FileTree, root=wanted.dest_path)
     return replace(survey, source=ours, target=theirs, plan=plan_copy(ours, theirs, frozenset(different)))
 
 
@@ -335,7 +335,7 @@ def _prove_in_place(source: Host, target: Host, wanted: Wanted) -> Commands:
 
 
 def _repair(state: State, host: Host, source: Host, target: Host, wanted: Wanted) -> bool:
-    return _copy(state, host, source, target, wanted, look(source, target, wanted))
+    return copy(state, host, source, target, wanted, look(source, target, wanted))
 
 
 def prove(source: Host, target: Host, wanted: Wanted) -> CopyProof | None:
@@ -481,7 +481,7 @@ def measure(source: Host, target: Host, ways: Sequence[Way]) -> tuple[RailBandwi
         transient = f"systemd-run --quiet --collect --unit={unit} sh -c"
         peer_run(target, StringCommand(transient, QuoteString(listen)))
         peers[way.interface or ""] = (way.peer, port)
-    found: tuple[RailBandwidth, ...] = _read(source, RdmaBandwidth, peers=peers, seconds=MEASURE_SECONDS) or ()
+    found: tuple[RailBandwidth, ...] = read_fact(source, RdmaBandwidth, peers=peers, seconds=MEASURE_SECONDS) or ()
     return found
 
 

@@ -1,0 +1,116 @@
+"""Hugging Face models on a node, taken from another node that has them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Literal
+
+from pyinfra.api import FunctionCommand, Host, operation
+from pyinfra.context import host
+
+from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, Repository, folder_name
+from gb10.operations.copying import Refusal, Wanted, copy_commands, human, read_fact, this_node
+from gb10.operations.trouble import guarded, refuse
+
+EVERYTHING = "*"
+
+
+@operation()
+@guarded
+def present(
+    names: Sequence[str],
+    source: Host,
+    hub: str,
+    source_hub: str,
+    network: Literal["rails", "management"] = "rails",
+    transport: Literal["rsyncd", "ssh"] = "rsyncd",
+    verify: Literal["size", "hash"] = "size",
+    dangling: Literal["refuse", "list"] = "refuse",
+    force: bool = False,
+    progress_seconds: float = 10.0,
+) -> Generator[FunctionCommand, None, None]:
+    """
+    Have models in the Hugging Face cache of this node, with what they have in the store that all models share.
+
+    + names: as on the Hub: "org/name", "datasets/org/name"; "*" is the whole hub
+    + source: the node that has them
+    + hub, source_hub: the folder hub/ of both nodes
+    + network, transport, verify, dangling, force, progress_seconds: as gb10.operations.cx7.sync has them
+
+    What is being downloaded on the source is left out.
+    """
+    cache = read_fact(source, HuggingFaceModels, hub=source_hub)
+    if cache is None:
+        yield from refuse("MODEL_MISSING", f"{source.name} has no Hugging Face cache {source_hub}, or does not answer")
+        return
+    everything = EVERYTHING in names
+    found = cache.repositories if everything else tuple(filter(None, (_repository(cache, name) for name in names)))
+    refusals = [*_absent(cache, () if everything else names, source), *_broken(found, source, dangling)]
+    for refusal in refusals:
+        yield from refuse(*refusal)
+    if refusals:
+        return
+    for repository in found:
+        host.log(describe_repository(repository))
+    wanted = Wanted(
+        src_path=source_hub,
+        dest_path=hub,
+        paths=None if everything else tuple(repository.folder for repository in found),
+        also=HUB_FILES,
+        network=network,
+        transport=transport,
+        verify=verify,
+        dangling=dangling,
+        force=force,
+        progress_seconds=progress_seconds,
+    )
+    yield from copy_commands(source, this_node(), wanted)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Given a name as people type it, return the repository's name and kind."""
+    for kind in ("dataset", "space"):
+        if name.startswith(f"{kind}s/"):
+            return name.removeprefix(f"{kind}s/"), kind
+    return name, "model"
+
+
+def describe_repository(repository: Repository) -> str:
+    """Given a repository, return in a line what there is of it."""
+    shared = f", {human(repository.shared_size)} of it in the shared store" if repository.shared_blobs else ""
+    revisions = len(repository.revisions)
+    parts = [f"{human(repository.size)}{shared}", f"{revisions} revision{'' if revisions == 1 else 's'}"]
+    absent = max((len(revision.absent or ()) for revision in repository.revisions), default=0)
+    if absent:
+        parts.append(f"{absent} files of the repository are not on the source")
+    if repository.incomplete_downloads:
+        parts.append(f"{repository.incomplete_downloads} unfinished downloads are left out")
+    return f"{repository.name}: {', '.join(parts)}"
+
+
+def _repository(cache: HuggingFaceCache, name: str) -> Repository | None:
+    return cache.repository(*split_name(name))
+
+
+def _absent(cache: HuggingFaceCache, names: Sequence[str], source: Host) -> Iterator[Refusal]:
+    for name in names:
+        found = _repository(cache, name)
+        if found is None or not found.revisions:
+            what = f"no {name} ({folder_name(*split_name(name))})" if found is None else f"{name} without any revision"
+            yield Refusal("MODEL_MISSING", f"{source.name} has {what} in {cache.root}")
+
+
+def _broken(found: Sequence[Repository], source: Host, dangling: str) -> Iterator[Refusal]:
+    """What is torn is always refused; what is not there may be known and wanted so."""
+    for repository in found:
+        where = f"{repository.name} on {source.name}"
+        torn = [path for revision in repository.revisions for path in revision.torn]
+        lost = [path for revision in repository.revisions for path in revision.dangling]
+        if torn:
+            yield Refusal("MODEL_BROKEN", f"{where}: not of the size that it should be: {_first(torn)}")
+        if lost and dangling == "refuse":
+            yield Refusal("MODEL_BROKEN", f"{where}: links that lead nowhere: {_first(lost)}")
+
+
+def _first(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
