@@ -1,7 +1,8 @@
 """Docker images in a store of blobs: saved, listed, checked, loaded. One blob lies there once, whoever shares it.
 
 This file runs on the nodes, as text for their own python3: standard library only. Everything streams, in small
-buffers. What it reports is one line of JSON; what it refuses is `gb10: CODE: reason` on stderr, and status 1.
+buffers. What it reports is one line of JSON, at last; what it refuses is `gb10: CODE: reason` on stderr, and status 1.
+Meanwhile it says how far it is: `gb10-images: saved=1048576 of=300000000 seconds=1.5`.
 
     list STORE                    what lies there, and whether it is whole
     check STORE [DIGEST ...]      the same after reading these blobs, or all: "damaged" names the damaged ones
@@ -10,6 +11,8 @@ buffers. What it reports is one line of JSON; what it refuses is `gb10: CODE: re
     adopt STORE RECORD            the record of an image whose blobs have come from another store
     load STORE TAG ...            into the engine; what it has is skipped
     prune STORE                   without blobs that no record names
+
+With --inner before the command, a refusal is `gb10-refused: CODE: reason`: the caller may know what to do about it.
 
 In the store:
 
@@ -52,6 +55,7 @@ SMALL_BYTES = 4 << 20  # configurations and manifests, kept in memory until it i
 MOST_SMALL_BYTES = 64 << 20
 SPARE_BYTES = 256 << 20  # room that must stay free
 LOCK_SECONDS = 20
+PROGRESS_SECONDS = 2.0
 HEX = re.compile(r"[0-9a-f]{64}")
 BLOBS = "blobs/sha256"
 DESCRIPTIONS = ("manifest.json", "index.json")  # of an archive
@@ -356,6 +360,38 @@ def check_room(folder: Path, needed: int) -> None:
         raise RefusedError("DISK_FULL", f"{folder} has {free / 1e9:.1f} GB free; {needed / 1e9:.1f} GB are needed")
 
 
+class Meter:
+    """Says now and then how far something is."""
+
+    def __init__(self, verb: str, total: int) -> None:
+        self._verb = verb
+        self._total = total
+        self._done = 0
+        self._began = self._said = time.monotonic()
+
+    def count(self, size: int) -> None:
+        """So many bytes more are done."""
+        self._done += size
+        now = time.monotonic()
+        if now - self._said >= PROGRESS_SECONDS:
+            self._said = now
+            seconds = f"{now - self._began:.1f}"
+            print(f"gb10-images: {self._verb}={self._done} of={self._total} seconds={seconds}", flush=True)
+
+
+class Metered(io.RawIOBase):
+    """A stream that is read with a meter."""
+
+    def __init__(self, stream: IO[bytes], meter: Meter) -> None:
+        self._stream = stream
+        self._meter = meter
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._stream.read(size)
+        self._meter.count(len(chunk))
+        return chunk
+
+
 # The engine -----------------------------------------------------------------------------------------------------------
 
 
@@ -456,7 +492,7 @@ def save(store: Store, tags: Iterable[str], engine: Engine) -> Json:
             if record is None:
                 check_room(store.root, image.size_bytes - _stored(store, records.values(), image.contents))
                 with engine.save(tag) as archive:
-                    record = take(store, archive, tag, image)
+                    record = take(store, Metered(archive, Meter("saved", image.size_bytes)), tag, image)
             elif record.tag == tag:
                 result["skipped"].append(tag)
                 continue
@@ -483,7 +519,7 @@ def _renamed(record: Record, tag: str, image: EngineImage) -> Record:
     return Record(**{**vars(record), "tag": tag, "digests": image.digests, "size_bytes": image.size_bytes})
 
 
-def take(store: Store, archive: IO[bytes], tag: str, image: EngineImage) -> Record:
+def take(store: Store, archive: IO[bytes] | Metered, tag: str, image: EngineImage) -> Record:
     """Given what `docker save` writes of one image, put what it consists of into the store; return its record.
 
     Both layouts: legacy (ID/layer.tar, known by manifest.json, which comes last) and OCI (blobs/sha256/HEX).
@@ -685,10 +721,11 @@ def write_archive(store: Store, record: Record, blobs: Mapping[str, int], output
 
     Raise RefusedError with IMAGE_BLOB_DAMAGED, the blob put aside, where one is not what its name says.
     """
+    meter = Meter("loaded", sum(blobs.values()))
     with tarfile.open(fileobj=output, mode="w|", bufsize=BUFFER_BYTES) as tar:
         for digest, size in blobs.items():
             with store.path(digest).open("rb") as file:
-                checked = Hashing(file)
+                checked = Hashing(Metered(file, meter))
                 tar.addfile(_member(blob_path(digest), size), checked)
             if checked.digest != digest:
                 store.put_aside(digest)
@@ -722,7 +759,7 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
 class Hashing(io.RawIOBase):
     """A file that is hashed while it is read."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Metered) -> None:
         self._file = file
         self._found = hashlib.sha256()
 
@@ -822,20 +859,21 @@ COMMANDS: dict[str, Callable[[Store, list[str]], Json | None]] = {
 
 def main(arguments: Sequence[str]) -> None:
     """Print what came of a command line, or why it is refused."""
+    inner = arguments[0] == "--inner"
     try:
-        command, root, *names = arguments
+        command, root, *names = arguments[1:] if inner else arguments
         print(json.dumps(COMMANDS[command](Store(Path(root)), names)))
     except RefusedError as error:
-        refuse(error.code, str(error))
+        refuse(error.code, str(error), inner)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        refuse("DISK_FULL", f"no room left while writing below {arguments[1]}: {error.strerror}")
+        refuse("DISK_FULL", f"no room left while writing below {root}: {error.strerror}", inner)
 
 
-def refuse(code: str, message: str) -> NoReturn:
+def refuse(code: str, message: str, inner: bool) -> NoReturn:
     """End with a code of the catalogue."""
-    print(f"gb10: {code}: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{'gb10-refused' if inner else 'gb10'}: {code}: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -19,8 +19,7 @@ from pyinfra.context import host, state
 
 from gb10.facts.image_store import SPARE_BYTES, familiar
 from gb10.facts.images import STORE, DockerImages, SavedImages, store_program
-from gb10.operations.copying import Wanted, look
-from gb10.operations.copying import _copy as copy
+from gb10.operations.copying import Wanted, copy, look
 from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
 from gb10.operations.peer import peer_fact, peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
@@ -29,7 +28,7 @@ Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 LONGEST_SECONDS = 4 * 3600
 ROUNDS = 3  # of getting blobs that turned out to be damaged once more
-REFUSAL = re.compile(r"gb10: ([A-Z_]+): (.*)")
+REFUSAL = re.compile(r"gb10-refused: ([A-Z_]+): (.*)")
 DAMAGED = ("IMAGE_BLOB_DAMAGED", "IMAGE_INCOMPLETE")
 
 
@@ -295,15 +294,17 @@ def _move(source: Host, target: Host, paths: Sequence[str]) -> None:
 
 
 def _run(node: Host, *words: str) -> None:
-    done, output = peer_run(node, store_command(*words))
+    """Run a command of the store on a node, and show how far it is. Raise _RefusedError where it fails."""
+    done, output = peer_run(node, store_command("--inner", *words), shown=True)
     if not done:
         refusal = REFUSAL.search(output)
-        code, message = refusal.groups() if refusal else ("OPERATION_FAILED", " ".join(output.split()) or "no answer")
+        why = " ".join(output.split()[-40:]) or "it said nothing"
+        code, message = refusal.groups() if refusal else ("OPERATION_FAILED", f"{words[0]} failed: {why}")
         raise _RefusedError(code, f"{node.name}: {message}")
 
 
 def store_command(*words: str) -> StringCommand:
     """Given a command of gb10.facts.image_store without the store, return what runs it on a node."""
-    name, *rest = words
-    arguments = map(QuoteString, (name, STORE, *rest))
+    at = 2 if words[0] == "--inner" else 1
+    arguments = map(QuoteString, (*words[:at], STORE, *words[at:]))
     return StringCommand(f"timeout {LONGEST_SECONDS} python3 -", *arguments, _stdin=store_program())

@@ -35,12 +35,12 @@ def peer_fact(peer: Host, fact: type[FactBase[Value]], **arguments: Any) -> Valu
     return peer.get_fact(fact, **arguments, _sudo=_sudo())
 
 
-def peer_run(peer: Host, command: StringCommand) -> tuple[bool, str]:
-    """Run a command on another host; return whether it succeeded, and what it printed."""
+def peer_run(peer: Host, command: StringCommand, shown: bool = False) -> tuple[bool, str]:
+    """Run a command on another host; return whether it succeeded, and what it printed. `shown` also logs it."""
     if not _reached(peer):
         return False, f"{peer.name} cannot be reached"
     arguments = {"_sudo": _sudo(), **command.connector_arguments}
     status, output = peer.run_shell_command(
-        command, print_output=state.print_output, print_input=state.print_input, **arguments
+        command, print_output=shown or state.print_output, print_input=state.print_input, **arguments
     )
     return status, output.output
