@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 CHECKOUT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # What a node writes by itself, or because somebody logs in.
-VOLATILE = ("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/cache", "/proc", "/sys", "/run", "/dev", "/tmp")  # noqa: S108
+VOLATILE = ("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/cache", "/proc", "/sys", "/run", "/dev", "/tmp")
 
 
 @dataclass
@@ -131,16 +131,14 @@ def written_files(host: Any) -> dict[str, str]:
 
 
 @contextmanager
-def argv_watched(canary: str) -> Iterator[list[str]]:
-    """Look at the command line and environment of every process of this machine, nodes' ones too; collect sightings."""
+def watched(look: Callable[[], Iterable[str]]) -> Iterator[list[str]]:
+    """Look at something over and over while the block runs; collect what was seen."""
     seen: list[str] = []
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.is_set():
-            for process in Path("/proc").iterdir():
-                if process.name.isdigit():
-                    seen.extend(_sightings(process, canary))
+            seen.extend(look())
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -151,34 +149,16 @@ def argv_watched(canary: str) -> Iterator[list[str]]:
         thread.join()
 
 
-def _sightings(process: Path, canary: str) -> Iterator[str]:
-    for name in ("cmdline", "environ"):
-        try:
-            content = (process / name).read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if canary in content:
-            yield f"{name}: {content[:300]}"
-
-
-@contextmanager
-def modes_watched(roots: list[Path], canary: str) -> Iterator[list[str]]:
-    """Look at the files below some folders all the time; collect those that hold the canary and that others may read."""
-    seen: list[str] = []
-    stop = threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            for root in roots:
-                seen.extend(wide_files(root, canary))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
+def processes_showing(canary: str) -> Iterator[str]:
+    """The command lines and environments of this machine's processes, nodes' ones too, that hold the canary."""
+    for process in Path("/proc").iterdir():
+        for name in ("cmdline", "environ"):
+            try:
+                content = (process / name).read_bytes().decode(errors="replace") if process.name.isdigit() else ""
+            except OSError:
+                continue
+            if canary in content:
+                yield f"{name}: {content[:300]}"
 
 
 def wide_files(root: Path, canary: str) -> Iterator[str]:

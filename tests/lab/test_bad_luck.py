@@ -77,7 +77,9 @@ def test_a_wrong_key_is_an_error_of_its_own(product: Product) -> None:
     refused(product.with_data(ssh_key=str(key)).gb10("bootstrap"), "SSH_AUTH", 4)
 
 
-def test_a_sudo_that_asks_for_a_password_is_an_error_of_its_own(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+def test_a_sudo_that_asks_for_a_password_is_an_error_of_its_own(
+    product: Product, fresh_nodes: Any, host_of: Any
+) -> None:
     sh(host_of(WORKER), "echo 'nvidia ALL=(ALL) NOPASSWD: /bin/true, /usr/bin/mv' > /etc/sudoers.d/nvidia")
     refused(product.gb10("bootstrap"), "SUDO_PASSWORD")
 
@@ -116,7 +118,9 @@ def test_two_nodes_with_one_hostname_are_refused(product: Product, untouched: No
     refused(product.gb10("bootstrap"), "DUPLICATE_HOSTNAME", 6)
 
 
-def test_a_taken_port_is_refused_with_the_process_that_holds_it(product: Product, untouched: None, host_of: Any) -> None:
+def test_a_taken_port_is_refused_with_the_process_that_holds_it(
+    product: Product, untouched: None, host_of: Any
+) -> None:
     sh(host_of(HEAD), "systemd-run --unit squatter python3 -m http.server 6443")
     host_of(HEAD).run("for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q 6443 && break; sleep 0.3; done")
     done = product.gb10("bootstrap")
@@ -243,9 +247,7 @@ def test_a_second_bootstrap_beside_a_running_one_is_refused_and_told_who(
 
 
 @pytest.mark.parametrize("seconds", [1.5, 3.0, 4.5, 6.0, 8.0])
-def test_a_killed_bootstrap_is_gone_on_with_by_the_next_one(
-    product: Product, fresh_nodes: Any, seconds: float
-) -> None:
+def test_a_killed_bootstrap_is_gone_on_with_by_the_next_one(product: Product, fresh_nodes: Any, seconds: float) -> None:
     first = product.start("bootstrap")
     time.sleep(seconds)
     os.killpg(first.pid, signal.SIGKILL)

@@ -19,7 +19,9 @@ def generations(host: Any) -> str:
     return str(host.check_output(f"sudo k3s kubectl {command}"))
 
 
-def test_a_dry_run_on_bare_nodes_is_the_run_and_writes_nothing(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+def test_a_dry_run_on_bare_nodes_is_the_run_and_writes_nothing(
+    product: Product, fresh_nodes: Any, host_of: Any
+) -> None:
     nodes = [host_of(HEAD), host_of(WORKER)]
     before = [written_files(node) for node in nodes]
     plan = product.plan()
@@ -38,12 +40,16 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(product: Product, clu
     assert (main_pid(nodes[0], "k3s"), main_pid(nodes[1], "k3s-agent")) == pids
     assert generations(nodes[0]) == generation
     after = [written_files(node) for node in nodes]
-    changed = {path for old, new in zip(before, after, strict=True) for path in {*old, *new} if old.get(path) != new.get(path)}
+    changed = {
+        path for old, new in zip(before, after, strict=True) for path in {*old, *new} if old.get(path) != new.get(path)
+    }
     # K3s itself goes on writing its database.
     assert {path for path in changed if not path.startswith("/var/lib/rancher/k3s/server/db")} == set()
 
 
-def test_bootstrap_says_that_nothing_changed_when_it_is_asked_by_its_exit_status(product: Product, cluster: None) -> None:
+def test_bootstrap_says_that_nothing_changed_when_it_is_asked_by_its_exit_status(
+    product: Product, cluster: None
+) -> None:
     assert product.gb10("bootstrap", "--detailed-exitcode").status == 0
     product.gb10("teardown", "--yes")
     assert product.gb10("bootstrap", "--detailed-exitcode", "--dry-run").status == 3

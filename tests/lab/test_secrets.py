@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from product import Product, argv_watched, modes_watched, wide_files
+from product import Product, processes_showing, watched, wide_files
 
 CANARY = "canary0815canary0815canary0815ca"
 HEAD, WORKER = "spark-1", "spark-2"
@@ -22,9 +22,14 @@ def test_the_token_is_in_no_argument_log_diff_or_wide_file(
     product: Product, fresh_nodes: Any, host_of: Any, root_of: Any, tmp_path: Path, logs: Path
 ) -> None:
     plant(host_of(HEAD))
-    roots = [root_of(name) / folder for name in (HEAD, WORKER) for folder in ("tmp", "etc/rancher", "etc/systemd/system")]
+    roots = [
+        root_of(name) / folder for name in (HEAD, WORKER) for folder in ("tmp", "etc/rancher", "etc/systemd/system")
+    ]
     outputs = []
-    with argv_watched(CANARY) as arguments, modes_watched(roots, CANARY) as wide:
+    with (
+        watched(lambda: processes_showing(CANARY)) as arguments,
+        watched(lambda: (found for root in roots for found in wide_files(root, CANARY))) as wide,
+    ):
         outputs.append(product.pyinfra("-vvv", "--debug", "--dry", "--diff", "gb10.deploys.cluster"))
         outputs.append(product.gb10("bootstrap", "-vvv"))
         outputs.append(product.pyinfra("-vvv", "--debug", "--diff", "-y", "gb10.deploys.cluster"))
@@ -42,8 +47,8 @@ def test_the_token_is_in_no_argument_log_diff_or_wide_file(
     assert [done.output for done in outputs if CANARY in done.output] == []
     assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
     for name in (HEAD, WORKER):
-        found = [path for folder in ("etc", "var", "tmp", "root", "home", "usr/local") for path in wide_files(root_of(name) / folder, CANARY)]
-        assert found == []
+        folders = ("etc", "var", "tmp", "root", "home", "usr/local")
+        assert [path for folder in folders for path in wide_files(root_of(name) / folder, CANARY)] == []
 
 
 def test_the_token_is_in_no_message_of_a_failed_join(product: Product, fresh_nodes: Any, host_of: Any) -> None:

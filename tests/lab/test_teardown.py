@@ -9,12 +9,10 @@ import pytest
 from product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
-LEFT = (
-    "/usr/local/bin/k3s /usr/local/bin/kubectl /usr/local/bin/crictl /usr/local/bin/k3s-killall.sh"
-    " /usr/local/bin/k3s-uninstall.sh /usr/local/bin/k3s-agent-uninstall.sh /etc/rancher /var/lib/rancher /var/lib/kubelet"
-    " /etc/systemd/system/k3s.service /etc/systemd/system/k3s-agent.service /etc/systemd/system/k3s.service.env"
-    " /etc/systemd/system/k3s-agent.service.env /run/k3s /var/lib/gb10"
-).split()
+UNITS = tuple(f"/etc/systemd/system/{unit}.service{end}" for unit in ("k3s", "k3s-agent") for end in ("", ".env"))
+COMMANDS = ("k3s", "kubectl", "crictl", "k3s-killall.sh", "k3s-uninstall.sh", "k3s-agent-uninstall.sh")
+FOLDERS = ("/etc/rancher", "/var/lib/rancher", "/var/lib/kubelet", "/run/k3s", "/var/lib/gb10/k3s")
+LEFT = (*(f"/usr/local/bin/{command}" for command in COMMANDS), *UNITS, *FOLDERS)
 
 
 def sh(host: Any, command: str) -> str:

@@ -40,9 +40,7 @@ def test_a_new_pin_upgrades_the_head_then_the_worker(product: Product, cluster: 
     assert versions(head) == [NEW, NEW]
     assert cordoned(head) == []
     assert new.plan() == set()
-    moments = [
-        float(sh(host_of(name), f"stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)
-    ]
+    moments = [float(sh(host_of(name), "stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)]
     assert moments[0] < moments[1]
 
 
@@ -81,9 +79,7 @@ def test_a_skip_and_a_downgrade_are_refused_before_anything_is_changed(
     assert product.plan() == set()
 
 
-def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(
-    product: Product, cluster: None, host_of: Any
-) -> None:
+def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
     budget = {
         "apiVersion": "policy/v1",
@@ -123,7 +119,10 @@ def install_officially(host: Any, mirror_url: str, role: str, flags: str, enviro
     sh(host, f"curl -fsS -o /usr/local/bin/k3s {release}/k3s && chmod 755 /usr/local/bin/k3s")
     host.check_output(f"sudo tee /etc/systemd/system/{unit}.service <<'X'\n{UNIT.format(unit=unit, flags=flags)}\nX")
     sh(host, f"umask 077; printf '{environment}' > /etc/systemd/system/{unit}.service.env")
-    sh(host, f"printf '#!/bin/sh\\necho official\\n' > /usr/local/bin/{unit}-uninstall.sh; chmod 755 /usr/local/bin/*.sh")
+    sh(
+        host,
+        f"printf '#!/bin/sh\\necho official\\n' > /usr/local/bin/{unit}-uninstall.sh; chmod 755 /usr/local/bin/*.sh",
+    )
     sh(host, f"systemctl daemon-reload && systemctl enable -q --now {unit}")
 
 

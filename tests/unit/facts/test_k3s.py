@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import subprocess
 
@@ -123,10 +124,8 @@ def test_mutated_output_either_reads_or_fails_this_host_alone(random: random.Ran
     for _ in range(3):
         at = random.randrange(len(lines))
         lines[at] = "".join(random.sample(lines[at], len(lines[at]))) if random.random() < 0.5 else ""
-    try:
+    with contextlib.suppress(FactProcessError):
         K3sInstall().process(lines)
-    except FactProcessError:
-        pass
 
 
 def test_the_command_runs_on_a_machine_without_k3s() -> None:

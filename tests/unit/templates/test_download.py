@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import pytest
 from gb10.lab.mirror import MirrorControl
 from gb10.templates import script
 
-CONTENT = random.Random(11).randbytes(400_000)
+CONTENT = hashlib.shake_256(b"k3s").digest(400_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 

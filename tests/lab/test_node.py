@@ -1,0 +1,450 @@
+"""A vanilla node made ready, seen by testinfra: what is promised holds, and nobody is ever locked out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from product import BIN, Done, Product, written_files
+
+HEAD, WORKER = "spark-1", "spark-2"
+NODE = "gb10.deploys.node"
+RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
+DAEMON = "/etc/docker/daemon.json"
+RAILS_FILE = "/etc/netplan/95-gb10-rails.yaml"
+PATIENCE = 12  # how long a node waits to be confirmed, in tests in which nobody does
+
+
+def provision(product: Product, **data: Any) -> Done:
+    """Provision the head alone, with other settings than the defaults."""
+    inventory = product.with_data(**data) if data else product
+    return inventory.pyinfra("-y", "--fail-percent", "0", f"--limit={HEAD}", NODE)
+
+
+def only(*parts: str) -> dict[str, bool]:
+    """Settings that switch every other part off."""
+    every = "user sudo hostname hosts data huggingface docker performance rails sshd firewall".split()
+    return {f"node_{part}": part in parts for part in every}
+
+
+def shell(host: Any, script: str) -> str:
+    """Run a script as root, which must succeed; return what it prints."""
+    done = host.run("sudo sh -c %s", script)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout).strip()
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def head(product: Product, host_of: Any) -> Any:
+    """The head, provisioned."""
+    done = provision(product)
+    assert done.status == 0, done.output
+    return host_of(HEAD)
+
+
+@pytest.fixture
+def new_head(lab: Any, host_of: Any) -> Any:
+    """The head as a new installation."""
+    lab.wipe(HEAD, trust=True)
+    return host_of(HEAD)
+
+
+def test_freshly_wiped_nodes_are_provisioned_as_planned_and_only_once(
+    product: Product, fresh_nodes: Any, host_of: Any, lab: Any
+) -> None:
+    nodes = [host_of(HEAD), host_of(WORKER)]
+    before = [written_files(node) for node in nodes]
+    engines = [shell(node, "systemctl show -p MainPID --value docker") for node in nodes]
+    plan = product.plan(NODE)
+    assert [written_files(node) for node in nodes] == before
+    assert plan == product.run(NODE)
+    assert {name for _, name in plan} == {HEAD, WORKER}
+
+    assert_ready(nodes[0], HEAD, lab)
+    assert_ready(nodes[1], WORKER, lab)
+    assert [shell(node, "systemctl show -p MainPID --value docker") for node in nodes] == engines
+    for rail in RAILS:
+        shell(nodes[0], f"ping -c 1 -W 2 -M do -s 8972 {WORKER}-rail-{rail}")
+
+    after = [written_files(node) for node in nodes]
+    assert product.plan(NODE) == set()
+    assert product.run(NODE) == set()
+    assert [written_files(node) for node in nodes] == after
+
+
+def assert_ready(node: Any, name: str, lab: Any) -> None:
+    """What provisioning promises of a node with the default settings."""
+    assert node.user("nvidia").exists
+    assert "docker" in node.user("nvidia").groups
+    rule = node.file("/etc/sudoers.d/90-gb10-nvidia")
+    assert (shell(node, f"stat -c '%a %U' {rule.path}"), shell(node, "visudo -c && echo fine")[-4:]) == (
+        "440 root",
+        "fine",
+    )
+    assert node.check_output("hostname") == name
+    assert node.file("/etc/hostname").content_string == f"{name}\n"
+    assert node.addr(WORKER).ipv4_addresses[-1] == lab.address(WORKER)
+    for folder, mode in {"huggingface": 0o755, "docker-images": 0o755, "backups": 0o700}.items():
+        found = node.file(f"/data/{folder}")
+        assert (found.is_directory, found.user, found.mode) == (True, "nvidia", mode)
+    assert node.check_output("printenv HF_HOME") == "/data/huggingface"
+    assert json.loads(node.file(DAEMON).content_string) == {"live-restore": True}
+    assert shell(node, "docker info -f '{{.LiveRestoreEnabled}}'") == "true"
+    assert shell(node, f"stat -c '%a %U' {RAILS_FILE}") == "600 root"
+    for rail, interface in RAILS.items():
+        assert node.interface(interface).addresses == [lab.address(name, rail)]
+        assert node.check_output(f"cat /sys/class/net/{interface}/mtu") == "9000"
+    assert no_passwords(node)
+    assert shell(node, "ufw status") == "Status: inactive"
+
+
+def no_passwords(node: Any) -> bool:
+    lines = shell(node, "sshd -T").splitlines()
+    return "passwordauthentication no" in lines and "kbdinteractiveauthentication no" in lines
+
+
+def test_a_boot_keeps_everything(head: Any, lab: Any, product: Product) -> None:
+    lab.lab.reboot(HEAD)
+    mtu = f"cat /sys/class/net/{RAILS['a']}/mtu"
+    until(lambda: head.run(mtu).stdout.strip() == "9000", 30)
+    assert not [change for change in product.plan(NODE) if change[1] == HEAD]
+
+
+@pytest.mark.parametrize(
+    "part", ["user", "sudo", "hostname", "hosts", "data", "huggingface", "docker", "rails", "sshd"]
+)
+def test_each_part_can_be_had_alone(part: str, product: Product, head: Any) -> None:
+    done = product.with_data(**only(part)).pyinfra("--json", "--dry", f"--limit={HEAD}", NODE)
+    assert done.status == 0, done.output
+    assert 1 <= len(done.json["plan"]) <= 2
+
+
+# The rails -----------------------------------------------------------------------------------------------------------
+
+
+def test_rails_that_cut_the_way_to_the_node_come_back_by_themselves(head: Any, lab: Any, product: Product) -> None:
+    addresses, file = head.interface("enP7s7").addresses, shell(head, f"cat {RAILS_FILE}")
+    routes = head.check_output("ip route")
+    cut = {"a": {"interface": "enP7s7", "address": "198.18.255.11/24"}}
+    done = provision(product, rails=cut, node_confirm_seconds=PATIENCE, **only("rails"))
+    assert done.status != 0
+    assert "gb10: RAILS_REJECTED:" in done.output
+    assert head.interface("enP7s7").addresses == addresses == [lab.address(HEAD)]
+    assert head.check_output("ip route") == routes
+    assert shell(head, f"cat {RAILS_FILE}") == file
+    assert shell(head, "ls /run/netplan") == ""
+
+
+def test_rails_go_back_when_the_controller_is_killed_before_it_confirms(
+    new_head: Any, lab: Any, product: Product, root_of: Callable[[str], Path]
+) -> None:
+    inventory = product.with_data(node_confirm_seconds=PATIENCE, **only("rails"))
+    command = [str(BIN / "pyinfra"), "-y", f"--limit={HEAD}", str(inventory.inventory), NODE]
+    trial = root_of(HEAD) / "run/gb10-trial/rails"
+    environment = {**os.environ, **inventory.environment}
+    with subprocess.Popen(
+        command, cwd=inventory.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as process:  # fmt: skip
+        until(trial.exists, 60)
+        os.killpg(process.pid, signal.SIGKILL)
+    state = trial / "state"
+    until(lambda: state.exists() and state.read_text() == "applied\n", 30)
+    assert new_head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "9000"
+    until(lambda: state.read_text() == "undone\n", PATIENCE + 30)
+    assert new_head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "1500"
+    assert new_head.interface(RAILS["a"]).addresses == [lab.address(HEAD, "a")]
+    assert not new_head.file(RAILS_FILE).exists
+    assert provision(product).status == 0
+    assert new_head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "9000"
+
+
+def test_a_pulled_cable_is_no_change_and_the_rails_come_back_with_it(head: Any, lab: Any, product: Product) -> None:
+    lab.lab.rail(HEAD, "a", plugged=False)
+    try:
+        assert not [change for change in product.plan(NODE) if change[1] == HEAD]
+    finally:
+        lab.lab.rail(HEAD, "a", plugged=True)
+    until(lambda: head.interface(RAILS["a"]).addresses == [lab.address(HEAD, "a")], 30)
+    assert not [change for change in product.plan(NODE) if change[1] == HEAD]
+
+
+def test_an_mtu_that_something_reset_is_set_again(head: Any, product: Product) -> None:
+    shell(head, f"ip link set {RAILS['b']} mtu 1500")
+    assert {name for name, host in product.plan(NODE) if host == HEAD} == {"Node | Configure the rails"}
+    assert provision(product).status == 0
+    assert head.check_output(f"cat /sys/class/net/{RAILS['b']}/mtu") == "9000"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "mend", "code"),
+    [
+        (
+            "umask 077; printf 'network: {ethernets: {enp1s0f0np0: {addresses: [10.9.9.9/24]}}}' > /etc/netplan/50-x.yaml",
+            "rm /etc/netplan/50-x.yaml",
+            "NETPLAN_CONFLICT",
+        ),
+        ("umask 077; echo 'network: [' > /etc/netplan/50-x.yaml", "rm /etc/netplan/50-x.yaml", "NETPLAN_BROKEN"),
+        (
+            "mv /usr/sbin/netplan /usr/sbin/netplan.away",
+            "mv /usr/sbin/netplan.away /usr/sbin/netplan",
+            "NETPLAN_ABSENT",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_of_the_rails_is_named_and_nothing_changes(
+    spoil: str, mend: str, code: str, head: Any, product: Product
+) -> None:
+    shell(head, spoil)
+    try:
+        before = shell(head, f"cat {RAILS_FILE}")
+        refused = product.with_data(node_rails_mtu=4000).pyinfra("--dry", "--json", f"--limit={HEAD}", NODE)
+        assert f"would be refused: {code}" in refused.output
+        done = provision(product, node_rails_mtu=4000)
+        assert done.status != 0
+        assert f"gb10: {code}:" in done.output
+        assert shell(head, f"cat {RAILS_FILE}") == before
+        assert provision(product, node_rails=False).status == 0
+    finally:
+        shell(head, mend)
+
+
+def test_an_interface_that_the_node_lacks_is_named(head: Any, product: Product) -> None:
+    rails = {
+        "a": {"interface": RAILS["a"], "address": "10.1.0.1/24"},
+        "b": {"interface": "enX9", "address": "10.2.0.1/24"},
+    }
+    done = provision(product, rails=rails, **only("rails"))
+    assert "gb10: RAIL_UNKNOWN: spark-1: it has no enX9" in done.output
+
+
+def test_two_rails_in_one_subnet_are_refused_before_anything_is_done(head: Any, product: Product) -> None:
+    rails = {rail: {"interface": name, "address": f"10.1.0.{len(name)}/24"} for rail, name in RAILS.items()}
+    done = provision(product, rails=rails)
+    assert done.status != 0
+    assert "gb10: SETTINGS_INVALID: spark-1: rails: Value error, two rails are in one subnet" in done.output
+
+
+# sshd ----------------------------------------------------------------------------------------------------------------
+
+
+def test_passwords_stay_until_a_key_opens_the_node(new_head: Any, lab: Any, product: Product, tmp_path: Path) -> None:
+    shell(new_head, "echo nvidia:only-in-the-lab | chpasswd")
+    stranger = tmp_path / "stranger"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)], check=True)
+    password = {"ssh_key": str(stranger), "ssh_password": "only-in-the-lab", **only("user", "sshd")}
+    done = provision(product, **password)
+    assert done.status != 0
+    assert "gb10: KEY_LOGIN_FAILED:" in done.output
+    assert not no_passwords(new_head)
+
+    # The same again, with the key among those that are brought.
+    keys = [str(stranger.with_suffix(".pub"))]
+    assert provision(product, **password, node_user_keys=keys).status == 0
+    assert no_passwords(new_head)
+    kept = shell(new_head, "cat /home/nvidia/.ssh/authorized_keys").splitlines()
+    assert kept == [lab.state.key.with_suffix(".pub").read_text().strip(), Path(keys[0]).read_text().strip()]
+    assert (
+        shell(new_head, "stat -c '%a %U' /home/nvidia/.ssh /home/nvidia/.ssh/authorized_keys")
+        == "700 nvidia\n600 nvidia"
+    )
+
+
+def test_sshd_goes_back_where_its_drop_in_folder_is_not_read(new_head: Any, product: Product) -> None:
+    shell(new_head, "sed -i /^Include/d /etc/ssh/sshd_config; systemctl reload ssh")
+    done = provision(product, **only("sshd"))
+    assert done.status != 0
+    assert "gb10: SSHD_REJECTED: spark-1: 'passwordauthentication no' does not count" in done.output
+    assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
+
+
+def test_a_login_that_sshd_would_refuse_afterwards_is_seen_and_all_goes_back(new_head: Any, product: Product) -> None:
+    # From its next start on, sshd would let nobody in: the change would have been the end of it.
+    shell(new_head, "printf 'AuthenticationMethods publickey,password\\n' > /etc/ssh/sshd_config.d/50-x.conf")
+    done = provision(product, node_confirm_seconds=PATIENCE, **only("sshd"))
+    assert done.status != 0
+    assert "gb10: SSHD_REJECTED:" in done.output
+    assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
+
+
+# Docker --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serving(head: Any) -> Iterator[Callable[..., str]]:
+    """Given labels, start a container that could be serving; return its id."""
+    shell(
+        head,
+        "docker image inspect toy >/dev/null 2>&1 || tar -C / -c bin/busybox usr/bin/busybox | docker import - toy",
+    )
+
+    def start(*labels: str) -> str:
+        words = " ".join(f"--label {label}" for label in labels)
+        return shell(head, f"docker run -d --name toy-model --network none {words} toy /usr/bin/busybox sleep 600")
+
+    yield start
+    shell(head, "docker rm -f toy-model")
+
+
+def running(head: Any, container: str) -> bool:
+    return shell(head, f"docker inspect -f '{{{{.State.Running}}}} {{{{.RestartCount}}}}' {container}") == "true 0"
+
+
+def engine_pid(head: Any) -> str:
+    return shell(head, "systemctl show -p MainPID --value docker")
+
+
+def test_docker_is_never_restarted_under_a_serving_container_unless_told_so(
+    head: Any, serving: Any, product: Product
+) -> None:
+    container, engine, before = serving(), engine_pid(head), shell(head, f"cat {DAEMON}")
+    reload_only = {"node_docker_config": {"live-restore": True, "max-concurrent-downloads": 5}}
+    assert provision(product, **reload_only, **only("docker")).status == 0
+    assert (engine_pid(head), running(head, container)) == (engine, True)
+
+    restart = {"node_docker_config": {"log-opts": {"max-size": "10m"}, "log-driver": "json-file"}}
+    done = provision(product, **restart, **only("docker"))
+    assert done.status != 0
+    assert (
+        "gb10: SERVING_RUNS: spark-1: a new log-driver, log-opts needs a restart of Docker, and toy-model"
+        in done.output
+    )
+    assert (engine_pid(head), running(head, container)) == (engine, True)
+    assert json.loads(shell(head, f"cat {DAEMON}")) == {**json.loads(before), "max-concurrent-downloads": 5}
+
+    assert provision(product, **restart, **only("docker"), node_restart_while_serving=True).status == 0
+    assert engine_pid(head) != engine
+    assert json.loads(shell(head, f"cat {DAEMON}"))["log-driver"] == "json-file"
+    assert running(head, container)  # by live-restore
+
+
+def test_containers_of_kubernetes_do_not_count_as_serving(head: Any, serving: Any, product: Product) -> None:
+    serving("io.kubernetes.pod.name=toy")
+    engine = engine_pid(head)
+    assert provision(product, node_docker_config={"log-level": "warn"}, **only("docker")).status == 0
+    assert engine_pid(head) != engine
+
+
+def test_rails_are_not_changed_under_a_serving_container(head: Any, serving: Any, product: Product) -> None:
+    serving()
+    done = provision(product, node_rails_mtu=4000, **only("rails"))
+    assert "gb10: SERVING_RUNS:" in done.output
+    assert head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "9000"
+
+
+def test_nvidias_runtime_becomes_the_default_beside_what_others_configured(new_head: Any, product: Product) -> None:
+    toy = '#!/bin/sh\\nexec runc \\"$@\\"\\n'
+    shell(new_head, f'printf "{toy}" > /usr/bin/nvidia-container-runtime; chmod 755 /usr/bin/nvidia-container-runtime')
+    shell(new_head, f'echo \'{{"registry-mirrors": ["https://mirror.example"]}}\' > {DAEMON}; systemctl reload docker')
+    engine = engine_pid(new_head)
+    assert provision(product, **only("docker")).status == 0
+    config = json.loads(shell(new_head, f"cat {DAEMON}"))
+    assert config["registry-mirrors"] == ["https://mirror.example"]
+    assert (config["default-runtime"], config["runtimes"]["nvidia"]["path"]) == ("nvidia", "nvidia-container-runtime")
+    assert shell(new_head, "docker info -f '{{.DefaultRuntime}}'") == "nvidia"
+    assert engine_pid(new_head) == engine
+    assert not [change for change in product.with_data(**only("docker")).plan(NODE) if change[1] == HEAD]
+
+
+@pytest.mark.parametrize(
+    ("content", "config"),
+    [('{"debug": ', {"live-restore": True}), ("{}", {"no-such-key": 1}), ("{}", {"storage-driver": "no-such-driver"})],
+)
+def test_a_configuration_that_docker_does_not_take_leaves_everything_as_it_was(
+    content: str, config: dict[str, Any], new_head: Any, product: Product
+) -> None:
+    shell(new_head, f"echo '{content}' > {DAEMON}")
+    done = provision(product, node_docker_config=config, **only("docker"))
+    assert done.status != 0
+    assert "gb10: DOCKER_CONFIG_REJECTED:" in done.output
+    assert shell(new_head, f"cat {DAEMON}") == content.strip()
+    assert shell(new_head, "docker info -f '{{.ServerVersion}}'")
+
+
+# /data ---------------------------------------------------------------------------------------------------------------
+
+
+def test_data_is_told_to_be_a_device_of_its_own_or_not(new_head: Any, product: Product) -> None:
+    assert "/data is on a device of its own" in provision(product, **only("data")).output
+    done = provision(product, node_data_path="/srv/data", **only("data"))
+    assert "/srv/data will be a directory on the root file system" in done.output
+    assert "a reinstallation of the node erases it" in done.output
+    assert new_head.file("/srv/data/huggingface").user == "nvidia"
+
+
+def test_data_that_is_there_keeps_its_content_owner_and_mode(new_head: Any, product: Product) -> None:
+    shell(new_head, "mkdir -m 700 /data/huggingface && echo weights > /data/huggingface/model")
+    assert provision(product, **only("data")).status == 0
+    assert shell(new_head, "stat -c '%a %U' /data/huggingface; cat /data/huggingface/model") == "700 root\nweights"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        ("echo '/dev/nvme0n1p9 /srv/data ext4 defaults,nofail 0 2' >> /etc/fstab", "DATA_NOT_MOUNTED"),
+        ("touch /srv/data", "DATA_BLOCKED"),
+        ("mkdir /srv/data; touch /srv/data/huggingface", "DATA_BLOCKED"),
+    ],
+)
+def test_data_that_cannot_be_is_refused_and_nothing_is_written(
+    spoil: str, code: str, new_head: Any, product: Product
+) -> None:
+    shell(new_head, spoil)
+    before = shell(new_head, "ls -laR --time-style=full-iso /srv")
+    done = provision(product, node_data_path="/srv/data", **only("data"))
+    assert done.status != 0
+    assert f"gb10: {code}:" in done.output
+    assert shell(new_head, "ls -laR --time-style=full-iso /srv") == before
+
+
+# Users and the rest --------------------------------------------------------------------------------------------------
+
+
+def test_another_user_is_made_who_may_log_in_use_sudo_and_docker(
+    new_head: Any, lab: Any, product: Product, tmp_path: Path
+) -> None:
+    key = tmp_path / "anna"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    anna = product.with_data(node_user_name="anna", node_user_keys=[str(key.with_suffix(".pub"))])
+    plan = {change for change in anna.plan(NODE) if change[1] == HEAD}
+    assert plan == {change for change in anna.run(NODE) if change[1] == HEAD}
+    options = ["-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={lab.state.known_hosts}", "-o", "IdentitiesOnly=yes"]
+    command = ["ssh", "-i", str(key), *options, f"anna@{lab.address(HEAD)}", "sudo -n true && docker ps -q && id -un"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "anna\n"
+    assert not [change for change in anna.plan(NODE) if change[1] == HEAD]
+
+
+def test_root_can_provision_as_well(new_head: Any, product: Product) -> None:
+    shell(new_head, "install -d -m 700 /root/.ssh && cp /home/nvidia/.ssh/authorized_keys /root/.ssh/")
+    data = {"ssh_user": "root", "_sudo": False, "node_user_name": "nvidia"}
+    done = provision(product, **data)
+    assert done.status == 0, done.output
+    assert no_passwords(new_head)
+    assert new_head.check_output("hostname") == HEAD
+    again = product.with_data(**data).pyinfra("--json", "--dry", f"--limit={HEAD}", NODE)
+    assert not [operation for operation in again.json["plan"] if operation["hosts_with_change"]]
+
+
+def test_the_firewall_lets_the_cluster_in_and_nobody_out_of_his_node(new_head: Any, lab: Any, product: Product) -> None:
+    data = {"node_firewall_allow": ["allow 8000/tcp"], **only("firewall")}
+    assert provision(product, **data).status == 0
+    rules = shell(new_head, "ufw show added").splitlines()[1:]
+    network = lab.address(HEAD, "a").rpartition(".")[0] + ".0/24"
+    assert {"ufw allow 22/tcp", f"ufw allow from {lab.address(WORKER)}", f"ufw allow from {network}"} <= set(rules)
+    assert "ufw allow 8000/tcp" in rules
+    assert shell(new_head, "ufw status").startswith("Status: active")
+    assert not [change for change in product.with_data(**data).plan(NODE) if change[1] == HEAD]
