@@ -10,6 +10,8 @@ from gb10.facts.sections import read_sections, sections, understood
 from gb10.facts.values import FactValue
 
 NOT_FOUND = 127
+# ufw is Python, which would leave its bytecode on the node, and a fact writes nothing.
+UFW = "PYTHONDONTWRITEBYTECODE=1 LC_ALL=C ufw"
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class UfwRules(FactBase[Firewall | None]):
     """
 
     def command(self) -> StringCommand:
-        return sections({"status": "LC_ALL=C ufw status", "added": "LC_ALL=C ufw show added"})
+        return sections({"status": f"{UFW} status", "added": f"{UFW} show added"})
 
     @understood
     def process(self, output: list[str]) -> Firewall | None:

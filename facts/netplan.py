@@ -13,6 +13,8 @@ from pyinfra.api import FactBase, StringCommand
 from gb10.facts.sections import Section, read_sections, sections, understood
 from gb10.facts.values import FactValue
 
+# Without the variable Python leaves its bytecode on the node, and a fact writes nothing.
+GET = "PYTHONDONTWRITEBYTECODE=1 netplan get"
 NAME, ERRORS, RENDERER = "@netplan", "@errors", "@renderer"  # beside the names of interfaces
 
 
@@ -36,9 +38,9 @@ class NetplanConfig(FactBase[Netplan | None]):
             {
                 NAME: "command -v netplan",
                 # netplan tells of broken files on stderr alone, and exits with 0.
-                ERRORS: "netplan get 2>&1 >/dev/null | grep -m 1 -E '^(Command failed|Error|Traceback)'",
-                RENDERER: "netplan get renderer",
-                **{name: f"netplan get ethernets.{name}.addresses" for name in interfaces},
+                ERRORS: f"{GET} 2>&1 >/dev/null | grep -m 1 -E '^(Command failed|Error|Traceback)'",
+                RENDERER: f"{GET} renderer",
+                **{name: f"{GET} ethernets.{name}.addresses" for name in interfaces},
             }
         )
 

@@ -10,6 +10,9 @@ checked() { # netplan reads all files that there are, with ours, in another plac
         cp -p /$place/netplan/*.yaml "$root/$place/netplan/" 2>/dev/null
     done
     cp wanted "$root/etc/netplan/$name" && netplan generate --root-dir "$root"
+    broken=$?
+    rm -rf "$root" # others keep passwords in their files
+    return "$broken"
 }
 
 remember() { # what the interfaces have now may stand in no file
