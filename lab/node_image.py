@@ -24,6 +24,7 @@ PACKAGES = [
     "dbus",
     "docker-cli",
     "docker.io",
+    "iperf3",
     "iproute2",
     "iptables",
     "iputils-ping",
