@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pyinfra.context import host
 
 from gb10.deploys.settings import Digest, checked, node_ip, proxy, value
@@ -47,11 +47,12 @@ class _OperatorSettings(BaseModel):
     values: dict[str, Any]
     wait_seconds: int = Field(gt=0)
 
-    @model_validator(mode="after")
-    def _leaves_nfd_to_us(self) -> _OperatorSettings:
-        if "enabled" in (self.values.get("nfd") or {}) and brings_nfd(self.values):
+    @field_validator("values")
+    @classmethod
+    def _leaves_nfd_to_us(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "enabled" in (values.get("nfd") or {}) and brings_nfd(values):
             raise ValueError("nfd.enabled is decided by what the other operator brings: it may only be set to false")
-        return self
+        return values
 
 
 class GpuOperatorSettings(_OperatorSettings):
@@ -60,13 +61,14 @@ class GpuOperatorSettings(_OperatorSettings):
     version: Annotated[ChartVersion, AfterValidator(_works_on_gb10)]
     time_slicing: int | None = Field(ge=2)
 
-    @model_validator(mode="after")
-    def _never_disturbs_serving(self) -> GpuOperatorSettings:
-        if (self.values.get("toolkit") or {}).get("enabled"):
+    @field_validator("values")
+    @classmethod
+    def _never_disturbs_serving(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if (values.get("toolkit") or {}).get("enabled"):
             raise ValueError("toolkit.enabled would restart the Docker engine that serves: DGX OS brings the toolkit")
-        if ((self.values.get("driver") or {}).get("rdma") or {}).get("enabled"):
+        if ((values.get("driver") or {}).get("rdma") or {}).get("enabled"):
             raise ValueError("driver.rdma.enabled is GPUDirect RDMA, which GB10 does not support")
-        return self
+        return values
 
 
 class NetworkOperatorSettings(_OperatorSettings):

@@ -102,4 +102,4 @@ def trouble(output: str) -> tuple[str, str]:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     start = next((n for n, line in enumerate(lines) if line.startswith("Error:")), max(0, len(lines) - 1))
     message = " ".join(lines[start : start + 6]).removeprefix("Error:").strip()
-    return code, message[:600] or "helm printed nothing"
+    return code, message[:600] or "helm ended without a word: it was killed"

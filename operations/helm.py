@@ -100,16 +100,16 @@ def release(
 
     A release whose last revision failed is upgraded again; one that is pending is refused unless `repair`.
     """
-    found, chosen = _look(wanted, values)
-    if stuck(found) and state.is_executing and known(HelmClient).busy:
-        # A run that was killed leaves its helm behind, which may well come to a good end.
-        await_condition(lambda: not known(HelmClient).busy, seconds + GRACE_SECONDS)
-        found, chosen = _look(wanted, values)
+    releases = _settled_releases(wanted, seconds)
+    if releases is None and state.is_executing:
+        code = "SERVER_UNREACHABLE" if known(K3sInstall) else "K3S_ABSENT"
+        yield from refuse(code, f"no API server answers on {host.name}: {wanted.name} is not installed")
+        return
+    found = find(releases or (), wanted.name, wanted.namespace)
+    # As JSON has them: that is how helm keeps them.
+    chosen: Values = json.loads(json.dumps(values(releases or ())))
     if as_wanted(found, wanted, chosen):
         host.noop(f"{wanted.chart} {wanted.version} is deployed with these values")
-        return
-    if state.is_executing and known(HelmReleases) is None:
-        yield from refuse("SERVER_UNREACHABLE", f"no API server answers on {host.name}: {wanted.name} is not installed")
         return
     if found and stuck(found) and not repair:
         yield from refuse("HELM_PENDING", f"{_named(found)}: a helm was killed at it, or is at it right now")
@@ -123,11 +123,13 @@ def release(
     yield FunctionCommand(_upgrade, (wanted, chosen, seconds), {})
 
 
-def _look(wanted: Release, values: Callable[[Sequence[HelmRelease]], Values]) -> tuple[HelmRelease | None, Values]:
-    releases = known(HelmReleases) or ()
-    # As JSON has them: that is how helm keeps them.
-    chosen: Values = json.loads(json.dumps(values(releases)))
-    return find(releases, wanted.name, wanted.namespace), chosen
+def _settled_releases(wanted: Release, seconds: int) -> tuple[HelmRelease, ...] | None:
+    """The releases once no helm is at work: a run that was killed leaves one behind, which may well succeed."""
+    releases = known(HelmReleases)
+    if state.is_executing and stuck(find(releases or (), wanted.name, wanted.namespace)) and known(HelmClient).busy:
+        await_condition(lambda: not known(HelmClient).busy, seconds + GRACE_SECONDS)
+        releases = known(HelmReleases)
+    return releases
 
 
 def _named(found: HelmRelease) -> str:

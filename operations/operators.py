@@ -228,6 +228,10 @@ def removed(operator: Operator, purge: bool = False) -> Commands:
     if remains is None:
         host.noop("no API server answers: nothing is there")
         return
+    releases = known(HelmReleases)
+    other = find(releases or (), OTHER[operator.release].release, OTHER[operator.release].namespace)
+    if other and not brings_nfd(other.values):
+        host.log_styled(f"{other.name} is left without node feature discovery: run its deploy again", fg="yellow")
     kept = {} if purge else somebody_elses(remains)
     for what, why in kept.items():
         host.log_styled(f"{what} is kept: it holds {', '.join(why)}", fg="yellow")

@@ -9,6 +9,7 @@ from gb10.facts.operators import OperatorPod, OperatorPods, OperatorWarnings
 MOST_PODS = 4
 MOST_EVENTS = 2
 LONGEST = 200
+IN_TURN = ("PodInitializing", "ContainerCreating")
 
 
 def why_waiting(namespace: str) -> list[str]:
@@ -26,5 +27,7 @@ def why_waiting(namespace: str) -> list[str]:
 
 def _pod(pod: OperatorPod) -> str:
     where = f" on {pod.node}" if pod.node else ""
-    waiting = f" ({'; '.join(pod.waiting)[:LONGEST]})" if pod.waiting else ""
+    # What waits only for another container of the pod explains nothing.
+    causes = [why for why in pod.waiting if not why.endswith(IN_TURN)] or list(pod.waiting[:1])
+    waiting = f" ({'; '.join(causes)[:LONGEST]})" if causes else ""
     return f"{pod.name}{where} is {pod.status}{waiting}"

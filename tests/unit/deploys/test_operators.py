@@ -1,0 +1,232 @@
+"""The operators' settings, values and policies, and what an operator lacks to be ready."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gb10.deploys.gpu_operator import gpu_operator_values
+from gb10.deploys.network_operator import network_operator_values, plugin_version
+from gb10.deploys.operator_settings import GpuOperatorSettings, NetworkOperatorSettings, refused_on_gb10
+from gb10.facts.cluster import ClusterNode
+from gb10.facts.operator_remains import OperatorRemains
+from gb10.facts.operators import AppliedState, ClusterPolicy, NicClusterPolicy
+from gb10.facts.rdma import ConnectX7, RdmaLink
+from gb10.group_data import all as defaults
+from gb10.operations.operators import GPU, NETWORK, interfaces_up, lacking, somebody_elses
+from gb10.templates import render
+
+
+def settings(**other: Any) -> GpuOperatorSettings:
+    known: dict[str, Any] = {
+        "version": "v26.7.0",
+        "sha256": None,
+        "values": {},
+        "wait_seconds": 60,
+        "time_slicing": None,
+    }
+    return GpuOperatorSettings(**{**known, "time_slicing": None, **other})
+
+
+def node(name: str = "spark-1", ready: bool = True, **allocatable: str) -> ClusterNode:
+    return ClusterNode(
+        name=name,
+        ready=ready,
+        cordoned=False,
+        roles=(),
+        version="v1.36.4+k3s1",
+        internal_ip=None,
+        addresses={},
+        runtime="docker://28.5.1",
+        allocatable={key.replace("__", "/"): value for key, value in allocatable.items()},
+        reason=None if ready else "Kubelet stopped posting node status.",
+    )
+
+
+WITH_GPU = {"nvidia.com__gpu": "1"}
+READY = (ClusterPolicy("cluster-policy", "ready", None),)
+
+# Versions ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["v25.10.0", "v25.10.1", "v26.3.3", "26.7.0", "v100.0.0", "v26.7.0-rc.1"])
+def test_a_gpu_operator_that_knows_gb10_is_taken(version: str) -> None:
+    assert refused_on_gb10(version) is None
+
+
+@pytest.mark.parametrize("version", ["v25.3.4", "v25.9.9", "25.9.0", "v1.11.1"])
+def test_a_gpu_operator_before_gb10_is_refused_with_the_oldest_that_works(version: str) -> None:
+    assert "v25.10.0" in str(refused_on_gb10(version))
+
+
+@given(st.tuples(st.integers(0, 40), st.integers(0, 12), st.integers(0, 9)))
+def test_versions_are_compared_as_numbers(version: tuple[int, int, int]) -> None:
+    text = "v" + ".".join(map(str, version))
+    assert (refused_on_gb10(text) is None) == (version >= (25, 10, 0))
+
+
+@pytest.mark.parametrize("version", ["", "latest", "v26", "v26.7"])
+def test_what_is_no_version_is_an_error(version: str) -> None:
+    with pytest.raises(ValueError, match="version"):
+        refused_on_gb10(version)
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_settings() -> None:
+    assert settings(version=defaults.gpu_operator_version).version == "v26.7.0"
+    network = NetworkOperatorSettings(version=defaults.network_operator_version, sha256=None, values={}, wait_seconds=1)
+    assert network.version == "26.4.1"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"version": "26.x"},
+        {"version": ">=v26.0.0"},
+        {"version": "v25.3.4"},
+        {"time_slicing": 1},
+        {"wait_seconds": 0},
+        {"sha256": "abc"},
+        {"values": {"toolkit": {"enabled": True}}},
+        {"values": {"driver": {"rdma": {"enabled": True}}}},
+        {"values": {"nfd": {"enabled": True}}},
+        {"unknown": 1},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**wrong)
+
+
+def test_node_feature_discovery_may_be_left_to_somebody_else() -> None:
+    assert settings(values={"nfd": {"enabled": False}}).values == {"nfd": {"enabled": False}}
+
+
+# Values --------------------------------------------------------------------------------------------------------------
+
+
+def test_driver_and_toolkit_are_those_of_dgx_os() -> None:
+    assert gpu_operator_values("containerd", None) == {"driver": {"enabled": False}, "toolkit": {"enabled": False}}
+
+
+def test_the_docker_runtime_gets_no_cdi_and_a_runtime_class_that_it_knows() -> None:
+    values = gpu_operator_values("docker", None)
+    assert values["cdi"] == {"enabled": False}
+    assert values["operator"] == {"runtimeClass": "docker"}
+
+
+def test_time_slicing_is_a_config_of_the_device_plugin() -> None:
+    config = gpu_operator_values("docker", 4)["devicePlugin"]["config"]
+    assert config["create"] is True
+    sharing = yaml.safe_load(config["data"][config["default"]])["sharing"]
+    assert sharing["timeSlicing"]["resources"] == [{"name": "nvidia.com/gpu", "replicas": 4}]
+
+
+def test_the_network_operator_labels_nics_and_brings_no_sriov() -> None:
+    assert network_operator_values() == {
+        "nfd": {"deployNodeFeatureRules": True},
+        "sriovNetworkOperator": {"enabled": False},
+    }
+
+
+# The policy ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_policy_shares_the_rdma_devices_of_the_interfaces_and_nothing_else() -> None:
+    version = plugin_version("26.4.1")
+    text = render(
+        "operators/nic-cluster-policy.yaml.j2", interfaces=["enp1s0f0np0"], repository="mirror/x", version=version
+    )
+    policy = yaml.safe_load(text)
+    assert policy["metadata"] == {"name": "nic-cluster-policy"}
+    assert list(policy["spec"]) == ["rdmaSharedDevicePlugin"]
+    plugin = policy["spec"]["rdmaSharedDevicePlugin"]
+    assert (plugin["repository"], plugin["version"]) == ("mirror/x", "network-operator-v26.4.1")
+    (config,) = json.loads(plugin["config"])["configList"]
+    assert f"rdma/{config['resourceName']}" == NETWORK.resource
+    assert config["selectors"]["ifNames"] == ["enp1s0f0np0"]
+
+
+def test_interfaces_that_are_up_on_any_node_count_once() -> None:
+    up = RdmaLink(netdev="enp1s0f0np0", state="ACTIVE")
+    other, down = RdmaLink(netdev="enP2p1s0f0np0", state="ACTIVE"), RdmaLink(netdev="enp1s0f1np1", state="DOWN")
+    links = {"spark-1": ConnectX7((up, down)), "spark-2": ConnectX7((up, other)), "spark-3": None}
+    assert interfaces_up(links) == ["enP2p1s0f0np0", "enp1s0f0np0"]
+    assert interfaces_up({"spark-1": None}) == []
+
+
+# Ready ---------------------------------------------------------------------------------------------------------------
+
+
+def test_ready_is_the_policys_state_and_the_resource_on_every_node() -> None:
+    assert lacking(GPU, 1, READY, (node(**WITH_GPU), node("spark-2", **WITH_GPU))) == []
+
+
+def test_a_ready_policy_is_not_enough_where_a_node_offers_nothing() -> None:
+    (why,) = lacking(GPU, 1, READY, (node(**WITH_GPU), node("spark-2")))
+    assert why == "spark-2 offers 0 nvidia.com/gpu, wanted 1"
+
+
+def test_fewer_slices_than_wanted_are_not_enough() -> None:
+    assert lacking(GPU, 4, READY, (node(**WITH_GPU),)) == ["spark-1 offers 1 nvidia.com/gpu, wanted 4"]
+
+
+def test_a_node_that_is_down_says_so() -> None:
+    (why,) = lacking(GPU, 1, READY, (node("spark-2", ready=False),))
+    assert "stopped posting" in why
+
+
+def test_a_policy_that_is_not_ready_is_quoted() -> None:
+    policies = (ClusterPolicy("cluster-policy", "notReady", "OperandNotReady: state-device-plugin"),)
+    (why,) = lacking(GPU, 1, policies, (node(**WITH_GPU),))
+    assert why == "ClusterPolicy is notReady (OperandNotReady: state-device-plugin)"
+
+
+def test_the_parts_of_a_network_policy_that_lag_are_named_and_those_nobody_asked_for_are_not() -> None:
+    applied = (AppliedState("state-OFED", "ignore"), AppliedState("state-RDMA-device-plugin", "notReady"))
+    policies = (NicClusterPolicy("nic-cluster-policy", "notReady", applied, None),)
+    (why,) = lacking(NETWORK, 1, policies, (node(rdma__rdma_shared_device_a="63"),))
+    assert why == "NicClusterPolicy is notReady, state-RDMA-device-plugin is notReady"
+
+
+def test_a_policy_under_another_name_is_none() -> None:
+    policies = (NicClusterPolicy("my-policy", "ready", (), None),)
+    assert lacking(NETWORK, 1, policies, ()) == ["there is no NicClusterPolicy nic-cluster-policy"]
+
+
+def test_an_api_server_that_does_not_answer_is_no_readiness() -> None:
+    assert lacking(GPU, 1, None, (node(),))
+    assert lacking(GPU, 1, READY, None)
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+def remains(**other: Any) -> OperatorRemains:
+    known: dict[str, Any] = {"definitions": {}, "namespace": True, "contents": (), "webhooks": ()}
+    return OperatorRemains(**{**known, **other})
+
+
+def test_what_the_operators_made_themselves_may_be_removed() -> None:
+    definitions = {
+        "clusterpolicies.nvidia.com": ("cluster-policy",),
+        "nodefeatures.nfd.k8s-sigs.io": ("spark-1", "spark-2"),
+        "nvidiadrivers.nvidia.com": (),
+    }
+    assert somebody_elses(remains(definitions=definitions)) == {}
+
+
+def test_objects_and_contents_of_somebody_else_are_kept_by_name() -> None:
+    found = remains(
+        definitions={"macvlannetworks.mellanox.com": ("mine",), "nicclusterpolicies.mellanox.com": ()},
+        contents=("ConfigMap/notes",),
+    )
+    assert somebody_elses(found) == {"macvlannetworks.mellanox.com": ("mine",), "namespace": ("ConfigMap/notes",)}
