@@ -61,6 +61,23 @@ def models(session: Session, source: str, target: str, names: tuple[str, ...], d
     copy_between(session, "gb10.deploys.models", source, target, dry_run, {"names": list(names) or ["*"], **options})
 
 
+@sync.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.argument("tags", metavar="[TAG]...", nargs=-1)
+@click.option("--dry-run", is_flag=True, help="Only show what would be sent.")
+@command_options(limit=False)
+def images(session: Session, source: str, target: str, tags: tuple[str, ...], dry_run: bool) -> None:
+    """Copy Docker images from node SRC to node DST.
+
+    TAG is as in docker image ls. Without any, those that the inventory declares (images). Only layers that DST lacks
+    are sent; what SRC has in its engine is saved to its data disk first. The plan comes first, the proof last: DST's
+    engine has the same layers, architecture and settings.
+    """
+    kwargs = {"tags": list(tags)} if tags else {}
+    copy_between(session, "gb10.deploys.sync_images", source, target, dry_run, kwargs)
+
+
 def copy_between(
     session: Session, deploy: str, source: str, target: str, dry_run: bool, kwargs: Mapping[str, Any]
 ) -> None:
@@ -80,7 +97,13 @@ def copy_between(
             console.print_error(error)
         if result.ok and not result.foreseen:
             _conclude(dry_run, view.plans, view.proofs)
-    document = {"run": result.to_json(), "plans": view.plans, "results": view.results, "proofs": view.proofs}
+    document = {
+        "run": result.to_json(),
+        "plans": view.plans,
+        "results": view.results,
+        "proofs": view.proofs,
+        "images": view.images,
+    }
     status = next((error.status for error in result.foreseen), ExitStatus.OK)
     session.finish(document, result.error, status)
 

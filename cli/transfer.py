@@ -16,6 +16,8 @@ from gb10.controller.events import Event, HostOutput, OperationStarted, StageSta
 from gb10.operations.copy_plan import human
 
 _LINE = re.compile(r"^gb10-copy(?:-(?P<kind>plan|proof|result|note))?: (?P<text>.*)$")
+_IMAGES = re.compile(r"^gb10-images(?P<kind>-proof)?: (?P<text>.*)$")
+_IMAGES_SAID = re.compile(r"(?P<verb>saved|loaded)=(?P<done>\d+) of=(?P<total>\d+) seconds=(?P<seconds>[\d.]+)")
 _SAID = re.compile(r"sent=(?P<sent>\d+) of=(?P<total>\d+) seconds=(?P<seconds>[\d.]+) (?P<rails>.*)")
 PLAIN_SECONDS = 10.0  # between lines, where there is no terminal
 
@@ -27,6 +29,7 @@ class Transfer:
         self.plans: list[dict[str, Any]] = []
         self.results: list[dict[str, Any]] = []
         self.proofs: list[dict[str, Any]] = []
+        self.images: list[dict[str, Any]] = []  # proofs of images
         self.notes: list[str] = []
         self._progress = progress
         self._quiet = quiet
@@ -39,7 +42,9 @@ class Transfer:
         match event:
             case HostOutput(host, text):
                 match = _LINE.match(text)
-                if match:
+                if images := _IMAGES.match(text):
+                    self._heard_of_images(host, images["kind"], images["text"])
+                elif match:
                     self._heard(host, match["kind"], match["text"])
                 elif not text.startswith(("gb10: ", "would be refused")) and (self._told(text) or self._verbosity):
                     self._print(f"  {text}")
@@ -69,6 +74,21 @@ class Transfer:
                 self._print(f"  {text}")
             case None:
                 self._moved(text)
+
+    def _heard_of_images(self, host: str, kind: str | None, text: str) -> None:
+        if kind:
+            self.images.append(json.loads(text))
+        elif (match := _IMAGES_SAID.match(text)) and self._may_print():
+            done, total, seconds = int(match["done"]), int(match["total"]), float(match["seconds"])
+            self._print(f"  {host} {match['verb']} {human(done)} of {human(total)}, {done / seconds / 1e9:.2f} GB/s")
+
+    def _may_print(self) -> bool:
+        """Whether a line of progress is due where lines are printed: not too many of them without a terminal."""
+        now = time.monotonic()
+        if self._progress is None and now - self._last_line < PLAIN_SECONDS:
+            return False
+        self._last_line = now
+        return True
 
     def _begin(self, plan: dict[str, Any]) -> None:
         if self._progress is not None:

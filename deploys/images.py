@@ -40,16 +40,25 @@ def images(tags: Sequence[str] | None = None) -> None:
 
 
 @deploy("Sync images")
-def sync_images(source: str, tags: Sequence[str] | None = None) -> None:
+def sync_images(source: str, tags: Sequence[str] | None = None, progress_seconds: float = 10.0) -> None:
     """
     Have images as another node has them, over the rails and without what is there already.
 
     + source: name of the host that has them
     + tags: instead of `images` of group_data/all.py
+    + progress_seconds: how often to say how far the move is
     """
-    if host.name != source and (wanted := _tags(tags)):
-        name = f"Get {len(wanted)} images from {source}"
-        operations.sync(name=name, tags=wanted, source=_peer(source), _serial=True)
+    wanted = _tags(tags)
+    if not wanted:
+        raise DeployError("gb10: SETTINGS_INVALID: no tag is named, and `images` of group_data/all.py is empty")
+    if host.name != source:
+        operations.sync(
+            name=f"Get {len(wanted)} images from {source}",
+            tags=wanted,
+            source=_peer(source),
+            progress_seconds=progress_seconds,
+            _serial=True,
+        )
 
 
 @deploy("Save images")

@@ -12,7 +12,8 @@ Meanwhile it says how far it is: `gb10-images: saved=1048576 of=300000000 second
     load STORE TAG ...            into the engine; what it has is skipped
     prune STORE                   without blobs that no record names
 
-With --inner before the command, a refusal is `gb10-refused: CODE: reason`: the caller may know what to do about it.
+With --inner before the command no result is printed, and a refusal is `gb10-refused: CODE: reason`: the caller may
+know what to do about it.
 
 In the store:
 
@@ -376,7 +377,10 @@ class Meter:
         if now - self._said >= PROGRESS_SECONDS:
             self._said = now
             seconds = f"{now - self._began:.1f}"
-            print(f"gb10-images: {self._verb}={self._done} of={self._total} seconds={seconds}", flush=True)
+            try:
+                print(f"gb10-images: {self._verb}={self._done} of={self._total} seconds={seconds}", flush=True)
+            except BrokenPipeError:
+                sys.exit("nobody waits for this any more")
 
 
 class Metered(io.RawIOBase):
@@ -862,7 +866,9 @@ def main(arguments: Sequence[str]) -> None:
     inner = arguments[0] == "--inner"
     try:
         command, root, *names = arguments[1:] if inner else arguments
-        print(json.dumps(COMMANDS[command](Store(Path(root)), names)))
+        result = COMMANDS[command](Store(Path(root)), names)
+        if not inner:
+            print(json.dumps(result))
     except RefusedError as error:
         refuse(error.code, str(error), inner)
     except OSError as error:

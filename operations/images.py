@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -18,8 +18,8 @@ from pyinfra.api.exceptions import OperationValueError
 from pyinfra.context import host, state
 
 from gb10.facts.image_store import SPARE_BYTES, familiar
-from gb10.facts.images import STORE, DockerImages, SavedImages, store_program
-from gb10.operations.copying import Wanted, copy, look
+from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
+from gb10.operations.copying import Wanted, copy, look, tell
 from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
 from gb10.operations.peer import peer_fact, peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
@@ -87,18 +87,19 @@ def load(tags: Sequence[str]) -> Commands:
 
 @operation()
 @guarded
-def sync(tags: Sequence[str], source: Host) -> Commands:
+def sync(tags: Sequence[str], source: Host, progress_seconds: float = 10.0) -> Commands:
     """
     Have images in the engine as another node has them, by way of both nodes' stores.
 
     + tags: as people type them; without a version, "latest" is meant
     + source: the host that has them, in its engine or in its store
+    + progress_seconds: how often to say how far the move is
 
     Only blobs that this node's store lacks are moved, over the rails. A blob that turns out to be damaged when it is
     loaded is fetched again.
     """
     wanted = _familiar(tags)
-    yield from _get(lambda: [_from_source(wanted, source)])
+    yield from _get(lambda: [_from_source(wanted, source)], progress_seconds)
 
 
 @operation()
@@ -201,8 +202,8 @@ def _from_anywhere(tags: Sequence[str], peers: Sequence[Host]) -> list[Supply]:
 # Getting them ---------------------------------------------------------------------------------------------------------
 
 
-def _get(find: Callable[[], list[Supply]]) -> Commands:
-    """Given what finds out where to get images, get them."""
+def _get(find: Callable[[], list[Supply]], progress_seconds: float = 10.0) -> Commands:
+    """Given what finds out where to get images, get them and prove that they are there."""
     try:
         supplies = find()
         _check(supplies)
@@ -211,12 +212,39 @@ def _get(find: Callable[[], list[Supply]]) -> Commands:
         return
     if not any(supply.plan.to_load for supply in supplies):
         host.noop("the images are there")
+        if state.is_executing:
+            _tell_proof(supplies)
         return
-    if not state.is_executing:
-        for supply in supplies:
-            for line in supply.plan.lines():
-                host.log(f"{line}{f' (from {supply.source.name})' if supply.source else ''}", logger.info)
-    yield FunctionCommand(_bring, (find,), {})
+    for supply in supplies:
+        _tell_plan(supply)
+    yield FunctionCommand(_bring, (find, progress_seconds), {})
+
+
+def _tell_plan(supply: Supply) -> None:
+    plan, source = supply.plan, supply.source.name if supply.source else host.name
+    for line in plan.lines():
+        host.log(f"{line}{f' (from {source})' if supply.source else ''}", logger.info)
+    if plan.at_most_bytes:
+        tell("plan", {"source": source, "target": host.name, "bytes": plan.at_most_bytes, **plan.to_json()})
+
+
+def _tell_proof(supplies: Sequence[Supply]) -> None:
+    """Say what the engine has now, for people and for programs that keep it. Raise _RefusedError where it is wrong."""
+    engine = _here().engine or ()
+    for supply in supplies:
+        if left := supply.plan.to_load:
+            raise _RefusedError("IMAGE_LOAD_FAILED", f"{', '.join(left)} is not in the engine after all")
+        for tag in supply.plan.of(Action.NOTHING):
+            image = with_tag(engine, tag)
+            if image:
+                like = f" as {supply.source.name} has it" if supply.source else ""
+                contents = image.contents
+                host.log(
+                    f"proven: {host.name} has {tag}{like}: {_count(contents.layers, 'layer')}, {contents.architecture}"
+                )
+                source = supply.source.name if supply.source else None
+                proof = {"source": source, "target": host.name, "tag": tag, "contents": asdict(contents)}
+                host.log(f"gb10-images-proof: {json.dumps(proof)}")
 
 
 def _check(supplies: Iterable[Supply]) -> None:
@@ -230,7 +258,11 @@ def _check(supplies: Iterable[Supply]) -> None:
         raise _RefusedError("DISK_FULL", f"{STORE} has {free} free; {megabytes(needed)} are to come")
 
 
-def _bring(state: State, host: Host, find: Callable[[], list[Supply]]) -> bool:
+def _count(things: Sequence[str], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def _bring(state: State, host: Host, find: Callable[[], list[Supply]], progress_seconds: float) -> bool:
     """Get images, and once more what turned out to be damaged."""
     damage = ""
     try:
@@ -239,13 +271,14 @@ def _bring(state: State, host: Host, find: Callable[[], list[Supply]]) -> bool:
             _check(supplies)
             try:
                 for supply in supplies:
-                    _supply(host, supply)
+                    _supply(host, supply, progress_seconds)
             except _RefusedError as error:
                 if error.code not in DAMAGED:
                     raise
                 damage = str(error)
                 host.log(f"{damage}: fetched again", logger.warning)
             else:
+                _tell_proof(find())
                 return True
     except _RefusedError as error:
         code = "IMAGE_BLOB_DAMAGED" if damage else error.code
@@ -259,7 +292,7 @@ def _bring(state: State, host: Host, find: Callable[[], list[Supply]]) -> bool:
     return False
 
 
-def _supply(host: Host, supply: Supply) -> None:
+def _supply(host: Host, supply: Supply, progress_seconds: float) -> None:
     """Get images from where they are. Raise _RefusedError where that fails."""
     plan, source = supply.plan, supply.source
     if source and (moving := plan.of(Action.MOVE)):
@@ -268,7 +301,7 @@ def _supply(host: Host, supply: Supply) -> None:
             supply = _from_source(moving, source)
             _check([supply])
         if supply.plan.paths:
-            _move(source, host, supply.plan.paths)
+            _move(source, host, supply.plan.paths, progress_seconds)
         for tag in moving:
             saved = supply.there.store.image(tag) if supply.there and supply.there.store else None
             if saved:
@@ -284,8 +317,8 @@ def _supply(host: Host, supply: Supply) -> None:
         raise
 
 
-def _move(source: Host, target: Host, paths: Sequence[str]) -> None:
-    wanted = Wanted(src_path=STORE, dest_path=STORE, paths=tuple(paths))
+def _move(source: Host, target: Host, paths: Sequence[str], progress_seconds: float) -> None:
+    wanted = Wanted(src_path=STORE, dest_path=STORE, paths=tuple(paths), progress_seconds=progress_seconds)
     survey = look(source, target, wanted)
     for refusal in survey.refusals:
         raise _RefusedError(*refusal)
