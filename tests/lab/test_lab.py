@@ -248,7 +248,8 @@ def test_two_nodes_are_up_in_seconds_and_leave_nothing_behind(another: Callable[
     before = traces(state, name)
     start = time.monotonic()
     another("up", "--nodes", "2")
-    assert time.monotonic() - start < 20
+    # Less than 10 on an idle machine; other tests run beside this one.
+    assert time.monotonic() - start < 60
     shown = json.loads(another("status", "--json"))
     assert [node["state"] for node in shown["nodes"]] == ["running", "running"]
     assert traces(state, name) != before
