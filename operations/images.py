@@ -17,10 +17,10 @@ from pyinfra.api.command import QuoteString
 from pyinfra.api.exceptions import OperationValueError
 from pyinfra.context import host, state
 
-from gb10.facts.image_store import familiar
+from gb10.facts.image_store import SPARE_BYTES, familiar
 from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
 from gb10.operations.copying import Wanted, copy, look, tell
-from gb10.operations.image_plan import Action, ImagePlan, Side, plan_images, plan_loads
+from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
 from gb10.operations.peer import peer_fact, peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
 
@@ -242,6 +242,17 @@ def _tell_proof(supplies: Sequence[Supply]) -> None:
                 host.log(f"proven: {host.name} has {tag}{f' as {source} has it' if source else ''}: {what}")
                 proof = {"source": source, "target": host.name, "tag": tag, "contents": asdict(contents)}
                 host.log(f"gb10-images-proof: {json.dumps(proof)}")
+
+
+def _check(supplies: Iterable[Supply]) -> None:
+    """Raise _RefusedError where an engine is missing, or room."""
+    side = _here()
+    if side.engine is None:
+        raise _RefusedError("DOCKER_STOPPED", "no Docker engine answers")
+    needed = sum(sum(supply.plan.blobs.values()) for supply in supplies)
+    if side.store and needed and side.store.free_bytes < needed + SPARE_BYTES:
+        free = megabytes(side.store.free_bytes)
+        raise _RefusedError("DISK_FULL", f"{STORE} has {free} free; {megabytes(needed)} are to come")
 
 
 def _count(things: Sequence[str], name: str) -> str:
