@@ -25,12 +25,13 @@ def k3s_server(**overrides: Any) -> None:
 
     + overrides: keys of group_data/all.py without their prefix: version, runtime, config ...
 
-    Hosts outside the group `head` are left alone.
+    Hosts outside the group `head` are left alone, but all wait for it: what a deploy does next finds the server up.
     """
     if is_in(HEAD):
         settings = k3s_settings(**overrides)
         check_k3s("server", settings)
         install_k3s("server", settings)
+    k3s.all_reached(name="Wait for the head")
 
 
 @deploy("K3s agent")
@@ -40,13 +41,15 @@ def k3s_agent(**overrides: Any) -> None:
 
     + overrides: keys of group_data/all.py without their prefix: version, runtime, config ...
 
-    Hosts outside the group `workers` are left alone. A worker that was wiped may come back under its name.
+    Hosts outside the group `workers` are left alone, but all wait for it. A worker that was wiped may come back under
+    its name.
     """
     if is_in(WORKERS):
         settings = k3s_settings(**overrides)
         check_k3s("agent", settings)
         k3s.server_answers(name="Wait for the K3s server", head=head(), seconds=settings.start_seconds)
         install_k3s("agent", settings)
+    k3s.all_reached(name="Wait for the workers")
 
 
 @deploy("K3s teardown")

@@ -85,7 +85,7 @@ def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Produc
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": "keep", "namespace": "kube-system"},
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"k8s-app": "kube-dns"}}},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"k8s-app": "coredns"}}},
     }
     head.check_output(f"sudo sh -c 'echo {json.dumps(json.dumps(budget))} | k3s kubectl apply -f -'")
     done = product.with_data(k3s_version=NEW, k3s_drain_seconds=5).gb10("bootstrap")
@@ -163,7 +163,8 @@ def test_a_flag_that_would_get_lost_is_named_and_nothing_is_changed(
     product: Product, fresh_nodes: Any, host_of: Any, lab: Any
 ) -> None:
     head = host_of(HEAD)
-    flags = f"server --docker --disable=traefik,servicelb --node-name {HEAD} --tls-san spark.lan"
+    names = f"--node-name {HEAD} --node-ip {lab.address(HEAD)}"
+    flags = f"server --docker --disable=traefik,servicelb {names} --tls-san spark.lan"
     install_officially(head, lab.mirror_url, "server", flags, "K3S_TOKEN=adopted\\n")
     pid = sh(head, "systemctl show -p MainPID --value k3s")
     done = product.gb10("bootstrap")
