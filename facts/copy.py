@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +12,6 @@ from pyinfra.api import FactBase, StringCommand
 from gb10.facts.sections import understood
 from gb10.facts.tree import Entry, Tree, shown
 from gb10.facts.values import FactValue
-
-CLASSIC_BLOB = re.compile(r"(models|datasets|spaces)--[^/]+/blobs/(?P<sha256>[0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -114,37 +110,37 @@ class CopyProof(FactValue):
         return {**super().to_json(), "holds": self.holds}
 
 
-def prove_copy(source: Tree, target: Tree, names: tuple[str, str], allow_broken: bool = False) -> CopyProof:
-    """Given both listings, made after the copy, return the proof.
+def prove_copy(
+    source: Tree, target: Tree, names: tuple[str, str], hashed: bool, allow_broken: bool
+) -> CopyProof | None:
+    """Given both listings, made after the copy, return the proof; None where brief listings do not suffice.
 
     + names: what to call both nodes
+    + hashed: whether the listings were made with the content of all files
     + allow_broken: links that are broken on the source may be so on the target
 
     The target may hold more. Times and owners prove nothing, and are not compared.
     """
     there = target.by_path()
     wanted = [entry for entry in source.entries if entry.type != "o"]
-    broken = {entry.path for entry in source.broken_links} if allow_broken else set()
-    hashed = all(entry.sha256 for entry in source.files)
-    lines = sorted(json.dumps([e.path, e.type, e.size, e.target, e.sha256]) for e in wanted)
+    if source.digest != target.digest and not source.entries:
+        return None
+    allowed = source.broken if allow_broken else ()
+    selected = source.by_path() or dict.fromkeys(target.broken)
     return CopyProof(
         source=f"{names[0]}:{source.root}",
         target=f"{names[1]}:{target.root}",
-        files=len(source.files),
+        files=source.file_count,
         bytes=source.size,
-        links=sum(entry.type == "l" for entry in wanted),
-        hashed=hashed and bool(source.files),
-        digest=hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+        links=source.links,
+        hashed=hashed,
+        digest=source.digest,
         missing=_shown(entry.path for entry in wanted if entry.path not in there),
         different=_shown(e.path for e in wanted if e.path in there and _differs(e, there[e.path])),
-        broken_links=_shown(
-            e.path for e in wanted if e.path in there and there[e.path] in target.broken_links and e.path not in broken
-        )
-        if target.broken_links
-        else (),
-        damaged=_shown(entry.path for entry in source.files if _is_damaged(entry)),
-        unnoted=_shown(blob for blob in source.references if blob in target.unreferenced),
-        allowed=_shown(broken),
+        broken_links=_shown(path for path in target.broken if path in selected and path not in allowed),
+        damaged=_shown(source.damaged),
+        unnoted=_shown(blob for blob in target.unreferenced if blob in source.references),
+        allowed=_shown(allowed),
     )
 
 
@@ -152,12 +148,6 @@ def _differs(one: Entry, other: Entry) -> bool:
     return (one.type, one.size, one.target) != (other.type, other.size, other.target) or (
         one.sha256 is not None and one.sha256 != other.sha256
     )
-
-
-def _is_damaged(entry: Entry) -> bool:
-    """Whether a blob's name is the sha256 of its content, and its content has another."""
-    match = CLASSIC_BLOB.fullmatch(entry.path)
-    return bool(match and entry.sha256 and entry.sha256 != match["sha256"])
 
 
 def _shown(paths: Any) -> tuple[str, ...]:

@@ -20,8 +20,9 @@ from pyinfra.api import FactBase, StringCommand
 from gb10.facts.sections import understood
 from gb10.facts.values import FactValue
 
+LISTS = ("missing", "broken", "damaged", "unreferenced")  # of a tree, beside its entries
 # What nobody wants on another node: downloads that are not complete, locks, and links that are being made.
-UNFINISHED = ("*.incomplete", ".locks", "*.lock", "*.lock.soft", ".*.shared")
+UNFINISHED = ("*.incomplete", ".locks", "*.lock", "*.lock.soft", ".*.shared", ".gb10-partial")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,22 @@ class Entry(FactValue):
 
 @dataclass(frozen=True)
 class Tree(FactValue):
-    """A listing. An absent folder has no entries, and `free` of the file system where it would be made."""
+    """A listing. An absent folder has no entries, and `free` of the file system where it would be made.
+
+    `digest` stands for all that a copy must have: paths, types, sizes, where links lead and, where it was asked for,
+    the content; `version` for the times of files instead of their content.
+    """
 
     root: str
     free: int  # bytes that root's file system has left
+    machine: str = ""  # the node's machine-id
+    digest: str = ""
+    version: str = ""
+    file_count: int = 0
+    size: int = 0  # bytes of its files; a file with several names counts once
+    links: int = 0
+    broken: tuple[str, ...] = ()  # links that do not resolve inside the root
+    damaged: tuple[str, ...] = ()  # files whose name tells their sha256, and that have another
     absent: bool = False
     missing: tuple[str, ...] = ()  # of the paths that were asked for; then nothing else is listed
     entries: tuple[Entry, ...] = ()
@@ -62,16 +75,6 @@ class Tree(FactValue):
     def files(self) -> tuple[Entry, ...]:
         return tuple(entry for entry in self.entries if entry.type == "f")
 
-    @property
-    def size(self) -> int:
-        """Bytes of its files; a file with several names counts once."""
-        return sum({entry.inode or entry.path: entry.size for entry in self.files}.values())
-
-    @property
-    def broken_links(self) -> tuple[Entry, ...]:
-        """Links that do not resolve inside the root."""
-        return tuple(entry for entry in self.entries if entry.type == "l" and entry.state != "inside")
-
     def by_path(self) -> dict[str, Entry]:
         return {entry.path: entry for entry in self.entries}
 
@@ -85,6 +88,7 @@ class FileTree(FactBase[Tree]):
     + exclude: names that are left out, as the shell matches them
     + read: paths, as the shell matches them, of small files whose text is wanted
     + hashed: with the sha256 of every file, read at the speed of the storage
+    + brief: without the entries themselves
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -97,8 +101,10 @@ class FileTree(FactBase[Tree]):
         exclude: Sequence[str] = UNFINISHED,
         read: Sequence[str] = (),
         hashed: bool = False,
+        brief: bool = False,
     ) -> StringCommand:
-        job = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read, "hash": hashed}
+        job: dict[str, Any] = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read}
+        job |= {"hash": hashed, "brief": brief}
         program = files(__package__).joinpath("tree_walk.py").read_text()
         return StringCommand(shlex.join(["python3", "-c", program, json.dumps(job)]))
 
@@ -110,18 +116,17 @@ class FileTree(FactBase[Tree]):
 def parse_tree(packed: str) -> Tree:
     """Given what tree_walk.py printed, return the tree. Raise ValueError, KeyError or TypeError for anything else."""
     found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+    lists: dict[str, Any] = {
+        name: tuple(found.pop(name, ())) for name in ("missing", "broken", "damaged", "unreferenced")
+    }
     return Tree(
-        root=found.get("root", ""),
-        free=found["free"],
-        absent=found.get("absent", False),
-        missing=tuple(found.get("missing", ())),
-        entries=tuple(Entry(**entry) for entry in found.get("entries", ())),
-        users={int(number): name for number, name in found["users"].items()},
-        groups={int(number): name for number, name in found["groups"].items()},
-        references={blob: tuple(links) for blob, links in found.get("references", {}).items()},
-        unreferenced=tuple(found.get("unreferenced", ())),
-        texts=found.get("texts", {}),
-        parts=found.get("parts", {}),
+        root=found.pop("root", ""),
+        entries=tuple(Entry(**entry) for entry in found.pop("entries", ())),
+        users={int(number): name for number, name in found.pop("users").items()},
+        groups={int(number): name for number, name in found.pop("groups").items()},
+        references={blob: tuple(links) for blob, links in found.pop("references", {}).items()},
+        **lists,
+        **found,
     )
 
 

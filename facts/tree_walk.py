@@ -6,7 +6,8 @@ This file runs on the nodes, as text for their own python3: standard library onl
 
 JOB is JSON with "root", and of these what is wanted: "paths" (only these below root, and what their links reach),
 "also" (more of them, where they exist), "exclude" (names that are left out, as the shell matches them), "read" (paths,
-as the shell matches them, of small files whose text is listed) and "hash" (sha256 of every file, many at a time).
+as the shell matches them, of small files whose text is listed), "hash" (sha256 of every file, many at a time) and
+"brief" (what all of it comes to, without the entries).
 
 The contract: names are bytes on a node, and may be anything but a slash. Here they are text with surrogate escapes, and
 always relative to the root, which itself is ".".
@@ -30,6 +31,7 @@ from typing import Any
 
 WORKSHOP = ".gb10-copy"  # where a copy into this folder keeps what is not complete
 STORE_BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{64}")
+CLASSIC_BLOB = re.compile(r"(?:models|datasets|spaces)--[^/]+/blobs/([0-9a-f]{64})")
 STORE_MARKER = "blobs/.huggingface-shared-blobs"
 STORE_OWN = re.compile(STORE_BLOB.pattern + r"\.(refs|lock)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp")
 READ_BYTES = 64 << 20
@@ -53,7 +55,7 @@ class Walk:
         return self.root if path == "." else os.path.join(self.root, path)
 
     def run(self) -> dict[str, Any]:
-        """List what the job wants."""
+        """List what the job wants; return what cannot be listed, if there is such."""
         paths = self.job.get("paths")
         if paths is None:
             self.add(".")
@@ -64,14 +66,41 @@ class Walk:
                 return {"root": self.root, "missing": missing, "free": free_bytes(self.root)}
             present = [path for path in self.job.get("also", []) if os.path.lexists(self.full(path))]
             self.reach([*paths, *present])
+        return {}
+
+    def result(self) -> dict[str, Any]:
+        """What was found, with what it comes to: a digest of all that a copy must have, and one with times."""
+        entries = list(self.entries.values())
+        wanted = sorted((e for e in entries if e["type"] != "o"), key=lambda entry: str(entry["path"]))
+        shape = ["\0".join((e["path"], e["type"], str(e.get("size")), str(e.get("target")))) for e in wanted]
+        content = [str(e.get("sha256")) for e in wanted]
+        times = [str(e["mtime"]) for e in wanted if e["type"] == "f"]
         return {
             "root": self.root,
-            "entries": list(self.entries.values()),
-            "references": {blob: sorted(links) for blob, links in sorted(self.references.items())},
+            "digest": digest(shape, content),
+            "version": digest(shape, times),
             "unreferenced": [blob for blob, links in sorted(self.references.items()) if not self.is_noted(blob, links)],
+            "references": {blob: sorted(links) for blob, links in sorted(self.references.items())},
+            "free": free_bytes(self.root),
+            **({} if self.job.get("brief") else self.details(entries)),
+            **self.counts(entries),
+        }
+
+    def details(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "entries": entries,
             "texts": {path: self.text(path) for path in self.entries if self.is_wanted_text(path)},
             "parts": self.parts(),
-            "free": free_bytes(self.root),
+        }
+
+    def counts(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        files = [entry for entry in entries if entry["type"] == "f"]
+        return {
+            "file_count": len(files),
+            "size": sum({entry.get("inode", entry["path"]): entry["size"] for entry in files}.values()),
+            "links": sum(entry["type"] == "l" for entry in entries),
+            "broken": [e["path"] for e in entries if e["type"] == "l" and e["state"] != "inside"],
+            "damaged": [e["path"] for e in files if is_damaged(e)],
         }
 
     def reach(self, paths: list[str]) -> None:
@@ -199,6 +228,21 @@ class Walk:
 KINDS = (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK))
 
 
+def digest(shape: list[str], more: list[str]) -> str:
+    return hashlib.sha256("\0".join(shape + more).encode(errors="surrogateescape")).hexdigest()
+
+
+def is_damaged(entry: dict[str, Any]) -> bool:
+    """Whether a file's name says what its content hashes to, and it does not."""
+    match = CLASSIC_BLOB.fullmatch(entry["path"])
+    return bool(match and entry.get("sha256") and entry["sha256"] != match[1])
+
+
+def machine() -> str:
+    with open("/etc/machine-id") as file:
+        return file.read().strip()
+
+
 def free_bytes(folder: str) -> int:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
@@ -206,7 +250,8 @@ def free_bytes(folder: str) -> int:
 
 def listing(job: dict[str, Any]) -> dict[str, Any]:
     """Given a job, return the listing; where there is no such folder, what is known without it."""
-    node = {
+    node: dict[str, Any] = {
+        "machine": machine(),
         "users": {user.pw_uid: user.pw_name for user in reversed(pwd.getpwall())},
         "groups": {group.gr_gid: group.gr_name for group in reversed(grp.getgrall())},
     }
@@ -216,10 +261,11 @@ def listing(job: dict[str, Any]) -> dict[str, Any]:
             above = os.path.dirname(above)
         return {**node, "absent": True, "free": free_bytes(above)}
     walk = Walk(job)
-    found = walk.run()
-    if job.get("hash") and "entries" in found:
+    if missing := walk.run():
+        return {**node, **missing}
+    if job.get("hash"):
         walk.hash()
-    return {**node, **found}
+    return {**node, **walk.result()}
 
 
 def main(arguments: list[str]) -> None:

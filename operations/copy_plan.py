@@ -70,7 +70,7 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
     return CopyPlan(
         large=tuple(large),
         small=tuple(entry for entry in send if entry.path not in in_pieces),
-        finish=_finish(source, open_paths),
+        finish=_finish(source, open_paths, {entry.path for entry in send if entry.inode is None}),
         references={blob: source.references[blob] for blob in _unnoted(source, target)},
         stale=tuple(sorted(set(target.parts) & _other_versions(large, target))),
         arrived=sum(arrived.values()),
@@ -110,9 +110,8 @@ def describe(plan: CopyPlan) -> str:
     if plan.count:
         resumed = f" ({human(plan.arrived)} of them have arrived before)" if plan.arrived else ""
         parts.append(f"{plan.count} files, {human(plan.size)}{resumed}")
-    others = len(plan.finish) - plan.count
-    if others > 0 or (plan.finish and not plan.count):
-        parts.append(f"{max(others, 1)} folders, links and attributes")
+    if plan.finish:
+        parts.append(f"{len(plan.finish)} folders, links and attributes")
     if plan.references:
         parts.append(f"{len(plan.references)} notes in the shared store")
     return ", ".join(parts) or "nothing"
@@ -170,12 +169,28 @@ def _linked_otherwise(source: Tree, there: Mapping[str, Entry]) -> set[str]:
     return found
 
 
-def _finish(source: Tree, open_paths: Sequence[Entry]) -> tuple[str, ...]:
-    """Paths for the last rsync: what is not as it should be, all names of its files, and the folders on the way."""
+def _finish(source: Tree, open_paths: Sequence[Entry], whole: set[str]) -> tuple[str, ...]:
+    """Paths for the last rsync: what is not as it should be, all names of its files, and the folders on the way.
+
+    + whole: files that get their attributes with their content, so that only their folders are looked at again
+    """
     inodes = {entry.inode for entry in open_paths if entry.inode}
     paths = {entry.path for entry in open_paths} | {e.path for e in source.files if e.inode and e.inode in inodes}
     folders = {folder for path in paths for folder in _parents(path)}
-    return tuple(entry.path for entry in source.entries if entry.path in paths or entry.path in folders)
+    return tuple(e.path for e in source.entries if e.path in folders or (e.path in paths and e.path not in whole))
+
+
+def changed(before: Tree, now: Tree) -> tuple[str, ...]:
+    """Given two listings of one folder, return the paths that differ between them."""
+    old, new = before.by_path(), now.by_path()
+    return tuple(path for path in {**old, **new} if _version(old.get(path)) != _version(new.get(path)))
+
+
+def _version(entry: Entry | None) -> tuple[object, ...]:
+    """What may not change during a copy. The time of a folder tells nothing beyond what is in it."""
+    if entry is None:
+        return ()
+    return (entry.type, entry.size, entry.target, entry.mtime if entry.type == "f" else None)
 
 
 def _parents(path: str) -> list[str]:

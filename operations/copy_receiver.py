@@ -4,6 +4,7 @@ This file runs on the target, as text for its own python3: standard library only
 
     begin(job)      become a transient unit, and print {"ports": {RAIL: PORT}} when it listens
     serve FOLDER    what the unit runs; FOLDER below /run is its own, and goes with it
+    lock-out NAME USER    what the unit runs when it has ended
 
 It listens on the rails' addresses alone and talks to the peer alone. Who connects is either rsync, which then talks
 to an rsync daemon of this copy's own (one folder, one user, one secret), or our sender:
@@ -14,16 +15,21 @@ to an rsync daemon of this copy's own (one folder, one user, one secret), or our
 A large file grows under WORKSHOP in the target folder, beside a map of what has arrived of it, so that a later copy
 can go on after any kill. It gets its name when it is whole and on the disk.
 
+With "ssh" in the job, rsync comes through the node's own sshd instead: with a key for this copy alone, that is good for
+its rsync daemon alone, from the peer alone, and expires.
+
 The contract: nothing is accepted from anybody but the peer with the secret, nothing is written outside the target
 folder, and when the sender is gone this ends too.
 """
 
 import errno
 import fcntl
+import glob
 import hashlib
 import hmac
 import json
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -204,10 +210,14 @@ class Receiver:
                 raise CopyError("COPY_FAILED", f"{wanted['path']!r} would be written outside of {self.root}")
             self.parts[index] = Part(self.root, wanted, boot)
         write_file(os.path.join(self.folder, "secrets"), f"gb10:{self.job['secret']}\n")
-        write_file(os.path.join(self.folder, "rsyncd.conf"), self.rsync_configuration())
+        allowed = {"hosts allow": " ".join(sorted(self.peers)), "hosts deny": "*"}
+        write_file(os.path.join(self.folder, "rsyncd.conf"), self.rsync_configuration(allowed))
+        # what comes through sshd has no address; there the key is bound to the peer's
+        write_file(os.path.join(self.folder, "rsyncd-ssh.conf"), self.rsync_configuration({}))
 
-    def rsync_configuration(self) -> str:
+    def rsync_configuration(self, hosts: dict[str, str]) -> str:
         settings = {
+            **hosts,
             "uid": "0",
             "gid": "0",
             "use chroot": "yes",
@@ -221,8 +231,6 @@ class Receiver:
             "refuse options": "delete*",
             "auth users": "gb10",
             "secrets file": os.path.join(self.folder, "secrets"),
-            "hosts allow": " ".join(sorted(self.peers)),
-            "hosts deny": "*",
             "timeout": str(SILENCE_SECONDS * 2),
         }
         return "[copy]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
@@ -255,7 +263,7 @@ class Receiver:
         with stream:
             try:
                 stream.settimeout(HELLO_SECONDS)
-                if self.peek(stream).startswith(b"@RSYNCD:"):
+                if self.peek(stream).startswith(b"@RSYNCD:") and not self.job["ssh"]:
                     stream.settimeout(None)
                     self.serve_rsync(stream)
                     return
@@ -523,16 +531,63 @@ def start(document: dict[str, Any]) -> str:
         "NoNewPrivileges": "yes",
         "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
         "OOMScoreAdjust": "500",
+        # whatever ends the unit: without the sandbox, in which a home folder cannot be written to
+        "ExecStopPost": f"+{sys.executable} {folder}/receiver.py lock-out {name} {document['user']}",
     }
     command = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--description=gb10 copy into {root!a}"]
     command += [f"--property={key}={value}" for key, value in properties.items()]
     try:
         subprocess.run([*command, sys.executable, f"{folder}/receiver.py", "serve", folder], check=True)
-        return await_ready(name, folder)
+        ready = json.loads(await_ready(name, folder))
+        if document["ssh"]:
+            let_in(name, folder, document)
+        return json.dumps({**ready, "host_keys": host_keys() if document["ssh"] else []})
     except BaseException:
         subprocess.run(["systemctl", "stop", name], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def authorized_keys(user: str) -> str:
+    return os.path.join(pwd.getpwnam(user).pw_dir, ".ssh", "authorized_keys")
+
+
+def let_in(name: str, folder: str, document: dict[str, Any]) -> None:
+    """Let the sender's key in, for the rsync daemon of this copy, from the peer, until the copy must be over."""
+    peers = ",".join(sorted({peer for rail in document["rails"].values() for peer in rail["peers"]}))
+    until = time.strftime("%Y%m%d%H%M", time.localtime(time.time() + document["lifetime"]))
+    sudo = "" if document["user"] == "root" else "sudo -n "
+    forced = f"{sudo}rsync --server --daemon --config={folder}/rsyncd-ssh.conf ."
+    line = f'restrict,from="{peers}",expiry-time="{until}",command="{forced}" {document["ssh"]} {name}\n'
+    path = authorized_keys(document["user"])
+    owner = pwd.getpwnam(document["user"])
+    if not os.path.isdir(os.path.dirname(path)):
+        os.mkdir(os.path.dirname(path), 0o700)
+        os.chown(os.path.dirname(path), owner.pw_uid, owner.pw_gid)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "r+") as file:
+        os.fchown(descriptor, owner.pw_uid, owner.pw_gid)
+        text = file.read()
+        file.write(line if not text or text.endswith("\n") else f"\n{line}")
+
+
+def lock_out(name: str, user: str) -> None:
+    """Take the key of a copy back."""
+    with suppress(FileNotFoundError), open(authorized_keys(user), "r+") as file:
+        lines = file.readlines()
+        kept = [line for line in lines if not line.endswith(f" {name}\n")]
+        if kept != lines:
+            file.seek(0)
+            file.writelines(kept)
+            file.truncate()
+
+
+def host_keys() -> list[str]:
+    found = []
+    for path in sorted(glob.glob("/etc/ssh/ssh_host_*_key.pub")):
+        with open(path) as file:
+            found.append(" ".join(file.read().split()[:2]))
+    return found
 
 
 def await_ready(unit: str, folder: str) -> str:
@@ -558,6 +613,8 @@ def main(arguments: list[str]) -> None:
         match arguments:
             case ["serve", folder]:
                 Receiver(folder).run()
+            case ["lock-out", name, user]:
+                lock_out(name, user)
             case _:
                 sys.exit(__doc__)
     except CopyError as error:

@@ -24,11 +24,13 @@ import queue
 import re
 import secrets
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Any, NoReturn
@@ -42,7 +44,7 @@ DEAD_SECONDS = 10  # a rail on which nothing comes back for so long carries noth
 COMPLETE_SECONDS = 1800  # a file may have to wait for a slow disk
 ATTEMPTS = 5  # of an rsync, each on another rail
 BEAT_SECONDS = 1.0
-LOST = {10, 12, 30, 35, -signal.SIGTERM}  # what rsync returns when the connection is gone
+LOST = {10, 12, 30, 35, 255, -signal.SIGTERM}  # what rsync returns when the connection is gone
 SOME_LEFT = {23, 24}  # files could not be read, or vanished: the proof will name them
 
 Range = tuple[int, int]
@@ -153,6 +155,7 @@ class Sender:
         self.resumed = 0
         self.number = 0
         self.shown = 0.0
+        self.ssh = ""  # the folder with the key of this copy, where it goes by ssh
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
@@ -160,6 +163,7 @@ class Sender:
         """Copy; return the result. Raise CopyError."""
         try:
             self.connect()
+            self.keep_key()
             self.plan_pieces(self.ask("hello", "have"))
             self.start_streams()
             self.wait(lambda: not self.left and not self.completing and not self.lists_left)
@@ -174,6 +178,17 @@ class Sender:
         finally:
             for rail in self.rails:
                 rail.fail()
+            if self.ssh:
+                shutil.rmtree(self.ssh, ignore_errors=True)
+
+    def keep_key(self) -> None:
+        """Lay the key of this copy where ssh can read it, and nobody else; in memory, and useless after the copy."""
+        if self.job["ssh"]:
+            self.ssh = tempfile.mkdtemp(prefix="gb10-copy-", dir="/run")
+            hosts = [f"{rail.peer} {key}" for rail in self.rails for key in self.job["ssh"]["host_keys"]]
+            for name, text in (("key", self.job["ssh"]["key"]), ("known_hosts", "\n".join(hosts) + "\n")):
+                with open(os.open(f"{self.ssh}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                    file.write(text)
 
     def result(self) -> dict[str, Any]:
         seconds = time.monotonic() - self.began
@@ -324,9 +339,11 @@ class Sender:
         for paths in self.job["small"]:
             self.queue_list(paths)
         alive = [rail for rail in self.rails if rail.alive]
+        # Pieces keep a core busy, so that more streams than cores only take time from each other; an rsync often waits.
+        busy = max(1, min(self.job["streams"], (os.cpu_count() or 1) // len(alive)))
         for number in range(self.job["streams"]):
             for rail in alive:
-                if self.pieces:
+                if self.pieces and number < busy:
                     threading.Thread(target=self.send_pieces, args=(rail,), daemon=True).start()
                 first = alive[(alive.index(rail) + number) % len(alive)]
                 threading.Thread(target=self.send_lists, args=(first,), daemon=True).start()
@@ -489,7 +506,7 @@ class Sender:
             *(["--hard-links"] if finish and self.job["hard_links"] else []),
             *(["--sparse"] if self.job["sparse"] else []),
             *self.job["owners"],
-            *self.way(rail),
+            *(self.way_by_ssh(rail) if self.ssh else self.way(rail)),
         ]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[names]
@@ -512,6 +529,21 @@ class Sender:
         return [
             *(*local, "--contimeout=10", "--password-file=-", "--temp-dir=/.gb10-copy/tmp", f"{self.root}/"),
             f"rsync://gb10@{peer}:{rail.port}/copy/",
+        ]
+
+    def way_by_ssh(self, rail: Rail) -> list[str]:
+        """Through the target's sshd, and by its forced command to the same rsync daemon."""
+        ssh = [
+            *("ssh", "-T", "-F", "none", "-i", f"{self.ssh}/key", "-l", self.job["ssh"]["user"]),
+            *("-o", f"UserKnownHostsFile={self.ssh}/known_hosts", "-o", "StrictHostKeyChecking=yes"),
+            *("-o", "BatchMode=yes", "-o", "Compression=no", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes"),
+            *("-o", "ServerAliveInterval=3", "-c", "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"),
+            *(["-b", rail.local] if rail.local else []),
+        ]
+        # a large file may be half there: what has arrived of it is compared, and not sent again
+        return [
+            *("--password-file=-", "--partial-dir=.gb10-partial", "-e", " ".join(ssh), f"{self.root}/"),
+            f"gb10@{rail.peer}::copy/",
         ]
 
     def follow(self, rail: Rail, process: "subprocess.Popen[bytes]") -> tuple[int, list[str]]:

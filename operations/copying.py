@@ -13,18 +13,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.api.command import QuoteString
+from pyinfra.api.exceptions import FactProcessError
 from pyinfra.context import host, state
 
 from gb10.facts.bandwidth import RailBandwidth, RdmaBandwidth, Verdict, listen_command
 from gb10.facts.copy import CopyProof, prove_copy
-from gb10.facts.identity import NodeIdentity
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.program import program_text, run_program
 from gb10.facts.tree import UNFINISHED, FileTree, Tree
 from gb10.operations.copy_plan import (
     CopyPlan,
+    changed,
     describe,
     human,
     large_jobs,
@@ -33,7 +36,7 @@ from gb10.operations.copy_plan import (
     plan_copy,
     spread,
 )
-from gb10.operations.peer import peer_fact, peer_run
+from gb10.operations.peer import peer_fact, peer_run, reached
 from gb10.operations.trouble import UnreadFactError, refuse, say
 
 Commands = Generator[FunctionCommand, None, None]
@@ -159,16 +162,24 @@ def tell(kind: str, document: Mapping[str, Any]) -> None:
 
 def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     """Look at both nodes and the way between them; change nothing."""
-    if refused := _impossible(source, target, wanted):
+    for path in (wanted.src_path, wanted.dest_path):
+        if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
+            text = f"{path!r} is no folder for a copy: absolute, not /, no % and no line break"
+            return Survey((Refusal("COPY_PATH", text),))
+    if source.name == target.name:
+        return Survey((Refusal("COPY_SAME_NODE", f"{source.name} is both source and target"),))
+    ours, theirs, *ends = read_facts(
+        (source, FileTree, _selection(wanted, wanted.src_path)),
+        (target, FileTree, {"root": wanted.dest_path, "exclude": wanted.exclude}),
+        *((node, Interfaces, {}) for node in (source, target) if wanted.network == "rails"),
+    )
+    for node, tree in ((source, ours), (target, theirs)):
+        if tree is None:
+            return Survey((Refusal("NODE_UNREACHABLE", f"{node.name} cannot be reached"),))
+    if refused := _impossible(source, target, wanted, ours, theirs):
         return Survey((refused,))
-    ours = _listing(source, wanted.src_path, wanted)
-    if refused := _absent(source, wanted, ours):
-        return Survey((refused,))
-    theirs = read_fact(target, FileTree, root=wanted.dest_path, exclude=wanted.exclude)
-    if theirs is None:
-        return Survey((Refusal("NODE_UNREACHABLE", f"{target.name} cannot be reached"),))
     plan = plan_copy(ours, theirs)
-    ways, lost = find_ways(source, target, wanted.network)
+    ways, lost = find_ways(source, target, ends)
     refusals, notes = judge(source, target, wanted, ours, theirs, plan, ways)
     if ways and lost:
         notes += (f"{lost[0]}: only {ways[0].name} carries the copy",)
@@ -176,16 +187,17 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     return Survey(refusals, notes, ours, theirs, plan, extra, ways)
 
 
-def _impossible(source: Host, target: Host, wanted: Wanted) -> Refusal | None:
-    for path in (wanted.src_path, wanted.dest_path):
-        if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
-            return Refusal("COPY_PATH", f"{path!r} is no folder for a copy: absolute, not /, no % and no line break")
-    ours, theirs = (read_fact(node, NodeIdentity) for node in (source, target))
-    if ours is None or theirs is None:
-        lost = source if ours is None else target
-        return Refusal("NODE_UNREACHABLE", f"{lost.name} cannot be reached")
-    if ours.machine_id == theirs.machine_id:
+def _selection(wanted: Wanted, root: str) -> dict[str, Any]:
+    return {"root": root, "paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
+
+
+def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refusal | None:
+    if ours.machine == theirs.machine:
         return Refusal("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
+    if ours.absent:
+        return Refusal("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
+    if ours.missing:
+        return Refusal("COPY_SOURCE_MISSING", f"{source.name}:{wanted.src_path} has no {named(ours.missing)}")
     return None
 
 
@@ -197,43 +209,64 @@ def read_fact(node: Host, fact: Any, **arguments: Any) -> Any:
     return value
 
 
-def _listing(node: Host, root: str, wanted: Wanted, hashed: bool = False) -> Any:
-    chosen = {"paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
-    return read_fact(node, FileTree, root=root, **chosen, hashed=hashed)
+def read_facts(*wanted: tuple[Host, Any, Mapping[str, Any]]) -> list[Any]:
+    """Facts of several nodes, read at the same time; None for each whose node cannot be reached.
+
+    Raise UnreadFactError where one could not be read.
+    """
+    nodes = {found.name: reached(found) for found, _, _ in wanted}
+    sudo = _sudo()
+    runs = [
+        gevent.spawn(_run, found, fact().command(**arguments), sudo) if nodes[found.name] else None
+        for found, fact, arguments in wanted
+    ]
+    gevent.joinall([run for run in runs if run], raise_error=True)
+    values: list[Any] = []
+    for (found, fact, _), run in zip(wanted, runs, strict=True):
+        if run is None:
+            values.append(None)
+            continue
+        done, output = run.value
+        if not done:
+            host.log(f"{found.name}: {output[-500:]}")
+            raise UnreadFactError(fact.__name__)
+        try:
+            values.append(fact().process(output.splitlines()))
+        except FactProcessError as error:
+            host.log(f"{found.name}: {error}")
+            raise UnreadFactError(fact.__name__) from error
+    return values
 
 
-def _absent(source: Host, wanted: Wanted, tree: Tree | None) -> Refusal | None:
-    if tree is None:
-        return Refusal("NODE_UNREACHABLE", f"{source.name} cannot be reached")
-    if tree.absent:
-        return Refusal("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
-    if tree.missing:
-        return Refusal("COPY_SOURCE_MISSING", f"{source.name}:{wanted.src_path} has no {named(tree.missing)}")
-    return None
+def find_ways(
+    source: Host, target: Host, interfaces: Sequence[Mapping[str, Interface]]
+) -> tuple[tuple[Way, ...], tuple[str, ...]]:
+    """Return the rails from one node to another that are up, and what speaks against the others.
 
-
-def find_ways(source: Host, target: Host, network: str) -> tuple[tuple[Way, ...], tuple[str, ...]]:
-    """Return the ways from one node to another that are up, and what speaks against the others."""
-    if network == "management":
-        peer = str(target.data.get("node_ip") or target.data.get("ssh_hostname") or target.name)
-        return (Way("management", None, None, peer, None),), ()
-    ends = {}
-    for node in (source, target):
-        found = read_fact(node, Interfaces)
-        rails = node.data.get("rails") or {}
-        ends[node.name] = {name: (_address(rail), rail["interface"], found) for name, rail in rails.items()}
+    + interfaces: those of both nodes; none for the management network
+    """
+    if not interfaces:
+        return (Way("management", None, None, management_address(target), None),), ()
+    ends = [node.data.get("rails") or {} for node in (source, target)]
     ways, lost = [], []
-    for name in sorted(ends[source.name].keys() & ends[target.name].keys()):
-        (local, interface, ours), (peer, peer_interface, theirs) = ends[source.name][name], ends[target.name][name]
+    for name in sorted(ends[0].keys() & ends[1].keys()):
+        rails = [end[name] for end in ends]
         faults = [
-            *_rail_faults(source.name, interface, local, ours or {}),
-            *_rail_faults(target.name, peer_interface, peer, theirs or {}),
+            fault
+            for node, rail, found in zip((source, target), rails, interfaces, strict=True)
+            for fault in _rail_faults(node.name, rail["interface"], _address(rail), found)
         ]
         if faults:
             lost.append(f"rail {name}: {', '.join(faults)}")
         else:
-            ways.append(Way(name, interface, local, peer, peer_interface))
+            ours, theirs = rails
+            ways.append(Way(name, ours["interface"], _address(ours), _address(theirs), theirs["interface"]))
     return tuple(ways), tuple(lost)
+
+
+def management_address(node: Host) -> str:
+    """The address of a node on the management network."""
+    return str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name)
 
 
 def _address(rail: Mapping[str, Any]) -> str:
@@ -255,9 +288,9 @@ def judge(
 ) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
     """Return what speaks against a copy, and what is to be said about it."""
     refusals, notes = [], []
-    if ours.broken_links:
-        text = f"{len(ours.broken_links)} links on {source.name} lead nowhere, or out of {wanted.src_path}: "
-        text += named([entry.path for entry in ours.broken_links])
+    if ours.broken:
+        text = f"{len(ours.broken)} links on {source.name} lead nowhere, or out of {wanted.src_path}: "
+        text += named(ours.broken)
         if wanted.dangling == "refuse":
             refusals.append(Refusal("COPY_DANGLING", text))
         else:
@@ -270,7 +303,7 @@ def judge(
         refusals.append(Refusal("DISK_FULL", need))
     if not ways and not plan.is_empty:
         refusals.append(Refusal("RAIL_DOWN", f"no rail between {source.name} and {target.name} is up"))
-    if wanted.network == "management":
+    if wanted.network == "management" and not plan.is_empty:
         notes.append("over the management network, as asked for: the rails are not used")
     return tuple(refusals), tuple(notes)
 
@@ -291,31 +324,28 @@ def extras(source: Tree, target: Tree, paths: Sequence[str] | None) -> tuple[str
 
 
 def copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
+    """Copy what a survey found to be missing, and prove it; return whether all went well, and say what did not."""
     if not _carries_enough(source, target, wanted, survey):
         return False
     if not _transfer(source, target, wanted, survey):
         return False
     if survey.extra and not _delete(target, wanted, survey.extra):
         return False
-    proof = prove(source, target, wanted)
+    proof = prove(source, target, wanted, survey.source.version)
     if proof is not None and proof.different and wanted.verify == "hash":
         host.log(f"sent again, since the content differs: {', '.join(proof.different[:5])}")
-        again = _plan_again(source, target, wanted, survey, proof.different)
-        if not _transfer(source, target, wanted, again):
+        if not _transfer(source, target, wanted, _plan_again(source, target, wanted, survey, proof.different)):
             return False
-        proof = prove(source, target, wanted)
-    return _accept(host, target, wanted, proof)
-
-
-def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, different: Sequence[str]) -> Survey:
-    ours, theirs = _listing(source, wanted.src_path, wanted), read_fact(target, FileTree, root=wanted.dest_path)
-    return replace(survey, source=ours, target=theirs, plan=plan_copy(ours, theirs, frozenset(different)))
-
-
-def _accept(where: Host, target: Host, wanted: Wanted, proof: CopyProof | None) -> bool:
+        proof = prove(source, target, wanted, survey.source.version)
     if proof is None:
-        say(where, "COPY_UNPROVEN", f"{target.name}:{wanted.dest_path} could not be looked at after the copy")
+        (now,) = read_facts((source, FileTree, _selection(wanted, wanted.src_path)))
+        say(host, "SOURCE_CHANGED", f"{source.name}: changed during the copy: {named(changed(survey.source, now))}")
         return False
+    return accept(host, proof)
+
+
+def accept(where: Host, proof: CopyProof) -> bool:
+    """Say what a proof proves; return whether it holds."""
     where.log(f"{PROGRESS}proof: {json.dumps(proof.to_json())}")
     if not proof.holds:
         say(where, "COPY_UNPROVEN", f"{proof.target} is not what {proof.source} is: {'; '.join(proof.faults)}")
@@ -325,34 +355,46 @@ def _accept(where: Host, target: Host, wanted: Wanted, proof: CopyProof | None) 
     return True
 
 
+def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, different: Sequence[str]) -> Survey:
+    ours, theirs = read_facts(
+        (source, FileTree, _selection(wanted, wanted.src_path)),
+        (target, FileTree, {"root": wanted.dest_path, "exclude": wanted.exclude}),
+    )
+    return replace(survey, source=ours, target=theirs, plan=plan_copy(ours, theirs, frozenset(different)))
+
+
 def _prove_in_place(source: Host, target: Host, wanted: Wanted) -> Commands:
-    """Prove a copy that needs nothing to be sent; yield only what refuses."""
+    """Prove a copy that needs nothing to be sent; yield only what mends it."""
     proof = prove(source, target, wanted)
     if proof is None or not proof.holds:
-        yield FunctionCommand(_repair, (source, target, wanted), {})
+        yield FunctionCommand(_mend, (source, target, wanted), {})
     else:
-        _accept(host, target, wanted, proof)
+        accept(host, proof)
 
 
-def _repair(state: State, host: Host, source: Host, target: Host, wanted: Wanted) -> bool:
+def _mend(state: State, host: Host, source: Host, target: Host, wanted: Wanted) -> bool:
     return copy(state, host, source, target, wanted, look(source, target, wanted))
 
 
-def prove(source: Host, target: Host, wanted: Wanted) -> CopyProof | None:
-    """List both nodes at the same time, and compare; None where one cannot be read."""
-    sudo, hashed = _sudo(), wanted.verify == "hash"
-    runs = [
-        gevent.spawn(
-            _run, node, FileTree().command(root, wanted.paths, wanted.also, wanted.exclude, hashed=hashed), sudo
+def prove(source: Host, target: Host, wanted: Wanted, version: str = "") -> CopyProof | None:
+    """List both nodes at the same time, and compare; None where the source is not `version` any more.
+
+    Raise UnreadFactError where one cannot be listed.
+    """
+    hashed = wanted.verify == "hash"
+    for brief in (False,) if hashed else (True, False):
+        ours, theirs = read_facts(
+            (source, FileTree, {**_selection(wanted, wanted.src_path), "hashed": hashed, "brief": brief}),
+            (target, FileTree, {**_selection(wanted, wanted.dest_path), "hashed": hashed, "brief": brief}),
         )
-        for node, root in ((source, wanted.src_path), (target, wanted.dest_path))
-    ]
-    gevent.joinall(runs, raise_error=True)
-    (ours_done, ours), (theirs_done, theirs) = (run.value for run in runs)
-    if not (ours_done and theirs_done):
-        return None
-    trees = [FileTree().process(text.splitlines()) for text in (ours, theirs)]
-    return prove_copy(trees[0], trees[1], (source.name, target.name), wanted.dangling == "list")
+        if ours is None or theirs is None:
+            raise UnreadFactError(f"{(source if ours is None else target).name} cannot be reached, and FileTree")
+        if version and ours.version != version:
+            return None
+        proof = prove_copy(ours, theirs, (source.name, target.name), hashed, wanted.dangling == "list")
+        if proof:
+            return proof
+    return None
 
 
 def _transfer(source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
@@ -360,20 +402,39 @@ def _transfer(source: Host, target: Host, wanted: Wanted, survey: Survey) -> boo
         return True
     copy_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     lifetime = START_SECONDS + int(3600 + survey.plan.size / SLOWEST)
-    ports = _start_receiver(source, target, wanted, survey, copy_id, secret, lifetime)
-    if ports is None:
+    if wanted.transport == "ssh":  # pieces are not encrypted
+        plan = replace(survey.plan, large=(), small=(*survey.plan.large, *survey.plan.small))
+        survey = replace(survey, plan=plan)
+    user = str(target.data.get("ssh_user") or "root")
+    key = ed25519.Ed25519PrivateKey.generate() if wanted.transport == "ssh" else None
+    ready = _start_receiver(source, target, wanted, survey, copy_id, secret, lifetime, user, key)
+    if ready is None:
         return False
+    sent = False
+    ssh = {"user": user, "key": _private(key), "host_keys": ready["host_keys"]} if key else None
     try:
-        return _send(source, target, wanted, survey, ports, secret, lifetime)
+        sent = _send(source, target, wanted, survey, ready["ports"], secret, lifetime, ssh)
     finally:
-        # It ends by itself; this only makes sure that nothing is left when we say that the copy is over.
-        peer_run(target, StringCommand(f"timeout 30 systemctl stop gb10-copy-{copy_id}.service 2>/dev/null || true"))
+        if not sent:  # it would end by itself, but the reason for this may be that it does not
+            stop = f"timeout 30 systemctl stop gb10-copy-{copy_id}.service 2>/dev/null || true"
+            peer_run(target, StringCommand(stop))
+    return sent
 
 
 def _start_receiver(
-    source: Host, target: Host, wanted: Wanted, survey: Survey, copy_id: str, secret: str, lifetime: int
-) -> dict[str, int] | None:
+    source: Host,
+    target: Host,
+    wanted: Wanted,
+    survey: Survey,
+    copy_id: str,
+    secret: str,
+    lifetime: int,
+    user: str,
+    key: ed25519.Ed25519PrivateKey | None,
+) -> dict[str, Any] | None:
     job = {
+        "user": user,
+        "ssh": _public(key) if key else "",
         "id": copy_id,
         "secret": secret,
         "root": wanted.dest_path,
@@ -388,21 +449,39 @@ def _start_receiver(
     if not done:
         _quote(host, target, output)
         return None
-    ports: dict[str, int] = json.loads(output.splitlines()[-1])["ports"]
-    return ports
+    ready: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return ready
+
+
+def _public(key: ed25519.Ed25519PrivateKey) -> str:
+    openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    return key.public_key().public_bytes(*openssh).decode()
+
+
+def _private(key: ed25519.Ed25519PrivateKey) -> str:
+    openssh = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
+    return key.private_bytes(*openssh, serialization.NoEncryption()).decode()
 
 
 def _addresses(source: Host, way: Way) -> list[str]:
     if way.local:
         return [way.local]
-    return [str(source.data.get("node_ip") or source.data.get("ssh_hostname") or source.name)]
+    return [management_address(source)]
 
 
 def _send(
-    source: Host, target: Host, wanted: Wanted, survey: Survey, ports: Mapping[str, int], secret: str, lifetime: int
+    source: Host,
+    target: Host,
+    wanted: Wanted,
+    survey: Survey,
+    ports: Mapping[str, int],
+    secret: str,
+    lifetime: int,
+    ssh: Mapping[str, Any] | None,
 ) -> bool:
     plan = survey.plan
     job = {
+        "ssh": ssh,
         "secret": secret,
         "root": survey.source.root,
         "peer": target.name,

@@ -19,7 +19,8 @@ def _sudo() -> bool:
     return bool(arguments and arguments.get("_sudo"))
 
 
-def _reached(peer: Host) -> bool:
+def reached(peer: Host) -> bool:
+    """Connect to another host, unless that is done; return whether it answers."""
     try:
         if not peer.connected:
             peer.connect(reason=f"for {host.name}", raise_exceptions=True)
@@ -30,14 +31,14 @@ def _reached(peer: Host) -> bool:
 
 def peer_fact(peer: Host, fact: type[FactBase[Value]], **arguments: Any) -> Value | None:
     """Given another host, return a fact of it, or None where it cannot be reached."""
-    if not _reached(peer):
+    if not reached(peer):
         return None
     return peer.get_fact(fact, **arguments, _sudo=_sudo())
 
 
 def peer_run(peer: Host, command: StringCommand, shown: bool = False) -> tuple[bool, str]:
     """Run a command on another host; return whether it succeeded, and what it printed. `shown` also logs it."""
-    if not _reached(peer):
+    if not reached(peer):
         return False, f"{peer.name} cannot be reached"
     arguments = {"_sudo": _sudo(), **command.connector_arguments}
     status, output = peer.run_shell_command(

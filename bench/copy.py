@@ -1,0 +1,260 @@
+"""How fast files go from node to node, on the lab, as ratios within one run.
+
+Everything lies in memory (tmpfs) on both nodes: the lab's disk is slower than its network, and would be all that is
+measured. GB10_BENCH_MIB makes the set smaller than the 4 GiB of the promise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.figures import Figures
+from gb10.controller.events import HostOutput
+from gb10.controller.inventory import load_inventory
+from gb10.controller.log import RunLog
+from gb10.controller.results import RunResult
+from gb10.controller.runner import Runner
+from gb10.lab.lab import Lab
+from gb10.lab.paths import lab_name
+from gb10.lab.shell import Docker
+from gb10.lab.state import LabState
+
+MIB = int(os.environ.get("GB10_BENCH_MIB", "4096"))
+SMALL_FILES = 20_000
+SMALL_BYTES = 16 << 10
+ROUNDS = 3
+INVENTORY = Path(__file__).parents[1] / "lab" / "inventory.py"
+SOURCE, TARGET = "/bench/source", "/bench/target"
+CEILING_SECONDS = 3
+ARGUMENTS = {"src_path": SOURCE, "dest_host": "spark-2", "dest_path": TARGET, "progress_seconds": 0.05}
+
+
+class Bench:
+    """Two lab nodes with room in memory."""
+
+    def __init__(self, state: LabState) -> None:
+        self.state = state
+        self.docker = Docker(state.docker_host)
+        self.inventory = load_inventory(str(INVENTORY))
+        self.log = RunLog("bench", Path(tempfile.mkdtemp(prefix="gb10-bench-")))
+
+    def on(self, number: int, script: str, seconds: int = 600) -> str:
+        """Run a shell script as root on node 1 or 2."""
+        return self.docker("exec", self.state.nodes[number - 1].container, "sh", "-c", script, timeout=seconds)
+
+    def prepare(self) -> None:
+        for number in (1, 2):
+            self.on(number, "mkdir -p /bench && (mountpoint -q /bench || mount -t tmpfs -o size=90% tmpfs /bench)")
+        self.on(1, "rm -f /root/.ssh/bench*; mkdir -p /root/.ssh")
+        key = self.on(1, "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench && cat /root/.ssh/bench.pub").strip()
+        self.on(2, f"mkdir -p -m 700 /root/.ssh && echo '{key}' > /root/.ssh/authorized_keys && mkdir -p {TARGET}")
+
+    def clean(self) -> None:
+        for number in (1, 2):
+            self.on(number, "umount /bench; rmdir /bench; rm -f /root/.ssh/bench* /root/.ssh/authorized_keys")
+
+    def make_model(self) -> None:
+        """A tree as a model has it: shards, and some small files."""
+        shard = max(MIB // 8, 16)
+        self.on(
+            1,
+            f"rm -rf {SOURCE}; mkdir -p {SOURCE}/snapshots; cd {SOURCE}/snapshots; "
+            f"for i in $(seq {MIB // shard}); do head -c {shard}M /dev/urandom > model-$i.safetensors; done; "
+            "for i in $(seq 12); do head -c 40000 /dev/urandom > config-$i.json; done",
+        )
+
+    def make_small_files(self) -> None:
+        program = (
+            "import os\n"
+            f"for i in range({SMALL_FILES}):\n"
+            f" folder='{SOURCE}/lib/%d'%(i//200)\n"
+            " os.makedirs(folder,exist_ok=True)\n"
+            f" open('%s/module%d.py'%(folder,i),'wb').write(os.urandom({SMALL_BYTES}))\n"
+        )
+        self.on(1, f'rm -rf {SOURCE}; python3 -c "{program}"')
+
+    def empty_target(self) -> None:
+        self.on(2, f"rm -rf {TARGET}; mkdir -p {TARGET}")
+
+    def address(self, number: int, rail: str) -> str:
+        return self.state.nodes[number - 1].address(rail)
+
+    # -- what is measured ----------------------------------------------------------------------------------------------
+
+    def ceiling(self, rails: tuple[str, ...]) -> float:
+        """Gb/s of iperf3 over some rails at once."""
+        for rail in rails:
+            self.on(2, f"iperf3 -s -1 -D -B {self.address(2, rail)}")
+        ends = {rail: f"-B {self.address(1, rail)} -c {self.address(2, rail)}" for rail in rails}
+        clients = [f"iperf3 -J -P 4 -t {CEILING_SECONDS} {ends[rail]} >/tmp/iperf-{rail}" for rail in rails]
+        self.on(1, f"{' & '.join(clients)} & wait")
+        results = [json.loads(self.on(1, f"cat /tmp/iperf-{rail}")) for rail in rails]
+        return sum(float(result["end"]["sum_received"]["bits_per_second"]) for result in results) / 1e9
+
+    def plain_rsync(self) -> float:
+        """Seconds of `rsync -a` over ssh."""
+        ssh = "ssh -i /root/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        begin = time.monotonic()
+        self.on(1, f"rsync -a -e '{ssh}' {SOURCE}/ root@{self.address(2, 'a')}:{TARGET}/")
+        return time.monotonic() - begin
+
+    def sync(
+        self, on_line: Callable[[str], None] = lambda _: None, **options: object
+    ) -> tuple[RunResult, float, float]:
+        """Copy with the product; return its result, the seconds of the operation, and those of the whole command.
+
+        The operation looks at both nodes, copies, and proves.
+        """
+        marks: dict[str, float] = {}
+
+        def hear(event: object) -> None:
+            if type(event).__name__ == "OperationStarted":
+                marks["begin"] = time.monotonic()
+            elif type(event).__name__ == "HostResult":
+                marks["end"] = time.monotonic()
+            elif isinstance(event, HostOutput):
+                on_line(event.text)
+
+        begin = time.monotonic()
+        runner = Runner(self.inventory, self.log, limit=["spark-1"])
+        result = runner.run("gb10.operations.cx7.sync", kwargs=ARGUMENTS, on_event=hear)
+        whole = time.monotonic() - begin
+        return result, marks.get("end", 0) - marks.get("begin", 0), whole
+
+    def memory(self, stop: threading.Event, found: list[int]) -> None:
+        """Note the memory (bytes, shared parts counted by share) of all our processes on a node, again and again."""
+        while not stop.wait(0.5):
+            for number in (1, 2):
+                script = (
+                    "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' <$p/cmdline 2>/dev/null)\" in "
+                    "*gb10*|rsync*|*receiver.py*) awk '/^Pss:/ {s+=$2} END {print s}' $p/smaps_rollup 2>/dev/null;; "
+                    "esac; done"
+                )
+                found.append(sum(int(line) for line in self.on(number, script).split()) * 1024)
+
+
+def gbps(size: float, seconds: float) -> float:
+    return size * 8 / seconds / 1e9
+
+
+def measure_model(bench: Bench, figures: Figures) -> None:
+    size = int(bench.on(1, f"du -sb --apparent-size {SOURCE} | cut -f 1"))
+    plain, ours, wholes, one_rail, both_rails, memory = [], [], [], [], [], [0]
+    for _ in range(ROUNDS):
+        one_rail.append(bench.ceiling(("a",)))
+        both_rails.append(bench.ceiling(("a", "b")))
+        bench.empty_target()
+        plain.append(bench.plain_rsync())
+        bench.empty_target()
+        result, seconds, whole = bench.sync()
+        result.check()
+        ours.append(seconds)
+        wholes.append(whole)
+    stop = threading.Event()
+    watcher = threading.Thread(target=bench.memory, args=(stop, memory))
+    bench.empty_target()
+    watcher.start()
+    bench.sync()[0].check()
+    stop.set()
+    watcher.join()
+    slow, fast, ceiling = statistics.median(plain), statistics.median(ours), statistics.median(one_rail)
+    rate = gbps(size, fast)
+    figures.note("ceiling: iperf3 over one rail", f"{ceiling:.1f} Gb/s")
+    figures.note("ceiling: iperf3 over both rails", f"{statistics.median(both_rails):.1f} Gb/s")
+    figures.note(f"rsync -a over ssh, {size / 2**20:.0f} MiB in shards", f"{slow:.2f} s, {gbps(size, slow):.2f} Gb/s")
+    figures.note("verified copy, both rails", f"{fast:.2f} s, {rate:.2f} Gb/s")
+    figures.note("the whole command around it", f"{statistics.median(wholes):.2f} s")
+    figures.hold("verified copy against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 5 x", slow / fast >= 5)
+    figures.hold(
+        "verified copy against iperf3 over one rail", f"{rate / ceiling:.2f}", ">= 0.65", rate / ceiling >= 0.65
+    )
+    figures.hold("memory of our processes on a node", f"{max(memory) / 2**20:.0f} MiB", "< 300 MB", max(memory) < 300e6)
+
+
+def measure_small_files(bench: Bench, figures: Figures) -> None:
+    plain, ours = [], []
+    for _ in range(ROUNDS):
+        bench.empty_target()
+        plain.append(bench.plain_rsync())
+        bench.empty_target()
+        result, seconds, _ = bench.sync()
+        result.check()
+        ours.append(seconds)
+    slow, fast = statistics.median(plain), statistics.median(ours)
+    figures.note(f"rsync -a over ssh, {SMALL_FILES} files of {SMALL_BYTES // 1024} KiB", f"{slow:.2f} s")
+    figures.note("verified copy of them", f"{fast:.2f} s")
+    figures.hold("many small files against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 2 x", slow / fast >= 2)
+
+
+def measure_resume(bench: Bench, figures: Figures) -> None:
+    """Kill the whole command at half of the copy, and look at what the next one sends."""
+    bench.empty_target()
+    total, sent_before = _killed_at_half(bench)
+    sent: list[int] = []
+
+    def hear(line: str) -> None:
+        if match := re.match(r"gb10-copy-result: (.*)", line):
+            sent.append(int(json.loads(match[1])["wire"]))
+
+    bench.sync(hear)[0].check()
+    figures.note("killed after", f"{sent_before / total:.1%} of the bytes were said to be sent")
+    figures.hold("the second run sends", f"{sent[-1] / total:.1%}", "<= 51 %", sent[-1] / total <= 0.51)
+
+
+def _killed_at_half(bench: Bench) -> tuple[int, int]:
+    command = [
+        *(sys.executable, "-m", "pyinfra", "--json", "-y", "--limit", "spark-1", str(INVENTORY)),
+        "gb10.operations.cx7.sync",
+        *(f"{key}={json.dumps(value)}" for key, value in ARGUMENTS.items()),
+    ]
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None  # noqa: S101 - it is a pipe
+    for line in child.stderr:
+        match = re.search(r"gb10-copy: sent=(\d+) of=(\d+)", line)
+        if match and int(match[1]) >= int(match[2]) / 2:
+            child.kill()
+            child.wait()
+            child.stderr.close()
+            _await_end(bench)
+            return int(match[2]), int(match[1])
+    raise SystemExit("the copy ended before it was half done")
+
+
+def _await_end(bench: Bench) -> None:
+    deadline = time.monotonic() + 60
+    while bench.on(2, "systemctl list-units --no-legend 'gb10-copy-*'").strip():
+        if time.monotonic() > deadline:
+            raise SystemExit("the receiver outlives its killed sender")
+        time.sleep(0.1)
+
+
+def main() -> int:
+    """Measure, print the table; return 1 when a promise is not kept."""
+    bench = Bench(Lab(lab_name()).up(2))
+    figures = Figures(f"Files from node to node ({os.cpu_count()} cores for both nodes; all in memory)")
+    bench.prepare()
+    try:
+        bench.make_model()
+        measure_model(bench, figures)
+        measure_resume(bench, figures)
+        bench.make_small_files()
+        measure_small_files(bench, figures)
+    finally:
+        bench.clean()
+    return 0 if figures.print() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
