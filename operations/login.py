@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from paramiko import SSHException
+from paramiko import Channel, SSHException
 from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments
 from pyinfra.api.exceptions import ConnectError
@@ -17,12 +17,15 @@ COMMAND_SECONDS = 20
 class KeyConnector(SSHConnector):
     """A connection that keys alone may open, whatever password the inventory holds."""
 
+    tunnel: Channel | None = None  # through which it goes, instead of a connection of its own
+
     def make_paramiko_kwargs(self) -> dict[str, Any]:
         """What paramiko connects with, less every password."""
         arguments = {key: value for key, value in super().make_paramiko_kwargs().items() if key != "password"}
         extra = arguments["_pyinfra_ssh_paramiko_connect_kwargs"] or {}
         allowed = {key: value for key, value in extra.items() if key != "password"}
-        return {**arguments, "_pyinfra_ssh_paramiko_connect_kwargs": allowed}
+        through = {"sock": self.tunnel} if self.tunnel else {}
+        return {**arguments, **through, "_pyinfra_ssh_paramiko_connect_kwargs": allowed}
 
 
 class NewLogin:
@@ -32,14 +35,31 @@ class NewLogin:
     to lose, and its own connector serves.
     """
 
-    def __init__(self, state: State, host: Host, keys_only: bool) -> None:
+    def __init__(self, state: State, host: Host, keys_only: bool, tunnel: Channel | None = None) -> None:
         self._state, self._host = state, host
         self._connector: BaseConnector = host.connector
-        if isinstance(host.connector, SSHConnector):
-            self._connector = (KeyConnector if keys_only else SSHConnector)(state, host)
+        if keys_only:
+            if not isinstance(host.connector, SSHConnector):
+                raise ConnectError(f"{host.name} is not reached by SSH")
+            self._connector = KeyConnector(state, host)
+            self._connector.tunnel = tunnel
             self._connector.connect()
-        elif keys_only:
-            raise ConnectError(f"{host.name} is not reached by SSH")
+        elif isinstance(host.connector, SSHConnector):
+            self._connector = SSHConnector(state, host)
+            self._connector.connect()
+
+    def tunnel(self, port: int) -> Channel:
+        """Open a way to a port of the node's loopback. Raise ConnectError where sshd does not let us."""
+        client = self._connector.client if isinstance(self._connector, SSHConnector) else None
+        transport = client.get_transport() if client else None
+        if transport is None:
+            raise ConnectError(f"{self._host.name} is not reached by SSH")
+        try:
+            return transport.open_channel(
+                "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=COMMAND_SECONDS
+            )
+        except SSHException as error:
+            raise ConnectError(f"sshd forwards nothing ({error})") from error
 
     def run(self, command: str) -> tuple[bool, str]:
         """Run a command with this operation's sudo; return whether it succeeded, and what it printed."""
@@ -63,14 +83,3 @@ class NewLogin:
             client = self._connector.client
             if client:
                 client.close()
-
-
-def login_trouble(state: State, host: Host, keys_only: bool) -> str | None:
-    """Open a new connection to a host and close it; return what speaks against it, or None when it worked."""
-    try:
-        login = NewLogin(state, host, keys_only)
-    except ConnectError as error:
-        return str(error)
-    done, output = login.run("true")
-    login.close()
-    return None if done else output or "the connection works, but no command"

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator
 
-from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.context import host, state
 
 from gb10.facts.file import TextFile
 from gb10.facts.sshd import SshdConfig
 from gb10.operations.file import show_diff
-from gb10.operations.login import login_trouble
+from gb10.operations.login import NewLogin
 from gb10.operations.trial import trial
-from gb10.operations.trouble import guarded, known, refuse
-from gb10.templates import render
+from gb10.operations.trouble import guarded, known, refuse, say
+from gb10.templates import render, script
 
 FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"
 
@@ -26,8 +28,8 @@ def key_logins_only(seconds: int) -> Generator[StringCommand | FunctionCommand, 
 
     + seconds: how long the node waits for a new login by key before it goes back to what it had
 
-    Refused unless a new connection, opened by a key and without any password, works now; taken back unless one works
-    afterwards. sshd checks the files before any is in its place. Open sessions stay open.
+    Refused unless a login by key, without any password, is seen to work: now, and with a second sshd that reads what
+    this one would read afterwards. Taken back unless it works then, too. Open sessions stay open.
     """
     content = render("node/sshd.conf.j2")
     sshd, file = known(SshdConfig), known(TextFile, path=FILE)
@@ -39,9 +41,37 @@ def key_logins_only(seconds: int) -> Generator[StringCommand | FunctionCommand, 
         return
     if state.config.DIFF:
         show_diff(FILE, file.content if file else "", content)
-    # Only the run asks: before it the key may not be there yet.
-    trouble = login_trouble(state, host, keys_only=True) if state.is_executing else None
-    if trouble:
-        yield from refuse("KEY_LOGIN_FAILED", f"{host.name} lets nobody in by key, so passwords stay: {trouble}")
-        return
+    yield FunctionCommand(_rehearse, (content,), {})
     yield from trial("sshd", "sshd-action.sh", content, seconds, "SSHD_REJECTED", keys_only=True)
+
+
+def _rehearse(state: State, host: Host, content: str) -> bool:
+    """Log in by key, now and as it would be afterwards; say what happened where that does not work.
+
+    Not only our own lines count then: a reload also puts in force what others wrote and never loaded.
+    """
+    try:
+        login = NewLogin(state, host, keys_only=True)
+    except ConnectError as error:
+        say(host, "KEY_LOGIN_FAILED", f"{host.name} lets nobody in by key, so passwords stay: {error}")
+        return False
+    done, output = login.run(f"sh -c {shlex.quote(script('sshd-rehearsal.sh'))} sh {shlex.quote(content)}")
+    if not done:
+        say(host, "SSHD_REJECTED", f"{host.name}: {output}: nothing was changed")
+        return False
+    trouble = _tried(state, host, login, int(output.split()[-1]))
+    login.close()
+    if trouble:
+        say(host, "KEY_LOGIN_FAILED", f"{host.name} would let nobody in by key any more, so nothing changes: {trouble}")
+    return trouble is None
+
+
+def _tried(state: State, host: Host, login: NewLogin, port: int) -> str | None:
+    """Log in through the sshd of the rehearsal; return what speaks against it, or None when it worked."""
+    try:
+        rehearsed = NewLogin(state, host, keys_only=True, tunnel=login.tunnel(port))
+    except ConnectError as error:
+        return str(error)
+    done, output = rehearsed.run("true")
+    rehearsed.close()
+    return None if done else output or "a login works, but no command"

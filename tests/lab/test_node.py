@@ -16,6 +16,10 @@ from product import BIN, Done, Product, written_files
 
 HEAD, WORKER = "spark-1", "spark-2"
 NODE = "gb10.deploys.node"
+PARTS = [
+    *("user", "sudo", "hostname", "hosts", "data", "huggingface"),
+    *("docker", "performance", "rails", "sshd", "firewall"),
+]
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
 DAEMON = "/etc/docker/daemon.json"
 RAILS_FILE = "/etc/netplan/95-gb10-rails.yaml"
@@ -30,8 +34,7 @@ def provision(product: Product, **data: Any) -> Done:
 
 def only(*parts: str) -> dict[str, bool]:
     """Settings that switch every other part off."""
-    every = "user sudo hostname hosts data huggingface docker performance rails sshd firewall".split()
-    return {f"node_{part}": part in parts for part in every}
+    return {f"node_{part}": part in parts for part in PARTS}
 
 
 def shell(host: Any, script: str) -> str:
@@ -194,7 +197,7 @@ def test_an_mtu_that_something_reset_is_set_again(head: Any, product: Product) -
     ("spoil", "mend", "code"),
     [
         (
-            "umask 077; printf 'network: {ethernets: {enp1s0f0np0: {addresses: [10.9.9.9/24]}}}' > /etc/netplan/50-x.yaml",
+            "umask 077; echo 'network: {ethernets: {enp1s0f0np0: {addresses: [10.9.9.9/8]}}}' > /etc/netplan/50-x.yaml",
             "rm /etc/netplan/50-x.yaml",
             "NETPLAN_CONFLICT",
         ),
@@ -230,6 +233,15 @@ def test_an_interface_that_the_node_lacks_is_named(head: Any, product: Product) 
     }
     done = provision(product, rails=rails, **only("rails"))
     assert "gb10: RAIL_UNKNOWN: spark-1: it has no enX9" in done.output
+
+
+def test_a_node_without_any_connectx_7_gets_everything_else(new_head: Any, product: Product) -> None:
+    shell(new_head, "cd /usr/local/bin; rm -f rdma ibdev2netdev ibstat")
+    rails = {"a": {"interface": "enX8", "address": "10.1.0.1/24"}, "b": {"interface": "enX9", "address": "10.2.0.1/24"}}
+    done = provision(product, rails=rails)
+    assert done.status == 0, done.output
+    assert no_passwords(new_head)
+    assert not new_head.file(RAILS_FILE).exists
 
 
 def test_two_rails_in_one_subnet_are_refused_before_anything_is_done(head: Any, product: Product) -> None:
@@ -272,10 +284,22 @@ def test_sshd_goes_back_where_its_drop_in_folder_is_not_read(new_head: Any, prod
     assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
 
 
-def test_a_login_that_sshd_would_refuse_afterwards_is_seen_and_all_goes_back(new_head: Any, product: Product) -> None:
-    # From its next start on, sshd would let nobody in: the change would have been the end of it.
-    shell(new_head, "printf 'AuthenticationMethods publickey,password\\n' > /etc/ssh/sshd_config.d/50-x.conf")
-    done = provision(product, node_confirm_seconds=PATIENCE, **only("sshd"))
+def test_what_others_wrote_and_never_loaded_locks_nobody_out_when_sshd_reads_it(
+    new_head: Any, product: Product
+) -> None:
+    # The reload that our change needs would put it in force, and no way back would undo that.
+    shell(new_head, "echo 'AllowUsers somebody-else' > /etc/ssh/sshd_config.d/50-x.conf")
+    done = provision(product, **only("sshd"))
+    assert done.status != 0
+    assert "gb10: KEY_LOGIN_FAILED: spark-1 would let nobody in by key any more" in done.output
+    assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
+    shell(new_head, "rm /etc/ssh/sshd_config.d/50-x.conf")
+    assert provision(product, **only("sshd")).status == 0
+
+
+def test_a_broken_configuration_of_others_is_noticed_before_anything_changes(new_head: Any, product: Product) -> None:
+    shell(new_head, "echo 'PubkeyAuthentication maybe' > /etc/ssh/sshd_config.d/50-x.conf")
+    done = provision(product, **only("sshd"))
     assert done.status != 0
     assert "gb10: SSHD_REJECTED:" in done.output
     assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
@@ -412,6 +436,27 @@ def test_data_that_cannot_be_is_refused_and_nothing_is_written(
 
 
 # Users and the rest --------------------------------------------------------------------------------------------------
+
+
+TOY_SMI = """#!/bin/sh
+case "$*" in
+*persistence_mode*) cat /var/lib/toy-persistence ;;
+"-pm 1") echo Enabled > /var/lib/toy-persistence ;;
+esac
+"""
+
+
+def test_performance_mode_is_on_now_and_after_a_boot(new_head: Any, lab: Any, product: Product) -> None:
+    toy = "/usr/local/sbin/nvidia-smi"
+    shell(new_head, f"cat > {toy} <<'END'\n{TOY_SMI}END\nchmod 755 {toy}; echo Disabled > /var/lib/toy-persistence")
+    part = product.with_data(**only("performance"))
+    assert {change for change in part.plan(NODE) if change[1] == HEAD} == {("Node | Switch performance mode on", HEAD)}
+    assert provision(product, **only("performance")).status == 0
+    assert shell(new_head, "cat /var/lib/toy-persistence") == "Enabled"
+    assert not [change for change in part.plan(NODE) if change[1] == HEAD]
+    shell(new_head, "echo Disabled > /var/lib/toy-persistence")
+    lab.lab.reboot(HEAD)
+    until(lambda: shell(new_head, "cat /var/lib/toy-persistence") == "Enabled", 30)
 
 
 def test_another_user_is_made_who_may_log_in_use_sudo_and_docker(
