@@ -19,9 +19,9 @@ from pyinfra.context import host, state
 
 from gb10.facts.image_store import SPARE_BYTES, familiar
 from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
-from gb10.operations.copying import Wanted, copy, look, tell
+from gb10.operations.copying import Wanted, copy, look, read_facts, tell, this_node
 from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
-from gb10.operations.peer import peer_fact, peer_run
+from gb10.operations.peer import peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
@@ -137,6 +137,7 @@ class Supply:
     """Images, and where they come from: the node's own store where there is no source."""
 
     plan: ImagePlan
+    here: Side
     source: Host | None = None
     there: Side | None = None
 
@@ -164,34 +165,34 @@ def _here() -> Side:
     return Side(known(DockerImages), known(SavedImages))
 
 
-def _there(node: Host) -> Side | None:
-    """The images of another host, or None where it cannot be reached."""
-    store = peer_fact(node, SavedImages)
-    return Side(peer_fact(node, DockerImages), store) if node.connected else None
+def _sides(*nodes: Host) -> list[Side | None]:
+    """The images of nodes, looked at at the same time; None for one that cannot be reached."""
+    facts = read_facts(*((node, fact, {}) for node in nodes for fact in (DockerImages, SavedImages)))
+    pairs = zip(nodes, facts[::2], facts[1::2], strict=True)
+    return [Side(engine, store) if node.connected else None for node, engine, store in pairs]
 
 
 def _from_source(tags: Sequence[str], source: Host) -> Supply:
     """Where to get images that must be as the source has them. Raise _RefusedError where it has not all of them."""
-    there = _there(source)
-    if there is None:
+    here, there = _sides(this_node(), source)
+    if here is None or there is None:
         raise _RefusedError("NODE_UNREACHABLE", f"{source.name} does not answer")
-    plan = plan_images(tags, there, _here())
+    plan = plan_images(tags, there, here)
     if absent := plan.of(Action.ABSENT):
         stopped = " (its Docker engine does not answer)" if there.engine is None else ""
         raise _RefusedError("IMAGE_MISSING", f"{source.name} has no image {', '.join(absent)}{stopped}")
-    return Supply(plan, source, there)
+    return Supply(plan, here, source, there)
 
 
 def _from_anywhere(tags: Sequence[str], peers: Sequence[Host]) -> list[Supply]:
     """Where to get images that only must be there. Raise _RefusedError for those that nobody has."""
     here = _here()
     own = plan_loads(tags, here)
-    supplies, wanted = [Supply(own.but(Action.ABSENT))], own.of(Action.ABSENT)
-    for peer in peers:
-        there = _there(peer) if wanted else None
+    supplies, wanted = [Supply(own.but(Action.ABSENT), here)], own.of(Action.ABSENT)
+    for peer, there in zip(peers, _sides(*peers) if wanted else [], strict=False):
         has = [tag for tag in wanted if there and there.contents(tag)]
         if there and has:
-            supplies.append(Supply(plan_images(has, there, here), peer, there))
+            supplies.append(Supply(plan_images(has, there, here), here, peer, there))
         wanted = [tag for tag in wanted if tag not in has]
     if wanted:
         asked = ", ".join(peer.name for peer in peers) or "no other node"
@@ -217,7 +218,7 @@ def _get(find: Callable[[], list[Supply]], progress_seconds: float = 10.0) -> Co
         return
     for supply in supplies:
         _tell_plan(supply)
-    yield FunctionCommand(_bring, (find, progress_seconds), {})
+    yield FunctionCommand(_bring, (supplies, find, progress_seconds), {})
 
 
 def _tell_plan(supply: Supply) -> None:
@@ -229,14 +230,11 @@ def _tell_plan(supply: Supply) -> None:
 
 
 def _tell_proof(supplies: Sequence[Supply]) -> None:
-    """Say what the engine has now, for people and for programs that keep it. Raise _RefusedError where it is wrong."""
-    engine = _here().engine or ()
+    """Say what the engine has now, for people and for programs that keep it."""
     for supply in supplies:
-        if left := supply.plan.to_load:
-            raise _RefusedError("IMAGE_LOAD_FAILED", f"{', '.join(left)} is not in the engine after all")
         source = supply.source.name if supply.source else None
         for tag in supply.plan.of(Action.NOTHING):
-            if image := with_tag(engine, tag):
+            if image := with_tag(supply.here.engine or (), tag):
                 contents = image.contents
                 what = f"{_count(contents.layers, 'layer')}, {contents.architecture}"
                 host.log(f"proven: {host.name} has {tag}{f' as {source} has it' if source else ''}: {what}")
@@ -244,14 +242,14 @@ def _tell_proof(supplies: Sequence[Supply]) -> None:
                 host.log(f"gb10-images-proof: {json.dumps(proof)}")
 
 
-def _check(supplies: Iterable[Supply]) -> None:
+def _check(supplies: Sequence[Supply]) -> None:
     """Raise _RefusedError where an engine is missing, or room."""
-    side = _here()
-    if side.engine is None:
+    here = supplies[0].here
+    if here.engine is None:
         raise _RefusedError("DOCKER_STOPPED", "no Docker engine answers")
     needed = sum(sum(supply.plan.blobs.values()) for supply in supplies)
-    if side.store and needed and side.store.free_bytes < needed + SPARE_BYTES:
-        free = megabytes(side.store.free_bytes)
+    if here.store and needed and here.store.free_bytes < needed + SPARE_BYTES:
+        free = megabytes(here.store.free_bytes)
         raise _RefusedError("DISK_FULL", f"{STORE} has {free} free; {megabytes(needed)} are to come")
 
 
@@ -259,13 +257,13 @@ def _count(things: Sequence[str], name: str) -> str:
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
-def _bring(state: State, host: Host, find: Callable[[], list[Supply]], progress_seconds: float) -> bool:
+def _bring(
+    state: State, host: Host, supplies: list[Supply], find: Callable[[], list[Supply]], progress_seconds: float
+) -> bool:
     """Get images, and once more what turned out to be damaged."""
     damage = ""
     try:
         for _ in range(ROUNDS):
-            supplies = find()
-            _check(supplies)
             try:
                 for supply in supplies:
                     _supply(host, supply, progress_seconds)
@@ -274,18 +272,20 @@ def _bring(state: State, host: Host, find: Callable[[], list[Supply]], progress_
                     raise
                 damage = str(error)
                 host.log(f"{damage}: fetched again", logger.warning)
-            else:
-                _tell_proof(find())
+            supplies = find()
+            _check(supplies)
+            if not any(supply.plan.to_load for supply in supplies):
+                _tell_proof(supplies)
                 return True
+        raise _RefusedError("IMAGE_MISSING" if damage else "IMAGE_LOAD_FAILED", f"not done after {ROUNDS} tries")
     except _RefusedError as error:
-        code = "IMAGE_BLOB_DAMAGED" if damage else error.code
+        # what is damaged everywhere is missing in the end
+        code = "IMAGE_BLOB_DAMAGED" if damage and error.code == "IMAGE_MISSING" else error.code
         say(host, code, f"{host.name}: {'; '.join(filter(None, (damage, str(error))))}")
-    except _ToldError:
-        return False
     except UnreadFactError as error:
         say(host, "FACT_UNREADABLE", f"{host.name}: {error} could not be read: see the lines above")
-    else:
-        say(host, "IMAGE_BLOB_DAMAGED", f"{host.name}: {damage}; and again after {ROUNDS} tries")
+    except _ToldError:
+        pass
     return False
 
 
