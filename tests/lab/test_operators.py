@@ -1,0 +1,395 @@
+"""NVIDIA's operators on the lab: in any order, alone, twice, taken down, and through bad luck."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from product import BIN, Done, Product
+
+from gb10.lab.mirror import MirrorControl
+
+HEAD, WORKER = "spark-1", "spark-2"
+GPU, NETWORK = "gb10.deploys.gpu_operator", "gb10.deploys.network_operator"
+RESOURCES = {GPU: "nvidia.com/gpu", NETWORK: "rdma/rdma_shared_device_a"}
+GROUPS = ("nvidia.com", "mellanox.com", "k8s-sigs.io", "cncf.io")
+SAVED = "/tmp/gb10-test-chart.tgz"
+FAULTS = "/run/gb10-lab/kube-faults.json"
+# Faster than the product's own teardown, and independent of it.
+FORGET = """
+kubectl() { k3s kubectl "$@"; }
+kubectl delete secrets -A -l owner=helm
+kubectl delete namespaces --ignore-not-found gpu-operator nvidia-network-operator
+crds=$(kubectl get crd -o name | grep -E 'nvidia.com|mellanox.com|k8s-sigs.io|cncf.io')
+[ -z "$crds" ] || kubectl delete $crds
+"""
+VALIDATOR_WAITS = {"operators": {"pods": {"nvidia-operator-validator": "Init:0/4"}}}
+
+Kubectl = Callable[[str], str]
+
+
+@pytest.fixture
+def head(host_of: Any) -> Any:
+    return host_of(HEAD)
+
+
+@pytest.fixture
+def kubectl(head: Any) -> Kubectl:
+    return lambda arguments: str(head.check_output(f"sudo k3s kubectl {arguments}"))
+
+
+@pytest.fixture
+def operators(product: Product, head: Any) -> Iterator[Product]:
+    """The product on a cluster without any operator, patient enough for the lab and no more."""
+    quick = product.with_data(gpu_operator_wait_seconds=60, network_operator_wait_seconds=60)
+    if head.run("sudo k3s kubectl wait --for=condition=Ready --timeout=5s node/spark-1 node/spark-2").rc != 0:
+        done = quick.gb10("bootstrap")
+        assert done.status == 0, done.output
+    _cure(head)
+    head.check_output(f"sudo sh -c {shlex.quote(FORGET)}")
+    yield quick
+    _cure(head)
+
+
+def _fault(head: Any, wanted: dict[str, Any]) -> None:
+    head.check_output(f"echo '{json.dumps(wanted)}' | sudo tee {FAULTS}")
+
+
+def _cure(head: Any) -> None:
+    head.check_output(f"sudo rm -f {FAULTS}; sudo systemctl start k3s")
+
+
+def offered(kubectl: Kubectl, resource: str) -> dict[str, int]:
+    """How much of a resource each node offers."""
+    nodes = json.loads(kubectl("get nodes -o json"))["items"]
+    return {node["metadata"]["name"]: int(node["status"]["allocatable"].get(resource, "0")) for node in nodes}
+
+
+def discoveries(kubectl: Kubectl) -> list[str]:
+    """The workers of node feature discovery, by namespace."""
+    chosen = "-l app.kubernetes.io/name=node-feature-discovery,role=worker"
+    return kubectl(f"get daemonsets -A {chosen} -o jsonpath={{.items[*].metadata.namespace}}").split()
+
+
+def revisions(kubectl: Kubectl) -> list[str]:
+    return sorted(kubectl("get secrets -A -l owner=helm -o name").split())
+
+
+def deploy(product: Product, *arguments: str) -> Done:
+    return product.pyinfra("-y", *arguments)
+
+
+def refused(done: Done, code: str, *words: str) -> None:
+    assert done.status != 0, done.output
+    assert f"gb10: {code}: " in done.output, done.output
+    assert "Traceback" not in done.output
+    for word in words:
+        assert word in done.output, done.output
+
+
+# Up ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [(GPU, NETWORK), (NETWORK, GPU)])
+def test_in_either_order_and_alone_there_is_one_node_feature_discovery(
+    operators: Product, kubectl: Kubectl, first: str, second: str
+) -> None:
+    for count, wanted in enumerate((first, second), start=1):
+        plan = operators.plan(wanted)
+        assert plan
+        assert operators.run(wanted) == plan
+        assert all(offered(kubectl, RESOURCES[wanted]).values())
+        assert len(discoveries(kubectl)) == 1
+        made = revisions(kubectl)
+        assert len(made) == count, "installing the one made a revision of the other"
+    for again in (first, second):
+        assert operators.plan(again) == set()
+        assert operators.run(again) == set()
+    assert revisions(kubectl) == made
+
+
+def test_a_dry_run_of_both_shows_the_values_that_the_run_will_write(operators: Product, head: Any) -> None:
+    (operators.folder / "both.py").write_text(
+        "from gb10.deploys import gpu_operator, network_operator\nnetwork_operator()\ngpu_operator()\n"
+    )
+    done = operators.pyinfra("--dry", "--diff", "both.py")
+    assert done.status == 0, done.output
+    shown = [line.split("enabled:")[1].strip() for line in done.output.splitlines() if "+   enabled:" in line]
+    plan = operators.plan("both.py")
+    assert operators.run("both.py") == plan
+    names = ("network-operator", "gpu-operator")
+    written = [head.check_output(f"sudo cat /var/lib/gb10/helm/{name}-values.yaml") for name in names]
+    assert shown == [line.split(":")[1].strip() for text in written for line in text.splitlines() if "enabled:" in line]
+
+
+def test_a_gpu_is_shared_by_as_many_pods_as_wanted(operators: Product, kubectl: Kubectl) -> None:
+    assert deploy(operators, GPU, "time_slicing=4").status == 0
+    assert offered(kubectl, RESOURCES[GPU]) == {HEAD: 4, WORKER: 4}
+
+
+def test_another_version_is_one_revision_more(operators: Product, kubectl: Kubectl) -> None:
+    assert deploy(operators, GPU, "version=v26.3.3").status == 0
+    assert deploy(operators, GPU).status == 0
+    assert len(revisions(kubectl)) == 2
+
+
+def test_without_a_connectx_the_network_operator_is_left_out_and_all_else_works(
+    operators: Product, kubectl: Kubectl, host_of: Any
+) -> None:
+    nodes = [host_of(name) for name in (HEAD, WORKER)]
+    for node in nodes:
+        node.check_output("sudo mkdir -p /etc/gb10-lab; sudo touch /etc/gb10-lab/no-cx7")
+    try:
+        done = deploy(operators, NETWORK)
+        assert done.status == 0, done.output
+        assert "No ConnectX-7" in done.output
+        assert operators.run(GPU)
+        assert revisions(kubectl) == ["secret/sh.helm.release.v1.gpu-operator.v1"]
+    finally:
+        for node in nodes:
+            node.check_output("sudo rm /etc/gb10-lab/no-cx7")
+
+
+def test_rails_that_are_all_down_are_refused(operators: Product, lab: Any) -> None:
+    for name in (HEAD, WORKER):
+        for rail in ("a", "b"):
+            lab.lab.rail(name, rail, plugged=False)
+    try:
+        refused(deploy(operators, NETWORK), "RDMA_DOWN", HEAD, WORKER)
+    finally:
+        for name in (HEAD, WORKER):
+            for rail in ("a", "b"):
+                lab.lab.rail(name, rail, plugged=True)
+    assert deploy(operators, NETWORK).status == 0
+
+
+# The end -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_teardown_leaves_no_definition_namespace_or_webhook(operators: Product, kubectl: Kubectl) -> None:
+    operators.run(GPU)
+    operators.run(NETWORK)
+    for wanted in (GPU, NETWORK):
+        plan = operators.plan(f"{wanted}_teardown")
+        assert plan
+        assert operators.run(f"{wanted}_teardown") == plan
+    assert not [name for name in kubectl("get crd -o name").split() if name.endswith(GROUPS)]
+    assert "operator" not in kubectl("get namespaces -o name")
+    assert not kubectl("get validatingwebhookconfigurations,mutatingwebhookconfigurations -o name").strip()
+    assert revisions(kubectl) == []
+    assert operators.run(f"{GPU}_teardown") == set()
+
+
+def test_the_operator_that_stays_takes_over_node_feature_discovery(operators: Product, kubectl: Kubectl) -> None:
+    operators.run(GPU)
+    operators.run(NETWORK)
+    done = deploy(operators, f"{GPU}_teardown")
+    assert "left without node feature discovery" in done.output
+    assert "nodefeatures.nfd.k8s-sigs.io" in kubectl("get crd -o name")
+    assert operators.run(NETWORK)
+    assert discoveries(kubectl) == ["nvidia-network-operator"]
+    assert all(offered(kubectl, RESOURCES[NETWORK]).values())
+
+
+def test_what_somebody_else_put_there_is_kept_and_named_until_it_is_purged(
+    operators: Product, kubectl: Kubectl
+) -> None:
+    operators.run(GPU)
+    kubectl("-n gpu-operator create configmap mine --from-literal=a=b")
+    done = deploy(operators, f"{GPU}_teardown")
+    assert done.status == 0, done.output
+    assert "namespace is kept: it holds ConfigMap/mine" in done.output
+    assert "mine" in kubectl("-n gpu-operator get configmaps -o name")
+    assert "clusterpolicies" not in kubectl("get crd -o name")
+    assert deploy(operators, f"{GPU}_teardown", "purge=true").status == 0
+    assert "gpu-operator" not in kubectl("get namespaces -o name")
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_that_does_not_exist_is_named_with_the_repository(operators: Product, kubectl: Kubectl) -> None:
+    refused(deploy(operators, GPU, "version=v26.99.0"), "CHART_UNKNOWN", "v26.99.0", "/charts")
+    assert revisions(kubectl) == []
+
+
+def test_a_version_that_gb10_does_not_work_with_is_refused_at_once(operators: Product) -> None:
+    refused(deploy(operators, GPU, "version=v25.3.4"), "SETTINGS_INVALID", "v25.10.0")
+
+
+def test_values_that_the_chart_rejects_are_quoted(operators: Product, kubectl: Kubectl) -> None:
+    done = operators.with_data(gpu_operator_values={"driver": {"enabled": "yes"}}).pyinfra("-y", GPU)
+    refused(done, "VALUES_REJECTED", "/driver/enabled")
+    assert revisions(kubectl) == []
+
+
+def test_another_chart_under_the_wanted_version_is_never_installed(
+    operators: Product, kubectl: Kubectl, mirror: MirrorControl, lab: Any
+) -> None:
+    charts = Path(lab.state.mirror_folder) / "charts"
+    wanted = charts / "gpu-operator-v26.7.0.tgz"
+    _forget_charts(lab)
+    shutil.copy(wanted, SAVED)
+    try:
+        for other in ("network-operator-26.4.1.tgz", "gpu-operator-v26.3.3.tgz"):
+            shutil.copy(charts / other, wanted)
+            refused(deploy(operators, GPU), "CHART_WRONG")
+        assert revisions(kubectl) == []
+    finally:
+        shutil.move(SAVED, wanted)
+
+
+def test_a_chart_with_another_digest_than_the_pinned_one_is_never_installed(
+    operators: Product, kubectl: Kubectl
+) -> None:
+    refused(operators.with_data(gpu_operator_sha256="0" * 64).pyinfra("-y", GPU), "CHART_WRONG", "0" * 64)
+    assert revisions(kubectl) == []
+
+
+def test_a_repository_that_stumbles_is_asked_again(operators: Product, mirror: MirrorControl, lab: Any) -> None:
+    _forget_charts(lab)
+    mirror.status(r"index\.yaml$", 503, times=1)
+    mirror.truncate(r"gpu-operator-v26\.7\.0\.tgz$", 500, times=1)
+    done = deploy(operators, GPU)
+    assert done.status == 0, done.output
+
+
+def test_a_repository_that_is_not_there_is_named(operators: Product, mirror: MirrorControl, lab: Any) -> None:
+    _forget_charts(lab)
+    mirror.status(r"index\.yaml$", 503, times=None)
+    refused(deploy(operators, GPU), "CHART_UNREACHABLE", "503")
+    mirror.clear()
+    mirror.truncate(r"gpu-operator-v26\.7\.0\.tgz$", 500)
+    refused(deploy(operators, GPU), "CHART_BROKEN")
+
+
+def _forget_charts(lab: Any) -> None:
+    shutil.rmtree(lab.root(HEAD) / "var/lib/gb10/helm/charts", ignore_errors=True)
+
+
+# Bad luck ------------------------------------------------------------------------------------------------------------
+
+
+def test_pods_that_never_get_ready_are_named_with_their_reasons_and_a_rerun_converges(
+    operators: Product, head: Any
+) -> None:
+    pods = {"nvidia-operator-validator": "Init:0/4", "nvidia-device-plugin-daemonset": "ImagePullBackOff"}
+    _fault(head, {"operators": {"pods": pods}})
+    done = deploy(operators, GPU, "wait_seconds=10")
+    refused(done, "OPERATOR_NOT_READY", "nvidia-operator-validator-", "Init:0/4", "ImagePullBackOff", WORKER)
+    _cure(head)
+    assert deploy(operators, GPU).status == 0
+
+
+def test_operands_that_come_late_are_waited_for(operators: Product, head: Any, kubectl: Kubectl) -> None:
+    _fault(head, {"operators": {"delay_seconds": 8}})
+    assert operators.run(NETWORK)
+    assert all(offered(kubectl, RESOURCES[NETWORK]).values())
+
+
+def test_a_node_without_a_gpu_is_named(operators: Product, host_of: Any) -> None:
+    _lose_gpu(host_of(WORKER), "sudo mkdir -p /etc/gb10-lab; sudo touch /etc/gb10-lab/no-gpu")
+    try:
+        refused(deploy(operators, GPU, "wait_seconds=12"), "OPERATOR_NOT_READY", f"{WORKER} offers 0 nvidia.com/gpu")
+    finally:
+        _lose_gpu(host_of(WORKER), "sudo rm /etc/gb10-lab/no-gpu")
+
+
+def _lose_gpu(worker: Any, command: str) -> None:
+    """Take a GPU away, or put it back; the agent looks for devices when it starts."""
+    worker.check_output(f"{command}; sudo systemctl restart k3s-agent")
+
+
+def test_a_runtime_class_that_docker_does_not_know_shows_as_the_reason(operators: Product) -> None:
+    done = operators.with_data(gpu_operator_values={"operator": {"runtimeClass": "nvidia"}}).pyinfra(
+        "-y", GPU, "wait_seconds=12"
+    )
+    refused(done, "OPERATOR_NOT_READY", 'RuntimeHandler "nvidia" not supported')
+
+
+def test_a_release_that_a_killed_helm_left_is_named_and_repaired_on_request(
+    operators: Product, head: Any, kubectl: Kubectl
+) -> None:
+    _fault(head, VALIDATOR_WAITS)
+    running = _start(operators, GPU)
+    _await(lambda: "pending-install" in kubectl("get secrets -A -l owner=helm --show-labels"))
+    head.check_output("sudo pkill -9 -x helm")
+    running.communicate(timeout=60)
+    _cure(head)
+    refused(deploy(operators, GPU), "HELM_PENDING", "pending-install")
+    assert operators.plan(GPU) == set(), "what would be refused is no change"
+    assert deploy(operators, GPU, "repair=true").status == 0
+    made = revisions(kubectl)
+    assert operators.run(GPU) == set()
+    assert revisions(kubectl) == made
+
+
+def test_an_upgrade_that_was_killed_goes_back_to_what_worked_before_it_goes_on(
+    operators: Product, head: Any, kubectl: Kubectl
+) -> None:
+    assert deploy(operators, GPU, "version=v26.3.3").status == 0
+    _fault(head, VALIDATOR_WAITS)
+    running = _start(operators, GPU)
+    _await(lambda: "pending-upgrade" in kubectl("get secrets -A -l owner=helm --show-labels"))
+    head.check_output("sudo pkill -9 -x helm")
+    running.communicate(timeout=60)
+    _cure(head)
+    done = deploy(operators, GPU, "repair=true")
+    assert done.status == 0, done.output
+    assert "back to revision 1" in done.output
+
+
+def test_a_run_that_is_killed_leaves_a_helm_that_the_next_run_waits_for(
+    operators: Product, head: Any, kubectl: Kubectl
+) -> None:
+    _fault(head, VALIDATOR_WAITS)
+    running = _start(operators, GPU)
+    _await(lambda: "pending-install" in kubectl("get secrets -A -l owner=helm --show-labels"))
+    running.kill()
+    running.communicate(timeout=60)
+    again = _start(operators, GPU)
+    time.sleep(5)
+    _cure(head)
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert revisions(kubectl) == ["secret/sh.helm.release.v1.gpu-operator.v1"]
+
+
+def test_an_api_server_that_goes_away_during_an_install_is_the_reason(operators: Product, head: Any) -> None:
+    _fault(head, VALIDATOR_WAITS)
+    running = _start(operators, GPU, "wait_seconds=15")
+    time.sleep(8)
+    head.check_output("sudo systemctl stop k3s")
+    output, _ = running.communicate(timeout=120)
+    assert running.returncode != 0
+    assert "gb10: SERVER_UNREACHABLE: " in output
+    _cure(head)
+    done = deploy(operators, GPU, "repair=true")
+    assert done.status == 0, done.output
+
+
+def _start(product: Product, *arguments: str) -> subprocess.Popen[str]:
+    """Start pyinfra in the background."""
+    return subprocess.Popen(
+        [str(BIN / "pyinfra"), "-y", str(product.inventory), *arguments],
+        cwd=product.folder,
+        env=product._environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _await(condition: Callable[[], bool], seconds: int = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.3)
