@@ -16,7 +16,9 @@ import click
 # Name, and what it does in a line: the commands themselves are not imported for the help.
 COMMANDS = {
     "bootstrap": "Bring the cluster up, or bring it up to date.",
+    "provision": "Have a vanilla DGX OS node ready.",
     "status": "Show the nodes and whether the cluster is healthy.",
+    "validate": "Prove that GPUs, rails and operators work.",
     "kubeconfig": "Merge access to the cluster into your kubeconfig.",
     "sync": "Copy models and images from node to node.",
     "teardown": "Remove K3s from the nodes, and nothing else.",

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.markup import escape
 from rich.spinner import Spinner
@@ -29,8 +29,9 @@ from gb10.controller.events import (
     Ready,
     StageStarted,
 )
+from gb10.controller.health import operators
 from gb10.controller.results import RunResult
-from gb10.controller.status import ClusterStatus, NodeStatus
+from gb10.controller.status_model import ClusterStatus, GpuStatus, HalfStatus, NodeStatus
 
 SHOWN_LINES = 8  # of what a failing host printed; the log has all of it
 
@@ -41,6 +42,8 @@ MARKS = {
     "failed": ("✗", "bold red"),
 }
 WIDTH = 200  # where there is no terminal that has one: nothing is to be wrapped for a file or a pipe
+BARE: dict[str, Any] = {"box": None, "header_style": "bold", "pad_edge": False}  # how tables look
+NONE = "[dim]-[/]"
 STAGES = {"connect": "Connect", "prepare": "Look at the nodes", "facts": "Ask the nodes"}
 
 
@@ -299,12 +302,39 @@ def _diff_style(line: str) -> str:
 
 def status_table(status: ClusterStatus) -> Table:
     """The nodes as a table."""
-    table = Table(
-        "node", "role", "K3s", "Kubernetes", "address", "system", box=None, header_style="bold", pad_edge=False
-    )
+    table = Table("node", "role", "K3s", "Kubernetes", "address", "system", **BARE)
     for node in status.nodes:
         system = " ".join(part for part in (node.architecture, node.os) if part)
         table.add_row(node.name, _role(node), _k3s(node), _ready(node), _address(node), system)
+    return table
+
+
+def device_table(status: ClusterStatus) -> Table:
+    """The GPU, memory and rails of each node that answers."""
+    table = Table("node", "GPU", "driver", "CUDA", "memory free", "rails", "DGX OS", **BARE)
+    for node in status.nodes:
+        if node.reachable:
+            gpu = node.gpu
+            driver, cuda = (gpu.driver_version, gpu.cuda_version) if gpu else (None, None)
+            release = node.dgx.version if node.dgx else None
+            table.add_row(
+                node.name, _gpu(gpu), driver or NONE, cuda or NONE, _memory(gpu), _rails(node), release or NONE
+            )
+    return table
+
+
+def operator_table(status: ClusterStatus) -> Table:
+    """NVIDIA's operators, where a cluster answers."""
+    table = Table("operator", "chart", "state", "pods", "offered", **BARE)
+    for name, operator in operators(status).items():
+        if operator and operator.installed:
+            state = "[green]ready[/]" if operator.ready else f"[red]{operator.state or 'no state yet'}[/]"
+            pods = f"{operator.healthy_pods}/{operator.pods}"
+            offered = ", ".join(f"{node} {amount}" for node, amount in operator.offered.items())
+            chart = operator.chart_version or NONE
+            table.add_row(name, chart, state, pods, f"{offered} [dim]{operator.resource}[/]")
+        elif operator:
+            table.add_row(name, NONE, "[dim]not installed[/]", NONE, NONE)
     return table
 
 
@@ -318,10 +348,17 @@ def status_lines(status: ClusterStatus) -> list[Text]:
     return [*lines, verdict]
 
 
+def status_tables(status: ClusterStatus) -> list[RenderableType]:
+    """Nodes, their devices and operators, each table with an empty line below it."""
+    tables = [status_table(status), device_table(status), operator_table(status)]
+    return [part for table in tables if table.row_count for part in (table, Text())]
+
+
 def print_status(status: ClusterStatus) -> None:
     """The whole status."""
     console = stdout()
-    console.print(status_table(status))
+    for part in status_tables(status):
+        console.print(part)
     for line in status_lines(status):
         console.print(line, soft_wrap=True)  # whole, so that a command can be copied
 
@@ -332,7 +369,9 @@ def watch(look: Callable[[], ClusterStatus], seconds: float) -> NoReturn:
     with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
         while True:
             status = look()
-            shown = Group(status_table(status), *status_lines(status), Text(f"{datetime.now():%H:%M:%S}", style="dim"))
+            shown = Group(
+                *status_tables(status), *status_lines(status), Text(f"{datetime.now():%H:%M:%S}", style="dim")
+            )
             if live:
                 live.update(shown, refresh=True)
             else:
@@ -355,10 +394,41 @@ def _k3s(node: NodeStatus) -> str:
 
 def _ready(node: NodeStatus) -> str:
     if node.kubernetes is None:
-        return "[dim]-[/]"
+        return NONE
     ready = "[green]Ready[/]" if node.kubernetes.ready else "[red]NotReady[/]"
     return ready + (" [yellow]cordoned[/]" if node.kubernetes.cordoned else "")
 
 
 def _address(node: NodeStatus) -> str:
     return ", ".join(node.kubernetes.addresses.get("InternalIP", [])) if node.kubernetes else ""
+
+
+def _gpu(gpu: GpuStatus | None) -> str:
+    if gpu is None:
+        return "[dim]none[/]"
+    if gpu.trouble or not gpu.count:
+        return "[red]no answer[/]"
+    return f"{gpu.name}" + (f" x {gpu.count}" if gpu.count > 1 else "")
+
+
+def _memory(gpu: GpuStatus | None) -> str:
+    if gpu is None or gpu.memory_total_mib is None:
+        return NONE
+    return f"{(gpu.memory_available_mib or 0) / 1024:.0f} of {gpu.memory_total_mib / 1024:.0f} GiB"
+
+
+def _rails(node: NodeStatus) -> str:
+    """The rails of the inventory; where it names none, the halves that are up."""
+    if node.connectx7 is None:
+        return "[dim]no ConnectX-7[/]"
+    halves = [half for half in node.connectx7.halves if half.rail]
+    shown = sorted(halves, key=lambda half: half.rail or "") or [half for half in node.connectx7.halves if half.up]
+    return "  ".join(map(_half, shown)) or "[red]down[/]"
+
+
+def _half(half: HalfStatus) -> str:
+    name = half.rail or half.interface or half.device or "?"
+    if not half.up:
+        return f"{name} [red]down[/]"
+    rate = f"{half.rate_gbps:.0f} Gb/s" if half.rate_gbps else "up"
+    return f"{name} [green]{rate}[/] [dim]mtu {half.mtu_bytes or '?'}[/]"

@@ -93,7 +93,7 @@ _CATALOGUE = (
     Trouble(
         "HOST_UNKNOWN",
         _S.USAGE,
-        "--limit {wanted} matches no host of {inventory}",
+        "{wanted} matches no host of {inventory}",
         "Choose from: {known}",
     ),
     Trouble(
@@ -525,6 +525,61 @@ _CATALOGUE = (
         _S.REFUSED,
         "a model on the source is not whole",
         "Download it again on the source (hf download NAME), then: {again}",
+    ),
+    # The state of the cluster
+    Trouble(
+        "RAIL_FAULT",
+        _S.UNVERIFIED,
+        "a rail of {host} is not as it should be",
+        "Check the cable at both ends: {ssh_base} rdma link. Then set the rails up: gb10 provision{options} {host}",
+    ),
+    Trouble(
+        "RAIL_SLOW",
+        _S.UNVERIFIED,
+        "a rail of {host} carries less than it should",
+        "Check that nothing else uses it, and its MTU and link: gb10 status{options}. Then: {again}",
+    ),
+    Trouble(
+        "RAIL_THROTTLED",
+        _S.UNVERIFIED,
+        "a rail of {host} carries a fraction of what it should: the known power fault of the NIC",
+        "On both nodes: sudo apt full-upgrade, shut down, pull the power plug for a minute, start. Then: {again}",
+    ),
+    Trouble(
+        "GPU_FAULT",
+        _S.UNVERIFIED,
+        "the GPU of {host} does not answer",
+        "See what the driver says: {ssh_base} 'nvidia-smi; sudo dmesg | grep -i nvrm'. A cold boot often helps",
+    ),
+    Trouble(
+        "GPU_CONTAINER_FAILED",
+        _S.UNVERIFIED,
+        "a container on {host} cannot use the GPU",
+        "Set Docker up for the GPU: gb10 provision{options} {host}. The image is validate_gpu_image. Then: {again}",
+    ),
+    Trouble(
+        "RESOURCE_MISSING",
+        _S.UNVERIFIED,
+        "{host} does not offer a resource that it should",
+        "See what the operator waits for: gb10 status{options}, then: gb10 bootstrap{options}",
+    ),
+    Trouble(
+        "NCCL_FAILED",
+        _S.UNVERIFIED,
+        "NCCL does not work as it should between the nodes",
+        "Check the rails first: gb10 validate{options}. Then look at validate_nccl_ in group_data/, and: {again}",
+    ),
+    Trouble(
+        "VALIDATION_FAILED",
+        _S.UNVERIFIED,
+        "a check failed: {reason}",
+        "Do what stands below the check, then: {again}",
+    ),
+    Trouble(
+        "VALIDATION_INCOMPLETE",
+        _S.UNVERIFIED,
+        "a check could not be made: {reason}",
+        "See the reason; where a check makes no sense, leave it out: {again} --skip CHECK",
     ),
     Trouble(
         "UNHEALTHY",

@@ -36,6 +36,9 @@ class InventoryHost:
     ssh_config: str | None = None  # likewise
     node_name: str = ""  # its name in Kubernetes
     k3s_version: str | None = None  # wanted, where the inventory or its group data say
+    rails: dict[str, str] = field(default_factory=dict)  # rail -> its network interface
+    gpu_operator: bool = True  # whether it is to be in the cluster
+    network_operator: bool = True
 
     @property
     def endpoint(self) -> str:
@@ -146,4 +149,15 @@ def _host(entry: dict[str, Any]) -> InventoryHost:
         ssh_config=data["ssh_config_file"],
         node_name=str(data["node_name"] or name).lower(),
         k3s_version=data["k3s_version"],
+        rails=_rails(data["rails"]),
+        gpu_operator=data["gpu_operator_enabled"] is not False,
+        network_operator=data["network_operator_enabled"] is not False,
     )
+
+
+def _rails(rails: Any) -> dict[str, str]:
+    """Interfaces by rail; what is no rail is left out here: the deploys check and name it."""
+    found = rails.items() if isinstance(rails, dict) else ()
+    return {
+        str(name): str(rail["interface"]) for name, rail in found if isinstance(rail, dict) and rail.get("interface")
+    }

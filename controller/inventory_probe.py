@@ -28,6 +28,9 @@ KEYS = (
     "ssh_config_file",
     "node_name",
     "k3s_version",
+    "rails",
+    "gpu_operator_enabled",
+    "network_operator_enabled",
 )
 
 

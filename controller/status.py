@@ -1,81 +1,37 @@
-"""The state of the cluster in one model, behind the table and `--json` alike."""
+"""The state of the cluster, from one look at its nodes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from gb10.controller.errors import Gb10Error
+from gb10.controller.health import Finding, notes, reasons, warnings
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
 from gb10.controller.runner import Runner
+from gb10.controller.status_model import (
+    ClusterStatus,
+    ConnectX7Status,
+    DgxStatus,
+    GpuStatus,
+    HalfStatus,
+    K3sStatus,
+    KubernetesStatus,
+    NodeStatus,
+    OperatorStatus,
+    PortStatus,
+)
 
-IDENTITY = "gb10.facts.identity.NodeIdentity"
-INSTALL = "gb10.facts.k3s.K3sInstall"
-NODES = "gb10.facts.cluster.ClusterNodes"
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class K3sStatus(_Model):
-    """What of K3s is installed on a node, as systemd and the binary say."""
-
-    version: str | None
-    role: str | None
-    unit_state: str | None
-    unit_enabled: bool = False
-    stale: bool = False
-
-
-class KubernetesStatus(_Model):
-    """A node as the API server sees it."""
-
-    ready: bool
-    cordoned: bool
-    roles: tuple[str, ...]
-    version: str
-    runtime: str
-    addresses: dict[str, list[str]]
-    reason: str | None = None
-
-
-class NodeStatus(_Model):
-    """A node of the inventory."""
-
-    name: str
-    group: Literal["head", "workers"] | None
-    reachable: bool
-    problem: str | None = None
-    hostname: str | None = None
-    architecture: str | None = None
-    os: str | None = None
-    k3s: K3sStatus | None = None
-    kubernetes: KubernetesStatus | None = None
-
-
-class ClusterStatus(_Model):
-    """The cluster. Healthy: every node answers and, where there is K3s at all, every node is Ready.
-
-    `reasons` say why it is not healthy and `remedies` what to type; `warnings` are worth a look all the same, `notes`
-    tell what is meant to be so.
-    """
-
-    schema_version: Literal[1] = 1
-    healthy: bool
-    reasons: tuple[str, ...] = ()
-    remedies: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    nodes: tuple[NodeStatus, ...]
+OVERVIEW = "gb10.facts.overview.NodeOverview"
+GPU_RESOURCE = "nvidia.com/gpu"
+RDMA_RESOURCE = "rdma/rdma_shared_device_a"
+MOST_PODS = 3  # that are quoted; the others are counted
 
 
 def cluster_status(runner: Runner) -> ClusterStatus:
-    """Read the facts of the runner's hosts in one pyinfra run, return what they say."""
-    return build_status(runner.inventory, runner.facts([IDENTITY, INSTALL, NODES]), runner.know)
+    """Look at the runner's hosts in one pyinfra run, return what they say."""
+    return build_status(runner.inventory, runner.facts([OVERVIEW]), runner.know)
 
 
 def unhealthy(status: ClusterStatus) -> Gb10Error | None:
@@ -91,94 +47,159 @@ def build_status(
     `know` adds to an error what its remedy needs.
     """
     hosts = [host for host in inventory.hosts if host.name in facts.hosts]
-    kubernetes = _kubernetes(hosts, facts)
-    nodes = tuple(_node(host, facts, kubernetes) for host in hosts)
-    installed = [node for node in nodes if node.k3s]
-    found = (_reason(node, bool(installed), kubernetes is not None) for node in nodes)
-    reasons = [reason for reason in found if reason]
-    if installed and kubernetes is None:
-        reasons.append("no API server answers")
-    remedies = [error.remedy for error in facts.errors]
-    if reasons and not remedies:
-        remedies = [know(Gb10Error("UNHEALTHY")).remedy]
-    notes = [] if installed else ["K3s is not installed; it is optional"]
-    return ClusterStatus(
-        healthy=not reasons,
-        reasons=tuple(reasons),
-        remedies=tuple(dict.fromkeys(remedies)),
-        warnings=tuple(_warnings(inventory, nodes, kubernetes or {})),
-        notes=tuple(notes) if any(node.reachable for node in nodes) else (),
-        nodes=nodes,
+    cluster = _cluster(hosts, facts)
+    members = {member["name"]: KubernetesStatus.model_validate(member) for member in cluster.get("nodes") or ()}
+    status = ClusterStatus(
+        healthy=True,
+        nodes=tuple(_node(host, facts, members) for host in hosts),
+        gpu_operator=_operator(cluster, "gpu-operator", GPU_RESOURCE, members),
+        network_operator=_operator(cluster, "network-operator", RDMA_RESOURCE, members),
+    )
+    found = list(reasons(status, inventory, bool(cluster)))
+    return status.model_copy(
+        update={
+            "healthy": not found,
+            "reasons": tuple(dict.fromkeys(finding.reason for finding in found)),
+            "remedies": _remedies(found, facts.errors, know),
+            "warnings": tuple(warnings(status, inventory, members)),
+            "notes": tuple(notes(status, inventory)) if any(node.reachable for node in status.nodes) else (),
+        }
     )
 
 
-def _kubernetes(hosts: Iterable[InventoryHost], facts: FactsResult) -> dict[str, KubernetesStatus] | None:
-    """The Nodes by name, from the first host with an API server, the head first; None where none answers."""
+def _remedies(
+    found: Iterable[Finding], errors: Iterable[Gb10Error], know: Callable[[Gb10Error], Gb10Error]
+) -> tuple[str, ...]:
+    """What to type: first for what pyinfra reported, where the general remedy does not help, then for each finding."""
+    causes = [error.remedy for error in errors]
+    general = None if causes else Gb10Error("UNHEALTHY")
+    causes += [know(error).remedy for finding in found if (error := finding.error or general)]
+    return tuple(dict.fromkeys(causes))
+
+
+def _cluster(hosts: Iterable[InventoryHost], facts: FactsResult) -> dict[str, Any]:
+    """What the first host with an API server says, the head first; empty where none answers."""
     for host in sorted(hosts, key=lambda host: "head" not in host.groups):
-        if (found := facts.of(host.name, NODES)) is not None:
-            return {node["name"]: KubernetesStatus.model_validate(node) for node in found}
-    return None
+        overview: dict[str, Any] = facts.of(host.name, OVERVIEW) or {}
+        if overview.get("nodes") is not None:
+            return overview
+    return {}
 
 
-def _node(host: InventoryHost, facts: FactsResult, kubernetes: dict[str, KubernetesStatus] | None) -> NodeStatus:
-    identity: dict[str, Any] = facts.of(host.name, IDENTITY) or {}
-    install = facts.of(host.name, INSTALL)
-    reachable = facts.has(host.name, IDENTITY) or facts.has(host.name, INSTALL)
-    problem = next((error.summary for error in facts.errors if error.host == host.name), None)
-    if not reachable and problem is None and facts.errors:
-        problem = f"{host.name} was not asked, because pyinfra gave up: {facts.errors[0].summary}"
+def _node(host: InventoryHost, facts: FactsResult, members: dict[str, KubernetesStatus]) -> NodeStatus:
+    overview: dict[str, Any] = facts.of(host.name, OVERVIEW) or {}
+    identity: dict[str, Any] = overview.get("identity") or {}
+    install, dgx = overview.get("k3s"), overview.get("dgx")
     return NodeStatus(
         name=host.name,
+        node_name=host.node_name,
         group="head" if "head" in host.groups else "workers" if "workers" in host.groups else None,
-        reachable=reachable,
-        problem=problem,
+        reachable=facts.has(host.name, OVERVIEW),
+        problem=_problem(host, facts, overview),
         hostname=identity.get("hostname"),
         architecture=identity.get("architecture"),
         os=identity.get("os_name"),
         k3s=None if install is None else K3sStatus.model_validate(install),
-        kubernetes=(kubernetes or {}).get(host.node_name),
+        kubernetes=members.get(host.node_name),
+        gpu=_gpu(overview.get("gpu")),
+        connectx7=_connectx7(host, overview.get("connectx7")),
+        dgx=None if dgx is None else DgxStatus.model_validate(dgx),
     )
 
 
-def _reason(node: NodeStatus, wants_k3s: bool, api_answers: bool) -> str | None:
-    """Why a node keeps the cluster from being healthy, or None."""
-    if not node.reachable:
-        return node.problem or f"{node.name} does not answer"
-    return node.problem or (_k3s_reason(node, api_answers) if wants_k3s else None)
+def _problem(host: InventoryHost, facts: FactsResult, overview: dict[str, Any]) -> str | None:
+    said = next((error.summary for error in facts.errors if error.host == host.name), None)
+    if said is None and not facts.has(host.name, OVERVIEW) and facts.errors:
+        return f"{host.name} was not asked, because pyinfra gave up: {facts.errors[0].summary}"
+    if said is None and (troubles := overview.get("troubles")):
+        return f"on {host.name} could not be read: " + "; ".join(f"{part} ({why})" for part, why in troubles.items())
+    return said
 
 
-def _k3s_reason(node: NodeStatus, api_answers: bool) -> str | None:
-    if node.k3s is None:
-        return f"{node.name} has no K3s, other nodes have"
-    if node.k3s.unit_state != "active":
-        return f"K3s on {node.name} is {node.k3s.unit_state or 'not set up as a service'}"
-    if not api_answers:
-        return None  # said once, not for each node
-    if node.kubernetes is None:
-        return f"{node.name} is not a node of the Kubernetes cluster"
-    if not node.kubernetes.ready:
-        return f"{node.name} is not Ready" + (f": {node.kubernetes.reason}" if node.kubernetes.reason else "")
-    return None
+def _gpu(found: dict[str, Any] | None) -> GpuStatus | None:
+    if found is None:
+        return None
+    first: dict[str, Any] = next(iter(found["devices"]), {})
+    return GpuStatus(
+        name=first.get("name"),
+        count=len(found["devices"]),
+        driver_version=first.get("driver_version"),
+        cuda_version=found["cuda_version"],
+        memory_total_mib=_mib(found["memory_total_kib"]),
+        memory_available_mib=_mib(found["memory_available_kib"]),
+        processes=None if found["processes"] is None else len(found["processes"]),
+        trouble=found["trouble"],
+    )
 
 
-def _warnings(
-    inventory: Inventory, nodes: tuple[NodeStatus, ...], kubernetes: dict[str, KubernetesStatus]
-) -> list[str]:
-    warnings = [f"{node.name} is cordoned" for node in nodes if node.kubernetes and node.kubernetes.cordoned]
-    warnings += [f"K3s on {node.name} runs with files that have changed since" for node in nodes if _stale(node)]
-    for node in nodes:
-        wanted = inventory.host(node.name).k3s_version
-        if node.k3s and node.k3s.version and wanted and node.k3s.version != wanted:
-            warnings.append(f"{node.name} has K3s {node.k3s.version}, the inventory wants {wanted}")
-    versions = sorted({node.k3s.version for node in nodes if node.k3s and node.k3s.version})
-    if len(versions) > 1:
-        warnings.append(f"the nodes have different versions of K3s: {', '.join(versions)}")
-    known = {host.node_name for host in inventory.hosts}
-    warnings += [
-        f"Kubernetes has a node {name} that the inventory does not know" for name in sorted(kubernetes.keys() - known)
-    ]
-    return warnings
+def _mib(kib: int | None) -> int | None:
+    return None if kib is None else kib // 1024
 
 
-def _stale(node: NodeStatus) -> bool:
-    return node.k3s is not None and node.k3s.stale
+def _connectx7(host: InventoryHost, found: dict[str, Any] | None) -> ConnectX7Status | None:
+    if not found or not found["links"]:
+        return None
+    rails = {interface: rail for rail, interface in host.rails.items()}
+    return ConnectX7Status(
+        halves=tuple(
+            HalfStatus(
+                **{
+                    **{key: link[key] for key in HalfStatus.model_fields.keys() & link.keys()},
+                    "rail": rails.get(link["netdev"]),
+                    "interface": link["netdev"],
+                    "port": link["physical_port"],
+                }
+            )
+            for link in found["links"]
+        ),
+        ports=tuple(PortStatus.model_validate(port) for port in found["ports"]),
+    )
+
+
+def _operator(
+    cluster: dict[str, Any], chart: str, resource: str, members: dict[str, KubernetesStatus]
+) -> OperatorStatus | None:
+    if not cluster:
+        return None
+    policies = cluster["cluster_policies" if resource == GPU_RESOURCE else "nic_cluster_policies"] or ()
+    pods = cluster["gpu_operator_pods" if resource == GPU_RESOURCE else "network_operator_pods"] or ()
+    release: dict[str, Any] = next((found for found in cluster["releases"] or () if found["chart"] == chart), {})
+    policy: dict[str, Any] = next(iter(policies), {})
+    offered = {name: member.allocatable.get(resource, "0") for name, member in members.items()}
+    installed = bool(policy) or release.get("status", "uninstalled") != "uninstalled"
+    lacks = tuple(_lacks(release, policy, resource, offered, pods)) if installed else ()
+    return OperatorStatus(
+        installed=installed,
+        ready=installed and not lacks,
+        release=release.get("status"),
+        chart_version=release.get("chart_version"),
+        state=policy.get("state"),
+        resource=resource,
+        offered=offered,
+        pods=len(pods),
+        healthy_pods=sum(pod["healthy"] for pod in pods),
+        restarts=sum(pod["restarts"] for pod in pods),
+        reasons=lacks,
+    )
+
+
+def _lacks(
+    release: dict[str, Any], policy: dict[str, Any], resource: str, offered: dict[str, str], pods: Iterable[Any]
+) -> Iterable[str]:
+    """Why an operator that is installed is not ready."""
+    if release and release["status"] != "deployed":
+        yield f"its release is {release['status']}"
+    if not policy:
+        yield "it has no policy"
+    elif policy["state"] != "ready":
+        yield f"its policy is {policy['state'] or 'without a state yet'}"
+        if policy["trouble"]:
+            yield str(policy["trouble"])
+    if without := [name for name, amount in offered.items() if amount == "0"]:
+        yield f"{', '.join(without)} offer{'s' if len(without) == 1 else ''} no {resource}"
+    waiting = [pod for pod in pods if not pod["healthy"]]
+    for pod in waiting[:MOST_PODS]:
+        why = f" ({'; '.join(pod['waiting'][:2])})" if pod["waiting"] else ""
+        yield f"pod {pod['name']} is {pod['status']}{why}"
+    if len(waiting) > MOST_PODS:
+        yield f"{len(waiting) - MOST_PODS} more pods wait"

@@ -54,16 +54,19 @@ class HelmRelease(FactValue):
 class HelmReleases(FactBase[tuple[HelmRelease, ...] | None]):
     """Every release of the cluster by namespace and name; None where no API server answers on this host.
 
+    + values: what the user gave each; they may hold secrets
+
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
+    def command(self, values: bool = True) -> StringCommand:
         script = files(__package__).joinpath("helm_storage.py").read_text()
         return sections(
             {
                 "releases": f"secrets=$({KUBECTL} get secrets -A -l owner=helm,status!=superseded -o json)"
                 f" || exit {NO_API}; "
-                f"""printf %s "$secrets" | python3 -c {shlex.quote(script)} || exit {NOT_READ}"""
+                f"""printf %s "$secrets" | python3 -c {shlex.quote(script)}{"" if values else " no-values"}"""
+                f" || exit {NOT_READ}"
             }
         )
 

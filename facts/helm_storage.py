@@ -2,7 +2,7 @@
 
 This file runs on a node, as text for its own python3: standard library only. It reads what
 `kubectl get secrets -l owner=helm -o json` prints and prints the releases, as JSON. What a chart rendered may hold
-secrets and is large: it stays on the node.
+secrets and is large: it stays on the node. So may values: they stay there as well with the argument `no-values`.
 """
 
 import base64
@@ -13,7 +13,7 @@ import sys
 GZIP = b"\x1f\x8b\x08"
 
 
-def read_release(data: str) -> dict[str, object]:
+def read_release(data: str, values: bool = True) -> dict[str, object]:
     """Given the `release` of a Secret, return what is worth knowing of it, in helm's own layout."""
     blob = base64.b64decode(base64.b64decode(data))
     release = json.loads(gzip.decompress(blob) if blob.startswith(GZIP) else blob)
@@ -24,9 +24,10 @@ def read_release(data: str) -> dict[str, object]:
         "version": release["version"],
         "info": {key: info.get(key) for key in ("status", "description", "last_deployed")},
         "chart": {key: metadata.get(key) for key in ("name", "version", "appVersion")},
-        "config": release.get("config"),
+        "config": release.get("config") if values else None,
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps([read_release(secret["data"]["release"]) for secret in json.load(sys.stdin)["items"]]))
+    values = "no-values" not in sys.argv[1:]
+    print(json.dumps([read_release(secret["data"]["release"], values) for secret in json.load(sys.stdin)["items"]]))

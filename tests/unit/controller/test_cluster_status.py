@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+from documented import documentation
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gb10.cli.console import status_lines, status_tables
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
-from gb10.controller.status import IDENTITY, INSTALL, NODES, ClusterStatus, build_status, unhealthy
+from gb10.controller.status import OVERVIEW, ClusterStatus, build_status, unhealthy
 
+RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
 INVENTORY = Inventory(
     "inventory.py",
     (
-        InventoryHost("Spark-1", ("head",), address="198.18.0.11", node_name="spark-1"),
-        InventoryHost("spark-2", ("workers",), address="198.18.0.12", node_name="spark-2"),
+        InventoryHost("Spark-1", ("head",), address="198.18.0.11", node_name="spark-1", rails=RAILS),
+        InventoryHost("spark-2", ("workers",), address="198.18.0.12", node_name="spark-2", rails=RAILS),
     ),
 )
 HOSTS = INVENTORY.names
@@ -66,34 +76,117 @@ def node(name: str, **other: Any) -> dict[str, Any]:
     return {**found, **other}
 
 
+def half(netdev: str, address: str | None, **other: Any) -> dict[str, Any]:
+    found = {
+        "device": "rocep1s0f0",
+        "port": 1,
+        "netdev": netdev,
+        "state": "ACTIVE",
+        "physical_state": "LINK_UP",
+        "operstate": "UP",
+        "rate_gbps": 200.0,
+        "mtu_bytes": 9000,
+        "addresses": [address] if address else [],
+        "pci_address": "0000:01:00.0",
+        "physical_port": 0,
+        "up": True,
+    }
+    return {**found, **other}
+
+
+def connectx7(host: str, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None, *faults: str) -> Any:
+    """Both halves of one port, each with what is otherwise about it."""
+    last = 11 + HOSTS.index(host)
+    links = [
+        {**half(RAILS["a"], f"192.168.100.{last}/24"), **(a or {})},
+        {**half(RAILS["b"], f"192.168.101.{last}/24"), **(b or {})},
+    ]
+    return {"links": links, "ports": [{"number": 0, "ready": not faults, "faults": list(faults)}]}
+
+
+def gpu(**other: Any) -> dict[str, Any]:
+    found = {
+        "devices": [{"name": "NVIDIA GB10", "driver_version": "580.95.05", "memory_mib": None}],
+        "cuda_version": "13.0",
+        "processes": [],
+        "memory_total_kib": 125632128,
+        "memory_available_kib": 104857600,
+        "trouble": None,
+    }
+    return {**found, **other}
+
+
+DGX = {
+    "name": "DGX Spark",
+    "pretty_name": "NVIDIA DGX Spark",
+    "factory_version": "7.2.3",
+    "factory_date": "2025-09-10-13-50-03",
+    "ota_version": "7.3.1",
+    "ota_date": "Wed Nov 19 05:05:30 PM CET 2025",
+    "commit": "833b4a7",
+    "platform": "DGX Server for KVM",
+    "serial_number": "1983925000000",
+    "version": "7.3.1",
+}
+
+
 def facts(
     installs: dict[str, Any] | None = None,
     nodes: list[dict[str, Any]] | None = None,
     errors: tuple[Gb10Error, ...] = (),
     answering: tuple[str, ...] = HOSTS,
+    cluster: dict[str, Any] | None = None,
+    **devices: dict[str, Any],
 ) -> FactsResult:
-    installs = installs or {}
-    return FactsResult(
-        {
-            IDENTITY: {host: identity(host) for host in answering},
-            INSTALL: {host: installs.get(host) for host in answering},
-            NODES: {host: nodes if host == "Spark-1" else None for host in answering},
-        },
-        HOSTS,
-        errors,
-    )
+    """What the hosts say. `devices` replace a part of some hosts: gpu={"spark-2": None}."""
+    overviews: dict[str, Any] = {}
+    for host in answering:
+        parts = {"gpu": gpu(), "connectx7": connectx7(host), "dgx": DGX, "troubles": {}}
+        parts |= {part: found[host] for part, found in devices.items() if host in found}
+        asked = {**NO_OPERATORS, **(cluster or {}), "nodes": nodes} if host == "Spark-1" and nodes is not None else {}
+        overviews[host] = {"identity": identity(host), "k3s": (installs or {}).get(host), **parts, **asked}
+    return FactsResult({OVERVIEW: overviews}, HOSTS, errors)
+
+
+NO_OPERATORS: dict[str, Any] = {
+    "cluster_policies": [],
+    "nic_cluster_policies": [],
+    "gpu_operator_pods": [],
+    "network_operator_pods": [],
+    "releases": [],
+}
+
+
+def release(chart: str, **other: Any) -> dict[str, Any]:
+    return {"name": chart, "namespace": chart, "chart": chart, "chart_version": "v1.2.3", "status": "deployed", **other}
+
+
+def pod(name: str, **other: Any) -> dict[str, Any]:
+    found = {"name": name, "status": "Running", "healthy": True, "restarts": 0, "waiting": []}
+    return {**found, **other}
 
 
 BOTH = {"Spark-1": install("server"), "spark-2": install("agent")}
+
+
+OPTIONAL = (
+    "the GPU Operator is not installed; it is optional",
+    "the Network Operator is not installed; it is optional",
+)
 
 
 def status(*args: Any, inventory: Inventory = INVENTORY, **kwargs: Any) -> ClusterStatus:
     return build_status(inventory, facts(*args, **kwargs))
 
 
+def up(**more: Any) -> ClusterStatus:
+    """A cluster that is well, but for what is given."""
+    return status(BOTH, [node("spark-1"), node("spark-2")], **more)
+
+
 def test_a_cluster_whose_nodes_are_ready_is_healthy() -> None:
     found = status(BOTH, [node("spark-1"), node("spark-2")])
-    assert (found.healthy, found.reasons, found.warnings, found.notes) == (True, (), (), ())
+    assert (found.healthy, found.reasons, found.warnings, found.notes) == (True, (), (), OPTIONAL)
     head, worker = found.nodes
     assert (head.group, worker.group) == ("head", "workers")
     assert head.kubernetes
@@ -170,11 +263,179 @@ def test_a_fact_that_could_not_be_read_makes_it_unhealthy() -> None:
     assert not status(BOTH, [node("spark-1"), node("spark-2")], errors=(error,)).healthy
 
 
+def test_a_part_of_a_node_that_could_not_be_read_is_named() -> None:
+    found = up(troubles={"spark-2": {"gpu": "Gpu does not understand what the node printed"}}, gpu={"spark-2": None})
+    assert found.reasons == ("on spark-2 could not be read: gpu (Gpu does not understand what the node printed)",)
+    assert not any("nvidia-smi" in text for text in found.notes), "it is not known to be absent"
+
+
+def test_the_release_memory_and_driver_of_each_node_are_told() -> None:
+    first = up().nodes[0]
+    assert first.gpu
+    assert (first.gpu.name, first.gpu.driver_version, first.gpu.cuda_version) == ("NVIDIA GB10", "580.95.05", "13.0")
+    assert (first.gpu.memory_total_mib, first.gpu.memory_available_mib) == (122687, 102400)
+    assert first.dgx
+    assert (first.dgx.version, first.dgx.factory_version) == ("7.3.1", "7.2.3")
+
+
+def test_what_is_absent_is_named_and_keeps_nothing_from_being_healthy() -> None:
+    none = dict.fromkeys(HOSTS)
+    found = up(gpu={"spark-2": None}, connectx7=none, dgx=none)
+    assert found.healthy
+    assert found.notes == (
+        *OPTIONAL,
+        "no GPU driver on spark-2: there is no nvidia-smi",
+        "no ConnectX-7 on Spark-1, spark-2",
+    )
+    assert up(connectx7={"spark-2": {"links": [], "ports": []}}).nodes[1].connectx7 is None
+
+
+def test_a_gpu_that_does_not_answer_is_a_reason_with_its_own_remedy() -> None:
+    found = up(gpu={"spark-2": gpu(devices=[], trouble="No devices were found")})
+    assert found.reasons == ("the GPU of spark-2 does not answer: No devices were found",)
+    assert found.remedies == (Gb10Error("GPU_FAULT", host="spark-2").remedy,)
+
+
+def test_nodes_with_different_drivers_are_worth_a_look() -> None:
+    other = gpu(devices=[{"name": "NVIDIA GB10", "driver_version": "580.126.09", "memory_mib": None}])
+    assert up(gpu={"spark-2": other}).warnings == ("the nodes have different GPU drivers: 580.126.09, 580.95.05",)
+
+
+RAIL_FAULTS: dict[str, tuple[Any, str]] = {
+    "down": (
+        connectx7("spark-2", {"state": "DOWN", "physical_state": "POLLING", "up": False}, None, "half_down"),
+        "rail a of spark-2 (enp1s0f0np0) is down: DOWN POLLING",
+    ),
+    "without an address": (
+        connectx7("spark-2", None, {"addresses": ["fe80::1/64"]}, "no_address"),
+        "rail b of spark-2 (enP2p1s0f0np0) has no address",
+    ),
+    "under another name": (
+        connectx7("spark-2", {"netdev": "eth7"}, None),
+        "rail a of spark-2: there is no interface enp1s0f0np0",
+    ),
+    "in one subnet": (
+        connectx7("spark-2", None, None, "same_subnet"),
+        "both halves of port 0 of spark-2 are in one subnet: each needs one of its own",
+    ),
+    "with halves of different MTU": (
+        connectx7("spark-2", None, None, "mtu_mismatch"),
+        "the halves of port 0 of spark-2 have different MTUs",
+    ),
+    "with another MTU than the other node": (
+        connectx7("spark-2", {"mtu_bytes": 1500}, None),
+        "rail a has MTU 9000 on Spark-1 and 1500 on spark-2",
+    ),
+    "in another subnet than the other node": (
+        connectx7("spark-2", {"addresses": ["10.0.0.2/24"]}, None),
+        "rail a of Spark-1 and spark-2 are in different subnets",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", RAIL_FAULTS)
+def test_a_rail_that_is_not_as_it_should_be_is_a_reason(fault: str) -> None:
+    found, reason = RAIL_FAULTS[fault]
+    told = up(connectx7={"spark-2": found})
+    assert told.reasons == (reason,)
+    assert told.remedies == (Gb10Error("RAIL_FAULT", host="spark-2").remedy,)
+
+
+def test_a_port_without_a_cable_is_no_fault() -> None:
+    found = connectx7("spark-2")
+    found["links"].append(half("enp1s0f1np1", None, state="DOWN", up=False, physical_port=1))
+    found["ports"].append({"number": 1, "ready": False, "faults": ["half_missing", "half_down", "no_address"]})
+    assert up(connectx7={"spark-2": found}).healthy
+
+
+def test_rails_that_the_inventory_does_not_name_are_no_fault_but_said() -> None:
+    inventory = Inventory("i", tuple(InventoryHost(**{**vars(host), "rails": {}}) for host in INVENTORY.hosts))
+    found = up(connectx7={"spark-2": connectx7("spark-2", {"up": False})}, inventory=inventory)
+    assert found.healthy
+    assert found.notes[-1] == "the inventory names no rails for Spark-1, spark-2"
+
+
+WITH_GPU = [node(name, allocatable={"nvidia.com/gpu": "1"}) for name in ("spark-1", "spark-2")]
+GPU_OPERATOR = {
+    "cluster_policies": [{"name": "cluster-policy", "state": "ready", "trouble": None}],
+    "gpu_operator_pods": [pod("a"), pod("b", restarts=2)],
+    "releases": [release("gpu-operator"), release("other")],
+}
+
+
+def test_an_operator_is_ready_when_its_policy_says_so_and_every_node_offers_its_resource() -> None:
+    found = status(BOTH, WITH_GPU, cluster=GPU_OPERATOR)
+    operator = found.gpu_operator
+    assert found.healthy
+    assert operator
+    assert (operator.installed, operator.ready, operator.chart_version, operator.state) == (
+        True,
+        True,
+        "v1.2.3",
+        "ready",
+    )
+    assert (operator.pods, operator.healthy_pods, operator.restarts) == (2, 2, 2)
+    assert operator.offered == {"spark-1": "1", "spark-2": "1"}
+    assert found.network_operator
+    assert not found.network_operator.installed
+
+
+def test_an_operator_that_is_not_ready_says_what_it_waits_for() -> None:
+    waiting = pod("validator", status="Init:0/4", healthy=False, waiting=["driver: ImagePullBackOff: not found"])
+    more = [pod(f"p{number}", status="Pending", healthy=False) for number in range(3)]
+    found = status(
+        BOTH,
+        [WITH_GPU[0], node("spark-2")],
+        cluster={
+            "cluster_policies": [{"name": "cluster-policy", "state": "notReady", "trouble": "no driver"}],
+            "gpu_operator_pods": [pod("a"), waiting, *more],
+            "releases": [release("gpu-operator", status="pending-install")],
+        },
+    )
+    assert found.gpu_operator
+    assert found.gpu_operator.reasons == (
+        "its release is pending-install",
+        "its policy is notReady",
+        "no driver",
+        "spark-2 offers no nvidia.com/gpu",
+        "pod validator is Init:0/4 (driver: ImagePullBackOff: not found)",
+        "pod p0 is Pending",
+        "pod p1 is Pending",
+        "1 more pods wait",
+    )
+    assert found.reasons == (f"the GPU Operator is not ready: {'; '.join(found.gpu_operator.reasons)}",)
+    assert found.remedies == (Gb10Error("OPERATOR_NOT_READY").remedy,)
+
+
+def test_without_an_api_server_nobody_can_tell_about_operators() -> None:
+    found = status(BOTH)
+    assert (found.gpu_operator, found.network_operator) == (None, None)
+    assert found.notes == ()
+
+
+def test_every_field_is_in_the_documentation() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "status.md").read_text()
+    assert documentation(ClusterStatus) in text, (
+        "paste what tests/unit/controller/documented.py prints"
+    )
+
+
 def test_its_json_is_stable() -> None:
-    document = json.loads(status(BOTH, [node("spark-1"), node("spark-2")]).model_dump_json())
+    document = json.loads(up().model_dump_json())
     assert document["schema_version"] == 1
-    assert set(document) == {"schema_version", "healthy", "reasons", "remedies", "warnings", "notes", "nodes"}
-    assert document["nodes"][0] == {
+    assert set(document) == {
+        "schema_version",
+        "healthy",
+        "reasons",
+        "remedies",
+        "warnings",
+        "notes",
+        "nodes",
+        "gpu_operator",
+        "network_operator",
+    }
+    first = document["nodes"][0]
+    assert {key: first[key] for key in ("name", "group", "reachable", "problem", "hostname", "architecture", "os")} == {
         "name": "Spark-1",
         "group": "head",
         "reachable": True,
@@ -182,20 +443,81 @@ def test_its_json_is_stable() -> None:
         "hostname": "Spark-1",
         "architecture": "arm64",
         "os": "Ubuntu 24.04.3 LTS",
-        "k3s": {
-            "version": "v1.36.4+k3s1",
-            "role": "server",
-            "unit_state": "active",
-            "unit_enabled": True,
-            "stale": False,
-        },
-        "kubernetes": {
-            "ready": True,
-            "cordoned": False,
-            "roles": ["control-plane"],
-            "version": "v1.36.4+k3s1",
-            "runtime": "docker://26.1.5",
-            "addresses": {"InternalIP": ["198.18.0.11"]},
-            "reason": None,
-        },
     }
+    assert first["k3s"] == {
+        "version": "v1.36.4+k3s1",
+        "role": "server",
+        "unit_state": "active",
+        "unit_enabled": True,
+        "stale": False,
+    }
+    assert first["kubernetes"] == {
+        "ready": True,
+        "cordoned": False,
+        "roles": ["control-plane"],
+        "version": "v1.36.4+k3s1",
+        "runtime": "docker://26.1.5",
+        "addresses": {"InternalIP": ["198.18.0.11"]},
+        "reason": None,
+        "allocatable": {"cpu": "20"},
+    }
+    assert first["connectx7"]["halves"][0] == {
+        "rail": "a",
+        "interface": "enp1s0f0np0",
+        "device": "rocep1s0f0",
+        "port": 0,
+        "up": True,
+        "state": "ACTIVE",
+        "physical_state": "LINK_UP",
+        "rate_gbps": 200.0,
+        "mtu_bytes": 9000,
+        "addresses": ["192.168.100.11/24"],
+    }
+
+
+names = st.text("abcdefghij-", min_size=1, max_size=8)
+texts = st.none() | names
+
+
+@given(
+    connectx7=st.dictionaries(
+        st.sampled_from(HOSTS),
+        st.none()
+        | st.builds(
+            lambda links, faults: {"links": links, "ports": [{"number": 0, "ready": not faults, "faults": faults}]},
+            st.lists(
+                st.builds(
+                    half,
+                    st.sampled_from([*RAILS.values(), "eth0"]),
+                    st.none() | st.sampled_from(["10.0.0.1/8", "192.168.1.1/24", "fe80::1/64", "fd00::1/8"]),
+                    up=st.booleans(),
+                    state=texts,
+                    mtu_bytes=st.none() | st.integers(0, 9978),
+                    rate_gbps=st.none() | st.floats(0, 400),
+                    physical_port=st.none() | st.integers(0, 1),
+                ),
+                max_size=4,
+            ),
+            st.lists(
+                st.sampled_from(["half_missing", "half_down", "no_address", "same_subnet", "mtu_mismatch", "new"])
+            ),
+        ),
+    ),
+    gpus=st.dictionaries(st.sampled_from(HOSTS), st.none() | st.builds(gpu, trouble=texts, cuda_version=texts)),
+    state=texts,
+    healthy=st.booleans(),
+    installed=st.booleans(),
+)
+def test_whatever_the_nodes_say_is_a_status_that_can_be_shown(
+    connectx7: Any, gpus: Any, state: str | None, healthy: bool, installed: bool
+) -> None:
+    cluster = {
+        "nic_cluster_policies": [{"name": "nic-cluster-policy", "state": state, "trouble": None}] if installed else [],
+        "network_operator_pods": [pod("a", healthy=healthy, status=state)],
+    }
+    found = up(connectx7=connectx7, gpu=gpus, cluster=cluster)
+    assert ClusterStatus.model_validate_json(found.model_dump_json()) == found
+    assert found.healthy == (not found.reasons) == (not found.remedies)
+    shown = Console(width=200, file=io.StringIO())
+    for part in [*status_tables(found), *status_lines(found)]:
+        shown.print(part)

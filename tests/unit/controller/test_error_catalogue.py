@@ -52,7 +52,7 @@ def test_every_template_can_be_printed_without_a_detail(code: str) -> None:
 
 def test_an_error_says_what_it_knows() -> None:
     error = Gb10Error("HOST_UNKNOWN", wanted="spark-9", inventory="inventory.py", known=["spark-1", "spark-2"])
-    assert error.summary == "--limit spark-9 matches no host of inventory.py"
+    assert error.summary == "spark-9 matches no host of inventory.py"
     assert error.remedy == "Choose from: spark-1, spark-2"
 
 
