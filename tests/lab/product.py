@@ -45,16 +45,17 @@ class Product:
 
     def gb10(self, *arguments: str, seconds: int = 300, stdin: str | None = None) -> Done:
         """Run gb10 as a script would."""
-        return self._run([str(BIN / "gb10"), *arguments], seconds, stdin)
+        return self.run_command([*self.command("gb10"), *arguments], seconds, stdin)
 
     def pyinfra(self, *arguments: str, seconds: int = 300) -> Done:
         """Run the pyinfra CLI on the inventory."""
-        return self._run([str(BIN / "pyinfra"), *_front(arguments), str(self.inventory), *_rest(arguments)], seconds)
+        front, rest = _front(arguments), _rest(arguments)
+        return self.run_command([*self.command("pyinfra"), *front, str(self.inventory), *rest], seconds)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start gb10 in the background, in a process group of its own."""
         return subprocess.Popen(
-            [str(BIN / "gb10"), *arguments],
+            [*self.command("gb10"), *arguments],
             cwd=self.folder,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
@@ -98,7 +99,12 @@ class Product:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, **self.environment, "GB10_INVENTORY": str(self.inventory), "NO_COLOR": "1"}
 
-    def _run(self, command: list[str], seconds: int, stdin: str | None = None) -> Done:
+    def command(self, name: str) -> list[str]:
+        """The command of this name, as it is installed."""
+        return [str(BIN / name)]
+
+    def run_command(self, command: list[str], seconds: int = 300, stdin: str | None = None) -> Done:
+        """Run a whole command line."""
         done = subprocess.run(
             command,
             cwd=self.folder,

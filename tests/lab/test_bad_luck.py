@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,18 +97,25 @@ def untouched(host_of: Any, fresh_nodes: Any) -> Iterator[None]:
         assert host_of(name).run("sudo ls /etc/rancher").rc != 0
 
 
-def fake(host: Any, name: str, script: str) -> None:
-    sh(host, f"printf '#!/bin/sh\\n{script}\\n' > /usr/local/bin/{name}; chmod 755 /usr/local/bin/{name}")
+@contextmanager
+def faked(host: Any, name: str, script: str) -> Iterator[None]:
+    """On a node, a command tells something else while the block runs."""
+    host.check_output(f"sudo tee /usr/local/bin/{name} <<'SCRIPT'\n#!/bin/sh\n{script}\nSCRIPT")
+    host.check_output(f"sudo chmod 755 /usr/local/bin/{name}")
+    try:
+        yield
+    finally:
+        host.check_output(f"sudo rm /usr/local/bin/{name}")
 
 
 def test_an_unsupported_architecture_is_refused(product: Product, untouched: None, host_of: Any) -> None:
-    fake(host_of(WORKER), "uname", "echo riscv64")
-    refused(product.gb10("bootstrap"), "ARCH_UNSUPPORTED", 6)
+    with faked(host_of(WORKER), "uname", "echo riscv64"):
+        refused(product.gb10("bootstrap"), "ARCH_UNSUPPORTED", 6)
 
 
 def test_a_clock_that_is_far_off_is_refused(product: Product, untouched: None, host_of: Any) -> None:
-    fake(host_of(WORKER), "date", "exec /usr/bin/date -d +10minutes \\$@")
-    done = product.gb10("bootstrap")
+    with faked(host_of(WORKER), "date", 'exec /usr/bin/date -d "+10 minutes" "$@"'):
+        done = product.gb10("bootstrap")
     refused(done, "CLOCK_SKEW", 6)
     assert WORKER in done.output
 
@@ -221,7 +229,7 @@ def test_a_head_that_is_down_stops_the_worker_before_anything_is_written(
 ) -> None:
     assert product.gb10("bootstrap", "--limit", HEAD).status == 0
     sh(host_of(HEAD), "systemctl stop k3s")
-    done = product.with_data(k3s_start_seconds=5).pyinfra("-y", "--limit", WORKER, "gb10.deploys.k3s_agent")
+    done = product.with_data(k3s_start_seconds=5).pyinfra("-y", f"--limit={WORKER}", "gb10.deploys.k3s_agent")
     assert "gb10: SERVER_UNREACHABLE" in done.output
     assert not host_of(WORKER).file("/usr/local/bin/k3s").exists
 

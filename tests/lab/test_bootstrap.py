@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,3 +173,31 @@ def test_a_private_registry_and_a_proxy_reach_k3s_and_their_passwords_no_diff(
         assert "canary-proxy" in environment.content_string
         assert environment.mode == 0o600
         assert "10.42.0.0/16" in environment.content_string
+
+
+def test_a_node_without_internet_takes_its_files_from_the_controller(
+    product: Product, fresh_nodes: Any, host_of: Any, lab: Any, mirror: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "airgap"
+    folder.mkdir()
+    release = next(lab.state.mirror_folder.glob("k3s/v1.36.4*"))
+    for name in ("k3s", "k3s-arm64"):
+        (folder / name).write_bytes((release / name).read_bytes())
+    image = host_of(HEAD).check_output("printf x > /tmp/f && tar -C /tmp -c f | sudo docker import -q - airgap:1")
+    host_of(HEAD).check_output("sudo docker save -o /tmp/images.tar airgap:1 && sudo docker rmi airgap:1")
+    archive = lab.root(HEAD) / "tmp" / "images.tar"
+    (folder / "k3s-airgap-images-amd64.tar").write_bytes(archive.read_bytes())
+    offline = product.with_data(k3s_airgap=str(folder), k3s_mirror="http://127.0.0.1:1")
+    plan = offline.plan()
+    assert offline.run() == plan
+    assert not mirror.requests("k3s")
+    assert offline.plan() == set()
+    for name in (HEAD, WORKER):
+        assert image in host_of(name).check_output("sudo docker images --no-trunc -q airgap:1")
+        left = "sudo find /var/lib/rancher /usr/local/bin -name '*.tar' -o -name '*.part'"
+        assert host_of(name).check_output(left) == ""
+
+
+def test_a_file_that_is_missing_on_the_controller_is_named(product: Product, fresh_nodes: Any, tmp_path: Path) -> None:
+    done = product.with_data(k3s_airgap=str(tmp_path / "nowhere")).gb10("bootstrap")
+    assert (done.status, "AIRGAP_MISSING" in done.output) == (2, True), done.output

@@ -1,0 +1,101 @@
+"""Kubernetes objects, kept by operations on the head, and access to them from the controller."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from product import Product
+
+from gb10.lab.clients import kubectl
+
+HEAD, WORKER = "spark-1", "spark-2"
+MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ours, namespace: default}\ndata: {it's: kept}\n"
+
+
+def changed(product: Product, operation: str, **arguments: Any) -> bool:
+    """Run an operation on the head; return whether it changed anything, as its dry run had said."""
+    words = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
+    target = ("--limit", HEAD, f"gb10.operations.kubectl.{operation}", *words)
+    command = [*product.command("pyinfra"), "--json", str(product.inventory), *target]
+    planned = product.run_command([*command, "--dry"])
+    done = product.run_command([*command, "-y"])
+    assert (planned.status, done.status) == (0, 0), planned.output + done.output
+    would = any(row["hosts_with_change"] for row in planned.json["plan"])
+    did = any(row["success"] for row in done.json["results"]["operations"])
+    assert would is did
+    return did
+
+
+def get(host: Any, what: str) -> str:
+    return str(host.check_output(f"sudo k3s kubectl get {what}"))
+
+
+def test_a_manifest_is_applied_once_and_again_when_it_has_drifted(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    head = host_of(HEAD)
+    assert changed(product, "apply", manifest=MANIFEST)
+    assert not changed(product, "apply", manifest=MANIFEST)
+    head.check_output('sudo k3s kubectl patch configmap ours --type merge -p \'{"data": {"it\\u0027s": "other"}}\'')
+    assert changed(product, "apply", manifest=MANIFEST)
+    assert json.loads(get(head, "configmap ours -o json"))["data"] == {"it's": "kept"}
+
+
+def test_labels_are_put_on_and_taken_off(product: Product, cluster: None, host_of: Any) -> None:
+    assert changed(product, "label", node=WORKER, labels={"rack": "one"})
+    assert not changed(product, "label", node=WORKER, labels={"rack": "one"})
+    assert get(host_of(HEAD), f"node {WORKER} -o jsonpath={{.metadata.labels.rack}}") == "one"
+    assert changed(product, "label", node=WORKER, labels={"rack": None})
+    assert not changed(product, "label", node=WORKER, labels={"rack": None})
+
+
+def test_a_node_is_drained_and_let_in_again(product: Product, cluster: None, host_of: Any) -> None:
+    head = host_of(HEAD)
+    assert changed(product, "cordon", node=WORKER)
+    assert not changed(product, "cordon", node=WORKER)
+    assert changed(product, "drain", node=WORKER, seconds=20)
+    assert get(head, f"node {WORKER} -o jsonpath={{.spec.unschedulable}}") == "true"
+    assert changed(product, "uncordon", node=WORKER)
+    assert not changed(product, "uncordon", node=WORKER)
+
+
+def test_a_node_is_deleted_with_its_password(product: Product, cluster: None, host_of: Any) -> None:
+    host_of(WORKER).check_output("sudo systemctl stop k3s-agent")
+    assert changed(product, "delete_node", node=WORKER)
+    assert not changed(product, "delete_node", node=WORKER)
+    assert WORKER not in get(host_of(HEAD), "nodes,secrets -A -o name")
+
+
+def test_the_kubeconfig_works_from_here_and_leaves_other_contexts_alone(
+    product: Product, cluster: None, tmp_path: Path, lab: Any
+) -> None:
+    path = tmp_path / "config"
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "other", "cluster": {"server": "https://other:6443"}}],
+        "users": [{"name": "other", "user": {"token": "theirs"}}],
+        "contexts": [{"name": "other", "context": {"cluster": "other", "user": "other"}}],
+        "current-context": "other",
+    }
+    path.write_text(yaml.safe_dump(theirs))
+    path.chmod(0o644)
+    done = product.gb10("kubeconfig", "--output", str(path), "--context", "spark")
+    assert done.status == 0, done.output
+    merged = yaml.safe_load(path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert merged["current-context"] == "other"
+    for part in ("clusters", "users", "contexts"):
+        assert theirs[part][0] in merged[part]
+    (ours,) = [row["cluster"] for row in merged["clusters"] if row["name"] == "spark"]
+    assert ours["server"] == f"https://{lab.address(HEAD)}:6443"
+    command = [str(kubectl()), "--kubeconfig", str(path), "--context", "spark", "get", "nodes", "-o", "name"]
+    names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert names == [f"node/{HEAD}", f"node/{WORKER}"]
+    conflict = product.gb10("kubeconfig", "--output", str(path), "--context", "other")
+    assert (conflict.status, "KUBECONFIG_CONFLICT" in conflict.output) == (6, True)
+    assert yaml.safe_load(path.read_text()) == merged
