@@ -300,6 +300,7 @@ def test_what_others_wrote_and_never_loaded_locks_nobody_out_when_sshd_reads_it(
 def test_a_broken_configuration_of_others_is_noticed_before_anything_changes(new_head: Any, product: Product) -> None:
     shell(new_head, "echo 'PubkeyAuthentication maybe' > /etc/ssh/sshd_config.d/50-x.conf")
     done = provision(product, **only("sshd"))
+    shell(new_head, "rm /etc/ssh/sshd_config.d/50-x.conf")
     assert done.status != 0
     assert "gb10: SSHD_REJECTED:" in done.output
     assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
