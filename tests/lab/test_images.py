@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import os
 import re
 import shlex
 import signal
+import tarfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -370,3 +375,71 @@ def test_images_go_to_containerd_s_store_and_come_back(
     back = ("gb10.deploys.sync_images", 'tags=["vllm:1"]', f"source={TARGET}")
     assert changed(product.pyinfra("--json", "-y", f"--limit={SOURCE}", *back))
     assert source.layers("vllm:1") == layers
+
+
+def pulled(tag: str) -> bytes:
+    """An image with a compressed layer, in the OCI layout: as a registry gives it, and containerd's store keeps it."""
+    inner = _tar({"hello": b"hello" * 1000})
+    layer = gzip.compress(inner, mtime=0)
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Env": ["A=1"], "Cmd": ["/hello"]},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(inner)]},
+        }
+    ).encode()
+    oci = "application/vnd.oci.image"
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{oci}.manifest.v1+json",
+            "config": _descriptor(config, f"{oci}.config.v1+json"),
+            "layers": [_descriptor(layer, f"{oci}.layer.v1.tar+gzip")],
+        }
+    ).encode()
+    names = {"io.containerd.image.name": f"docker.io/library/{tag}", "org.opencontainers.image.ref.name": "1"}
+    root = {**_descriptor(manifest, f"{oci}.manifest.v1+json"), "annotations": names}
+    blobs = {f"blobs/sha256/{_digest(content)[7:]}": content for content in (layer, config, manifest)}
+    index = json.dumps({"schemaVersion": 2, "manifests": [root]}).encode()
+    return _tar({**blobs, "oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": index})
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _descriptor(content: bytes, media_type: str) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": _digest(content), "size": len(content)}
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return output.getvalue()
+
+
+def test_an_image_as_a_registry_gives_it_stays_compressed_on_the_way_to_another_kind_of_engine(
+    nodes: tuple[Node, Node], containerd: Node, root_of: Callable[[str], Path], product: Product
+) -> None:
+    source, target = nodes
+    archive = pulled("pulled:1")
+    (root_of(TARGET) / "root/pulled.tar").write_bytes(archive)
+    target("docker load -q -i /root/pulled.tar; rm /root/pulled.tar")
+    back = ("gb10.deploys.sync_images", 'tags=["pulled:1"]', f"source={TARGET}")
+    assert changed(product.pyinfra("--json", "-y", f"--limit={SOURCE}", *back))
+    assert source.layers("pulled:1") == target.layers("pulled:1")
+    assert source.image("pulled:1")["Config"]["Env"] == ["A=1"]
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        wanted = {name.rpartition("/")[2] for name in tar.getnames() if name.startswith("blobs/")}
+    assert wanted == source.blobs().keys() == target.blobs().keys()
+    # and back into containerd's store, where it keeps its digest
+    before = target.image("pulled:1")["Id"]
+    target("docker image rm pulled:1")
+    again = ("gb10.deploys.sync_images", 'tags=["pulled:1"]', f"source={SOURCE}")
+    assert changed(product.pyinfra("--json", "-y", f"--limit={TARGET}", *again))
+    assert target.image("pulled:1")["Id"] == before
