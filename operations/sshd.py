@@ -59,7 +59,9 @@ def _rehearse(state: State, host: Host, content: str) -> bool:
     if not done:
         say(host, "SSHD_REJECTED", f"{host.name}: {output}: nothing was changed")
         return False
-    trouble = _tried(state, host, login, int(output.split()[-1]))
+    port, unit = output.split()[-2:]
+    trouble = _tried(state, host, login, int(port))
+    login.run(f"systemctl stop {unit}")
     login.close()
     if trouble:
         say(host, "KEY_LOGIN_FAILED", f"{host.name} would let nobody in by key any more, so nothing changes: {trouble}")

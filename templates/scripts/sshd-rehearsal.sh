@@ -1,5 +1,5 @@
 # Start a second sshd as it would be with another drop-in file before all others, for a minute and on loopback alone: so
-# that a login can be seen to work before anything changes. Prints the port.
+# that a login can be seen to work before anything changes. Prints its port and its unit.
 # Arguments: the drop-in file's text.
 set -u
 port=$(shuf -i 20000-29999 -n 1)
@@ -8,7 +8,10 @@ dir=$(mktemp -d /run/gb10-rehearsal.XXXXXX) || exit 1
     printf '%s\n' "$1"
     cat /etc/ssh/sshd_config
 } >"$dir/config" || exit 1
-sshd -t -f "$dir/config" || exit 1
+if ! sshd -t -f "$dir/config"; then
+    rm -rf "$dir"
+    exit 1
+fi
 # What the configuration itself listens on is taken already, which sshd only mentions.
 systemd-run --quiet --collect --unit="${dir##*/}" -p RuntimeMaxSec=60 -p ExecStopPost="/bin/rm -rf $dir" \
     "$(command -v sshd)" -D -f "$dir/config" -o "ListenAddress=127.0.0.1:$port" -o PidFile=none || exit 1
@@ -18,4 +21,4 @@ until ss -H -l -t -n "sport = :$port" | grep -q .; do
     sleep 0.1
     waited=$((waited + 1))
 done
-echo "$port"
+echo "$port ${dir##*/}.service"

@@ -295,6 +295,7 @@ def test_what_others_wrote_and_never_loaded_locks_nobody_out_when_sshd_reads_it(
     assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
     shell(new_head, "rm /etc/ssh/sshd_config.d/50-x.conf")
     assert provision(product, **only("sshd")).status == 0
+    assert "rehearsal" not in shell(new_head, "ls /run; systemctl list-units --all --no-legend")
 
 
 def test_a_broken_configuration_of_others_is_noticed_before_anything_changes(new_head: Any, product: Product) -> None:
