@@ -36,6 +36,7 @@ class Transfer:
         self._verbosity = verbosity
         self._task: Any = None
         self._last_line = 0.0
+        self._image_tasks: dict[str, Any] = {}
 
     def hear(self, event: Event) -> None:
         """Take in the next event of the run."""
@@ -78,17 +79,21 @@ class Transfer:
     def _heard_of_images(self, host: str, kind: str | None, text: str) -> None:
         if kind:
             self.images.append(json.loads(text))
-        elif (match := _IMAGES_SAID.match(text)) and self._may_print():
-            done, total, seconds = int(match["done"]), int(match["total"]), float(match["seconds"])
-            self._print(f"  {host} {match['verb']} {human(done)} of {human(total)}, {done / seconds / 1e9:.2f} GB/s")
+        elif (match := _IMAGES_SAID.match(text)) and float(match["seconds"]):
+            done, total = int(match["done"]), int(match["total"])
+            self._show_image(f"{host} {match['verb']}", done, total, done / float(match["seconds"]))
 
-    def _may_print(self) -> bool:
-        """Whether a line of progress is due where lines are printed: not too many of them without a terminal."""
-        now = time.monotonic()
-        if self._progress is None and now - self._last_line < PLAIN_SECONDS:
-            return False
-        self._last_line = now
-        return True
+    def _show_image(self, what: str, done: int, total: int, rate: float) -> None:
+        """Show how far a node is with an image: in a bar of its own, or now and then in a line."""
+        if self._progress is not None:
+            if what not in self._image_tasks:
+                for task in self._image_tasks.values():
+                    self._progress.remove_task(task)
+                self._image_tasks = {what: self._progress.add_task(what, total=total, rails="")}
+            self._progress.update(self._image_tasks[what], completed=done)
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self._print(f"  {what} {human(done)} of {human(total)}, {rate / 1e9:.2f} GB/s")
 
     def _begin(self, plan: dict[str, Any]) -> None:
         if self._progress is not None:
