@@ -224,19 +224,19 @@ _CATALOGUE = (
         "VERSION_UNKNOWN",
         _S.FAILED,
         "the mirror does not have that version",
-        "Correct k3s_version or k3s_mirror in group_data/, then: {again}",
+        "Correct the version or the mirror (k3s_ or helm_) in group_data/, then: {again}",
     ),
     Trouble(
         "DOWNLOAD_FAILED",
         _S.FAILED,
         "a download to {host} failed",
-        "Nothing was replaced, and what arrived is kept. Check k3s_mirror and http_proxy, then: {again}",
+        "Nothing was replaced, and what arrived is kept. Check the mirror (k3s_ or helm_) and http_proxy, then: {again}",
     ),
     Trouble(
         "CHECKSUM_MISMATCH",
         _S.UNVERIFIED,
         "a download to {host} is not what it should be",
-        "It was thrown away and nothing was replaced. Check k3s_sha256 and k3s_mirror, then: {again}",
+        "It was thrown away and nothing was replaced. Check checksum and mirror (k3s_ or helm_), then: {again}",
     ),
     Trouble(
         "DISK_FULL",
@@ -410,6 +410,18 @@ _CATALOGUE = (
         "Correct the version or the repository in group_data/, then: {again}",
     ),
     Trouble(
+        "CHART_UNREACHABLE",
+        _S.FAILED,
+        "the chart repository does not answer {host}",
+        "Check chart_repository and http_proxy in group_data/, then: {again}",
+    ),
+    Trouble(
+        "CHART_BROKEN",
+        _S.UNVERIFIED,
+        "the chart repository delivers an archive that is none",
+        "Nothing was installed. Check chart_repository in group_data/, then: {again}",
+    ),
+    Trouble(
         "CHART_WRONG",
         _S.UNVERIFIED,
         "what is deployed is not the chart that was wanted",
@@ -425,7 +437,7 @@ _CATALOGUE = (
         "HELM_PENDING",
         _S.REFUSED,
         "a helm release was left in the middle of an operation",
-        "See it: {ssh_base} sudo helm list -A --pending. If no helm runs, have it repaired with repair=True: {again}",
+        "If no helm is at work on it ({ssh_base} pgrep -a helm): pyinfra {inventory} gb10.deploys.cluster repair=true",
     ),
     Trouble(
         "HELM_FAILED",
