@@ -230,7 +230,7 @@ _CATALOGUE = (
         "DOWNLOAD_FAILED",
         _S.FAILED,
         "a download to {host} failed",
-        "Nothing was replaced, and what arrived is kept. Check the mirror (k3s_ or helm_) and http_proxy, then: {again}",
+        "Nothing was replaced; what arrived is kept. Check the mirror (k3s_ or helm_) and http_proxy, then: {again}",
     ),
     Trouble(
         "CHECKSUM_MISMATCH",
