@@ -51,7 +51,7 @@ from typing import IO, Any, NoReturn
 from urllib.parse import quote
 
 FORMAT = 1
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 17  # larger ones do not fit into the cache
 SMALL_BYTES = 4 << 20  # configurations and manifests, kept in memory until it is known which are needed
 MOST_SMALL_BYTES = 64 << 20
 SPARE_BYTES = 256 << 20  # room that must stay free
@@ -726,9 +726,9 @@ def write_archive(store: Store, record: Record, blobs: Mapping[str, int], output
     Raise RefusedError with IMAGE_BLOB_DAMAGED, the blob put aside, where one is not what its name says.
     """
     meter = Meter("loaded", sum(blobs.values()))
-    with tarfile.open(fileobj=output, mode="w|", bufsize=BUFFER_BYTES) as tar:
+    with tarfile.open(fileobj=output, mode="w|", bufsize=BUFFER_BYTES, copybufsize=BUFFER_BYTES) as tar:
         for digest, size in blobs.items():
-            with store.path(digest).open("rb") as file:
+            with store.path(digest).open("rb", buffering=0) as file:
                 checked = Hashing(Metered(file, meter))
                 tar.addfile(_member(blob_path(digest), size), checked)
             if checked.digest != digest:
