@@ -345,11 +345,11 @@ def _rename(old: Path, new: Path) -> None:
 
 
 def chunks(source: IO[bytes], size: int) -> Iterator[bytes]:
-    """Yield so many bytes of a stream. Raise RefusedError where it ends before."""
+    """Yield so many bytes of a stream. Raise EOFError where it ends before."""
     while size:
         chunk = source.read(min(BUFFER_BYTES, size))
         if not chunk:
-            raise RefusedError("IMAGE_SAVE_FAILED", "the stream ends within a file")
+            raise EOFError("the stream ends within a file")
         size -= len(chunk)
         yield chunk
 
@@ -534,7 +534,7 @@ def take(store: Store, archive: IO[bytes] | Metered, tag: str, image: EngineImag
             for member in tar:
                 members.take(tar, member)
         return members.record(tag, image)
-    except (tarfile.TarError, KeyError, ValueError, TypeError) as error:
+    except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError) as error:
         raise RefusedError("IMAGE_SAVE_FAILED", f"docker save of {tag} is not understood: {error!r}") from error
 
 
@@ -726,17 +726,22 @@ def write_archive(store: Store, record: Record, blobs: Mapping[str, int], output
     Raise RefusedError with IMAGE_BLOB_DAMAGED, the blob put aside, where one is not what its name says.
     """
     meter = Meter("loaded", sum(blobs.values()))
-    with tarfile.open(fileobj=output, mode="w|", bufsize=BUFFER_BYTES, copybufsize=BUFFER_BYTES) as tar:
-        for digest, size in blobs.items():
-            with store.path(digest).open("rb", buffering=0) as file:
-                checked = Hashing(Metered(file, meter))
-                tar.addfile(_member(blob_path(digest), size), checked)
-            if checked.digest != digest:
-                store.put_aside(digest)
-                raise RefusedError("IMAGE_BLOB_DAMAGED", f"{record.tag}: {digest} is damaged; it was put aside")
-        for name, document in _descriptions(record).items():
-            content = json.dumps(document).encode()
-            tar.addfile(_member(name, len(content)), io.BytesIO(content))
+    for digest, size in blobs.items():
+        output.write(_header(blob_path(digest), size))
+        found = hashlib.sha256()
+        with store.path(digest).open("rb", buffering=0) as file, suppress(EOFError):
+            for chunk in chunks(file, size):
+                found.update(chunk)
+                meter.count(len(chunk))
+                output.write(chunk)
+        if f"sha256:{found.hexdigest()}" != digest:
+            store.put_aside(digest)
+            raise RefusedError("IMAGE_BLOB_DAMAGED", f"{record.tag}: {digest} is damaged; it was put aside")
+        output.write(_padding(size))
+    for name, document in _descriptions(record).items():
+        content = json.dumps(document).encode()
+        output.write(_header(name, len(content)) + content + _padding(len(content)))
+    output.write(bytes(2 * tarfile.BLOCKSIZE))
 
 
 def _descriptions(record: Record) -> dict[str, object]:
@@ -754,27 +759,14 @@ def _descriptions(record: Record) -> dict[str, object]:
     return names
 
 
-def _member(name: str, size: int) -> tarfile.TarInfo:
+def _header(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.size = size
-    return member
+    return member.tobuf(tarfile.PAX_FORMAT)
 
 
-class Hashing(io.RawIOBase):
-    """A file that is hashed while it is read."""
-
-    def __init__(self, file: Metered) -> None:
-        self._file = file
-        self._found = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._file.read(size)
-        self._found.update(chunk)
-        return chunk
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._found.hexdigest()}"
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
 
 
 # Looking, adopting, pruning -------------------------------------------------------------------------------------------

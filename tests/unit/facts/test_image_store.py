@@ -27,7 +27,7 @@ from gb10.facts.image_store import (
     Record,
     RefusedError,
     Store,
-    _member,
+    _header,
     adopt,
     blob_path,
     check,
@@ -513,10 +513,18 @@ def test_containerd_knows_a_tag_by_its_full_name() -> None:
     assert full_name("nvcr.io/nvidia/vllm:1") == "nvcr.io/nvidia/vllm:1"
 
 
-def test_a_layer_of_more_than_8_gib_fits_into_an_archive() -> None:
-    output = io.BytesIO()
-    with tarfile.open(fileobj=output, mode="w|") as tar:
-        tar.addfile(_member("layer", 9 << 30))
-    output.seek(0)
-    with tarfile.open(fileobj=output, mode="r|") as tar:
-        assert tar.next().size == 9 << 30  # type: ignore[union-attr] # it has one
+@pytest.mark.parametrize("size", [0, 5, 9 << 30])
+def test_a_layer_of_any_size_fits_into_an_archive(size: int) -> None:
+    header = _header("blobs/sha256/layer", size)
+    with tarfile.open(fileobj=io.BytesIO(header), mode="r|") as tar:
+        member = tar.next()
+    assert member
+    assert (member.name, member.size) == ("blobs/sha256/layer", size)
+
+
+def test_a_blob_that_has_become_shorter_meanwhile_is_damaged(store: Store) -> None:
+    record = saved(store, IMAGE)
+    store.path(sha(BIG)).write_bytes(BIG[:100])
+    with pytest.raises(RefusedError) as refused:
+        write_archive(store, record, record.blobs, io.BytesIO())
+    assert refused.value.code == "IMAGE_BLOB_DAMAGED"
