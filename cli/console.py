@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ from gb10.controller.events import (
 from gb10.controller.health import operators
 from gb10.controller.results import RunResult
 from gb10.controller.status_model import ClusterStatus, GpuStatus, HalfStatus, NodeStatus
+from gb10.controller.validate import Check, Validation
 
 SHOWN_LINES = 8  # of what a failing host printed; the log has all of it
 
@@ -42,6 +44,7 @@ MARKS = {
     "failed": ("✗", "bold red"),
 }
 WIDTH = 200  # where there is no terminal that has one: nothing is to be wrapped for a file or a pipe
+OUTCOMES = {"pass": ("✓", "green"), "fail": ("✗", "bold red"), "skip": ("-", "yellow")}
 BARE: dict[str, Any] = {"box": None, "header_style": "bold", "pad_edge": False}  # how tables look
 NONE = "[dim]-[/]"
 STAGES = {"connect": "Connect", "prepare": "Look at the nodes", "facts": "Ask the nodes"}
@@ -361,6 +364,26 @@ def print_status(status: ClusterStatus) -> None:
         console.print(part)
     for line in status_lines(status):
         console.print(line, soft_wrap=True)  # whole, so that a command can be copied
+
+
+def print_validation(found: Validation) -> None:
+    """Every check with what was found, and below a failed one what to type."""
+    console = stdout()
+    width = max((len(_subject(check)) for check in found.checks), default=0)
+    for check, following in itertools.zip_longest(found.checks, found.checks[1:]):
+        sign, style = OUTCOMES[check.outcome]
+        line = Text.assemble((sign, style), f" {check.check:<17} {_subject(check):<{width}}  ", (check.reason, "dim"))
+        console.print(line, soft_wrap=True)
+        if check.remedy and not (following and following.remedy == check.remedy):
+            console.print(f"  → {escape(check.remedy)}", soft_wrap=True)
+    counts = {outcome: sum(check.outcome == outcome for check in found.checks) for outcome in OUTCOMES}
+    console.print(f"\n{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} could not be made")
+
+
+def _subject(check: Check) -> str:
+    """The nodes and the rail that a check is about."""
+    where = " → ".join(name for name in (check.node, check.peer) if name)
+    return f"{where} {check.rail}" if check.rail else where
 
 
 def watch(look: Callable[[], ClusterStatus], seconds: float) -> NoReturn:

@@ -7,6 +7,7 @@ from gb10.deploys.k3s import forget_node, k3s_agent, k3s_server, k3s_teardown, k
 from gb10.deploys.models import models
 from gb10.deploys.network_operator import network_operator, network_operator_teardown
 from gb10.deploys.node import node
+from gb10.deploys.validate import validate
 
 __all__ = [
     "cluster",
@@ -25,4 +26,5 @@ __all__ = [
     "prune_images",
     "save_images",
     "sync_images",
+    "validate",
 ]

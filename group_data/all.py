@@ -133,3 +133,27 @@ images: list[str] = []
 models: list[str] = []
 # The host that has them; None: the head.
 models_from: str | None = None
+
+# Validation -----------------------------------------------------------------------------------------------------------
+
+# The throw-away container by which `gb10 validate` proves that a GPU works: `docker run --rm OPTIONS IMAGE COMMAND`.
+# A node that lacks the image pulls it, and keeps it.
+validate_gpu_image = "nvcr.io/nvidia/cuda:13.0.1-base-ubuntu24.04"
+validate_gpu_options = ["--gpus", "all"]
+validate_gpu_command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+
+# How long a container may take, with its image's pull, in seconds.
+validate_container_seconds = 600
+
+# How long each rail is measured in each direction, in seconds.
+validate_bandwidth_seconds = 3
+
+# The all-reduce of `gb10 validate --nccl`, one container on each node. The image needs PyTorch with NCCL: that of vLLM
+# has both. Large buffers have frozen a Spark: 128 MB is the most.
+validate_nccl_image: str | None = None
+validate_nccl_options = ["--gpus", "all", "--ipc", "host", "--ulimit", "memlock=-1", "--device", "/dev/infiniband"]
+validate_nccl_command: list[str] | None = (
+    None  # instead of our own program, which reads RANK, WORLD_SIZE, MASTER_ADDR ...
+)
+validate_nccl_megabytes = 128
+validate_nccl_floor_gbps = 80.0  # bus bandwidth; both rails carry up to 175, a node without RDMA some 25

@@ -6,6 +6,7 @@ from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
 
+from gb10.lab.kube import pause
 from gb10.lab.node import USER
 from gb10.lab.paths import lab_name
 from gb10.lab.plan import INTERFACES, NodePlan
@@ -13,6 +14,12 @@ from gb10.lab.problem import LabError
 from gb10.lab.state import LabState, require
 
 Host = tuple[str, dict[str, Any]]
+
+# No registry can be reached, so a container that tries the GPU runs the node's own tools: in the image of K3s' pods,
+# which is on every node with K3s.
+NODE_TOOLS = [
+    word for folder in ("usr", "bin", "lib", "lib64", "etc") for word in ("--volume", f"/{folder}:/{folder}:ro")
+]
 
 
 def groups() -> tuple[list[Host], list[Host]]:
@@ -40,6 +47,8 @@ def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
         "k3s_mirror": f"{state.mirror_url}/k3s",
         "helm_mirror": f"{state.mirror_url}/helm",
         "chart_repository": f"{state.mirror_url}/charts",
+        "validate_gpu_image": f"{pause.IMAGE}:{pause.TAG}",
+        "validate_gpu_options": ["--gpus", "all", *NODE_TOOLS],
     }
     if state.k3s_release:
         data["k3s_version"] = state.k3s_version

@@ -6,6 +6,7 @@ import json
 from typing import Any, get_args
 
 from gb10.controller.status_model import ClusterStatus, Model
+from gb10.controller.validate import Validation
 
 
 def documentation(model: type[Model]) -> str:
@@ -56,5 +57,5 @@ def kind(entry: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    for documented in (ClusterStatus,):
+    for documented in (ClusterStatus, Validation):
         print(f"{documentation(documented)}\n")

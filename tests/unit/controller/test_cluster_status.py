@@ -12,176 +12,30 @@ from documented import documentation
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from two_nodes import (
+    BOTH,
+    GPU_OPERATOR,
+    HOSTS,
+    INVENTORY,
+    OPTIONAL,
+    RAILS,
+    WITH_GPU,
+    connectx7,
+    gpu,
+    half,
+    install,
+    node,
+    pod,
+    release,
+    status,
+    up,
+)
 
 from gb10.cli.console import status_lines, status_tables
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
-from gb10.controller.status import OVERVIEW, ClusterStatus, build_status, unhealthy
-
-RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
-INVENTORY = Inventory(
-    "inventory.py",
-    (
-        InventoryHost("Spark-1", ("head",), address="198.18.0.11", node_name="spark-1", rails=RAILS),
-        InventoryHost("spark-2", ("workers",), address="198.18.0.12", node_name="spark-2", rails=RAILS),
-    ),
-)
-HOSTS = INVENTORY.names
-
-
-def identity(name: str) -> dict[str, Any]:
-    return {
-        "hostname": name,
-        "machine_id": "1",
-        "boot_id": "2",
-        "macs": {},
-        "architecture": "arm64",
-        "os_id": "ubuntu",
-        "os_version": "24.04",
-        "os_name": "Ubuntu 24.04.3 LTS",
-        "clock": 0.0,
-    }
-
-
-def install(role: str, **other: Any) -> dict[str, Any]:
-    found = {
-        "role": role,
-        "version": "v1.36.4+k3s1",
-        "binary_sha256": "0",
-        "unit_state": "active",
-        "unit_enabled": True,
-        "main_pid": 7,
-        "config_sha256": "1",
-        "uninstall_scripts": [],
-        "stale": False,
-    }
-    return {**found, **other}
-
-
-def node(name: str, **other: Any) -> dict[str, Any]:
-    found = {
-        "name": name,
-        "ready": True,
-        "cordoned": False,
-        "roles": ["control-plane"] if name == "spark-1" else [],
-        "version": "v1.36.4+k3s1",
-        "internal_ip": "198.18.0.11",
-        "addresses": {"InternalIP": ["198.18.0.11"]},
-        "runtime": "docker://26.1.5",
-        "allocatable": {"cpu": "20"},
-        "labels": {},
-        "reason": None,
-    }
-    return {**found, **other}
-
-
-def half(netdev: str, address: str | None, **other: Any) -> dict[str, Any]:
-    found = {
-        "device": "rocep1s0f0",
-        "port": 1,
-        "netdev": netdev,
-        "state": "ACTIVE",
-        "physical_state": "LINK_UP",
-        "operstate": "UP",
-        "rate_gbps": 200.0,
-        "mtu_bytes": 9000,
-        "addresses": [address] if address else [],
-        "pci_address": "0000:01:00.0",
-        "physical_port": 0,
-        "up": True,
-    }
-    return {**found, **other}
-
-
-def connectx7(host: str, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None, *faults: str) -> Any:
-    """Both halves of one port, each with what is otherwise about it."""
-    last = 11 + HOSTS.index(host)
-    links = [
-        {**half(RAILS["a"], f"192.168.100.{last}/24"), **(a or {})},
-        {**half(RAILS["b"], f"192.168.101.{last}/24"), **(b or {})},
-    ]
-    return {"links": links, "ports": [{"number": 0, "ready": not faults, "faults": list(faults)}]}
-
-
-def gpu(**other: Any) -> dict[str, Any]:
-    found = {
-        "devices": [{"name": "NVIDIA GB10", "driver_version": "580.95.05", "memory_mib": None}],
-        "cuda_version": "13.0",
-        "processes": [],
-        "memory_total_kib": 125632128,
-        "memory_available_kib": 104857600,
-        "trouble": None,
-    }
-    return {**found, **other}
-
-
-DGX = {
-    "name": "DGX Spark",
-    "pretty_name": "NVIDIA DGX Spark",
-    "factory_version": "7.2.3",
-    "factory_date": "2025-09-10-13-50-03",
-    "ota_version": "7.3.1",
-    "ota_date": "Wed Nov 19 05:05:30 PM CET 2025",
-    "commit": "833b4a7",
-    "platform": "DGX Server for KVM",
-    "serial_number": "1983925000000",
-    "version": "7.3.1",
-}
-
-
-def facts(
-    installs: dict[str, Any] | None = None,
-    nodes: list[dict[str, Any]] | None = None,
-    errors: tuple[Gb10Error, ...] = (),
-    answering: tuple[str, ...] = HOSTS,
-    cluster: dict[str, Any] | None = None,
-    **devices: dict[str, Any],
-) -> FactsResult:
-    """What the hosts say. `devices` replace a part of some hosts: gpu={"spark-2": None}."""
-    overviews: dict[str, Any] = {}
-    for host in answering:
-        parts = {"gpu": gpu(), "connectx7": connectx7(host), "dgx": DGX, "troubles": {}}
-        parts |= {part: found[host] for part, found in devices.items() if host in found}
-        asked = {**NO_OPERATORS, **(cluster or {}), "nodes": nodes} if host == "Spark-1" and nodes is not None else {}
-        overviews[host] = {"identity": identity(host), "k3s": (installs or {}).get(host), **parts, **asked}
-    return FactsResult({OVERVIEW: overviews}, HOSTS, errors)
-
-
-NO_OPERATORS: dict[str, Any] = {
-    "cluster_policies": [],
-    "nic_cluster_policies": [],
-    "gpu_operator_pods": [],
-    "network_operator_pods": [],
-    "releases": [],
-}
-
-
-def release(chart: str, **other: Any) -> dict[str, Any]:
-    return {"name": chart, "namespace": chart, "chart": chart, "chart_version": "v1.2.3", "status": "deployed", **other}
-
-
-def pod(name: str, **other: Any) -> dict[str, Any]:
-    found = {"name": name, "status": "Running", "healthy": True, "restarts": 0, "waiting": []}
-    return {**found, **other}
-
-
-BOTH = {"Spark-1": install("server"), "spark-2": install("agent")}
-
-
-OPTIONAL = (
-    "the GPU Operator is not installed; it is optional",
-    "the Network Operator is not installed; it is optional",
-)
-
-
-def status(*args: Any, inventory: Inventory = INVENTORY, **kwargs: Any) -> ClusterStatus:
-    return build_status(inventory, facts(*args, **kwargs))
-
-
-def up(**more: Any) -> ClusterStatus:
-    """A cluster that is well, but for what is given."""
-    return status(BOTH, [node("spark-1"), node("spark-2")], **more)
+from gb10.controller.status import ClusterStatus, build_status, unhealthy
 
 
 def test_a_cluster_whose_nodes_are_ready_is_healthy() -> None:
@@ -355,14 +209,6 @@ def test_rails_that_the_inventory_does_not_name_are_no_fault_but_said() -> None:
     assert found.notes[-1] == "the inventory names no rails for Spark-1, spark-2"
 
 
-WITH_GPU = [node(name, allocatable={"nvidia.com/gpu": "1"}) for name in ("spark-1", "spark-2")]
-GPU_OPERATOR = {
-    "cluster_policies": [{"name": "cluster-policy", "state": "ready", "trouble": None}],
-    "gpu_operator_pods": [pod("a"), pod("b", restarts=2)],
-    "releases": [release("gpu-operator"), release("other")],
-}
-
-
 def test_an_operator_is_ready_when_its_policy_says_so_and_every_node_offers_its_resource() -> None:
     found = status(BOTH, WITH_GPU, cluster=GPU_OPERATOR)
     operator = found.gpu_operator
@@ -415,9 +261,7 @@ def test_without_an_api_server_nobody_can_tell_about_operators() -> None:
 
 def test_every_field_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[3] / "docs" / "status.md").read_text()
-    assert documentation(ClusterStatus) in text, (
-        "paste what tests/unit/controller/documented.py prints"
-    )
+    assert documentation(ClusterStatus) in text, "paste what tests/unit/controller/documented.py prints"
 
 
 def test_its_json_is_stable() -> None:
