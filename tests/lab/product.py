@@ -143,7 +143,7 @@ def watched(look: Callable[[], Iterable[str]]) -> Iterator[list[str]]:
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.01):
             seen.extend(look())
 
     thread = threading.Thread(target=watch)
