@@ -355,7 +355,8 @@ def containerd(nodes: tuple[Node, Node]) -> Iterator[Node]:
     _, target = nodes
     before = target("cat /etc/docker/daemon.json 2>/dev/null || echo '{}'")
     settings = json.dumps({**json.loads(before), "features": {"containerd-snapshotter": True}})
-    restart = "mkdir -p /etc/docker && printf %s {} > /etc/docker/daemon.json && systemctl restart docker"
+    write = "mkdir -p /etc/docker && printf %s {} > /etc/docker/daemon.json"
+    restart = f"{write}; systemctl reset-failed docker; systemctl restart docker"
     target(restart.format(shlex.quote(settings)))
     yield target
     target.forget()
