@@ -12,9 +12,10 @@ from gb10.controller.status import cluster_status, unhealthy
 
 
 @click.command()
+@click.option("--repair", is_flag=True, help="Take back what a killed helm left behind.")
 @command_options()
 @run_options
-def bootstrap(session: Session, dry_run: bool, diff: bool, detailed_exitcode: bool) -> None:
+def bootstrap(session: Session, repair: bool, dry_run: bool, diff: bool, detailed_exitcode: bool) -> None:
     """Bring the cluster up, or bring it up to date.
 
     The head first, then the workers. What is already as it should be is left alone, so it can be repeated at any time,
@@ -22,7 +23,8 @@ def bootstrap(session: Session, dry_run: bool, diff: bool, detailed_exitcode: bo
     """
     title = "Dry run of bootstrap" if dry_run else "Bootstrap"
     with nullcontext() if dry_run else session.lock():
-        result = session.run("gb10.deploys.cluster", title, dry=dry_run, diff=diff)
+        wanted = {"repair": True} if repair else None
+        result = session.run("gb10.deploys.cluster", title, dry=dry_run, diff=diff, kwargs=wanted)
     # Of the whole cluster, whatever the limit: only the head knows what a worker is worth.
     status = cluster_status(session.runner(())) if result.ok and not dry_run else None
     if not session.as_json:
