@@ -22,7 +22,7 @@ from gb10.facts.values import FactValue
 
 LISTS = ("missing", "broken", "damaged", "unreferenced")  # of a tree, beside its entries
 # What nobody wants on another node: downloads that are not complete, locks, and links that are being made.
-UNFINISHED = ("*.incomplete", ".locks", "*.lock", "*.lock.soft", ".*.shared", ".gb10-partial")
+UNFINISHED = ("*.incomplete", ".locks", "*.lock", "*.lock.soft", ".*.shared")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Tree(FactValue):
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # blob of a shared store -> links to it
     unreferenced: tuple[str, ...] = ()  # blobs of which the store does not note all of these links
     texts: Mapping[str, str | None] = field(default_factory=dict)
+    halves: Mapping[str, int] = field(default_factory=dict)  # path -> bytes, of files that came by ssh in part
     parts: Mapping[str, int] = field(default_factory=dict)  # key -> bytes, of files that have arrived in part
 
     @property

@@ -30,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 WORKSHOP = ".gb10-copy"  # where a copy into this folder keeps what is not complete
+PARTIAL = ".gb10-partial"  # where rsync over ssh does, beside the file
 STORE_BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{64}")
 CLASSIC_BLOB = re.compile(r"(?:models|datasets|spaces)--[^/]+/blobs/([0-9a-f]{64})")
 STORE_MARKER = "blobs/.huggingface-shared-blobs"
@@ -46,6 +47,7 @@ class Walk:
         self.root = os.path.realpath(job["root"])
         self.job = job
         self.entries: dict[str, dict[str, Any]] = {}
+        self.halves: dict[str, int] = {}  # path -> bytes, of files that came by ssh in part
         self.links: list[str] = []  # that have been listed, and not yet followed
         self.references: dict[str, list[str]] = collections.defaultdict(list)
         # Beside a shared store of blobs lies what its owner notes about them: it is merged, never copied.
@@ -91,6 +93,7 @@ class Walk:
             "entries": entries,
             "texts": {path: self.text(path) for path in self.entries if self.is_wanted_text(path)},
             "parts": self.parts(),
+            "halves": self.halves,
         }
 
     def counts(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -141,9 +144,18 @@ class Walk:
                     waiting.append(path)
 
     def is_excluded(self, path: str, name: str) -> bool:
+        if name == PARTIAL:
+            self.add_halves(path)
+            return True
         if path == WORKSHOP or (self.is_hub and STORE_OWN.fullmatch(path)):
             return True
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.job.get("exclude", []))
+
+    def add_halves(self, folder: str) -> None:
+        with os.scandir(self.full(folder)) as found:
+            for entry in found:
+                path = os.path.join(os.path.dirname(folder), entry.name)
+                self.halves[path] = entry.stat(follow_symlinks=False).st_size
 
     def add(self, path: str) -> str:
         """List one path; return its type: f, d, l, or o for what cannot be copied."""

@@ -32,8 +32,10 @@ class CopyPlan:
     finish: tuple[str, ...] = ()  # folders, links and attributes: set last
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be noted in the target's shared store
     stale: tuple[str, ...] = ()  # keys of parts that belong to another version of a file
+    halves: tuple[str, ...] = ()  # paths of files that came by ssh in part, and do not go that way now
     arrived: int = 0  # bytes of large files that an earlier copy has sent
     room: int = 0  # bytes that the target must have left
+    again: bool = False  # some files are sent although they look the same
 
     @property
     def is_empty(self) -> bool:
@@ -50,10 +52,11 @@ class CopyPlan:
         return len(self.large) + len(self.small)
 
 
-def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset()) -> CopyPlan:
+def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset(), in_pieces: bool = True) -> CopyPlan:
     """Given what is on the source, and what on the target, return what is left to do.
 
     + distrusted: paths, as `shown` shows them, whose content is sent whatever is there
+    + in_pieces: whether large files are, so that parts of them count; by ssh all is left to rsync
     """
     there = {path: entry for path, entry in target.by_path().items() if shown(path) not in distrusted}
     owners = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
@@ -61,20 +64,27 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
     first = [e for e in source.files if e.inode is None or first_names[e.inode] == e.path]
     send = [entry for entry in first if not _has_content(there.get(entry.path), entry)]
     # One that has the right size and another time may well be the same: rsync looks before it sends.
-    large = [entry for entry in send if entry.size >= LARGE_BYTES and not _is_alike(there.get(entry.path), entry)]
-    wanted, in_pieces = {entry.path for entry in send}, {entry.path for entry in large}
+    large = [
+        entry
+        for entry in send
+        if in_pieces and entry.size >= LARGE_BYTES and not _is_alike(there.get(entry.path), entry)
+    ]
+    wanted, pieces = {entry.path for entry in send}, {entry.path for entry in large}
     known = {entry.path for entry in source.entries if _is_as_wanted(there.get(entry.path), entry, owners)}
     linked = _linked_otherwise(source, there)
     open_paths = [e for e in source.entries if e.type != "o" and (e.path not in known or e.path in wanted | linked)]
     arrived = {entry.path: min(target.parts.get(part_key(entry), 0), entry.size) for entry in large}
+    halves = {} if in_pieces else {e.path: min(target.halves.get(e.path, 0), e.size) for e in send}
     return CopyPlan(
         large=tuple(large),
-        small=tuple(entry for entry in send if entry.path not in in_pieces),
+        small=tuple(entry for entry in send if entry.path not in pieces),
         finish=_finish(source, open_paths, {entry.path for entry in send if entry.inode is None}),
         references={blob: source.references[blob] for blob in _unnoted(source, target)},
         stale=tuple(sorted(set(target.parts) & _other_versions(large, target))),
+        halves=tuple(target.halves) if in_pieces else (),
         arrived=sum(arrived.values()),
-        room=sum(entry.size - arrived.get(entry.path, 0) for entry in send) + (SPARE_BYTES if send else 0),
+        again=bool(distrusted),
+        room=sum(e.size - arrived.get(e.path, halves.get(e.path, 0)) for e in send) + (SPARE_BYTES if send else 0),
     )
 
 

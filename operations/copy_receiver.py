@@ -40,11 +40,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 WORKSHOP = ".gb10-copy"
+PARTIAL = ".gb10-partial"
 PORTS = range(8873, 8973)
 START_SECONDS = 20
 HELLO_SECONDS = 15
@@ -56,6 +58,7 @@ FRAME = struct.Struct("!IQQI")  # index, offset, length, number of extents
 EXTENT = struct.Struct("!QQ")  # offset, length: between them the file has holes
 
 Range = tuple[int, int]
+Answer = Callable[[dict[str, Any]], None]
 
 
 class CopyError(Exception):
@@ -165,7 +168,7 @@ class Receiver:
         self.secret = self.job["secret"].encode()
         self.peers = {peer for rail in self.job["rails"].values() for peer in rail["peers"]}
         self.parts: dict[int, Part] = {}
-        self.controls = 0
+        self.controls: list[Answer] = []  # ways to speak to the sender
         self.last_word = time.monotonic()
         self.seen_sender = self.ended = False
         self.rsyncs: list[subprocess.Popen[bytes]] = []
@@ -201,6 +204,11 @@ class Receiver:
             if name.rpartition(".")[0] in stale:
                 os.unlink(os.path.join(workshop, name))
 
+        for path in self.job["halves"]:
+            folder = os.path.join(self.root, os.path.dirname(path), PARTIAL)
+            if os.path.isdir(folder) and not os.path.islink(folder):
+                shutil.rmtree(folder)
+
     def prepare(self) -> None:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
@@ -223,7 +231,6 @@ class Receiver:
             "use chroot": "yes",
             "numeric ids": "yes",
             "munge symlinks": "no",
-            "reverse lookup": "no",
             "path": self.root.replace("%", "%%"),
             "list": "no",
             "read only": "no",
@@ -233,7 +240,10 @@ class Receiver:
             "secrets file": os.path.join(self.folder, "secrets"),
             "timeout": str(SILENCE_SECONDS * 2),
         }
-        return "[copy]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+        # without names: a lookup waits for a name server that may be out of reach
+        return "reverse lookup = no\n[copy]\nreverse lookup = no\n" + "".join(
+            f"{key} = {value}\n" for key, value in settings.items()
+        )
 
     def listen(self, address: str) -> int:
         server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
@@ -313,25 +323,25 @@ class Receiver:
             self.rsyncs.remove(child)
 
     def serve_control(self, stream: socket.socket) -> None:
-        with self.lock:
-            self.controls += 1
-            self.seen_sender = True
-        self.last_word = time.monotonic()
         answers = threading.Lock()
 
         def answer(document: dict[str, Any]) -> None:
             with answers:
                 stream.sendall(json.dumps(document).encode() + b"\n")
 
+        self.last_word = time.monotonic()
+        with self.lock:
+            self.controls.append(answer)
+            self.seen_sender = True
         try:
             for line in stream.makefile("rb"):
                 self.last_word = time.monotonic()
                 self.obey(json.loads(line), answer)
         finally:
             with self.lock:
-                self.controls -= 1
+                self.controls.remove(answer)
 
-    def obey(self, word: dict[str, Any], answer: Any) -> None:
+    def obey(self, word: dict[str, Any], answer: Answer) -> None:
         match word["do"]:
             case "hello":
                 answer({"have": {index: part.ranges for index, part in self.parts.items()}})
@@ -350,11 +360,19 @@ class Receiver:
                 answer({"ended": True})
                 self.ended = True
 
-    def complete(self, index: int, answer: Any) -> None:
+    def complete(self, index: int, answer: Answer) -> None:
         try:
             self.parts[index].complete()
-            answer({"completed": index})
+            with suppress(OSError):
+                answer({"completed": index})
         except (CopyError, OSError) as error:
+            self.give_up(index, error)
+
+    def give_up(self, index: int, error: Exception) -> None:
+        """Tell the sender why the copy cannot go on."""
+        with self.lock:
+            answers = list(self.controls)
+        for answer in answers:
             with suppress(OSError):
                 answer({"failed": index, "code": code_of(error), "reason": str(error)})
 
@@ -380,9 +398,10 @@ class Receiver:
             try:
                 self.write(stream, part, extents, buffer)
                 part.arrived(offset, length)
+            except ConnectionError:
+                raise
             except OSError as error:
-                with suppress(OSError):
-                    stream.sendall(b"-" + json.dumps({"code": code_of(error), "reason": str(error)}).encode() + b"\n")
+                self.give_up(index, error)
                 raise
             stream.sendall(b"+")
 
@@ -414,7 +433,7 @@ class Receiver:
             if not self.seen_sender and now - began > AWAIT_SENDER_SECONDS:
                 log("no sender came")
                 return
-            if self.seen_sender and (self.controls == 0 or now - self.last_word > SILENCE_SECONDS):
+            if self.seen_sender and (not self.controls or now - self.last_word > SILENCE_SECONDS):
                 log("the sender is gone")
                 return
 

@@ -410,11 +410,7 @@ class Sender:
         return (found.st_size, found.st_mtime_ns) == (wanted["size"], wanted["mtime"])
 
     def await_arrival(self, stream: socket.socket) -> None:
-        word = stream.recv(1)
-        if word == b"-":
-            reason = json.loads(stream.makefile("rb").readline())
-            raise CopyError(reason["code"], reason["reason"])
-        if word != b"+":
+        if stream.recv(1) != b"+":
             raise ConnectionError("the receiver is gone")
 
     def arrived(self, rail: Rail, piece: Piece) -> None:
@@ -505,6 +501,7 @@ class Sender:
             ),
             *(["--hard-links"] if finish and self.job["hard_links"] else []),
             *(["--sparse"] if self.job["sparse"] else []),
+            *(["--ignore-times"] if self.job["again"] and not finish else []),
             *self.job["owners"],
             *(self.way_by_ssh(rail) if self.ssh else self.way(rail)),
         ]

@@ -8,7 +8,8 @@ from typing import Literal
 from pyinfra.api import FunctionCommand, Host, operation
 
 from gb10.facts.tree import UNFINISHED
-from gb10.operations.copying import STREAMS, Wanted, copy_commands, node, this_node
+from gb10.operations.copy_survey import STREAMS, Wanted
+from gb10.operations.copying import copy_commands, node, this_node
 from gb10.operations.trouble import guarded, refuse
 
 

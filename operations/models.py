@@ -9,7 +9,9 @@ from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
 
 from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, Repository, folder_name
-from gb10.operations.copying import Refusal, Wanted, copy_commands, human, read_fact, this_node
+from gb10.operations.copy_plan import human
+from gb10.operations.copy_survey import Refusal, Wanted, read_fact
+from gb10.operations.copying import copy_commands, this_node
 from gb10.operations.trouble import guarded, refuse
 
 EVERYTHING = "*"

@@ -1,0 +1,666 @@
+"""Copies from node to node: what arrives, what is sent, what is left behind, and what happens when something breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hub import MARKER, Hub, fill
+from product import Done, Product, processes_showing, watched, written_files
+
+from gb10.lab import node as nodes
+from gb10.lab import state as states
+from gb10.lab.lab import Lab
+from gb10.lab.shell import Docker
+
+SOURCE, TARGET = "spark-1", "spark-2"
+FROM, TO = "/data/from", "/data/to"
+HUB = "/data/huggingface/hub"
+RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
+SYNC = "gb10.operations.cx7.sync"
+PLAIN_SSH = "ssh -i /root/.ssh/test -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+
+# Everything that makes files hard to copy; run on a node.
+ODD_FILES = r"""
+import os
+os.makedirs(b"sub/empty folder")
+odd = (b"a space", b"a\nline break", b"-rf", b"--delete", "ümlaut 雪".encode(), b"not \xff utf-8", b"#hash", b"%x")
+for name in odd:
+    open(name, "wb").write(name)
+open("sub/large one", "wb").write(os.urandom((20 << 20) + 12345))
+os.link("sub/large one", "sub/other name of the large one")
+open("first name", "w").write("twice")
+os.link("first name", "sub/second name")
+os.symlink("sub/large one", "link to a file")
+os.symlink("sub", "link to a folder")
+with open("sub/sparse", "wb") as file:
+    file.truncate(64 << 20); file.seek(40 << 20); file.write(os.urandom(3 << 20))
+os.chmod("a space", 0o4751); os.chown("a space", 1000, 100); os.chmod("sub/empty folder", 0o1777)
+os.utime("a space", ns=(10**18, 10**18 + 7))
+"""
+
+
+# All that a copy must keep: printed by a node, in an order of its own making.
+LISTING = r"""
+import hashlib, os, stat
+def hash_of(path):
+    return hashlib.sha256(open(path, "rb").read()).hexdigest()
+for folder, folders, names in os.walk(b"."):
+    for name in sorted(folders + names):
+        path = os.path.join(folder, name)
+        found = os.lstat(path)
+        kept = [path, oct(found.st_mode), found.st_uid, found.st_gid]
+        if stat.S_ISLNK(found.st_mode):
+            kept.append(os.readlink(path))
+        if stat.S_ISREG(found.st_mode):
+            kept += [found.st_size, found.st_mtime_ns, found.st_nlink, hash_of(path)]
+        print(kept)
+    folders.sort()
+"""
+
+
+@dataclass
+class Pair:
+    """The two nodes, as a stranger sees them, and the product that copies between them."""
+
+    lab: Lab
+    docker: Docker
+    product: Product
+    hosts: dict[str, Any]
+    containers: dict[str, str]
+    roots: dict[str, Path]
+    addresses: dict[str, dict[str, str]]
+
+    def on(self, name: str, script: str, check: bool = True) -> str:
+        """Run a shell script as root on a node, without sshd."""
+        docker = ["docker", "exec", "--interactive", self.containers[name], "sh"]
+        environment = {**os.environ, **self.docker.environment()}
+        done = subprocess.run(docker, input=script.encode(), capture_output=True, check=False, env=environment)
+        assert done.returncode == 0 or not check, done.stdout + done.stderr
+        return done.stdout.decode(errors="backslashreplace")
+
+    def python(self, name: str, folder: str, program: str) -> str:
+        return self.on(name, f"mkdir -p {folder} && cd {folder} && python3 - <<'END'\n{program}\nEND")
+
+    def words(self, **options: Any) -> list[str]:
+        known = {"src_path": FROM, "dest_host": TARGET, "dest_path": TO, "progress_seconds": 0.02, **options}
+        return [f"{key}={json.dumps(value)}" for key, value in known.items()]
+
+    def copy(self, *flags: str, **options: Any) -> Done:
+        """Copy with the pyinfra CLI."""
+        return self.product.pyinfra("-y", f"--limit={SOURCE}", *flags, SYNC, *self.words(**options))
+
+    @contextmanager
+    def copying(self, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """A copy in the background; its standard error is a pipe."""
+        command = [sys.executable, "-m", "pyinfra", "-y", f"--limit={SOURCE}", str(self.product.inventory)]
+        child = subprocess.Popen(
+            [*command, SYNC, *self.words(**options)],
+            cwd=self.product.folder,
+            env={**os.environ, **self.product.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.wait()
+
+    def listing(self, name: str, folder: str) -> str:
+        """All that a copy must keep, of everything below a folder."""
+        return self.python(name, folder, LISTING)
+
+    def leftovers(self) -> list[str]:
+        """What a copy may not leave on either node."""
+        found = []
+        for name in (SOURCE, TARGET):
+            for what, script in {
+                "units": "systemctl list-units --all --no-legend 'gb10-copy-*'",
+                "ports": "ss -Hltn 'sport >= 8873 and sport < 8973'",
+                "files": "ls -d /run/gb10-copy-* 2>/dev/null || true",
+                "processes": "pgrep -a rsync || true",
+                "keys": "grep -l gb10-copy /home/*/.ssh/authorized_keys || true",
+            }.items():
+                found += [f"{name} {what}: {line}" for line in self.on(name, script).splitlines()]
+        return found
+
+    def slow(self, megabits: int = 200) -> None:
+        """Make both rails slow, so that something can happen during a copy."""
+        for interface in RAILS.values():
+            limit = f"rate {megabits}mbit burst 256kb latency 50ms"
+            self.on(SOURCE, f"tc qdisc replace dev {interface} root tbf {limit}")
+
+    def restore(self) -> None:
+        """Take back what a test did to the nodes."""
+        for name in (SOURCE, TARGET):
+            for rail, interface in RAILS.items():
+                self.on(name, f"tc qdisc del dev {interface} root 2>/dev/null || true")
+                self.on(name, f"umount /sys/class/net/{interface}/speed 2>/dev/null || true")
+                self.lab.rail(name, rail, plugged=True)
+            self.on(name, f"umount {TO} 2>/dev/null; rm -rf {FROM} {TO} {HUB}; rm -f /root/.ssh/test*; true")
+
+
+@pytest.fixture
+def pair(lab: Any, product: Product, host_of: Callable[[str], Any]) -> Iterator[Pair]:
+    """Both nodes without anything to copy."""
+    names = (SOURCE, TARGET)
+    found = Pair(
+        lab=lab.lab,
+        docker=Docker(lab.state.docker_host),
+        product=product,
+        hosts={name: host_of(name) for name in names},
+        containers={name: lab.state.node(name).container for name in names},
+        roots={name: lab.root(name) for name in names},
+        addresses={rail: {name: lab.address(name, rail) for name in names} for rail in (*RAILS, "management")},
+    )
+    found.restore()
+    yield found
+    found.restore()
+
+
+def make_large(pair: Pair, megabytes: int, files: int = 4) -> int:
+    """Put large files of random bytes on the source; return how many bytes that are."""
+    each = megabytes // files
+    names = " ".join(str(number) for number in range(files))
+    pair.on(SOURCE, f"mkdir -p {FROM}; cd {FROM}; for i in {names}; do head -c {each}M /dev/urandom >shard-$i; done")
+    return each * files << 20
+
+
+def result_of(done: Done | str) -> dict[str, Any]:
+    """What the sender said in the end."""
+    text = done if isinstance(done, str) else done.output
+    (line,) = re.findall(r"gb10-copy-result: (.*)", text)
+    result: dict[str, Any] = json.loads(line)
+    return result
+
+
+def proof_of(done: Done) -> dict[str, Any]:
+    (line,) = re.findall(r"gb10-copy-proof: (.*)", done.output)
+    proof: dict[str, Any] = json.loads(line)
+    return proof
+
+
+def failed(done: Done, code: str) -> None:
+    """The copy was refused or failed with this code, and no stack trace."""
+    assert f"gb10: {code}: " in done.output, done.output
+    assert "Traceback" not in done.output
+    assert done.status != 0
+
+
+def await_share(child: subprocess.Popen[str], share: float) -> None:
+    """Return when a running copy says that it has sent so much of the whole."""
+    assert child.stdout is not None
+    for line in child.stdout:
+        match = re.search(r"gb10-copy: sent=(\d+) of=(\d+)", line)
+        if match and int(match[1]) >= share * int(match[2]):
+            return
+    raise AssertionError("the copy ended too early")
+
+
+def await_nothing(look: Callable[[], list[str]], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while found := look():
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+# What arrives --------------------------------------------------------------------------------------------------------
+
+
+def test_everything_arrives_as_it_is_and_a_second_copy_changes_nothing(pair: Pair) -> None:
+    pair.python(SOURCE, FROM, ODD_FILES)
+    before = written_files(pair.hosts[TARGET])
+    plan = pair.product.pyinfra("--dry", f"--limit={SOURCE}", SYNC, *pair.words())
+    assert plan.status == 0, plan.output
+    assert "would copy from spark-1:/data/from to spark-2:/data/to: 11 files" in plan.output
+    assert written_files(pair.hosts[TARGET]) == before
+    done = pair.copy()
+    assert done.status == 0, done.output
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+    assert proof_of(done)["holds"]
+    inodes = pair.on(TARGET, f"cd {TO}/sub; stat -c %i 'large one' 'other name of the large one'").split()
+    assert inodes[0] == inodes[1], "two names of one file have become two files"
+    assert int(pair.on(TARGET, f"du -sk {TO}/sub/sparse | cut -f 1")) < 8192, "the holes have been filled"
+    again = pair.copy()
+    assert "No changes" in again.output
+    assert "gb10-copy-result" not in again.output
+    assert pair.leftovers() == []
+    assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
+
+
+def test_only_what_changed_is_sent(pair: Pair) -> None:
+    make_large(pair, 64)
+    pair.on(SOURCE, f"head -c 100000 /dev/urandom >{FROM}/small")
+    assert pair.copy().status == 0
+    pair.on(SOURCE, f"head -c 100000 /dev/urandom >{FROM}/small; chmod 600 {FROM}/shard-0")
+    done = pair.copy()
+    assert result_of(done)["wire"] < 200_000
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+
+
+def test_what_the_target_has_alone_stays_unless_it_is_to_be_deleted(pair: Pair) -> None:
+    pair.on(SOURCE, f"mkdir -p {FROM}/sub; echo x >{FROM}/sub/ours")
+    pair.on(TARGET, f"mkdir -p {TO}/sub/theirs; echo x >{TO}/sub/theirs/file; echo x >{TO}/a.incomplete")
+    assert pair.copy().status == 0
+    assert pair.on(TARGET, f"cat {TO}/sub/theirs/file {TO}/sub/ours") == "x\nx\n"
+    plan = pair.product.pyinfra("--dry", f"--limit={SOURCE}", SYNC, *pair.words(delete=True))
+    assert "2 to be deleted: sub/theirs/file, sub/theirs" in plan.output
+    assert pair.copy(delete=True).status == 0
+    assert pair.on(TARGET, f"cd {TO}; find . -mindepth 1 | sort") == "./a.incomplete\n./sub\n./sub/ours\n"
+
+
+def test_hashes_find_content_that_was_altered_under_its_size_and_time_and_it_is_sent_again(pair: Pair) -> None:
+    make_large(pair, 64)
+    pair.on(SOURCE, f"head -c 1000 /dev/urandom >{FROM}/small")
+    assert pair.copy().status == 0
+    alter = "printf X | dd of={0} bs=1 seek=500 conv=notrunc status=none; touch -r {1} {0}"
+    for name in ("shard-2", "small"):
+        pair.on(TARGET, f"touch -r {TO}/{name} /tmp/time; {alter.format(f'{TO}/{name}', '/tmp/time')}")
+    assert "No changes" in pair.copy().output, "sizes alone cannot tell"
+    done = pair.copy(verify="hash")
+    assert done.status == 0, done.output
+    assert "sha256 of both sides compared" in done.output
+    assert result_of(done)["sent"] == (16 << 20) + 1000
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+
+
+def test_ssh_carries_a_copy_with_a_key_that_is_gone_afterwards(pair: Pair) -> None:
+    pair.python(SOURCE, FROM, ODD_FILES)
+    done = pair.copy(transport="ssh")
+    assert done.status == 0, done.output
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+    assert pair.leftovers() == []
+
+
+def test_the_management_network_is_used_only_when_asked_for_and_that_is_said(pair: Pair) -> None:
+    make_large(pair, 32)
+    for rail in RAILS:
+        pair.lab.rail(TARGET, rail, plugged=False)
+    failed(pair.copy(), "RAIL_DOWN")
+    done = pair.copy(network="management")
+    assert done.status == 0, done.output
+    assert "over the management network, as asked for" in done.output
+
+
+# Hugging Face --------------------------------------------------------------------------------------------------------
+
+
+def broken_links(pair: Pair) -> list[str]:
+    return pair.on(TARGET, f"find {HUB} -xtype l").splitlines()
+
+
+def test_a_plain_copy_of_one_model_is_full_of_links_that_lead_nowhere_and_ours_is_proven(pair: Pair) -> None:
+    hub = fill(pair.roots[SOURCE] / HUB.lstrip("/"))
+    key = pair.on(
+        SOURCE, "mkdir -p /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/test; cat /root/.ssh/test.pub"
+    )
+    pair.on(TARGET, f"mkdir -p -m 700 /root/.ssh; echo '{key.strip()}' >/root/.ssh/authorized_keys; mkdir -p {HUB}")
+    model = hub.folder("acme/shared").name
+    pair.on(SOURCE, f"rsync -a -e '{PLAIN_SSH}' {HUB}/{model} root@{pair.addresses['a'][TARGET]}:{HUB}/")
+    assert len(broken_links(pair)) == 8, "the plain rsync has ended well, and with nothing in it"
+    proof = {"src_path": HUB, "dest_path": HUB, "paths": [model]}
+    plain = pair.product.pyinfra("--dry", f"--limit={SOURCE}", SYNC, *pair.words(**proof))
+    assert "would copy" in plain.output, "what the plain rsync did does not count as a copy"
+    done = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/shared", "--verify", "hash", "--json")
+    assert done.status == 0, done.output
+    assert done.json["proofs"][0]["holds"]
+    assert broken_links(pair) == []
+    for name in ("model-1.safetensors", "model-2.safetensors", "config.json", "tokenizer/vocab.txt"):
+        path = f"{HUB}/{model}/snapshots/*/{name}"
+        assert pair.on(SOURCE, f"sha256sum {path}") == pair.on(TARGET, f"sha256sum {path}")
+    assert "quantized" not in pair.on(TARGET, f"ls {HUB}")
+
+
+def test_the_whole_hub_arrives_without_what_is_being_downloaded(pair: Pair) -> None:
+    fill(pair.roots[SOURCE] / HUB.lstrip("/"))
+    done = pair.product.gb10("sync", "models", SOURCE, TARGET)
+    assert done.status == 0, done.output
+    assert "acme/classic: 3.1 MiB, 2 revisions" in done.output
+    assert "1 unfinished downloads are left out" in done.output
+    assert broken_links(pair) == []
+    left_out = r"! -name '*.incomplete' ! -path '*/.locks*' ! -name '*.lock' ! -name '*.refs'"
+    names = f"cd {HUB}; find . {left_out} -printf '%p %y %l\\n' | sort"
+    assert pair.on(SOURCE, names) == pair.on(TARGET, names)
+    fact = pair.product.pyinfra("--json", "fact", "gb10.facts.huggingface.HuggingFaceModels", f"hub={HUB}")
+    found = {repository["name"]: repository for repository in next(iter(fact.json.values()))[TARGET]["repositories"]}
+    assert found["acme/classic"]["complete"]
+    assert len(found["acme/classic"]["revisions"]) == 2
+    assert found["acme/shared"]["shared_blobs"] == 4
+    assert found["acme/unfinished"]["incomplete_downloads"] == 0
+    again = pair.product.gb10("sync", "models", SOURCE, TARGET)
+    assert "nothing had to be sent" in again.output
+
+
+def test_a_shared_blob_that_the_target_has_is_not_sent_and_keeps_the_notes_of_its_other_owners(pair: Pair) -> None:
+    fill(pair.roots[SOURCE] / HUB.lstrip("/"))
+    mine = Hub(pair.roots[TARGET] / HUB.lstrip("/"))
+    # Another model of the target, downloaded there, has one of its shards in common.
+    mine.shared("other/finetune", "main", {"model-1.safetensors": 3 << 20}, content_of="acme/shared")
+    done = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/quantized", "--json")
+    assert done.status == 0, done.output
+    assert done.json["results"][0]["wire"] < 20_000
+    (blob,) = (path for path in mine.root.glob("blobs/*/*") if path.stat().st_size == 3 << 20)
+    links = blob.with_name(f"{blob.name}.refs").read_text().splitlines()
+    assert [link.split("/")[0] for link in links] == ["models--other--finetune", "models--acme--quantized"]
+    assert (mine.root / MARKER).exists()
+
+
+def test_the_deploy_brings_what_the_inventory_names_and_its_dry_run_says_how_much(pair: Pair) -> None:
+    fill(pair.roots[SOURCE] / HUB.lstrip("/"))
+    product = pair.product.with_data(models=["acme/classic", "datasets/acme/questions"])
+    plan = product.pyinfra("--dry", "gb10.deploys.models")
+    assert (
+        "would copy from spark-1:/data/huggingface/hub to spark-2:/data/huggingface/hub: 16 files, 3.3 MiB"
+        in plan.output
+    )
+    assert product.plan("gb10.deploys.models") == product.run("gb10.deploys.models") != set()
+    assert product.plan("gb10.deploys.models") == product.run("gb10.deploys.models") == set()
+    assert sorted(pair.on(TARGET, f"ls -d {HUB}/*--*").split()) == [
+        f"{HUB}/datasets--acme--questions",
+        f"{HUB}/models--acme--classic",
+    ]
+
+
+def test_a_model_that_is_missing_or_torn_on_the_source_is_named(pair: Pair) -> None:
+    hub = fill(pair.roots[SOURCE] / HUB.lstrip("/"))
+    missing = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/none")
+    assert missing.status == 6
+    assert "acme/none" in missing.output
+    assert "MODEL_MISSING" in missing.output
+    (blob,) = (path for path in hub.folder("acme/classic").glob("blobs/*") if path.stat().st_size == 3 << 20)
+    os.truncate(blob, 1000)
+    torn = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/classic")
+    assert torn.status == 6
+    assert "MODEL_BROKEN" in torn.output
+    assert "model-1.safetensors" in torn.output
+
+
+# Secrets and strangers -----------------------------------------------------------------------------------------------
+
+
+def test_the_secret_of_a_copy_shows_nowhere(pair: Pair) -> None:
+    make_large(pair, 128)
+    pair.slow()
+    secrets: list[str] = []
+    with pair.copying() as child:
+        await_share(child, 0.1)
+        job = pair.on(TARGET, "stat -c '%a %n' /run/gb10-copy-* /run/gb10-copy-*/*; cat /run/gb10-copy-*/job.json")
+        *modes, text = job.splitlines()
+        assert {mode.split()[0] for mode in modes} == {"700", "600"}
+        secrets.append(json.loads(text)["secret"])
+        assert list(processes_showing(secrets[0])) == []
+        child.kill()
+    done = pair.copy("-vvv", "--debug")
+    assert done.status == 0
+    with watched(lambda: processes_showing("RSYNC_PASSWORD")) as seen:
+        pair.on(SOURCE, f"touch {FROM}/shard-0")
+        assert pair.copy().status == 0
+    assert seen == []
+    assert not re.search(r"\b[0-9a-f]{64}\b", re.sub(r'"digest": "\w+"', "", done.output).replace("sha256", ""))
+    for name in (SOURCE, TARGET):
+        assert secrets[0] not in pair.on(name, "journalctl --no-pager -o cat")
+
+
+def test_a_stranger_is_refused_and_logged_and_so_is_the_peer_without_the_secret(pair: Pair) -> None:
+    make_large(pair, 256)
+    pair.slow()
+    with pair.copying() as child:
+        await_share(child, 0.05)
+        target = pair.addresses["a"][TARGET]
+        listening = pair.on(TARGET, "ss -Hltn 'sport >= 8873 and sport < 8973'")
+        assert sorted(line.split()[3].rpartition(":")[0] for line in listening.splitlines()) == sorted(
+            pair.addresses[rail][TARGET] for rail in RAILS
+        )
+        with socket.create_connection((target, 8873), timeout=10) as stranger:
+            stranger.sendall(b"@RSYNCD: 31.0 sha512 sha256 sha1 md5 md4\ncopy\n")
+            assert not _answered(stranger)
+        rsync = "rsync --password-file=/tmp/p"
+        peer = pair.on(
+            SOURCE,
+            f"exec 2>&1; echo wrong >/tmp/p; chmod 600 /tmp/p; {rsync} /etc/hostname rsync://gb10@{target}:8873/copy/; "
+            f"{rsync} rsync://root@{target}:8873/etc/",
+            check=False,
+        )
+        assert "auth failed on module copy" in peer
+        assert "Unknown module 'etc'" in peer
+        child.kill()
+    journal = pair.on(TARGET, "journalctl --no-pager -o cat -u 'gb10-copy-*' -n 300")
+    assert re.search(r"refused a connection from 198\.18\.\d+\.1: it is not the peer", journal)
+
+
+def _answered(stranger: socket.socket) -> bool:
+    try:
+        return stranger.recv(100) != b""
+    except ConnectionResetError:
+        return False
+
+
+# Bad luck ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["controller", "sender", "receiver"])
+def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: Pair, victim: str) -> None:
+    total = make_large(pair, 256)
+    pair.slow(400)
+    with pair.copying() as child:
+        await_share(child, 0.5)
+        if victim == "controller":
+            os.kill(child.pid, signal.SIGKILL)
+        elif victim == "sender":
+            pair.on(SOURCE, "pkill -KILL -f 'names.job.pop'")
+        else:
+            pair.on(TARGET, "pkill -KILL -f 'receiver.py serve'")
+        child.wait()
+        # A sender ends when nobody reads its progress, a receiver when its sender is gone: a bounded time.
+        await_nothing(pair.leftovers, 20)
+    done = pair.copy()
+    assert done.status == 0, done.output
+    assert result_of(done)["wire"] <= 0.51 * total
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+    assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
+
+
+def test_ctrl_c_stops_both_sides_and_the_same_command_goes_on(pair: Pair) -> None:
+    hub = Hub(pair.roots[SOURCE] / HUB.lstrip("/"))
+    hub.classic("acme/large", "main", {"model.safetensors": 200 << 20})
+    pair.slow(400)
+    command = pair.product.start("sync", "models", SOURCE, TARGET, "acme/large")
+    growing = pair.roots[TARGET] / HUB.lstrip("/") / ".gb10-copy"
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 200 for path in growing.glob("*.map")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(command.pid, signal.SIGINT)
+    output, _ = command.communicate(timeout=30)
+    assert command.returncode == 130, output
+    assert "gb10 sync models" in output, "the command to go on with"
+    await_nothing(pair.leftovers, 10)
+    done = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/large", "--json")
+    assert done.status == 0, done.output
+    assert done.json["results"][0]["resumed"] > 0
+    assert broken_links(pair) == []
+
+
+def test_a_rail_that_goes_down_during_the_copy_leaves_it_to_the_other(pair: Pair) -> None:
+    total = make_large(pair, 256)
+    pair.on(SOURCE, f"for i in $(seq 400); do head -c 100000 /dev/urandom >{FROM}/small-$i; done")
+    pair.slow()
+    with pair.copying() as child:
+        await_share(child, 0.2)
+        pair.lab.rail(TARGET, "b", plugged=False)
+        pair.on(SOURCE, f"tc qdisc del dev {RAILS['a']} root")
+        output, _ = child.communicate(timeout=120)
+    assert child.returncode == 0, output
+    assert "rail b carries nothing any more: going on without it" in output
+    assert result_of(output)["sent"] >= total
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+    pair.on(TARGET, f"rm -rf {TO}")
+    again = pair.copy()
+    assert "only a carries the copy" in again.output
+    assert again.status == 0
+
+
+def test_when_all_rails_go_down_the_copy_ends_and_says_so(pair: Pair) -> None:
+    make_large(pair, 256)
+    pair.slow()
+    with pair.copying() as child:
+        await_share(child, 0.1)
+        for rail in RAILS:
+            pair.lab.rail(SOURCE, rail, plugged=False)
+        output, _ = child.communicate(timeout=120)
+    assert child.returncode != 0
+    assert "gb10: RAIL_DOWN: " in output
+    for rail in RAILS:
+        pair.lab.rail(SOURCE, rail, plugged=True)
+    await_nothing(pair.leftovers, 60)
+    assert pair.copy().status == 0
+
+
+def test_a_target_without_room_is_refused_before_anything_is_sent(pair: Pair) -> None:
+    make_large(pair, 128)
+    pair.on(TARGET, f"mkdir -p {TO} && mount -t tmpfs -o size=100m tmpfs {TO}")
+    plan = pair.product.pyinfra("--dry", f"--limit={SOURCE}", SYNC, *pair.words())
+    assert "would be refused: DISK_FULL" in plan.output
+    failed(pair.copy(), "DISK_FULL")
+    assert pair.on(TARGET, f"ls -A {TO}") == ""
+
+
+@pytest.mark.parametrize("transport", ["rsyncd", "ssh"])
+def test_a_target_that_fills_up_during_the_copy_is_named_and_the_copy_goes_on_when_there_is_room(
+    pair: Pair, transport: str
+) -> None:
+    make_large(pair, 128)
+    pair.on(TARGET, f"mkdir -p {TO} && mount -t tmpfs -o size=230m tmpfs {TO}")
+    pair.slow()
+    with pair.copying(transport=transport) as child:
+        await_share(child, 0.1 if transport == "rsyncd" else 0.0)
+        pair.on(TARGET, f"fallocate -l 170m {TO}/filler || head -c 170m /dev/zero >{TO}/filler", check=False)
+        output, _ = child.communicate(timeout=120)
+    assert child.returncode != 0
+    assert "gb10: DISK_FULL: " in output, output
+    await_nothing(pair.leftovers, 20)
+    pair.on(TARGET, f"rm {TO}/filler")
+    done = pair.copy(transport=transport)
+    assert done.status == 0, done.output
+    assert result_of(done)["wire"] < 120 << 20
+    assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+
+
+@pytest.mark.parametrize("change", ["echo more >>{}", "rm {}", "truncate -s 1000 {}", "touch {}"])
+@pytest.mark.parametrize("name", ["shard-3", "late"])
+def test_a_file_that_changes_during_the_copy_is_named_and_the_next_copy_has_it(
+    pair: Pair, change: str, name: str
+) -> None:
+    make_large(pair, 128)
+    pair.on(SOURCE, f"echo small >{FROM}/late")
+    pair.slow()
+    with pair.copying() as child:
+        await_share(child, 0.1)
+        pair.on(SOURCE, change.format(f"{FROM}/{name}"))
+        output, _ = child.communicate(timeout=120)
+    assert child.returncode != 0
+    assert "gb10: SOURCE_CHANGED: " in output, output
+    assert name in output[output.index("gb10: SOURCE_CHANGED") :]
+    assert pair.copy().status == 0
+    if not change.startswith("rm"):
+        assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+
+
+def test_two_copies_into_one_folder_do_not_meet(pair: Pair) -> None:
+    make_large(pair, 128)
+    pair.slow(50)
+    with pair.copying() as child:
+        await_share(child, 0.1)
+        failed(pair.copy(), "COPY_BUSY")
+        running = pair.product.pyinfra("--json", "fact", "gb10.facts.copy.CopyProgress")
+        (progress,) = next(iter(running.json.values()))[TARGET]
+        assert progress["root"] == TO
+        assert 0 < progress["sent"] < progress["total"] == 128 << 20
+        output, _ = child.communicate(timeout=120)
+    assert child.returncode == 0, output
+
+
+def test_a_peer_that_is_down_is_named(pair: Pair) -> None:
+    make_large(pair, 16)
+    container = pair.containers[TARGET]
+    pair.docker("stop", "--time=5", container)
+    try:
+        done = pair.copy()
+        failed(done, "NODE_UNREACHABLE")
+        assert TARGET in done.output
+    finally:
+        pair.docker("start", container)
+        nodes.wait_until_ready(pair.docker, states.require(pair.lab.name).node(TARGET))
+
+
+# Bad input -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_that_does_not_exist_is_refused(pair: Pair) -> None:
+    failed(pair.copy(src_path="/data/nothing"), "COPY_SOURCE_MISSING")
+    make_large(pair, 16)
+    done = pair.copy(paths=["shard-0", "shard-9"])
+    failed(done, "COPY_SOURCE_MISSING")
+    assert "shard-9" in done.output
+    assert pair.on(TARGET, f"ls -A {TO} 2>/dev/null || true") == ""
+
+
+def test_a_node_is_not_copied_onto_itself(pair: Pair) -> None:
+    make_large(pair, 16)
+    failed(pair.copy(dest_host=SOURCE), "COPY_SAME_NODE")
+    failed(pair.copy(dest_host=SOURCE, dest_path=FROM), "COPY_SAME_NODE")
+    assert pair.product.gb10("sync", "models", SOURCE, SOURCE).status == 2
+
+
+@pytest.mark.parametrize("path", ["relative", "/", "/data/100%", "/data/line\nbreak"])
+def test_a_path_that_cannot_be_a_target_is_refused(pair: Pair, path: str) -> None:
+    failed(pair.copy(dest_path=path), "COPY_PATH")
+
+
+def test_links_that_lead_nowhere_or_outside_are_named_and_copied_only_when_asked_for(pair: Pair) -> None:
+    pair.on(
+        SOURCE,
+        f"mkdir -p {FROM}; cd {FROM}; echo x >x; ln -s nothing dangling; ln -s /etc/hostname outside; ln -s x fine",
+    )
+    refused = pair.copy()
+    failed(refused, "COPY_DANGLING")
+    assert "dangling, outside" in refused.output
+    assert "fine" not in refused.output
+    done = pair.copy(dangling="list")
+    assert done.status == 0, done.output
+    assert "2 links on spark-1 lead nowhere, or out of /data/from: dangling, outside" in done.output
+    assert proof_of(done)["allowed"] == ["dangling", "outside"]
+    assert pair.on(TARGET, f"readlink {TO}/dangling {TO}/outside {TO}/fine") == "nothing\n/etc/hostname\nx\n"
+
+
+def test_a_throttled_rail_is_refused_unless_it_is_forced(pair: Pair) -> None:
+    # A file with holes is large without being sent: only large copies are worth a measurement.
+    pair.on(SOURCE, f"mkdir -p {FROM}; truncate -s 9G {FROM}/large")
+    for interface in RAILS.values():
+        speed = f"/sys/class/net/{interface}/speed"
+        pair.on(SOURCE, f"echo 200000 >/tmp/speed; mount --bind /tmp/speed {speed}")
+        pair.on(SOURCE, f"tc qdisc replace dev {interface} root tbf rate 9500mbit burst 20mb latency 50ms")
+    done = pair.copy()
+    rates = [float(rate) for rate in re.findall(r"carries ([\d.]+) Gb/s", done.output)]
+    assert len(rates) == 2, done.output
+    if any(8 <= rate <= 25 for rate in rates):  # a machine that is too busy measures less, which is another fault
+        failed(done, "LINK_THROTTLED")
+        assert pair.on(TARGET, f"ls -A {TO} 2>/dev/null || true") == ""
+    forced = pair.copy(force=True)
+    assert forced.status == 0, forced.output
