@@ -110,7 +110,7 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         name=f"Download K3s {settings.version}",
         version=settings.version,
         mirror=settings.mirror,
-        sha256=settings.sha256,
+        sha256=settings.pins,
         airgap=settings.airgap,
         proxy=environment,
     )
@@ -119,6 +119,7 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         name=f"Upgrade to K3s {settings.version}",
         role=role,
         version=settings.version,
+        sha256=settings.pins,
         node=node,
         head=head(),
         seconds=seconds,

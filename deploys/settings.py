@@ -26,7 +26,7 @@ class K3sSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
-    sha256: dict[str, Digest]
+    sha256: dict[str, dict[Literal["arm64", "amd64"], Digest]]
     mirror: str
     airgap: str | None
     runtime: Literal["docker", "containerd"]
@@ -37,6 +37,11 @@ class K3sSettings(BaseModel):
     registries: dict[str, Any]
     start_seconds: int = Field(gt=0)
     drain_seconds: int = Field(gt=0)
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """Architecture -> pinned digest of the wanted version."""
+        return {str(architecture): digest for architecture, digest in self.sha256.get(self.version, {}).items()}
 
     @field_validator("version")
     @classmethod

@@ -5,9 +5,14 @@
 # Within the range of the GPU Operator: Kubernetes 1.33 to 1.36.
 k3s_version = "v1.36.4+k3s1"
 
-# Architecture -> sha256 of the release's binary. A pin beats the list that the release itself brings, and should be
-# set: that list comes from the same place as the binary, and shows damage but not forgery.
-k3s_sha256: dict[str, str] = {}
+# Version -> architecture -> sha256 of the release's binary. A pin beats the list that the release itself brings, and
+# should be set: that list comes from the same place as the binary, and shows damage but not forgery.
+k3s_sha256: dict[str, dict[str, str]] = {
+    "v1.36.4+k3s1": {
+        "arm64": "c920706346d5ad4e5cd3c7bf1bb09ce71ebe07fec829e513e40f1caf98aed8bb",
+        "amd64": "835873f37245fc615f547a2fe2af9402a347875f13fa64a1f136de644955ea3f",
+    },
+}
 
 # Below it lie <version>/k3s-arm64 and <version>/sha256sum-arm64.txt.
 k3s_mirror = "https://github.com/k3s-io/k3s/releases/download"

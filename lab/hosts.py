@@ -45,6 +45,7 @@ def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
         "node_ip": node.address("management"),
         "rails": {rail: {"interface": INTERFACES[rail], "address": node.address(rail)} for rail in ("a", "b")},
         "k3s_mirror": f"{state.mirror_url}/k3s",
+        "k3s_sha256": {},  # the pins are those of the real release
         "helm_mirror": f"{state.mirror_url}/helm",
         "chart_repository": f"{state.mirror_url}/charts",
         "validate_gpu_image": f"{pause.IMAGE}:{pause.TAG}",

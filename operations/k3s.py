@@ -38,7 +38,7 @@ from gb10.operations.peer import peer_fact, peer_run
 from gb10.operations.script import run_script
 from gb10.operations.secret import secret_file
 from gb10.operations.trouble import guarded, known, refuse, say
-from gb10.operations.upgrade import staged
+from gb10.operations.upgrade import is_wanted, staged
 from gb10.operations.wait import await_condition, await_node, member, reason
 from gb10.templates import render
 
@@ -93,7 +93,7 @@ def binary(
     install, identity = known(K3sInstall), known(NodeIdentity)
     architecture = identity.architecture
     pin = sha256.get(architecture)
-    if install and install.version == version and pin in (None, install.binary_sha256):
+    if is_wanted(install, version, sha256):
         host.noop(f"K3s {version} is in place")
         return
     target = staged(version) if install and install.version else BINARY

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
-from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall
+from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall, K3sInstallation
 from gb10.operations.kubectl import drain_command
 from gb10.operations.peer import peer_run
 from gb10.operations.script import run_script
@@ -19,13 +19,14 @@ from gb10.operations.wait import await_node, member, reason
 @operation()
 @guarded
 def upgrade(
-    role: str, version: str, node: str, head: Host, seconds: int, drain_seconds: int
+    role: str, version: str, sha256: Mapping[str, str], node: str, head: Host, seconds: int, drain_seconds: int
 ) -> Generator[FunctionCommand, None, None]:
     """
     Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, and let pods in again.
 
     + role: "server" or "agent"
     + version: what waits beside the installed binary: see `binary`
+    + sha256: architecture -> pinned digest
     + node: its name in Kubernetes
     + head: the host with the API server
     + seconds: how long the restart may take, and then the kubelet
@@ -35,18 +36,26 @@ def upgrade(
     cordoned before stays cordoned.
     """
     install = known(K3sInstall)
-    if install is None or install.version is None or (install.version == version and not install.drained):
+    if install is None or install.version is None or (is_wanted(install, version, sha256) and not install.drained):
         host.noop("nothing is to be upgraded")
         return
-    yield FunctionCommand(_upgrade, (role, version, node, head, seconds, drain_seconds), {})
+    yield FunctionCommand(_upgrade, (role, version, sha256, node, head, seconds, drain_seconds), {})
 
 
 def _upgrade(
-    state: State, host: Host, role: str, version: str, node: str, head: Host, seconds: int, drain_seconds: int
+    state: State,
+    host: Host,
+    role: str,
+    version: str,
+    sha256: Mapping[str, str],
+    node: str,
+    head: Host,
+    seconds: int,
+    drain_seconds: int,
 ) -> bool:
     return (
         _drain(host, node, head, drain_seconds)
-        and _replace(host, version)
+        and _replace(host, version, sha256)
         and _run(host, run_script("start-unit.sh", "restart", UNITS[role], str(seconds), seconds=seconds + 60))
         and _await(host, version, node, head, seconds)
         and _let_in(host, node, head)
@@ -67,9 +76,8 @@ def _drain(host: Host, node: str, head: Host, seconds: int) -> bool:
     return drained
 
 
-def _replace(host: Host, version: str) -> bool:
-    install = host.get_fact(K3sInstall)
-    if install and install.version == version:
+def _replace(host: Host, version: str, sha256: Mapping[str, str]) -> bool:
+    if is_wanted(host.get_fact(K3sInstall), version, sha256):
         return True
     waiting = QuoteString(staged(version))
     beside = StringCommand("cp", waiting, f"{BINARY}.new && chmod 755 {BINARY}.new && sync {BINARY}.new")
@@ -97,6 +105,13 @@ def last_line(output: str) -> str:
     """Given what a command printed, return its last line that says something."""
     lines = [line for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else "it printed nothing"
+
+
+def is_wanted(install: K3sInstallation | None, version: str, sha256: Mapping[str, str]) -> bool:
+    """Tell whether the installed binary is of a version and, where there is a pin, the very one."""
+    return (
+        install is not None and install.version == version and (not sha256 or install.binary_sha256 in sha256.values())
+    )
 
 
 def staged(version: str) -> str:

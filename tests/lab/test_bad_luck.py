@@ -171,7 +171,7 @@ def test_a_wrong_checksum_of_an_upgrade_leaves_the_old_binary_running(
 
 
 def test_a_pin_beats_the_releases_own_list(product: Product, fresh_nodes: Any, host_of: Any) -> None:
-    refused(product.with_data(k3s_sha256={"amd64": "1" * 64, "arm64": "1" * 64}).gb10("bootstrap"), "CHECKSUM_MISMATCH")
+    refused(product.with_data(k3s_sha256={"v1.36.4+k3s1": {"amd64": "1" * 64}}).gb10("bootstrap"), "CHECKSUM_MISMATCH")
     assert not host_of(HEAD).file("/usr/local/bin/k3s").exists
 
 

@@ -53,6 +53,19 @@ def test_a_node_that_somebody_cordoned_stays_cordoned(product: Product, cluster:
     sh(head, f"k3s kubectl uncordon {WORKER}")
 
 
+def test_a_binary_that_is_not_the_pinned_one_is_replaced(product: Product, cluster: None, host_of: Any) -> None:
+    worker = host_of(WORKER)
+    digest = worker.file("/usr/local/bin/k3s").sha256sum
+    pinned = product.with_data(k3s_sha256={OLD: {"amd64": digest, "arm64": digest}})
+    assert pinned.plan() == set()
+    sh(worker, "cp /usr/local/bin/k3s /tmp/k3s; echo >> /tmp/k3s; mv /tmp/k3s /usr/local/bin/k3s")
+    plan = pinned.plan()
+    assert {host for _, host in plan} == {WORKER}
+    assert pinned.run() == plan
+    assert worker.file("/usr/local/bin/k3s").sha256sum == digest
+    assert pinned.plan() == set()
+
+
 @pytest.mark.parametrize("seconds", [3.0, 5.0])
 def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
     product: Product, cluster: None, host_of: Any, seconds: float
