@@ -1,0 +1,291 @@
+"""What a copy sends and how: decided from two listings, and tried on listings of every kind."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gb10.facts.copy import CopyProof, prove_copy
+from gb10.facts.tree import Entry, Tree, shown
+from gb10.operations.copy_plan import (
+    ENTRY_BYTES,
+    LARGE_BYTES,
+    changed,
+    describe,
+    human,
+    named,
+    owner_map,
+    part_key,
+    plan_copy,
+    spread,
+)
+from gb10.operations.copy_receiver import merged
+from gb10.operations.copy_sender import PIECE_BYTES, pieces
+
+HASH = "0" * 64
+NAMES = ("spark-1", "spark-2")
+
+paths = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join)
+sizes = st.sampled_from([0, 1, 5_000, LARGE_BYTES - 1, LARGE_BYTES, 3 * LARGE_BYTES])
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    kind = draw(st.sampled_from("ffffdl"))
+    entry = Entry(
+        path=draw(paths),
+        type=kind,
+        mode=draw(st.sampled_from([0o644, 0o600])),
+        uid=draw(st.sampled_from([0, 1000])),
+        gid=0,
+        mtime=draw(st.integers(1, 3)),
+    )
+    if kind == "f":
+        return replace(entry, size=draw(sizes), inode=draw(st.sampled_from([None, None, 7])))
+    return replace(entry, mode=0o777, target="a", state="inside") if kind == "l" else entry
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    found = {entry.path: entry for entry in draw(st.lists(entries(), max_size=8))}
+    # one file has one size, whatever its names
+    first = next((entry for entry in found.values() if entry.inode), None)
+    same = {path: replace(first, path=path) if entry.inode and first else entry for path, entry in found.items()}
+    return tree(*same.values())
+
+
+def tree(*found: Entry, **more: object) -> Tree:
+    known: dict[str, object] = {"users": {0: "root", 1000: "nvidia"}, "groups": {0: "root"}}
+    return Tree(root="/data", free=1 << 40, entries=found, **{**known, **more})  # type: ignore[arg-type] # by name
+
+
+def file(path: str, size: int = 10, **more: object) -> Entry:
+    return replace(Entry(path, "f", 0o644, 0, 0, 1, size=size), **more)  # type: ignore[arg-type] # by name
+
+
+# The plan ------------------------------------------------------------------------------------------------------------
+
+
+@given(trees())
+def test_a_copy_of_what_is_there_is_empty(source: Tree) -> None:
+    assert plan_copy(source, source).is_empty
+
+
+@given(trees(), trees())
+def test_every_file_that_is_not_there_is_sent_once_and_no_other(source: Tree, target: Tree) -> None:
+    plan = plan_copy(source, target)
+    sent = [entry.path for entry in (*plan.large, *plan.small)]
+    assert len(sent) == len(set(sent))
+    there = target.by_path()
+    for entry in source.files:
+        other = there.get(entry.path)
+        same = other is not None and (other.type, other.size, other.mtime) == ("f", entry.size, entry.mtime)
+        names = [e.path for e in source.files if entry.inode and e.inode == entry.inode] or [entry.path]
+        if not same and names[0] == entry.path:
+            assert entry.path in sent
+        if same:
+            assert entry.path not in sent
+
+
+@given(trees(), trees())
+def test_whatever_is_not_as_wanted_is_sent_or_set_in_the_end(source: Tree, target: Tree) -> None:
+    plan = plan_copy(source, target)
+    touched = {entry.path for entry in (*plan.large, *plan.small)} | set(plan.finish)
+    there = target.by_path()
+    for entry in source.entries:
+        other = there.get(entry.path)
+        if other is None or (other.type, other.mode, other.uid) != (entry.type, entry.mode, entry.uid):
+            assert entry.path in touched
+
+
+@given(trees(), trees())
+def test_large_files_go_in_pieces_unless_they_may_be_the_same(source: Tree, target: Tree) -> None:
+    plan = plan_copy(source, target)
+    there = target.by_path()
+    assert all(entry.size >= LARGE_BYTES for entry in plan.large)
+    for entry in plan.small:
+        other = there.get(entry.path)
+        assert entry.size < LARGE_BYTES or (other and other.type == "f" and other.size == entry.size)
+    assert plan_copy(source, target, in_pieces=False).large == ()
+
+
+@given(trees(), trees())
+def test_room_is_asked_for_whatever_is_sent(source: Tree, target: Tree) -> None:
+    plan = plan_copy(source, target)
+    assert plan.room >= plan.size
+    assert bool(plan.room) == bool(plan.large or plan.small)
+
+
+def test_what_has_arrived_of_a_large_file_is_not_counted_again() -> None:
+    large = file("model", 3 * LARGE_BYTES)
+    plan = plan_copy(tree(large), tree(parts={part_key(large): LARGE_BYTES}))
+    assert (plan.arrived, plan.size) == (LARGE_BYTES, 2 * LARGE_BYTES)
+    assert plan.stale == ()
+
+
+def test_parts_of_another_version_are_thrown_away_and_those_of_other_files_stay() -> None:
+    large = file("model", 3 * LARGE_BYTES)
+    old, other = part_key(replace(large, mtime=9)), part_key(file("other", LARGE_BYTES))
+    assert plan_copy(tree(large), tree(parts={old: 5, other: 5})).stale == (old,)
+
+
+def test_a_blob_named_by_its_content_is_not_sent_for_its_time_or_owner() -> None:
+    blob = file(f"models--a--b/blobs/{HASH}", LARGE_BYTES)
+    other = replace(blob, mtime=99, uid=1000, mode=0o400)
+    assert plan_copy(tree(blob), tree(other)).is_empty
+    assert plan_copy(tree(blob), tree(replace(other, size=1))).size == LARGE_BYTES
+
+
+def test_content_that_is_distrusted_is_sent_although_it_looks_the_same() -> None:
+    same = tree(file("a"), file("b\n"))
+    plan = plan_copy(same, same, frozenset({shown("b\n")}))
+    assert [entry.path for entry in plan.small] == ["b\n"]
+    assert plan.again
+
+
+def test_names_of_one_file_are_set_together_and_its_content_goes_once() -> None:
+    source = tree(file("a", inode=5), file("b", inode=5))
+    plan = plan_copy(source, tree())
+    assert [entry.path for entry in plan.small] == ["a"]
+    assert plan.finish == ("a", "b")
+    assert plan_copy(source, tree(file("a"), file("b"))).finish == ("a", "b"), "two files must become one"
+
+
+def test_a_store_that_does_not_note_a_link_is_told() -> None:
+    references = {f"blobs/00/{HASH}": ("models--a--b/blobs/x",)}
+    source = tree(references=references)
+    assert plan_copy(source, tree()).references == references
+    assert plan_copy(source, tree(references=references)).is_empty
+    assert plan_copy(source, tree(references=references, unreferenced=tuple(references))).references == references
+
+
+# Streams and pieces --------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=60), st.integers(1, 16))
+def test_work_is_spread_evenly_and_nothing_is_lost(sizes: list[int], streams: int) -> None:
+    files = [file(str(number), size) for number, size in enumerate(sizes)]
+    lists = spread(files, streams)
+    assert sorted(entry.path for found in lists for entry in found) == sorted(entry.path for entry in files)
+    assert len(lists) == min(streams, len(files))
+    loads = [sum(entry.size + ENTRY_BYTES for entry in found) for found in lists]
+    for found, load in zip(lists, loads, strict=True):
+        # without its last file no stream is the busiest
+        assert load - found[-1].size - ENTRY_BYTES <= min(loads)
+        assert [entry.size for entry in found] == sorted((entry.size for entry in found), reverse=True)
+
+
+ranges = st.lists(
+    st.tuples(st.integers(0, 400), st.integers(0, 400)).map(lambda pair: (min(pair), max(pair))), max_size=8
+)
+
+
+@given(st.integers(0, 400), ranges, st.integers(1, 100))
+def test_pieces_are_exactly_what_has_not_arrived(size: int, have: list[tuple[int, int]], piece: int) -> None:
+    arrived = merged([(start, min(end, size)) for start, end in have if start < min(end, size)])
+    left = pieces(size, arrived, piece)
+    bytes_left = [offset + byte for offset, length in left for byte in range(length)]
+    assert bytes_left == [byte for byte in range(size) if not any(start <= byte < end for start, end in arrived)]
+    assert all(0 < length <= piece for _, length in left)
+    assert all(offset // piece == (offset + length - 1) // piece for offset, length in left)
+
+
+@given(ranges)
+def test_ranges_are_merged_to_the_same_bytes_without_touching(found: list[tuple[int, int]]) -> None:
+    result = merged(found)
+    assert {byte for start, end in result for byte in range(start, end)} == {
+        byte for start, end in found for byte in range(start, end)
+    }
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(result))
+
+
+def test_a_whole_file_is_left_when_nothing_has_arrived() -> None:
+    assert pieces(2 * PIECE_BYTES + 1, []) == [(0, PIECE_BYTES), (PIECE_BYTES, PIECE_BYTES), (2 * PIECE_BYTES, 1)]
+
+
+# The proof -----------------------------------------------------------------------------------------------------------
+
+
+def prove(source: Tree, target: Tree, allow_broken: bool = False) -> CopyProof:
+    proof = prove_copy(replace(source, digest="ours"), replace(target, digest="theirs"), NAMES, False, allow_broken)
+    assert proof is not None
+    return proof
+
+
+@given(trees(), trees())
+def test_a_proof_holds_only_for_what_is_all_there(source: Tree, target: Tree) -> None:
+    there = target.by_path()
+    complete = all(
+        e.path in there and (e.type, e.size, e.target) == (there[e.path].type, there[e.path].size, there[e.path].target)
+        for e in source.entries
+    )
+    if source.entries:
+        assert prove(source, target).holds == complete
+
+
+def test_a_target_may_hold_more_and_another_time() -> None:
+    assert prove(tree(file("a")), tree(file("a", mtime=5), file("b"))).holds
+
+
+def test_faults_are_named_and_printable() -> None:
+    link = Entry("li\nnk", "l", 0o777, 0, 0, 1, target="x", state="dangling")
+    target = tree(file("a", 5), link, broken=("li\nnk",))
+    proof = prove(tree(file("a"), file("b\udcff"), replace(link, state="inside")), target)
+    assert not proof.holds
+    assert (proof.missing, proof.different, proof.broken_links) == (("b\\xff",), ("a",), ("li\\nnk",))
+    assert proof.faults == ("1 missing: b\\xff", "1 different: a", "1 links that lead nowhere: li\\nnk")
+
+
+def test_a_link_that_is_broken_on_the_source_too_is_allowed_only_when_asked_for() -> None:
+    link = Entry("link", "l", 0o777, 0, 0, 1, target="x", state="dangling")
+    both = tree(link, broken=("link",))
+    assert not prove(both, both).holds
+    assert prove(both, both, allow_broken=True).holds
+    assert prove(both, both, allow_broken=True).allowed == ("link",)
+
+
+def test_brief_listings_prove_equality_and_nothing_else() -> None:
+    brief = tree(digest="one", file_count=3, size=7)
+    proof = prove_copy(brief, brief, NAMES, False, False)
+    assert proof is not None
+    assert (proof.holds, proof.files, proof.bytes) == (True, 3, 7)
+    assert prove_copy(brief, replace(brief, digest="another"), NAMES, False, False) is None
+
+
+# Words ---------------------------------------------------------------------------------------------------------------
+
+
+def test_owners_are_found_by_name_and_else_by_number() -> None:
+    source, target = {0: "root", 1000: "nvidia", 1001: "gone"}, {0: "root", 1002: "nvidia", 1001: "else"}
+    assert owner_map(source, target) == {0: 0, 1000: 1002, 1001: 1001}
+
+
+@given(trees(), trees())
+def test_changes_are_those_of_content_and_kind(before: Tree, now: Tree) -> None:
+    assert changed(before, before) == ()
+    assert set(changed(before, now)) <= before.by_path().keys() | now.by_path().keys()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB"), (3 << 42, "12.0 TiB")]
+)
+def test_bytes_are_shown_as_people_read_them(count: int, text: str) -> None:
+    assert human(count) == text
+
+
+def test_a_plan_tells_what_it_would_do() -> None:
+    source = tree(file("a", 3 << 20), Entry("d", "d", 0o755, 0, 0, 1))
+    assert describe(plan_copy(source, tree())) == "1 files, 3.0 MiB, 1 folders, links and attributes"
+    assert describe(plan_copy(source, source)) == "nothing"
+
+
+@given(
+    st.text(st.characters(codec="utf-8") | st.characters(categories=["Cs"], min_codepoint=0xDC80, max_codepoint=0xDCFF))
+)
+def test_any_name_is_shown_in_one_printable_line(name: str) -> None:
+    assert shown(name).isprintable()
+    assert named([name]).isprintable()
