@@ -106,7 +106,7 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
     files = _files(role, settings, environment)
     if settings.airgap:
         k3s.airgap_images(name="Bring K3s' images", folder=settings.airgap, runtime=settings.runtime)
-    k3s.binary(
+    binary = k3s.binary(
         name=f"Download K3s {settings.version}",
         version=settings.version,
         mirror=settings.mirror,
@@ -135,7 +135,7 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         node=node,
         head=head(),
         seconds=seconds,
-        started_from=[token, *files],
+        started_from=[token, *files, binary],
         restarted_by=upgraded,
     )
 

@@ -224,8 +224,7 @@ def service(
     if install and install.is_active and install.unit_enabled and not install.stale and not changed:
         host.noop(f"{UNITS[role]} runs with its present configuration")
         return
-    verb = "restart" if install and install.is_active else "start"
-    yield run_script("start-unit.sh", verb, UNITS[role], str(seconds), seconds=seconds + 60)
+    yield run_script("start-unit.sh", UNITS[role], str(seconds), seconds=seconds + 60)
     yield FunctionCommand(_ready, (version, node, head, seconds), {})
 
 

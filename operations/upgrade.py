@@ -56,7 +56,7 @@ def _upgrade(
     return (
         _drain(host, node, head, drain_seconds)
         and _replace(host, version, sha256)
-        and _run(host, run_script("start-unit.sh", "restart", UNITS[role], str(seconds), seconds=seconds + 60))
+        and _run(host, run_script("start-unit.sh", UNITS[role], str(seconds), seconds=seconds + 60))
         and _await(host, version, node, head, seconds)
         and _let_in(host, node, head)
     )

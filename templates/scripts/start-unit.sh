@@ -1,12 +1,13 @@
-# Start or restart one unit, bounded; on failure stop it, quote its journal, and say what it means.
-# Arguments: start|restart, unit, seconds.
+# Start one unit anew, bounded; on failure stop it, quote its journal, and say what it means.
+# Arguments: unit, seconds.
 set -u
-verb=$1 unit=$2 seconds=$3
+unit=$1 seconds=$2
 since=$(date +%s)
 
 systemctl daemon-reload
 systemctl enable --quiet "$unit" || exit 1
-if timeout "$seconds" systemctl "$verb" "$unit" && [ "$(systemctl is-active "$unit")" = active ]; then
+# A restart also starts what is stopped, and ends a process that is left of a unit whose file was lost.
+if timeout "$seconds" systemctl restart "$unit" && [ "$(systemctl is-active "$unit")" = active ]; then
     exit 0
 fi
 timeout 30 systemctl stop "$unit"

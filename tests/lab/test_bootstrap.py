@@ -33,14 +33,14 @@ def test_a_dry_run_on_bare_nodes_is_the_run_and_writes_nothing(
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(product: Product, cluster: None, host_of: Any) -> None:
     nodes = [host_of(HEAD), host_of(WORKER)]
-    before = [written_files(node) for node in nodes]
     pids = main_pid(nodes[0], "k3s"), main_pid(nodes[1], "k3s-agent")
-    generation = generations(nodes[0])
+    generation = generations(nodes[0])  # kubectl writes its cache on the node: before and after the look at its files
+    before = [written_files(node) for node in nodes]
     assert product.plan() == set()
     assert product.run() == set()
+    after = [written_files(node) for node in nodes]
     assert (main_pid(nodes[0], "k3s"), main_pid(nodes[1], "k3s-agent")) == pids
     assert generations(nodes[0]) == generation
-    after = [written_files(node) for node in nodes]
     changed = {
         path for old, new in zip(before, after, strict=True) for path in {*old, *new} if old.get(path) != new.get(path)
     }
@@ -185,7 +185,7 @@ def test_a_node_without_internet_takes_its_files_from_the_controller(
     release = next(lab.state.mirror_folder.glob("k3s/v1.36.4*"))
     for name in ("k3s", "k3s-arm64"):
         (folder / name).write_bytes((release / name).read_bytes())
-    image = host_of(HEAD).check_output("printf x > /tmp/f && tar -C /tmp -c f | sudo docker import -q - airgap:1")
+    image = host_of(HEAD).check_output("printf x > /tmp/f && tar -C /tmp -c f | sudo docker import - airgap:1")
     host_of(HEAD).check_output("sudo docker save -o /tmp/images.tar airgap:1 && sudo docker rmi airgap:1")
     archive = lab.root(HEAD) / "tmp" / "images.tar"
     (folder / "k3s-airgap-images-amd64.tar").write_bytes(archive.read_bytes())

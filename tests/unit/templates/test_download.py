@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
     while not ready.exists():
         assert time.monotonic() < deadline, "the mirror did not start"
         time.sleep(0.02)
-    yield Mirror(f"http://127.0.0.1:{port}", MirrorControl(json.loads(ready.read_text())["control"]), root)
+    yield Mirror(f"http://127.0.0.1:{port}", MirrorControl(json.loads(ready.read_text())["control"], root), root)
     process.terminate()
     process.wait()
 
