@@ -23,7 +23,7 @@ from gb10.facts.bandwidth import RailBandwidth, RdmaBandwidth, Verdict, listen_c
 from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.rdma import RdmaLinks
-from gb10.operations.copying import Way, find_ways, read_fact
+from gb10.operations.copy_survey import Way, find_ways, read_fact
 from gb10.operations.peer import peer_fact, peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, say
 
@@ -255,7 +255,7 @@ def _packet(where: Host, way: Way, check: Check, mtu: int | None) -> Check:
 def _measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidth | str:
     """What a way carries, or why that could not be measured. The listener is gone afterwards."""
     unit = _unique()
-    lifetime = seconds + 2 * STOP_SECONDS
+    lifetime = seconds + STOP_SECONDS
     listen = listen_command(str(way.peer_interface), way.peer, PORT, str(way.local), lifetime, seconds)
     done, said = peer_run(target, listener(unit, listen, lifetime))
     try:
