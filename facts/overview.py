@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,8 +15,10 @@ from gb10.facts.dgx import DgxRelease, Release
 from gb10.facts.gpu import Gpu, GpuState
 from gb10.facts.helm import HelmRelease, HelmReleases
 from gb10.facts.identity import Identity, NodeIdentity
-from gb10.facts.k3s import KUBECONFIG, K3sInstall, K3sInstallation
+from gb10.facts.k3s import KUBECONFIG, KUBECTL, K3sInstall, K3sInstallation
 from gb10.facts.operators import (
+    GPU_NAMESPACE,
+    NETWORK_NAMESPACE,
     ClusterPolicy,
     ClusterPolicyState,
     GpuOperatorPods,
@@ -24,7 +28,7 @@ from gb10.facts.operators import (
     OperatorPod,
 )
 from gb10.facts.rdma import ConnectX7, RdmaLinks
-from gb10.facts.sections import understood
+from gb10.facts.sections import Section, read_sections, sections, understood
 from gb10.facts.values import FactValue
 
 MARK = "@@gb10-part "
@@ -39,16 +43,14 @@ NODE_PARTS: dict[str, FactBase[Any]] = {
     "gpu": Gpu(),
     "dgx": DgxRelease(),
 }
-CLUSTER_PARTS: dict[str, FactBase[Any]] = {
-    "nodes": ClusterNodes(),
-    "cluster_policies": ClusterPolicyState(),
-    "nic_cluster_policies": NicClusterPolicyState(),
-    "gpu_operator_pods": GpuOperatorPods(),
-    "network_operator_pods": NetworkOperatorPods(),
-    "releases": HelmReleases(),
-}
-PARTS = {**NODE_PARTS, **CLUSTER_PARTS}
-ARGUMENTS = {"releases": {"values": False}}  # values may hold secrets
+RELEASES = "releases"
+# The other facts of the cluster are read from one answer of the API server: a call costs more than what it brings.
+CLUSTER = "cluster"
+DEFINITIONS = {"ClusterPolicy": "clusterpolicies.nvidia.com", "NicClusterPolicy": "nicclusterpolicies.mellanox.com"}
+READ_CLUSTER = f"""kinds=nodes,pods
+defined=$({KUBECTL} get crd {" ".join(DEFINITIONS.values())} --ignore-not-found -o name) || exit 1
+for name in $defined; do kinds=$kinds,${{name#*/}}; done
+{KUBECTL} get "$kinds" -A -o json"""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,11 @@ class NodeOverview(FactBase[Overview]):
     """
 
     def command(self) -> StringCommand:
-        node = " ".join(_call(name) for name in NODE_PARTS)
-        cluster = " ".join(_call(name) for name in CLUSTER_PARTS)
+        node = " ".join(_call(name, fact.command()) for name, fact in NODE_PARTS.items())
+        # values may hold secrets
+        cluster = (
+            f"{_call(CLUSTER, sections({CLUSTER: READ_CLUSTER}))} {_call(RELEASES, _RELEASES.command(values=False))}"
+        )
         return StringCommand(PRINT_PART, node, f"if [ -e {KUBECONFIG} ]; then", cluster, "fi; wait")
 
     @understood
@@ -91,17 +96,62 @@ class NodeOverview(FactBase[Overview]):
             raise ValueError(f"nothing about {', '.join(sorted(missing))}")
         values: dict[str, Any] = {}
         troubles: dict[str, str] = {}
-        for name, lines in found.items():
+
+        def read(name: str, fact: FactBase[Any], lines: list[str]) -> None:
             try:
-                values[name] = PARTS[name].process(lines)
+                values[name] = fact.process(lines)
             except FactProcessError as error:
                 troubles[name] = str(error)
+
+        for name, lines in found.items():
+            if name == CLUSTER:
+                for part, answer in _split(read_sections(lines)[CLUSTER]).items():
+                    read(part, _CLUSTER_PARTS[part], answer)
+            else:
+                read(name, NODE_PARTS.get(name, _RELEASES), lines)
         return Overview(**values, troubles=troubles)
 
 
-def _call(name: str) -> str:
-    command = StringCommand(PARTS[name].command(**ARGUMENTS.get(name, {}))).get_raw_value()
-    return f'( said=$({command}); p {name} "$said" ) 9</bin/sh &'
+_RELEASES = HelmReleases()
+_CLUSTER_PARTS: dict[str, FactBase[Any]] = {
+    "nodes": ClusterNodes(),
+    "cluster_policies": ClusterPolicyState(),
+    "nic_cluster_policies": NicClusterPolicyState(),
+    "gpu_operator_pods": GpuOperatorPods(),
+    "network_operator_pods": NetworkOperatorPods(),
+}
+
+
+def _call(name: str, command: str | StringCommand) -> str:
+    return f'( said=$({StringCommand(command).get_raw_value()}); p {name} "$said" ) 9</bin/sh &'
+
+
+def _split(answer: Section) -> dict[str, list[str]]:
+    """Given the answer of the API server, return what each fact of the cluster reads; nothing where there is none."""
+    if answer.status != 0:
+        return {}
+    items = json.loads(answer.text)["items"]
+
+    def of(kind: str, namespace: str | None = None) -> list[Any]:
+        chosen = (item for item in items if item["kind"] == kind)
+        return [item for item in chosen if namespace in (None, item["metadata"].get("namespace"))]
+
+    def policies(kind: str) -> list[str]:
+        return _printed({"definition": DEFINITIONS[kind], "policies": of(kind)})
+
+    return {
+        "nodes": _printed({"nodes": of("Node")}),
+        "cluster_policies": policies("ClusterPolicy"),
+        "nic_cluster_policies": policies("NicClusterPolicy"),
+        "gpu_operator_pods": _printed({"pods": of("Pod", GPU_NAMESPACE)}),
+        "network_operator_pods": _printed({"pods": of("Pod", NETWORK_NAMESPACE)}),
+    }
+
+
+def _printed(found: Mapping[str, str | list[Any]]) -> list[str]:
+    """Sections as the node prints them."""
+    texts = {name: text if isinstance(text, str) else json.dumps({"items": text}) for name, text in found.items()}
+    return [line for name, text in texts.items() for line in (f"@@gb10 {name}", text, "", "@@gb10= 0")]
 
 
 def _read_parts(output: list[str]) -> dict[str, list[str]]:
@@ -111,7 +161,7 @@ def _read_parts(output: list[str]) -> dict[str, list[str]]:
     for line in output:
         if line.startswith(MARK):
             name = line.removeprefix(MARK)
-            if name not in PARTS or name in found:
+            if name not in (*NODE_PARTS, CLUSTER, RELEASES) or name in found:
                 raise ValueError(f"a part {name!r} was not asked for")
             found[name] = []
         elif name is not None:

@@ -34,7 +34,8 @@ PORT = 8880  # and the one above it, on the rails
 NCCL_PORT = 29555
 LONGEST = 300  # of what a failed command said
 START_SECONDS = 10  # for a listener
-STOP_SECONDS = 30
+STOP_SECONDS = 10  # for a container that is to end
+SPARE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -166,9 +167,7 @@ def container_run(
     properties = f"-p RuntimeMaxSec={seconds} -p TimeoutStopSec={STOP_SECONDS} -p {shlex.quote(after)}"
     unit = f"systemd-run --quiet --wait --pipe --collect --unit={name} {properties}"
     absent = "{ echo 'there is no Docker on this node'; exit 127; }"
-    return StringCommand(
-        f"command -v docker >/dev/null || {absent}; timeout {seconds + 2 * STOP_SECONDS} {unit} {text}"
-    )
+    return StringCommand(f"command -v docker >/dev/null || {absent}; timeout {seconds + SPARE_SECONDS} {unit} {text}")
 
 
 def _gpu_container(
@@ -255,7 +254,7 @@ def _packet(where: Host, way: Way, check: Check, mtu: int | None) -> Check:
 def _measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidth | str:
     """What a way carries, or why that could not be measured. The listener is gone afterwards."""
     unit = _unique()
-    lifetime = seconds + STOP_SECONDS
+    lifetime = seconds + SPARE_SECONDS
     listen = listen_command(str(way.peer_interface), way.peer, PORT, str(way.local), lifetime, seconds)
     done, said = peer_run(target, listener(unit, listen, lifetime))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,8 @@ from pyinfra.api.exceptions import FactProcessError
 from reading import damaged, process, run, shell_accepts
 
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.overview import CLUSTER_PARTS, MARK, NODE_PARTS, NodeOverview
+from gb10.facts.operators import ClusterPolicy
+from gb10.facts.overview import CLUSTER, MARK, NODE_PARTS, RELEASES, NodeOverview, Overview
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def here() -> list[str]:
 def test_the_command_is_a_shell_command_that_asks_for_every_part() -> None:
     command = NodeOverview().command()
     assert shell_accepts(command)
-    for part in (*NODE_PARTS, *CLUSTER_PARTS):
+    for part in (*NODE_PARTS, CLUSTER, RELEASES):
         assert f"p {part} " in command.get_raw_value()
 
 
@@ -36,7 +38,7 @@ def test_a_machine_that_is_no_node_has_an_overview(here: list[str]) -> None:
 
 
 def test_the_cluster_is_asked_only_where_a_server_is(here: list[str]) -> None:
-    assert f"{MARK}nodes" not in here
+    assert f"{MARK}{CLUSTER}" not in here
     assert NodeOverview().process(here).nodes is None
 
 
@@ -47,6 +49,53 @@ def test_a_part_that_is_not_understood_fails_no_other(here: list[str]) -> None:
     assert found.gpu is None
     assert list(found.troubles) == ["gpu"]
     assert found.identity is not None
+
+
+def with_cluster(here: list[str], items: list[dict[str, Any]], status: int = 0) -> Overview:
+    """An overview whose API server answers with these objects."""
+    lines = [f"@@gb10 {CLUSTER}", json.dumps({"items": items}) if status == 0 else "", "", f"@@gb10= {status}"]
+    found: Overview = NodeOverview().process([*here, f"{MARK}{CLUSTER}", *lines])
+    return found
+
+
+def named(kind: str, name: str, namespace: str | None = None, **other: Any) -> dict[str, Any]:
+    place = {"namespace": namespace} if namespace else {}
+    return {"kind": kind, "metadata": {"name": name, **place}, **other}
+
+
+POD = {"spec": {"containers": [{"name": "main"}]}, "status": {"phase": "Pending"}}
+
+
+def test_one_answer_of_the_api_server_tells_of_nodes_policies_and_the_operators_pods(here: list[str]) -> None:
+    found = with_cluster(
+        here,
+        [
+            named("Node", "spark-1"),
+            named("Pod", "a", "gpu-operator", **POD),
+            named("Pod", "b", "nvidia-network-operator", **POD),
+            named("Pod", "c", "kube-system", **POD),
+            named("ClusterPolicy", "cluster-policy", status={"state": "ready"}),
+        ],
+    )
+    assert found.nodes
+    assert found.gpu_operator_pods
+    assert found.network_operator_pods
+    assert [node.name for node in found.nodes] == ["spark-1"]
+    assert [pod.name for pod in (*found.gpu_operator_pods, *found.network_operator_pods)] == ["a", "b"]
+    assert found.cluster_policies == (ClusterPolicy("cluster-policy", "ready", None),)
+    assert found.nic_cluster_policies == ()
+
+
+def test_an_api_server_that_does_not_answer_is_no_empty_cluster(here: list[str]) -> None:
+    found = with_cluster(here, [], status=1)
+    assert (found.nodes, found.cluster_policies, found.gpu_operator_pods) == (None, None, None)
+    assert found.troubles == {}
+
+
+def test_a_pod_that_is_not_understood_hides_no_node(here: list[str]) -> None:
+    found = with_cluster(here, [named("Node", "spark-1"), named("Pod", "a", "gpu-operator")])
+    assert list(found.troubles) == ["gpu_operator_pods"]
+    assert found.nodes
 
 
 def test_half_an_overview_is_none(here: list[str]) -> None:

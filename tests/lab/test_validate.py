@@ -1,0 +1,302 @@
+"""What `gb10 validate` proves on real nodes, what it finds, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from product import Done, Product
+
+from gb10.controller.validate import CHECKS, Check, Validation
+from gb10.lab.hosts import NODE_TOOLS
+
+HEAD, WORKER = "spark-1", "spark-2"
+RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
+IMAGE = "rancher/mirrored-pause:lab"
+BOTH = {"gpu_operator_enabled": True, "network_operator_enabled": True}
+QUICK = {"validate_bandwidth_seconds": 1, "node_rails_mtu": 1500}
+ALL_BUT_CONTAINER = [word for name in CHECKS if name != "gpu-container" for word in ("--skip", name)]
+ALL_BUT_RAILS = [word for name in CHECKS if not name.startswith("rail") for word in ("--skip", name)]
+
+
+def shell(host: Any, script: str) -> str:
+    """Run a script as root, which must succeed; return what it prints."""
+    done = host.run("sudo sh -c %s", script)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout).strip()
+
+
+def validation(done: Done) -> Validation:
+    found = Validation.model_validate(done.json["validation"])
+    error = done.json["error"]
+    assert (error is None) == (found.outcome == "pass") == (done.status == 0), done.output
+    assert done.status in (0, 5)
+    return found
+
+
+def run(product: Product, *arguments: str) -> Validation:
+    return validation(product.gb10("validate", "--json", *arguments))
+
+
+def outcomes(found: Validation, name: str) -> dict[str | None, str]:
+    """Of a check on each node, the worst."""
+    worst = sorted((check for check in found.checks if check.check == name), key=lambda check: check.outcome == "fail")
+    return {check.node: check.outcome for check in worst}
+
+
+def failed(found: Validation) -> list[Check]:
+    return [check for check in found.checks if check.outcome == "fail"]
+
+
+def leftovers(host: Any) -> str:
+    """Units, containers and listeners of a validation."""
+    units = "systemctl list-units --all --no-legend 'gb10-validate*'"
+    containers = "docker ps -a --filter name=gb10-validate --format '{{.Names}}'"
+    return shell(host, f"{units}; {containers}; ss -H -l -t -n '( sport = :8880 or sport = :8881 )'")
+
+
+@pytest.fixture
+def ready(whole: Product, lab: Any) -> Product:
+    """The product on a cluster with both operators, that measures for a second."""
+    product = whole.with_data(**BOTH, **QUICK)
+    status = product.gb10("status", "--json").json
+    operators = [status["gpu_operator"] or {}, status["network_operator"] or {}]
+    well = status["healthy"] and all(operator.get("ready") for operator in operators)
+    if not well and product.gb10("bootstrap").status != 0:
+        lab.wipe_all()
+        done = product.gb10("bootstrap")
+        assert done.status == 0, done.output
+    return product
+
+
+@pytest.fixture
+def nodes(host_of: Any) -> list[Any]:
+    return [host_of(HEAD), host_of(WORKER)]
+
+
+@pytest.fixture(autouse=True)
+def clean(nodes: list[Any]) -> Iterator[None]:
+    """Every test leaves the nodes without a trace of a validation."""
+    yield
+    for node in nodes:
+        assert leftovers(node) == ""
+
+
+def test_a_cluster_that_works_passes_every_check(ready: Product) -> None:
+    done = ready.gb10("validate", "--json")
+    found = validation(done)
+    assert {check.check for check in found.checks} == CHECKS.keys() - {"nccl"}
+    rates = [check for check in found.checks if check.check == "rail-bandwidth"]
+    ways = [(check.node, check.peer, check.rail) for check in rates]
+    assert ways == [(HEAD, WORKER, "a"), (HEAD, WORKER, "b"), (WORKER, HEAD, "a"), (WORKER, HEAD, "b")]
+    assert all(check.measured_gbps and check.measured_gbps > 0.5 for check in rates)
+    # How fast the rails are is a matter of how busy this machine is.
+    assert {check.outcome for check in found.checks if check not in rates} == {"pass"}, failed(found)
+    assert {check.code for check in rates} <= {None, "RAIL_SLOW"}
+
+
+def test_a_person_sees_each_check_with_its_cure(ready: Product) -> None:
+    done = ready.with_data(**BOTH, **{**QUICK, "node_rails_mtu": 9000}).gb10("validate", WORKER)
+    assert done.status == 5
+    assert "✓ gpu-container     spark-2" in done.stdout
+    assert "spark-2 → spark-1 a" in done.stdout
+    assert f"{RAILS['a']} of spark-2 has MTU 1500, not 9000" in done.stdout
+    assert "gb10 provision spark-2" in done.stdout
+    assert "VALIDATION_FAILED" in done.output
+
+
+def test_a_pulled_rail_fails_alone(ready: Product, lab: Any) -> None:
+    lab.lab.rail(WORKER, "b", plugged=False)
+    try:
+        found = run(ready)
+    finally:
+        lab.lab.rail(WORKER, "b", plugged=True)
+    assert outcomes(found, "rails") == {HEAD: "pass", WORKER: "fail"}
+    lost = [check for check in failed(found) if check.check == "rail-bandwidth" and check.rail == "b"]
+    assert {(check.node, check.code) for check in lost} == {(HEAD, "RAIL_FAULT"), (WORKER, "RAIL_FAULT")}
+    assert all(check.remedy for check in failed(found))
+    assert [check for check in found.checks if check.rail == "a" and check.measured_gbps]
+    assert set(outcomes(found, "gpu-container").values()) == {"pass"}
+
+
+def test_a_packet_that_does_not_fit_is_found(ready: Product, nodes: list[Any]) -> None:
+    for node in nodes:
+        shell(node, f"ip link set {RAILS['a']} mtu 4000")
+    shell(nodes[1], f"ip link set {RAILS['a']} mtu 1400")
+    try:
+        found = run(ready.with_data(**BOTH, validate_bandwidth_seconds=1, node_rails=False), HEAD)
+    finally:
+        for node in nodes:
+            shell(node, f"ip link set {RAILS['a']} mtu 1500")
+    packets = {check.rail: check for check in found.checks if check.check == "rail-mtu"}
+    assert (packets["a"].outcome, packets["a"].code) == ("fail", "RAIL_FAULT")
+    assert packets["a"].reason.startswith("packets of 4000 bytes do not arrive")
+    assert packets["b"].outcome == "pass"
+
+
+def test_a_node_without_a_gpu_fails_alone(ready: Product, nodes: list[Any]) -> None:
+    shell(nodes[1], "mkdir -p /etc/gb10-lab && touch /etc/gb10-lab/no-gpu")
+    try:
+        found = run(ready, *ALL_BUT_CONTAINER)
+    finally:
+        shell(nodes[1], "rm /etc/gb10-lab/no-gpu")
+    assert outcomes(found, "gpu-container") == {HEAD: "pass", WORKER: "fail"}
+    (check,) = failed(found)
+    assert check.code == "GPU_CONTAINER_FAILED"
+    assert "driver not loaded" in check.reason
+
+
+def test_without_a_connectx7_rails_are_skipped_and_that_is_no_pass(ready: Product, nodes: list[Any]) -> None:
+    for node in nodes:
+        shell(node, "mkdir -p /etc/gb10-lab && touch /etc/gb10-lab/no-cx7")
+    try:
+        found = run(ready, *ALL_BUT_RAILS)
+        rest = ready.gb10("validate", *ALL_BUT_CONTAINER)
+    finally:
+        for node in nodes:
+            shell(node, "rm /etc/gb10-lab/no-cx7")
+    assert found.outcome == "skip"
+    assert outcomes(found, "rails") == outcomes(found, "rail-bandwidth") == {HEAD: "skip", WORKER: "skip"}
+    assert rest.status == 0, rest.output
+    assert "2 passed, 0 failed, 0 could not be made" in rest.stdout
+
+
+def test_an_image_that_cannot_be_had_fails_with_dockers_words(ready: Product) -> None:
+    found = run(ready.with_data(**BOTH, validate_gpu_image="registry.invalid/cuda:13"), HEAD, *ALL_BUT_CONTAINER)
+    (check,) = found.checks
+    assert (check.outcome, check.code) == ("fail", "GPU_CONTAINER_FAILED")
+    assert "registry.invalid" in check.reason
+
+
+def test_a_container_that_hangs_is_ended_and_removed(ready: Product) -> None:
+    hanging = ready.with_data(**BOTH, validate_gpu_command=["sleep", "600"], validate_container_seconds=3)
+    began = time.monotonic()
+    found = run(hanging, *ALL_BUT_CONTAINER)
+    assert time.monotonic() - began < 60
+    assert outcomes(found, "gpu-container") == {HEAD: "fail", WORKER: "fail"}
+
+
+def test_rails_are_left_alone_while_something_may_be_serving(ready: Product, nodes: list[Any]) -> None:
+    shell(nodes[1], f"docker run -d --name vllm {IMAGE}")
+    try:
+        found = run(ready, HEAD, *ALL_BUT_RAILS)
+        forced = run(ready, HEAD, *ALL_BUT_RAILS, "--while-serving")
+    finally:
+        shell(nodes[1], "docker rm -f vllm")
+    (check,) = (check for check in found.checks if check.check == "rail-bandwidth")
+    assert (check.outcome, found.outcome) == ("skip", "skip")
+    assert "vllm may be serving on spark-2" in check.reason
+    assert all(check.measured_gbps for check in forced.checks if check.check == "rail-bandwidth")
+
+
+def test_a_port_that_is_taken_is_a_failure_and_no_hang(ready: Product, nodes: list[Any]) -> None:
+    shell(nodes[1], "systemd-run --unit squatter python3 -m http.server 8880")
+    try:
+        shell(nodes[1], "until ss -H -l -t -n 'sport = :8880' | grep -q .; do sleep 0.1; done")
+        found = run(ready, HEAD, *ALL_BUT_RAILS)
+    finally:
+        shell(nodes[1], "systemctl stop squatter")
+    assert outcomes(found, "rail-bandwidth") == {HEAD: "fail"}
+
+
+def all_reduce(product: Product, script: str, floor: float) -> Validation:
+    """With a stand-in for the program, which prints what a script prints."""
+    return run(
+        product.with_data(
+            **BOTH,
+            **QUICK,
+            validate_nccl_image=IMAGE,
+            validate_nccl_options=["--gpus", "all", *NODE_TOOLS],
+            validate_nccl_command=["sh", "-c", script],
+            validate_nccl_floor_gbps=floor,
+        ),
+        "--nccl",
+        *[word for name in CHECKS if name != "nccl" for word in ("--skip", name)],
+    )
+
+
+def test_an_all_reduce_runs_on_all_nodes_at_once_and_has_to_be_fast(ready: Product, lab: Any) -> None:
+    # Rank 0 waits for rank 1 at the address and port that both are told.
+    where = '(os.environ[\\"MASTER_ADDR\\"], int(os.environ[\\"MASTER_PORT\\"]))'
+    wait = f'python3 -c "import os, socket; s = socket.create_server({where}); s.settimeout(30); s.accept()"'
+    call = f'python3 -c "import os, socket; socket.create_connection({where})"'
+    meet = (
+        f'if [ "$RANK" = 0 ]; then {wait} && echo "{{\\"busbw_gbps\\": 120.5}}"; '
+        f"else for i in $(seq 100); do {call} 2>/dev/null && exit 0; sleep 0.2; done; exit 1; fi"
+    )
+    (check,) = all_reduce(ready, meet, 80.0).checks
+    assert (check.outcome, check.node, check.peer, check.measured_gbps) == ("pass", HEAD, WORKER, 120.5), check.reason
+    (check,) = all_reduce(ready, 'echo "{\\"busbw_gbps\\": 24}"', 80.0).checks
+    assert (check.outcome, check.code) == ("fail", "NCCL_FAILED")
+    told = 'echo "$NCCL_SOCKET_IFNAME $NCCL_IB_HCA $WORLD_SIZE $GB10_MEGABYTES $MASTER_ADDR"; exit 1'
+    (check,) = all_reduce(ready, told, 80.0).checks
+    assert f"enp1s0f0np0,enP2p1s0f0np0 roceP2p1s0f0,rocep1s0f0 2 128 {lab.address(HEAD, 'a')}" in check.reason
+
+
+def test_an_all_reduce_without_an_image_is_skipped_and_a_large_one_is_refused(ready: Product) -> None:
+    only = [word for name in CHECKS if name != "nccl" for word in ("--skip", name)]
+    (check,) = run(ready, "--nccl", *only).checks
+    assert (check.outcome, check.reason) == ("skip", "no image is set: validate_nccl_image")
+    large = ready.with_data(**BOTH, validate_nccl_image=IMAGE, validate_nccl_megabytes=16000)
+    (check,) = run(large, "--nccl", *only).checks
+    assert (check.outcome, check.code) == ("fail", "SETTINGS_INVALID")
+    assert "nccl_megabytes" in check.reason
+
+
+def test_a_killed_controller_leaves_nothing_for_long(ready: Product, nodes: list[Any]) -> None:
+    process = ready.with_data(
+        **BOTH, **QUICK, validate_gpu_command=["sleep", "20"], validate_container_seconds=10
+    ).start("validate")
+    await_true(lambda: leftovers(nodes[0]) != "", 60)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    await_true(lambda: leftovers(nodes[0]) == leftovers(nodes[1]) == "", 60)
+
+
+def test_a_controller_that_is_killed_while_it_measures_leaves_nothing_for_long(
+    ready: Product, nodes: list[Any]
+) -> None:
+    process = ready.start("validate", HEAD, *ALL_BUT_RAILS)
+    await_true(lambda: "LISTEN" in leftovers(nodes[1]), 60)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    await_true(lambda: leftovers(nodes[0]) == leftovers(nodes[1]) == "", 60)
+
+
+def await_true(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.2)
+
+
+def test_the_deploy_alone_fails_on_the_node_that_failed_and_tells_each_check(ready: Product, nodes: list[Any]) -> None:
+    shell(nodes[1], "mkdir -p /etc/gb10-lab && touch /etc/gb10-lab/no-gpu")
+    try:
+        done = ready.pyinfra("-y", "gb10.deploys.validate", "pairs={}")
+    finally:
+        shell(nodes[1], "rm /etc/gb10-lab/no-gpu")
+    assert done.status != 0
+    lines = [line.split("gb10-check: ")[1] for line in done.output.splitlines() if "gb10-check: " in line]
+    assert {(check["node"], check["outcome"]) for check in map(json.loads, lines)} == {(HEAD, "pass"), (WORKER, "fail")}
+    assert "gb10: VALIDATION_FAILED: spark-2: gpu-container" in done.output
+    plan = ready.pyinfra("--dry", "gb10.deploys.validate")
+    assert plan.status == 0
+    assert "gb10-check" not in plan.output
+
+
+def test_nodes_without_k3s_are_validated_all_the_same(whole: Product, fresh_nodes: None, nodes: list[Any]) -> None:
+    empty = "gb10-lab-empty:latest"
+    for node in nodes:
+        shell(node, f"tar -cf - -T /dev/null | docker import - {empty}")
+    bare = whole.with_data(**QUICK, validate_gpu_image=empty)
+    found = run(bare, "--skip", "rail-bandwidth", "--skip", "rail-mtu")
+    assert outcomes(found, "k3s") == {HEAD: "skip", WORKER: "skip"}
+    assert outcomes(found, "gpu-container") == outcomes(found, "rails") == {HEAD: "pass", WORKER: "pass"}
+    assert found.outcome == "skip"
+    assert run(bare, *ALL_BUT_CONTAINER).outcome == "pass"
