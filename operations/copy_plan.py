@@ -14,6 +14,7 @@ from gb10.facts.tree import Entry, Tree, shown
 
 LARGE_BYTES = 16 << 20  # from here on a file goes in pieces over all streams
 ENTRY_BYTES = 64 << 10  # what a file costs beside its bytes, expressed in bytes
+SLICES_PER_STREAM = 8
 SPARE_BYTES = 64 << 20  # room that a copy leaves on the target
 SHOWN = 5
 
@@ -28,7 +29,8 @@ class CopyPlan:
     """What is left to do. Paths are relative to both roots."""
 
     large: tuple[Entry, ...] = ()  # sent in pieces
-    small: tuple[Entry, ...] = ()  # sent by rsync
+    small: tuple[Entry, ...] = ()  # sent in bundles
+    compared: tuple[Entry, ...] = ()  # left to rsync, which sends what differs
     finish: tuple[str, ...] = ()  # folders, links and attributes: set last
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be noted in the target's shared store
     stale: tuple[str, ...] = ()  # keys of parts that belong to another version of a file
@@ -39,24 +41,29 @@ class CopyPlan:
 
     @property
     def is_empty(self) -> bool:
-        return not (self.large or self.small or self.finish or self.references)
+        return not (self.sent or self.finish or self.references)
+
+    @property
+    def sent(self) -> tuple[Entry, ...]:
+        """The files of which something may have to be sent."""
+        return (*self.large, *self.small, *self.compared)
 
     @property
     def size(self) -> int:
         """Bytes to be sent."""
-        return sum(entry.size for entry in (*self.large, *self.small)) - self.arrived
+        return sum(entry.size for entry in self.sent) - self.arrived
 
     @property
     def count(self) -> int:
         """Files to be sent."""
-        return len(self.large) + len(self.small)
+        return len(self.sent)
 
 
-def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset(), in_pieces: bool = True) -> CopyPlan:
+def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset(), by_rsync: bool = False) -> CopyPlan:
     """Given what is on the source, and what on the target, return what is left to do.
 
     + distrusted: paths, as `shown` shows them, whose content is sent whatever is there
-    + in_pieces: whether large files are, so that parts of them count; by ssh all is left to rsync
+    + by_rsync: leave all files to rsync, so that parts of large ones do not count
     """
     there = {path: entry for path, entry in target.by_path().items() if shown(path) not in distrusted}
     owners = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
@@ -64,24 +71,24 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
     first = [e for e in source.files if e.inode is None or first_names[e.inode] == e.path]
     send = [entry for entry in first if not _has_content(there.get(entry.path), entry)]
     # One that has the right size and another time may well be the same: rsync looks before it sends.
-    large = [
-        entry
-        for entry in send
-        if in_pieces and entry.size >= LARGE_BYTES and not _is_alike(there.get(entry.path), entry)
-    ]
-    wanted, pieces = {entry.path for entry in send}, {entry.path for entry in large}
+    compared = [entry for entry in send if by_rsync or _is_alike(there.get(entry.path), entry)]
+    paths = {entry.path for entry in compared}
+    own = [entry for entry in send if entry.path not in paths]
+    large = [entry for entry in own if entry.size >= LARGE_BYTES or entry.sparse]
+    wanted = {entry.path for entry in send}
     known = {entry.path for entry in source.entries if _is_as_wanted(there.get(entry.path), entry, owners)}
     linked = _linked_otherwise(source, there)
     open_paths = [e for e in source.entries if e.type != "o" and (e.path not in known or e.path in wanted | linked)]
     arrived = {entry.path: min(target.parts.get(part_key(entry), 0), entry.size) for entry in large}
-    halves = {} if in_pieces else {e.path: min(target.halves.get(e.path, 0), e.size) for e in send}
+    halves = {} if not by_rsync else {e.path: min(target.halves.get(e.path, 0), e.size) for e in send}
     return CopyPlan(
         large=tuple(large),
-        small=tuple(entry for entry in send if entry.path not in pieces),
+        small=tuple(entry for entry in own if entry.size < LARGE_BYTES and not entry.sparse),
+        compared=tuple(compared),
         finish=_finish(source, open_paths, {entry.path for entry in send if entry.inode is None}),
         references={blob: source.references[blob] for blob in _unnoted(source, target)},
         stale=tuple(sorted(set(target.parts) & _other_versions(large, target))),
-        halves=tuple(target.halves) if in_pieces else (),
+        halves=() if by_rsync else tuple(target.halves),
         arrived=sum(arrived.values()),
         again=bool(distrusted),
         room=sum(e.size - arrived.get(e.path, halves.get(e.path, 0)) for e in send) + (SPARE_BYTES if send else 0),
@@ -89,14 +96,37 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
 
 
 def spread(files: Iterable[Entry], streams: int) -> tuple[tuple[Entry, ...], ...]:
-    """Given files and a number of streams, return a list for each stream: about as much work for all, largest first."""
+    """Given files and a number of streams, return a list for each stream: about as much work for all.
+
+    Files of one folder stay together as far as that is fair: streams that write into one folder wait for each other.
+    """
+    slices = _slices(sorted(files, key=lambda entry: entry.path), streams * SLICES_PER_STREAM)
     lists: list[list[Entry]] = [[] for _ in range(streams)]
     loads = [(0, number) for number in range(streams)]
-    for entry in sorted(files, key=lambda entry: -entry.size):
+    for found in sorted(slices, key=lambda found: -_load(found)):
         load, number = heapq.heappop(loads)
-        lists[number].append(entry)
-        heapq.heappush(loads, (load + entry.size + ENTRY_BYTES, number))
+        lists[number] += found
+        heapq.heappush(loads, (load + _load(found), number))
     return tuple(tuple(found) for found in lists if found)
+
+
+def _slices(files: Sequence[Entry], count: int) -> list[list[Entry]]:
+    """Cut files, in the order of their paths, into slices of one folder each and of a `count`th of all work at most."""
+    most = _load(files) / count
+    slices: list[list[Entry]] = []
+    folder, load = "", 0
+    for entry in files:
+        here = entry.path.rpartition("/")[0]
+        if not slices or here != folder or load + _load([entry]) > most:
+            slices.append([])
+            folder, load = here, 0
+        slices[-1].append(entry)
+        load += _load([entry])
+    return slices
+
+
+def _load(files: Iterable[Entry]) -> int:
+    return sum(entry.size + ENTRY_BYTES for entry in files)
 
 
 def part_key(entry: Entry) -> str:
@@ -227,8 +257,8 @@ def _path_key(path: str) -> str:
     return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any]]:
-    """Given a plan, return its large files as both programs want them, with the target's owners."""
+def file_jobs(files: Iterable[Entry], source: Tree, target: Tree) -> list[dict[str, Any]]:
+    """Given files, return them as both programs want them, with the target's owners."""
     users, groups = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
     return [
         {
@@ -238,10 +268,16 @@ def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any
             "mode": entry.mode,
             "uid": users.get(entry.uid, entry.uid),
             "gid": groups.get(entry.gid, entry.gid),
-            "sparse": entry.sparse,
-            "key": part_key(entry),
         }
-        for entry in plan.large
+        for entry in files
+    ]
+
+
+def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any]]:
+    """Given a plan, return its large files, with the names under which they arrive."""
+    return [
+        {**job, "sparse": entry.sparse, "key": part_key(entry)}
+        for entry, job in zip(plan.large, file_jobs(plan.large, source, target), strict=True)
     ]
 
 

@@ -10,7 +10,7 @@ It listens on the rails' addresses alone and talks to the peer alone. Who connec
 to an rsync daemon of this copy's own (one folder, one user, one secret), or our sender:
 
     control         lines of JSON: what is there, heartbeats, "this file is complete", "that is all"
-    data            pieces of large files, several connections at a time, on whatever rail
+    data            pieces of large files and bundles of small ones, several connections at a time, on whatever rail
 
 A large file grows under WORKSHOP in the target folder, beside a map of what has arrived of it, so that a later copy
 can go on after any kill. It gets its name when it is whole and on the disk.
@@ -27,6 +27,7 @@ import fcntl
 import glob
 import hashlib
 import hmac
+import itertools
 import json
 import os
 import pwd
@@ -54,7 +55,10 @@ AWAIT_SENDER_SECONDS = 60
 SILENCE_SECONDS = 30  # the sender speaks every second
 GRACE_SECONDS = 5  # for rsync, to put aside what it has of a file
 BUFFER_BYTES = 1 << 20
-FRAME = struct.Struct("!IQQI")  # index, offset, length, number of extents
+FRAME = struct.Struct(
+    "!IQQI"
+)  # index, offset, length, number of extents; of a bundle the length of its list, and of it
+BUNDLE = 0xFFFFFFFF  # in place of an index: a bundle of small files, whose list (JSON) comes before them
 EXTENT = struct.Struct("!QQ")  # offset, length: between them the file has holes
 
 Range = tuple[int, int]
@@ -172,7 +176,9 @@ class Receiver:
         self.last_word = time.monotonic()
         self.seen_sender = self.ended = False
         self.rsyncs: list[subprocess.Popen[bytes]] = []
-        self.streams: set[socket.socket] = set()  # that carry pieces
+        self.streams: set[socket.socket] = set()  # that carry files
+        self.folders: set[str] = set()  # in which files may be written
+        self.numbers = itertools.count()  # of temporary files
         self.lock = threading.Lock()
         self.completing = ThreadPoolExecutor(4)
 
@@ -213,9 +219,7 @@ class Receiver:
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
         for index, wanted in enumerate(self.job["large"]):
-            folder = os.path.realpath(os.path.join(self.root, os.path.dirname(wanted["path"])))
-            if folder != self.root and not folder.startswith(self.root + "/"):
-                raise CopyError("COPY_FAILED", f"{wanted['path']!r} would be written outside of {self.root}")
+            self.have_folder(os.path.dirname(os.path.join(self.root, wanted["path"])))
             self.parts[index] = Part(self.root, wanted, boot)
         write_file(os.path.join(self.folder, "secrets"), f"gb10:{self.job['secret']}\n")
         allowed = {"hosts allow": " ".join(sorted(self.peers)), "hosts deny": "*"}
@@ -389,21 +393,74 @@ class Receiver:
         buffer = memoryview(bytearray(BUFFER_BYTES))
         while frame := received(stream, FRAME.size):
             index, offset, length, count = FRAME.unpack(frame)
-            extents = [EXTENT.unpack(received(stream, EXTENT.size)) for _ in range(count)]
-            part = self.parts[index]
-            if offset + length > part.size or not all(
-                offset <= start <= start + size <= offset + length for start, size in extents
-            ):
-                raise CopyError("COPY_FAILED", "a piece does not belong into its file")
+            if index == BUNDLE:
+                self.take_bundle(stream, int(offset), buffer)
+            else:
+                self.take_piece(stream, (index, offset, length), count, buffer)
+            stream.sendall(b"+")
+
+    def take_piece(self, stream: socket.socket, piece: tuple[int, int, int], count: int, buffer: memoryview) -> None:
+        index, offset, length = piece
+        extents = [EXTENT.unpack(received(stream, EXTENT.size)) for _ in range(count)]
+        part = self.parts[index]
+        if offset + length > part.size or not all(
+            offset <= start <= start + size <= offset + length for start, size in extents
+        ):
+            raise CopyError("COPY_FAILED", "a piece does not belong into its file")
+        try:
+            self.write(stream, part, extents, buffer)
+            part.arrived(offset, length)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            self.give_up(index, error)
+            raise
+
+    def take_bundle(self, stream: socket.socket, length: int, buffer: memoryview) -> None:
+        for wanted in json.loads(received(stream, length)):
             try:
-                self.write(stream, part, extents, buffer)
-                part.arrived(offset, length)
+                self.take_small(stream, wanted, buffer)
             except ConnectionError:
                 raise
-            except OSError as error:
-                self.give_up(index, error)
+            except (CopyError, OSError) as error:
+                self.give_up(0, error)
                 raise
-            stream.sendall(b"+")
+
+    def take_small(self, stream: socket.socket, wanted: dict[str, Any], buffer: memoryview) -> None:
+        """Take one small file: it has its name when it is whole."""
+        final = os.path.join(self.root, wanted["path"])
+        self.have_folder(os.path.dirname(final))
+        temporary = os.path.join(self.root, WORKSHOP, "tmp", f"small-{next(self.numbers)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            left = wanted["size"]
+            while left:
+                count = stream.recv_into(buffer, min(left, BUFFER_BYTES))
+                if not count:
+                    raise ConnectionError("the sender is gone")
+                written = 0
+                while written < count:
+                    written += os.write(descriptor, buffer[written:count])
+                left -= count
+            os.fchown(descriptor, wanted["uid"], wanted["gid"])
+            os.fchmod(descriptor, wanted["mode"])
+            os.utime(descriptor, ns=(wanted["mtime"], wanted["mtime"]))
+        except BaseException:
+            os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, final)
+
+    def have_folder(self, folder: str) -> None:
+        """Make a folder inside the root. Raise CopyError for one that is outside."""
+        if folder in self.folders:
+            return
+        real = os.path.realpath(folder)
+        if real != self.root and not real.startswith(self.root + "/"):
+            raise CopyError("COPY_FAILED", f"{folder!r} is outside of {self.root}")
+        os.makedirs(folder, exist_ok=True)
+        self.folders.add(folder)
 
     def write(self, stream: socket.socket, part: Part, extents: list[Range], buffer: memoryview) -> None:
         descriptor = part.open()

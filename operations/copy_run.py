@@ -16,7 +16,7 @@ from pyinfra.context import host
 
 from gb10.facts.bandwidth import RailBandwidth, RdmaBandwidth, Verdict, listen_command
 from gb10.facts.program import program_text, run_program
-from gb10.operations.copy_plan import large_jobs, owner_options, spread
+from gb10.operations.copy_plan import file_jobs, large_jobs, owner_options, spread
 from gb10.operations.copy_survey import Survey, Wanted, Way, has_sudo, management_address, read_fact, run_on
 from gb10.operations.peer import peer_run
 from gb10.operations.trouble import say
@@ -116,12 +116,13 @@ def _send(source: Host, target: Host, wanted: Wanted, survey: Survey, session: _
             for w in survey.ways
         ],
         "large": large_jobs(plan, survey.source, survey.target),
-        "small": [[e.path for e in found] for found in spread(plan.small, wanted.streams * len(survey.ways))],
+        "small": file_jobs(plan.small, survey.source, survey.target),
+        "compared": [[e.path for e in found] for found in spread(plan.compared, wanted.streams * len(survey.ways))],
         "finish": plan.finish,
         "again": plan.again,
         "references": bool(plan.references),
         "hard_links": any(entry.inode for entry in survey.source.files),
-        "sparse": any(entry.sparse for entry in plan.small),
+        "sparse": any(entry.sparse for entry in plan.compared),
         "owners": owner_options(survey.source, survey.target),
         "streams": wanted.streams,
         "total": plan.size,

@@ -6,9 +6,9 @@ input. It prints a line of progress now and then, and at last one with the resul
     gb10-copy: sent=1048576 of=4294967296 seconds=1.5 a=524288 b=524288
     gb10-copy-result: {"sent": ..., "wire": ..., "seconds": ..., "rails": {...}, "lost_rails": [...]}
 
-Large files go in pieces, each over whatever stream is free, so that one file alone fills all rails too. All others go
-by rsync, several at a time, each with a list of its own. What shows the files to readers comes last, in one more rsync:
-folders, links, names and attributes.
+Large files go in pieces, each over whatever stream is free, so that one file alone fills all rails too. Small ones go
+in bundles over the same streams. What may be the same already is left to rsync, which sends the difference. What shows
+the files to readers comes last, by one more rsync: folders, links, names and attributes.
 
 The contract: when standard output is closed, its reader is gone, and this ends; the other side notices that by itself.
 """
@@ -38,6 +38,9 @@ from typing import Any, NoReturn
 FRAME = struct.Struct("!IQQI")  # as copy_receiver.py has them
 EXTENT = struct.Struct("!QQ")
 PIECE_BYTES = 8 << 20
+BUNDLE = 0xFFFFFFFF  # in place of an index: a bundle of small files
+BUNDLE_FILES = 256
+MSG_MORE = 0x8000  # send(2): more follows at once
 SENDFILE_BYTES = 4 << 20
 CONNECT_SECONDS = 5
 DEAD_SECONDS = 10  # a rail on which nothing comes back for so long carries nothing
@@ -49,6 +52,7 @@ SOME_LEFT = {23, 24}  # files could not be read, or vanished: the proof will nam
 
 Range = tuple[int, int]
 Piece = tuple[int, int, int]  # index, offset, length
+Wanted = dict[str, Any]  # a file, as it was planned
 
 
 class CopyError(Exception):
@@ -69,6 +73,19 @@ def pieces(size: int, have: list[Range], piece: int = PIECE_BYTES) -> list[Range
             found.append((at, stop - at))
             at = stop
         at = max(at, end)
+    return found
+
+
+def bundles(files: list[Wanted], most_bytes: int = PIECE_BYTES, most_files: int = BUNDLE_FILES) -> list[list[Wanted]]:
+    """Given small files, return them in bundles of about as many bytes as a piece has."""
+    found: list[list[Wanted]] = []
+    size = 0
+    for wanted in files:
+        if not found or size + wanted["size"] > most_bytes or len(found[-1]) >= most_files:
+            found.append([])
+            size = 0
+        found[-1].append(wanted)
+        size += wanted["size"]
     return found
 
 
@@ -143,7 +160,8 @@ class Sender:
         self.large: list[dict[str, Any]] = job["large"]
         self.began = time.monotonic()
         self.lock = threading.Condition()
-        self.pieces: collections.deque[Piece] = collections.deque()
+        self.work: collections.deque[Piece | list[Wanted]] = collections.deque()
+        self.bundles_left = 0
         self.left: dict[int, int] = {}  # index -> pieces that have not arrived
         self.completing: dict[int, float] = {}  # index -> since when
         self.lists: queue.SimpleQueue[tuple[list[str], bool]] = queue.SimpleQueue()
@@ -166,7 +184,7 @@ class Sender:
             self.keep_key()
             self.plan_pieces(self.ask("hello", "have"))
             self.start_streams()
-            self.wait(lambda: not self.left and not self.completing and not self.lists_left)
+            self.wait(lambda: not (self.left or self.bundles_left or self.completing or self.lists_left))
             if self.job["references"]:
                 self.ask("note", "noted")
             self.queue_list(self.job["finish"], finish=True)
@@ -322,7 +340,7 @@ class Sender:
         if rail:
             self.tell(rail, {"do": "complete", "index": index})
 
-    # -- large files, in pieces ----------------------------------------------------------------------------------------
+    # -- files, in pieces and in bundles -------------------------------------------------------------------------------
 
     def plan_pieces(self, have: dict[str, list[Range]]) -> None:
         order = sorted(range(len(self.large)), key=lambda index: -self.large[index]["size"])
@@ -330,44 +348,50 @@ class Sender:
             size = self.large[index]["size"]
             found = pieces(size, [(start, end) for start, end in have.get(str(index), [])])
             self.resumed += size - sum(length for _, length in found)
-            self.pieces += [(index, offset, length) for offset, length in found]
+            self.work += [(index, offset, length) for offset, length in found]
             self.left[index] = len(found)
             if not found:
                 self.complete(index)
+        small = bundles(self.job["small"])
+        self.bundles_left = len(small)
+        self.work += small
 
     def start_streams(self) -> None:
-        for paths in self.job["small"]:
+        for paths in self.job["compared"]:
             self.queue_list(paths)
         alive = [rail for rail in self.rails if rail.alive]
-        # Pieces keep a core busy, so that more streams than cores only take time from each other; an rsync often waits.
+        # A stream keeps a core busy: more of them than cores take time from each other. An rsync often waits.
         busy = max(1, min(self.job["streams"], (os.cpu_count() or 1) // len(alive)))
         for number in range(self.job["streams"]):
             for rail in alive:
-                if self.pieces and number < busy:
-                    threading.Thread(target=self.send_pieces, args=(rail,), daemon=True).start()
+                if self.work and number < busy:
+                    threading.Thread(target=self.send_work, args=(rail,), daemon=True).start()
                 first = alive[(alive.index(rail) + number) % len(alive)]
                 threading.Thread(target=self.send_lists, args=(first,), daemon=True).start()
 
-    def take(self, rail: Rail) -> Piece | None:
-        """The next piece; None when there will be none for this rail any more."""
+    def take(self, rail: Rail) -> Piece | list[Wanted] | None:
+        """What is to be sent next; None when there will be nothing for this rail any more."""
         with self.lock:
-            while rail.alive and not self.fatal and self.left:
-                if self.pieces:
-                    return self.pieces.popleft()
+            while rail.alive and not self.fatal and (self.left or self.bundles_left):
+                if self.work:
+                    return self.work.popleft()
                 self.lock.wait(1)
         return None
 
-    def send_pieces(self, rail: Rail) -> None:
+    def send_work(self, rail: Rail) -> None:
         stream: socket.socket | None = None
         failures = 0
         try:
-            while piece := self.take(rail):
+            while work := self.take(rail):
                 try:
                     stream = stream or rail.connect("data", self.secret)
-                    self.send_piece(rail, stream, piece)
+                    if isinstance(work, tuple):
+                        self.send_piece(rail, stream, work)
+                    else:
+                        self.send_bundle(rail, stream, work)
                     failures = 0
                 except OSError:
-                    self.put_back(piece)
+                    self.put_back(work)
                     stream, failures = None, failures + 1
                     if failures >= ATTEMPTS:
                         rail.last_answer = 0.0  # the next beat gives it up
@@ -376,10 +400,44 @@ class Sender:
         except BaseException as error:  # whatever it is, the copy must not wait for this thread
             self.fail(error)
 
-    def put_back(self, piece: Piece) -> None:
+    def put_back(self, work: Piece | list[Wanted]) -> None:
         with self.lock:
-            self.pieces.appendleft(piece)
+            self.work.appendleft(work)
             self.lock.notify_all()
+
+    def send_bundle(self, rail: Rail, stream: socket.socket, bundle: list[Wanted]) -> None:
+        """Send small files that still are what they were; name the others."""
+        with contextlib.ExitStack() as opened:
+            files = []
+            for wanted in bundle:
+                try:
+                    descriptor = os.open(os.path.join(self.root, wanted["path"]), os.O_RDONLY | os.O_CLOEXEC)
+                except OSError:
+                    self.trouble(wanted)
+                    continue
+                opened.callback(os.close, descriptor)
+                if self.is_same(descriptor, wanted):
+                    files.append((descriptor, wanted))
+                else:
+                    self.trouble(wanted)
+            header = json.dumps([wanted for _, wanted in files]).encode()
+            size = sum(wanted["size"] for _, wanted in files)
+            stream.sendall(FRAME.pack(BUNDLE, len(header), size, 0) + header, MSG_MORE)
+            for descriptor, wanted in files:
+                if not send_range(stream, descriptor, 0, wanted["size"]):
+                    raise ConnectionError("the receiver waits for what is not there any more")
+            self.await_arrival(stream)
+        with self.lock:
+            rail.sent += size
+            self.wire += size + len(header)
+            self.bundles_left -= 1
+            self.lock.notify_all()
+
+    def trouble(self, wanted: Wanted) -> None:
+        with self.lock:
+            trouble = f"{wanted['path']!r} changed during the copy"
+            if trouble not in self.troubles:
+                self.troubles.append(trouble)
 
     def send_piece(self, rail: Rail, stream: socket.socket, piece: Piece) -> None:
         index, offset, length = piece
@@ -448,10 +506,10 @@ class Sender:
             if index in self.left:
                 self.troubles.append(trouble)
                 self.left.pop(index)
-                self.pieces = collections.deque(piece for piece in self.pieces if piece[0] != index)
+                self.work = collections.deque(work for work in self.work if isinstance(work, list) or work[0] != index)
             self.lock.notify_all()
 
-    # -- all others, by rsync ------------------------------------------------------------------------------------------
+    # -- all else, by rsync --------------------------------------------------------------------------------------------
 
     def queue_list(self, paths: list[str], finish: bool = False) -> None:
         if paths:

@@ -92,7 +92,7 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
             return Survey((Refusal("NODE_UNREACHABLE", f"{node.name} cannot be reached"),))
     if refused := _impossible(source, target, wanted, ours, theirs):
         return Survey((refused,))
-    plan = plan_copy(ours, theirs, in_pieces=wanted.transport != "ssh")  # pieces are not encrypted
+    plan = plan_copy(ours, theirs, by_rsync=wanted.transport == "ssh")  # our own streams are not encrypted
     ways, lost = find_ways(source, target, ends)
     refusals, notes = judge(source, target, wanted, ours, theirs, plan, ways)
     if ways and lost:

@@ -131,7 +131,7 @@ def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, diff
         survey,
         source=ours,
         target=theirs,
-        plan=plan_copy(ours, theirs, frozenset(different), wanted.transport != "ssh"),
+        plan=plan_copy(ours, theirs, frozenset(different), wanted.transport == "ssh"),
     )
 
 

@@ -24,7 +24,7 @@ from gb10.operations.copy_plan import (
     spread,
 )
 from gb10.operations.copy_receiver import merged
-from gb10.operations.copy_sender import PIECE_BYTES, pieces
+from gb10.operations.copy_sender import PIECE_BYTES, bundles, pieces
 
 HASH = "0" * 64
 NAMES = ("spark-1", "spark-2")
@@ -78,7 +78,7 @@ def test_a_copy_of_what_is_there_is_empty(source: Tree) -> None:
 @given(trees(), trees())
 def test_every_file_that_is_not_there_is_sent_once_and_no_other(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
-    sent = [entry.path for entry in (*plan.large, *plan.small)]
+    sent = [entry.path for entry in plan.sent]
     assert len(sent) == len(set(sent))
     there = target.by_path()
     for entry in source.files:
@@ -94,7 +94,7 @@ def test_every_file_that_is_not_there_is_sent_once_and_no_other(source: Tree, ta
 @given(trees(), trees())
 def test_whatever_is_not_as_wanted_is_sent_or_set_in_the_end(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
-    touched = {entry.path for entry in (*plan.large, *plan.small)} | set(plan.finish)
+    touched = {entry.path for entry in plan.sent} | set(plan.finish)
     there = target.by_path()
     for entry in source.entries:
         other = there.get(entry.path)
@@ -103,21 +103,32 @@ def test_whatever_is_not_as_wanted_is_sent_or_set_in_the_end(source: Tree, targe
 
 
 @given(trees(), trees())
-def test_large_files_go_in_pieces_unless_they_may_be_the_same(source: Tree, target: Tree) -> None:
+def test_large_files_go_in_pieces_small_ones_in_bundles_and_rsync_compares_what_may_be_the_same(
+    source: Tree, target: Tree
+) -> None:
     plan = plan_copy(source, target)
     there = target.by_path()
     assert all(entry.size >= LARGE_BYTES for entry in plan.large)
-    for entry in plan.small:
+    assert all(entry.size < LARGE_BYTES for entry in plan.small)
+    for entry in plan.sent:
         other = there.get(entry.path)
-        assert entry.size < LARGE_BYTES or (other and other.type == "f" and other.size == entry.size)
-    assert plan_copy(source, target, in_pieces=False).large == ()
+        alike = other is not None and (other.type, other.size) == ("f", entry.size)
+        assert alike == (entry in plan.compared)
+    by_rsync = plan_copy(source, target, by_rsync=True)
+    assert (by_rsync.large, by_rsync.small) == ((), ())
+    assert set(by_rsync.compared) == set(plan.sent)
+
+
+def test_a_file_with_holes_goes_in_pieces_which_leave_them_out() -> None:
+    plan = plan_copy(tree(file("holes", 1000, sparse=True)), tree())
+    assert [entry.path for entry in plan.large] == ["holes"]
 
 
 @given(trees(), trees())
 def test_room_is_asked_for_whatever_is_sent(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
     assert plan.room >= plan.size
-    assert bool(plan.room) == bool(plan.large or plan.small)
+    assert bool(plan.room) == bool(plan.sent)
 
 
 def test_what_has_arrived_of_a_large_file_is_not_counted_again() -> None:
@@ -166,17 +177,33 @@ def test_a_store_that_does_not_note_a_link_is_told() -> None:
 # Streams and pieces --------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.integers(0, 10**12), max_size=60), st.integers(1, 16))
-def test_work_is_spread_evenly_and_nothing_is_lost(sizes: list[int], streams: int) -> None:
-    files = [file(str(number), size) for number, size in enumerate(sizes)]
+@given(st.lists(st.tuples(paths, st.integers(0, 10**12)), max_size=60), st.integers(1, 16))
+def test_work_is_spread_evenly_and_nothing_is_lost(found: list[tuple[str, int]], streams: int) -> None:
+    files = [file(f"{folder}/{number}", size) for number, (folder, size) in enumerate(found)]
     lists = spread(files, streams)
-    assert sorted(entry.path for found in lists for entry in found) == sorted(entry.path for entry in files)
-    assert len(lists) == min(streams, len(files))
-    loads = [sum(entry.size + ENTRY_BYTES for entry in found) for found in lists]
-    for found, load in zip(lists, loads, strict=True):
-        # without its last file no stream is the busiest
-        assert load - found[-1].size - ENTRY_BYTES <= min(loads)
-        assert [entry.size for entry in found] == sorted((entry.size for entry in found), reverse=True)
+    assert sorted(entry.path for part in lists for entry in part) == sorted(entry.path for entry in files)
+    assert len(lists) <= streams
+    loads = [sum(entry.size + ENTRY_BYTES for entry in part) for part in lists]
+    # no stream has more than its share but for one slice: a part of a share, or a single file
+    share = sum(loads) / streams
+    largest = max((entry.size + ENTRY_BYTES for entry in files), default=0)
+    assert all(load <= share + max(share, largest) for load in loads)
+
+
+def test_the_files_of_one_folder_stay_together() -> None:
+    files = [file(f"{folder}/{number}", 100) for folder in range(64) for number in range(10)]
+    for part in spread(files, 4):
+        assert len({entry.path.split("/")[0] for entry in part}) == 16
+
+
+@given(st.lists(st.integers(0, 1000), max_size=40), st.integers(1, 2000), st.integers(1, 10))
+def test_bundles_are_small_and_lose_nothing(sizes: list[int], most_bytes: int, most_files: int) -> None:
+    files = [{"path": str(number), "size": size} for number, size in enumerate(sizes)]
+    found = bundles(files, most_bytes, most_files)
+    assert [wanted for bundle in found for wanted in bundle] == files
+    for bundle in found:
+        assert 0 < len(bundle) <= most_files
+        assert len(bundle) == 1 or sum(wanted["size"] for wanted in bundle) <= most_bytes
 
 
 ranges = st.lists(
