@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HostOf
 from product import Done, Product
 
 STORE = "/data/docker-images"
@@ -86,7 +85,7 @@ def _content(content: str) -> str:
 
 
 @pytest.fixture
-def nodes(host_of: HostOf) -> Iterator[tuple[Node, Node]]:
+def nodes(host_of: Callable[[str], Any]) -> Iterator[tuple[Node, Node]]:
     """The source and the target, without any image."""
     pair = Node(SOURCE, host_of(SOURCE)), Node(TARGET, host_of(TARGET))
     for node in pair:
