@@ -38,7 +38,7 @@ def performance_mode() -> Generator[StringCommand, None, None]:
     if state.config.DIFF:
         show_diff(FILE, file.content if file else "", content)
     yield replace_file(FILE, content, "644")
-    yield run_script("start-unit.sh", "restart", UNIT, str(START_SECONDS), seconds=START_SECONDS + 60)
+    yield run_script("start-unit.sh", UNIT, str(START_SECONDS), seconds=START_SECONDS + 60)
 
 
 def is_set(speed: Speed) -> bool:
