@@ -31,7 +31,7 @@ from gb10.lab.state import LabState
 
 MIB = int(os.environ.get("GB10_BENCH_MIB", "4096"))
 SMALL_FILES = 20_000
-SMALL_BYTES = 16 << 10
+SMALL_BYTES = 64 << 10
 ROUNDS = 3
 INVENTORY = Path(__file__).parents[1] / "lab" / "inventory.py"
 SOURCE, TARGET = "/bench/source", "/bench/target"
