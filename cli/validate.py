@@ -15,7 +15,9 @@ _NAMES = "\n".join(f"  {name:<18}{what}" for name, what in CHECKS.items())
 @click.command(epilog=f"\b\nChecks:\n{_NAMES}")
 @click.argument("nodes", metavar="[NODE]...", nargs=-1)
 @command_options(limit=False)
-@click.option("--skip", "without", type=click.Choice(list(CHECKS)), multiple=True, help="Leave a check out.")
+@click.option(
+    "--skip", "without", metavar="CHECK", type=click.Choice(list(CHECKS)), multiple=True, help="Leave a check out."
+)
 @click.option("--nccl", is_flag=True, help="All-reduce between the nodes as well; needs validate_nccl_image.")
 @click.option("--while-serving", is_flag=True, help="Load the rails although a container that may be serving runs.")
 def validate(
