@@ -141,6 +141,8 @@ def _changed_since(started: str, changes: tuple[str, ...], role: str | None) -> 
 def _exec_start(lines: tuple[str, ...]) -> str | None:
     """Given the lines of an ExecStart setting, continued by backslashes, return the command as one line."""
     command = " ".join(line.removesuffix("\\").strip() for line in lines).removeprefix("ExecStart=")
+    # Some install K3s with its token as a flag: what a fact prints must not repeat it.
+    command = re.sub(r"(--(?:agent-)?token['\"]?(?:=|\s+))\S+", r"\1*MASKED*", command)
     return " ".join(command.split()) or None
 
 

@@ -113,6 +113,14 @@ def test_a_command_line_over_several_lines_is_one() -> None:
     assert install(exec=(text, 0)).exec_start == "/usr/local/bin/k3s server '--docker' '--disable=traefik'"
 
 
+@pytest.mark.parametrize("flag", ["--token=canary", "--token canary", "'--token' 'canary'", "--agent-token=canary"])
+def test_a_token_on_the_command_line_is_masked(flag: str) -> None:
+    found = install(exec=(f"ExecStart=/usr/local/bin/k3s server {flag} --docker", 0)).exec_start
+    assert found is not None
+    assert "canary" not in found
+    assert found.endswith(" --docker")
+
+
 @pytest.mark.parametrize("text", ["k3s version dev", "bash: k3s: cannot execute", ""])
 def test_a_binary_that_tells_no_version_has_none(text: str) -> None:
     assert install(version=(text, 0)).version is None
