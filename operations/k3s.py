@@ -220,8 +220,9 @@ def service(
     + restarted_by: an operation that has restarted it after those, when it changed anything
     """
     install = known(K3sInstall)
-    changed = any(map(_changes, started_from)) and not (restarted_by and _changes(restarted_by))
-    if install and install.is_active and install.unit_enabled and not install.stale and not changed:
+    restarted = restarted_by is not None and _changes(restarted_by)
+    outdated = (install is not None and install.stale) or any(map(_changes, started_from))
+    if restarted or (install and install.is_active and install.unit_enabled and not outdated):
         host.noop(f"{UNITS[role]} runs with its present configuration")
         return
     yield run_script("start-unit.sh", UNITS[role], str(seconds), seconds=seconds + 60)

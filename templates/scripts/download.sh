@@ -39,12 +39,20 @@ fetch() { # URL, file: resume into the file
 
 umask 077
 mkdir -p "$(dirname "$dest")" || fail DISK_FULL "$(dirname "$dest") cannot be made"
+# A run that was killed may have left its download behind, which goes on: two must not write to one part.
+exec 9<"$(dirname "$dest")"
+flock 9
 if [ -z "$sha256" ]; then
     rm -f "$dest.sums"
     fetch "$sums" "$dest.sums"
     sha256=$(awk -v name="$name" '$2 == name || $2 == "*" name {print $1}' "$dest.sums")
     rm -f "$dest.sums"
     [ -n "$sha256" ] || fail VERSION_UNKNOWN "$sums does not list $name"
+fi
+
+if [ -f "$dest" ] && [ "$(sha256sum "$dest" | cut -d ' ' -f 1)" = "$sha256" ]; then
+    chmod "$mode" "$dest"
+    exit
 fi
 
 # The part is named for the content that is wanted: what belongs to another version is never continued.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,17 @@ def test_a_killed_download_is_resumed_by_the_next_one(mirror: Mirror, tmp_path: 
     (tmp_path / f"k3s.{DIGEST[:16]}.part").write_bytes(CONTENT[:300_000])
     assert download(mirror, tmp_path / "k3s").returncode == 0
     assert bytes_sent(mirror) == 100_000
+
+
+def test_a_download_that_outlived_its_run_and_the_next_one_do_not_spoil_each_other(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    mirror.control.slow("/v1/k3s$", bytes_per_second=200_000)
+    with ThreadPoolExecutor() as pool:
+        both = [pool.submit(download, mirror, tmp_path / "k3s") for _ in range(2)]
+    assert [done.result().returncode for done in both] == [0, 0], [done.result().stderr for done in both]
+    assert (tmp_path / "k3s").read_bytes() == CONTENT
+    assert len(mirror.control.requests("/v1/k3s$")) == 1
 
 
 def test_the_part_of_another_version_is_not_continued(mirror: Mirror, tmp_path: Path) -> None:
