@@ -17,9 +17,18 @@ from gb10.lab.kube.objects import Obj
 REGISTRY = "/registry/"
 BOOTSTRAP = "/bootstrap/"
 
+# `name` is the key that Kubernetes has in its datastore, for others to read; `place` is ours.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS kine (id INTEGER PRIMARY KEY, name TEXT UNIQUE, deleted INTEGER NOT NULL, value BLOB);
+CREATE TABLE IF NOT EXISTS kine
+    (id INTEGER PRIMARY KEY, name TEXT UNIQUE, deleted INTEGER NOT NULL, value BLOB, place TEXT);
 """
+_KEPT_AS = {"nodes": "minions"}  # the one resource that Kubernetes keeps under its oldest name
+
+
+def _name(place: str) -> str:
+    """Given group/resource/namespace/name, return the key: /registry/minions/spark-1, /registry/secrets/default/x."""
+    group, plural, namespace, name = place.split("/")
+    return REGISTRY + "/".join(part for part in (group, _KEPT_AS.get(plural, plural), namespace, name) if part)
 
 
 class Database:
@@ -44,18 +53,18 @@ class Database:
     def objects(self) -> Iterator[tuple[str, Obj]]:
         """Every stored object with its key, oldest revision first."""
         rows = self._connection.execute(
-            "SELECT name, value FROM kine WHERE deleted = 0 AND name LIKE ? ORDER BY id", (f"{REGISTRY}%",)
+            "SELECT place, value FROM kine WHERE deleted = 0 AND place IS NOT NULL ORDER BY id"
         )
-        for key, value in rows:
-            yield key.removeprefix(REGISTRY), json.loads(value)
+        for place, value in rows:
+            yield place, json.loads(value)
 
     def write(self, revision: int, key: str, obj: Obj | None) -> None:
         """Keep an object under its new revision, or with None its tombstone."""
         value = None if obj is None else json.dumps(obj, separators=(",", ":"))
-        connection = self._connection
+        connection, name = self._connection, _name(key)
         connection.execute("BEGIN")
-        connection.execute("DELETE FROM kine WHERE name = ? OR deleted = 1", (REGISTRY + key,))
-        connection.execute("INSERT INTO kine VALUES (?, ?, ?, ?)", (revision, REGISTRY + key, obj is None, value))
+        connection.execute("DELETE FROM kine WHERE name = ? OR deleted = 1", (name,))
+        connection.execute("INSERT INTO kine VALUES (?, ?, ?, ?, ?)", (revision, name, obj is None, value, key))
         connection.execute("COMMIT")
 
     def bootstrap(self) -> tuple[str, str] | None:
@@ -65,7 +74,7 @@ class Database:
 
     def write_bootstrap(self, digest: str, sealed: str) -> None:
         self._connection.execute(
-            "INSERT INTO kine VALUES (?, ?, 0, ?)", (self.revision() + 1, BOOTSTRAP + digest, sealed)
+            "INSERT INTO kine VALUES (?, ?, 0, ?, NULL)", (self.revision() + 1, BOOTSTRAP + digest, sealed)
         )
 
     def close(self) -> None:
