@@ -611,6 +611,61 @@ _CATALOGUE = (
         "{host} was left out, although pyinfra reported no error",
         "Read {log}, then: {again}",
     ),
+    # Rebuild
+    Trouble(
+        "NODE_LOCKED",
+        _S.LOCKED,
+        "{host} is being worked on by a rebuild of {owner}",
+        "Wait until that is done. If it is gone for good: gb10 rebuild unlock{options} {host}. Then: {again}",
+    ),
+    Trouble(
+        "REBUILD_UNFINISHED",
+        _S.REFUSED,
+        "an earlier rebuild of these nodes is not finished",
+        "Go on with it: gb10 rebuild resume{options}. Or give it up: gb10 rebuild abort{options}",
+    ),
+    Trouble(
+        "REBUILD_NONE",
+        _S.USAGE,
+        "there is no unfinished rebuild of these nodes",
+        "See what was done: gb10 rebuild history{options}. Begin one: gb10 rebuild run{options} NODE",
+    ),
+    Trouble(
+        "REBUILD_IMPOSSIBLE",
+        _S.REFUSED,
+        "a rebuild makes no sense here",
+        "See what it would do: gb10 rebuild plan{options} {host}",
+    ),
+    Trouble(
+        "GATE_CLOSED",
+        _S.REFUSED,
+        "{host} must not be wiped yet",
+        "Do what stands beside each proof that is missing, then: gb10 rebuild resume{options}",
+    ),
+    Trouble(
+        "STEP_UNPROVEN",
+        _S.UNVERIFIED,
+        "a step ran, and what it is for did not come true",
+        "Read {log}. Go on with this step: gb10 rebuild resume{options}",
+    ),
+    Trouble(
+        "HOOK_FAILED",
+        _S.FAILED,
+        "a hook failed",
+        "Correct it (rebuild_hooks), then: gb10 rebuild resume{options}",
+    ),
+    Trouble(
+        "NODE_AWAY",
+        _S.REFUSED,
+        "{host} was wiped, or is being wiped: that cannot be taken back",
+        "Bring it back instead: gb10 rebuild resume{options}",
+    ),
+    Trouble(
+        "JOURNAL_BROKEN",
+        _S.FAILED,
+        "the journal {path} cannot be trusted",
+        "Move it away when nothing of it is under way any more, then: {again}",
+    ),
     # Around it
     Trouble(
         "INTERRUPTED",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gb10.controller.errors import Gb10Error
+from gb10.group_data import all as defaults
 
 LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
 
@@ -39,6 +40,17 @@ class InventoryHost:
     rails: dict[str, str] = field(default_factory=dict)  # rail -> its network interface
     gpu_operator: bool = True  # whether it is to be in the cluster
     network_operator: bool = True
+    data: dict[str, Any] = field(default_factory=dict)  # what else the controller asks for: see `setting`
+
+    def setting(self, key: str) -> Any:
+        """Given a key of group_data/all.py that the probe reads, return what the inventory says, or the default."""
+        found = self.data.get(key)
+        return getattr(defaults, key) if found is None else found
+
+    @property
+    def hub(self) -> str:
+        """The folder of its Hugging Face cache that holds the repositories."""
+        return f"{self.setting('node_huggingface_home')}/hub"
 
     @property
     def endpoint(self) -> str:
@@ -152,6 +164,7 @@ def _host(entry: dict[str, Any]) -> InventoryHost:
         rails=_rails(data["rails"]),
         gpu_operator=data["gpu_operator_enabled"] is not False,
         network_operator=data["network_operator_enabled"] is not False,
+        data=data,
     )
 
 

@@ -31,6 +31,15 @@ KEYS = (
     "rails",
     "gpu_operator_enabled",
     "network_operator_enabled",
+    "images",
+    "node_data_path",
+    "node_huggingface_home",
+    "rebuild_hooks",
+    "rebuild_models",
+    "rebuild_notify",
+    "rebuild_solo_seconds",
+    "rebuild_validate_seconds",
+    "rebuild_validate_without",
 )
 
 

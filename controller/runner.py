@@ -86,10 +86,14 @@ class Runner:
         return self._explained(story.result(code, output, self.know, self.log.path))
 
     def facts(self, facts: Iterable[str], on_event: OnEvent = _ignore) -> FactsResult:
-        """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host."""
+        """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host.
+
+        A fact with arguments is named as on pyinfra's command line: "gb10.facts.secret.SecretFile path=/etc/key".
+        """
         names = tuple(facts)
+        words = [word for name in names for word in name.split(" ")]
         story = Story(f"fact {' '.join(names)}", True, self._names)
-        code, output = self._pyinfra([], ["fact", *names], story, on_event)
+        code, output = self._pyinfra([], ["fact", *words], story, on_event)
         return story.facts(names, code, output, self.know)
 
     def _explained(self, result: RunResult) -> RunResult:

@@ -117,9 +117,10 @@ class Story:
         document = _document(output) or {}
         values: dict[str, dict[str, Any]] = {}
         for name in names:
-            key = name.replace(":", ".").removeprefix("pyinfra.facts.")  # as pyinfra calls it
+            fact, _, arguments = name.replace(":", ".").removeprefix("pyinfra.facts.").partition(" ")
+            key = f"{fact} ({arguments.replace(' ', ', ')})" if arguments else fact  # as pyinfra calls it
             by_host = document.get(key, {})
-            values[name] = {host: value for host, value in by_host.items() if (host, key) not in self.not_had}
+            values[name] = {host: value for host, value in by_host.items() if (host, fact) not in self.not_had}
         self.ready = {host for by_host in values.values() for host in by_host}
         self._close(code, output, bool(document))
         return FactsResult(values, self.hosts, tuple(map(know, self.errors)))

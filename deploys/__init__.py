@@ -7,10 +7,13 @@ from gb10.deploys.k3s import forget_node, k3s_agent, k3s_server, k3s_teardown, k
 from gb10.deploys.models import models
 from gb10.deploys.network_operator import network_operator, network_operator_teardown
 from gb10.deploys.node import node
+from gb10.deploys.rebuild import admit_node, drain_node, lock_nodes, unlock_nodes
 from gb10.deploys.validate import validate
 
 __all__ = [
+    "admit_node",
     "cluster",
+    "drain_node",
     "forget_node",
     "gpu_operator",
     "gpu_operator_teardown",
@@ -19,6 +22,7 @@ __all__ = [
     "k3s_server",
     "k3s_teardown",
     "kubeconfig",
+    "lock_nodes",
     "models",
     "network_operator",
     "network_operator_teardown",
@@ -26,5 +30,6 @@ __all__ = [
     "prune_images",
     "save_images",
     "sync_images",
+    "unlock_nodes",
     "validate",
 ]

@@ -162,3 +162,58 @@ validate_nccl_command: list[str] | None = (
 )
 validate_nccl_megabytes = 128
 validate_nccl_floor_gbps = 80.0  # bus bandwidth; both rails carry up to 175, a node without RDMA some 25
+
+# Rebuild --------------------------------------------------------------------------------------------------------------
+
+# What is brought to safety from the Hugging Face cache of a node that is to be wiped: repositories as in `models`; "*"
+# is all that is whole there. What the serving modes need is always among it.
+rebuild_models = ["*"]
+
+# How long solo serving must have been healthy before a node may be wiped, in seconds.
+rebuild_solo_seconds = 60
+
+# How long a node that came back may take until every check of `gb10 validate` passes, in seconds, and the checks that
+# are left out.
+rebuild_validate_seconds = 900
+rebuild_validate_without: list[str] = []
+
+# Executables on the controller. A hook is called as HOOK before|after STEP NODE, and stops the rebuild when it fails;
+# a notification as NOTIFY TEXT, when a person is needed or the rebuild has ended.
+rebuild_hooks: list[str] = []
+rebuild_notify: str | None = None
+
+# Serving --------------------------------------------------------------------------------------------------------------
+
+# What is served, by mode: "cluster" over all nodes together, "solo" on one of them while the other is away. Without
+# any, gb10 starts and stops nothing. A mode takes these keys; docs/serving.md has examples:
+#   models        repositories of the Hub; the first is served, all must be on the nodes that serve
+#   image, images the image that serves, instead of serving_image; and more that must be there
+#   arguments     more arguments of `vllm serve`
+#   options       more options of `docker run`
+#   environment   more variables in the container
+#   served        the name under which the model answers, where it is not the model's own
+#   start, stop   another launcher: shell commands for the "head" (the node that answers) and the "worker"
+#   recognise     regular expressions that find its engine's command line, where it is neither vLLM nor SGLang
+#   memory_gib    how much memory must be free before it is started
+#   load_seconds  how long it may take to its first answer, instead of serving_load_seconds
+serving_modes: dict[str, dict[str, object]] = {}
+
+serving_image = "nvcr.io/nvidia/vllm:26.05-py3"
+serving_port = 8000
+serving_options = ["--gpus", "all", "--network", "host", "--shm-size", "16g"]
+serving_options += ["--ulimit", "memlock=-1", "--ulimit", "stack=67108864"]
+serving_rdma_options = ["--device", "/dev/infiniband"]  # more of them in cluster mode
+serving_environment = {"HF_HUB_OFFLINE": "1"}  # what is not there is not silently downloaded
+# GPU and system share the memory: without room for the system, a Spark freezes.
+serving_arguments = ["--gpu-memory-utilization", "0.8"]
+# A file on the nodes with more variables (`docker run --env-file`), for what nobody else may see: VLLM_API_KEY=...
+serving_env_file: str | None = None
+
+# How long a start may take to its first answer, a stop, and a completion of one token, in seconds.
+serving_load_seconds = 900
+serving_stop_seconds = 60
+serving_completion_seconds = 60
+
+# What `gb10 serving` and the deploy `serving` bring about: "cluster", "solo" or "off", and for "solo" the node.
+serving_mode: str | None = None
+serving_node: str | None = None

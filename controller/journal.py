@@ -1,0 +1,146 @@
+"""What a long piece of work remembers, so that it can be killed at any time and taken up again.
+
+A journal is a file of one JSON object a line, only ever appended to, each line on the disk before what it announces is
+done. It holds what facts cannot tell any more; what facts can tell, is asked anew. Nothing secret has a place in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gb10.controller.errors import Gb10Error
+from gb10.controller.paths import private_folder
+
+VERSION = 1
+FOLDER = "journal"
+SUFFIX = ".jsonl"
+
+Record = dict[str, Any]  # "v", "at" (UTC), "event", and what belongs to that event
+
+
+@dataclass(frozen=True)
+class Torn:
+    """A last line that a crash has cut off: nothing had been done on its account."""
+
+    text: str
+
+
+class Journal:
+    """The journal of one run. `records` are those that were written so far."""
+
+    def __init__(self, path: Path, records: Iterable[Record] = ()) -> None:
+        self.path = path
+        self.records = list(records)
+        self._descriptor: int | None = None
+
+    @property
+    def run(self) -> str:
+        """The name of the run."""
+        return self.path.name.removesuffix(SUFFIX)
+
+    @classmethod
+    def create(cls, name: str, folder: Path | None = None) -> Journal:
+        """Begin the journal of a new run. Raise FileExistsError if there is one of that name."""
+        path = (folder or private_folder(FOLDER)) / f"{name}{SUFFIX}"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _sync_folder(path.parent)
+        return cls(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Journal:
+        """Read a journal. Raise JOURNAL_BROKEN for a damaged one, or one of a newer gb10."""
+        return cls(path, read_records(path))
+
+    def write(self, event: str, **details: Any) -> Record:
+        """Append a record; it is on the disk when this returns."""
+        record = {"v": VERSION, "at": now(), "event": event, **details}
+        if self._descriptor is None:
+            self._descriptor = self._open()
+        os.write(self._descriptor, f"{json.dumps(record, ensure_ascii=True)}\n".encode())
+        os.fsync(self._descriptor)
+        self.records.append(record)
+        return record
+
+    def _open(self) -> int:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            # What a crash cut off is closed and named, so that only such a line is ever forgiven.
+            torn = json.dumps({"v": VERSION, "at": now(), "event": "torn"})
+            os.write(descriptor, f"\n{torn}\n".encode())
+            os.fsync(descriptor)
+        return descriptor
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def of(self, event: str, **details: Any) -> Iterator[Record]:
+        """Yield the records of an event, oldest first, whose details are these."""
+        for record in self.records:
+            if record["event"] == event and all(record.get(key) == value for key, value in details.items()):
+                yield record
+
+    def last(self, event: str, **details: Any) -> Record | None:
+        """The newest of them, or None."""
+        return next(iter(reversed(list(self.of(event, **details)))), None)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Given a journal's path, return its records. Raise JOURNAL_BROKEN where it is damaged, or of a newer version.
+
+    A last line that was cut off counts as not written, then and after the journal was continued.
+    """
+    lines = path.read_bytes().split(b"\n")
+    parsed = [_parse(line) for line in lines[:-1]]
+    records: list[Record] = []
+    for number, (record, following) in enumerate(zip(parsed, [*parsed[1:], None], strict=True), start=1):
+        if isinstance(record, Torn):
+            if isinstance(following, dict) and following["event"] == "torn":
+                continue
+            raise Gb10Error("JOURNAL_BROKEN", f"line {number} of {path} is damaged", path=str(path))
+        if record["v"] > VERSION:
+            text = f"{path} was written by a newer gb10 (version {record['v']} of the journal)"
+            raise Gb10Error("JOURNAL_BROKEN", text, path=str(path))
+        if record["event"] != "torn":
+            records.append(record)
+    return records
+
+
+def _parse(line: bytes) -> Record | Torn:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return Torn(line.decode(errors="replace"))
+    sound = isinstance(record, dict) and isinstance(record.get("v"), int) and isinstance(record.get("event"), str)
+    return record if sound else Torn(line.decode(errors="replace"))
+
+
+def journals(folder: Path | None = None) -> list[Path]:
+    """The journals of this controller, oldest first."""
+    return sorted((folder or private_folder(FOLDER)).glob(f"*{SUFFIX}"))
+
+
+def now() -> str:
+    """The time in UTC, to the millisecond: "2026-11-23T21:41:14.532Z"."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> datetime:
+    """Given what `now` returned, return that time."""
+    return datetime.fromisoformat(text)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

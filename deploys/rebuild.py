@@ -1,0 +1,58 @@
+"""What a rebuild asks of nodes beyond the other deploys: its lock, and a node emptied and let in again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyinfra.api import deploy
+
+from gb10.deploys.settings import HEAD, is_in, value
+from gb10.facts.node_lock import LockHolder
+from gb10.operations import kubectl, node_lock
+
+
+@deploy("Lock nodes")
+def lock_nodes(holder: dict[str, Any], over: str | None = None) -> None:
+    """
+    Hold the lock of nodes, so that no other controller works on them.
+
+    + holder: who holds it, as gb10.facts.node_lock.LockHolder has it
+    + over: name of another run whose lock is taken over
+    """
+    node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder), over=over)
+
+
+@deploy("Unlock nodes")
+def unlock_nodes(run: str | None = None) -> None:
+    """
+    Have the lock of nodes gone.
+
+    + run: only that of this run; None: whoever holds it
+    """
+    node_lock.unlocked(name="Unlock the node", run=run)
+
+
+@deploy("Drain node")
+def drain_node(node: str) -> None:
+    """
+    Have a node without pods, and keep new ones off it.
+
+    + node: its name in Kubernetes
+    """
+    if is_in(HEAD):
+        kubectl.drain(name=f"Drain {node}", node=node, seconds=value("k3s_drain_seconds"))
+
+
+@deploy("Admit node")
+def admit_node(node: str, cordoned: bool = False) -> None:
+    """
+    Let pods onto a node, or keep them off it, as it was before.
+
+    + node: its name in Kubernetes
+    + cordoned: whether it is to be cordoned
+    """
+    if is_in(HEAD):
+        if cordoned:
+            kubectl.cordon(name=f"Keep pods off {node}", node=node)
+        else:
+            kubectl.uncordon(name=f"Let pods onto {node}", node=node)
