@@ -98,7 +98,7 @@ def accept_host_key(host: InventoryHost, key: HostKey) -> None:
     known = _known(host)
     lines = _lines(known.path)
     mine = [line for line in lines if _names(line, known.name)]
-    keys = {found for line in mine if (found := _key(line))}
+    keys = _keys(mine)
     if keys == {key}:
         return
     # The same key under another name is the same node.
@@ -110,30 +110,30 @@ def accept_host_key(host: InventoryHost, key: HostKey) -> None:
 
 
 def settle_host_key(host: InventoryHost) -> Shown:
-    """Look at which key the host shows, and know it by its old one again if it is that.
+    """Look at which key the host shows, and know it by all its old ones again if it is one of them.
 
-    "known": it shows a key that known_hosts has. "recalled": it shows the key of before, and known_hosts is as it was.
+    "known": it shows a key that known_hosts has. "recalled": it shows a key of before, and known_hosts is as it was.
     "strange": neither, and nothing was changed. "silent": no sshd answers.
     """
     known = _known(host)
     lines = [line for line in _lines(known.path) if _names(line, known.name)]
     verdict = _shows_one_of(host, lines)
-    if verdict is not False:
-        return "known" if verdict else "silent"
+    if verdict is None:
+        return "silent"
     for replaced in reversed(_read_aside(host)):
-        if _shows_one_of(host, replaced):
-            accepted = {_key(line) for line in lines}
-            kept = [line for line in _lines(known.path) if line not in lines and _key(line) not in accepted]
+        # Whoever restored the node's keys may have told known_hosts about one of them already.
+        if _keys(lines) & _keys(replaced) if verdict else _shows_one_of(host, replaced):
+            given_up = _keys(lines)
+            kept = [line for line in _lines(known.path) if line not in lines and _key(line) not in given_up]
             _replace(known.path, kept + replaced)
             _aside(host).unlink(missing_ok=True)
             return "recalled"
-    return "strange"
+    return "known" if verdict else "strange"
 
 
 def _shows_one_of(host: InventoryHost, lines: Iterable[str]) -> bool | None:
     """Whether the host proves to have a key of these lines; None where no sshd answers."""
-    keys = [key for line in lines if (key := _key(line))]
-    with scratch_known_hosts(f"{_known(host).name} {key.kind} {key.blob}" for key in keys) as path:
+    with scratch_known_hosts(f"{_known(host).name} {key.kind} {key.blob}" for key in _keys(lines)) as path:
         done = run_ssh(ssh_command(host, path, "yes", ["true"]))
     if done.returncode == 0 or "Permission denied" in done.stderr:  # whom to let in is asked after the key was proven
         return True
@@ -195,6 +195,10 @@ def _is_name(entry: str, name: str) -> bool:
 def _key(line: str) -> HostKey | None:
     fields = line.split()
     return HostKey(fields[1], fields[2]) if len(fields) >= 3 and not fields[0].startswith(("#", "@")) else None
+
+
+def _keys(lines: Iterable[str]) -> set[HostKey]:
+    return {key for line in lines if (key := _key(line))}
 
 
 def _replace(path: Path, lines: Iterable[str]) -> None:

@@ -1,0 +1,144 @@
+"""What a look at a node means while a person wipes it, and how its host key comes and goes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gb10.controller.arrival import Before, HostKey, Sighting, confirmed, instructions, judge, key_lines
+from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
+from gb10.controller.inventory import InventoryHost
+
+MACS = {"enP7s7": "4C:BB:47:01:02:03", "enp1s0f0np0": "4c:bb:47:01:02:04"}
+BEFORE = Before("0" * 32, "boot-1", MACS)
+
+
+def key_of(folder: Path, name: str = "host") -> HostKey:
+    """A real key of its own."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    kind, blob, *_ = (folder / f"{name}.pub").read_text().split()
+    return HostKey(kind, blob)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
+    """A node where nothing listens, with a known_hosts and a key of its own."""
+    monkeypatch.setenv("GB10_STATE", str(tmp_path / "state"))
+    key_of(tmp_path, "login")
+    return InventoryHost(
+        "spark-2",
+        address="127.0.0.9",
+        port=1,
+        user="nvidia",
+        key=str(tmp_path / "login"),
+        known_hosts=str(tmp_path / "known_hosts"),
+    )
+
+
+def seen(node: InventoryHost, before: Before = BEFORE, away: bool = False, **what: object) -> str:
+    shown = {"host_key": HostKey("ssh-ed25519", "AAAA"), "sudo": True, "boot_id": "boot-2", "macs": MACS, **what}
+    return judge(node, before, Sighting(**shown), away).kind  # type: ignore[arg-type] # a test's own words
+
+
+def test_a_node_is_wiped_when_its_machine_id_changed_and_its_macs_did_not(node: InventoryHost) -> None:
+    assert seen(node, machine_id="1" * 32) == "wiped"
+
+
+def test_the_case_of_a_mac_does_not_matter(node: InventoryHost) -> None:
+    lower = {name: mac.lower() for name, mac in MACS.items()}
+    assert seen(node, machine_id="1" * 32, macs=lower) == "wiped"
+
+
+def test_a_rebooted_node_is_not_taken_for_a_wiped_one(node: InventoryHost) -> None:
+    assert seen(node, machine_id="0" * 32) == "unwiped"
+    assert seen(node, machine_id="0" * 32, boot_id="boot-1", away=True) == "still-there"
+
+
+def test_another_machine_at_the_address_is_not_taken_for_the_node(node: InventoryHost) -> None:
+    assert seen(node, machine_id="1" * 32, macs={"enP7s7": "4c:bb:47:ff:ff:ff"}) == "other-machine"
+
+
+def test_without_a_mac_nobody_decides(node: InventoryHost) -> None:
+    assert seen(node, machine_id="1" * 32, macs={}) == "undecided"
+    assert seen(node, Before("0" * 32, None, {}), machine_id="1" * 32) == "undecided"
+
+
+def test_without_the_machine_id_of_before_nobody_decides(node: InventoryHost) -> None:
+    assert seen(node, Before(None, None, MACS), machine_id="1" * 32) == "undecided"
+
+
+def test_a_wiped_node_whose_sudo_asks_is_told_how_not_to(node: InventoryHost) -> None:
+    found = judge(node, BEFORE, Sighting(HostKey("ssh-ed25519", "AAAA"), None, False, "1" * 32, "b", MACS), True)
+    assert found.kind == "no-sudo"
+    assert "sudoers" in found.lines[0]
+
+
+def test_a_node_that_does_not_let_us_in_gets_the_line_with_our_key(node: InventoryHost) -> None:
+    refused = Sighting(HostKey("ssh-ed25519", "AAAA"), "Permission denied (publickey,password).")
+    found = judge(node, BEFORE, refused, True)
+    assert found.kind == "no-login"
+    assert Path(f"{node.key}.pub").read_text().strip() in found.lines[0]
+
+
+def test_our_key_is_found_where_its_public_half_was_lost(node: InventoryHost) -> None:
+    public = Path(f"{node.key}.pub")
+    blob = public.read_text().split()[1]
+    public.unlink()
+    assert blob in key_lines(node)[0]
+
+
+def test_another_machine_is_known_by_its_mac_before_it_lets_us_in(node: InventoryHost) -> None:
+    stranger = Sighting(HostKey("ssh-ed25519", "AAAA"), "Permission denied", neighbour_mac="4c:bb:47:ff:ff:ff")
+    assert judge(node, BEFORE, stranger, True).kind == "other-machine"
+
+
+def test_a_key_is_confirmed_by_its_fingerprint_and_by_nothing_shorter(tmp_path: Path) -> None:
+    key = key_of(tmp_path)
+    listed = subprocess.run(
+        ["ssh-keygen", "-l", "-f", str(tmp_path / "host.pub")], capture_output=True, text=True, check=True
+    )
+    assert listed.stdout.split()[1] == key.fingerprint
+    assert confirmed(key, key.fingerprint)
+    assert confirmed(key, key.fingerprint.removeprefix("SHA256:"))
+    assert not any(confirmed(key, given) for given in ("", "yes", key.fingerprint[:20]))
+
+
+def test_the_instructions_name_the_machine(node: InventoryHost) -> None:
+    text = "\n".join(instructions(node, BEFORE, keeps_data=False))
+    for expected in ("spark-2", "127.0.0.9", *MACS.values(), "nvidia", "erased"):
+        assert expected in text
+
+
+def test_an_accepted_key_replaces_every_line_that_means_the_node(node: InventoryHost, tmp_path: Path) -> None:
+    old, new, other = (key_of(tmp_path, name) for name in ("old", "new", "other"))
+    known = Path(str(node.known_hosts))
+    known.write_text(
+        f"# kept\nspark-2,[127.0.0.9]:1 {old.kind} {old.blob}\n"
+        f"spark-two {old.kind} {old.blob} the same key under another name\n127.0.0.9 {other.kind} {other.blob}\n"
+    )
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(known)], check=True, capture_output=True)
+    before = known.read_text()
+    assert known_host_keys(node) == (old,)
+    accept_host_key(node, new)
+    assert set(known_host_keys(node)) == {new}
+    assert old.blob not in known.read_text()
+    assert other.blob in known.read_text()
+    once = known.read_text()
+    accept_host_key(node, new)
+    assert known.read_text() == once != before
+
+
+def test_a_node_that_was_never_met_gets_a_line(node: InventoryHost, tmp_path: Path) -> None:
+    key = key_of(tmp_path)
+    accept_host_key(node, key)
+    assert Path(str(node.known_hosts)).read_text() == f"[127.0.0.9]:1 {key.kind} {key.blob}\n"
+    assert Path(str(node.known_hosts)).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_silent_node_changes_nothing_that_is_known(node: InventoryHost, tmp_path: Path) -> None:
+    accept_host_key(node, key_of(tmp_path))
+    before = Path(str(node.known_hosts)).read_text()
+    assert settle_host_key(node) == "silent"
+    assert Path(str(node.known_hosts)).read_text() == before
