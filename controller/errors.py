@@ -402,6 +402,50 @@ _CATALOGUE = (
         "the store of images on {host} holds a record that is none",
         "Remove what is named above from /data/docker-images/images, then: {again}",
     ),
+    # Serving
+    Trouble(
+        "SERVING_UNDESCRIBED",
+        _S.USAGE,
+        "the inventory does not describe how to serve",
+        "Describe serving_modes in the inventory or in group_data/ (docs/serving.md has examples), then: {again}",
+    ),
+    Trouble(
+        "SERVING_UNDECIDED",
+        _S.REFUSED,
+        "nobody can tell in which mode {host} serves",
+        "Look: {ssh_base} sudo docker ps. Stop it by hand, or let serving_modes recognise it. Then: {again}",
+    ),
+    Trouble(
+        "SERVING_FOREIGN",
+        _S.REFUSED,
+        "something serves on {host} that gb10 did not start",
+        "Stop it by hand, or give its mode start and stop commands in serving_modes. Then: {again}",
+    ),
+    Trouble(
+        "SERVING_NOT_READY",
+        _S.REFUSED,
+        "{host} lacks what it is to serve; what serves goes on",
+        "Bring it there: gb10 sync models OTHER-NODE {host}, gb10 sync images OTHER-NODE {host}. Then: {again}",
+    ),
+    Trouble(
+        "SERVING_STUCK",
+        _S.FAILED,
+        "what serves on {host} does not end",
+        "Look: {ssh_base} sudo docker ps. End it, then: {again}",
+    ),
+    Trouble(
+        "SERVING_MEMORY",
+        _S.FAILED,
+        "{host} has too little free memory for the model",
+        "See who has it: {ssh_base} 'ps -eo rss,args --sort=-rss | head'. Then: {again}",
+    ),
+    Trouble(
+        "SERVING_FAILED",
+        _S.UNVERIFIED,
+        "the model is not served",
+        "See what it says: {ssh_base} 'sudo docker logs --tail 100 $(sudo docker ps -aqf label=gb10.serving)'. "
+        "Then: {again}",
+    ),
     # Charts
     Trouble(
         "CHART_UNKNOWN",

@@ -40,6 +40,19 @@ KEYS = (
     "rebuild_solo_seconds",
     "rebuild_validate_seconds",
     "rebuild_validate_without",
+    "node_ip",
+    "node_serving_containers",
+    "serving_modes",
+    "serving_image",
+    "serving_port",
+    "serving_options",
+    "serving_rdma_options",
+    "serving_environment",
+    "serving_arguments",
+    "serving_env_file",
+    "serving_load_seconds",
+    "serving_stop_seconds",
+    "serving_completion_seconds",
 )
 
 

@@ -119,7 +119,7 @@ class Story:
         for name in names:
             fact, _, arguments = name.replace(":", ".").removeprefix("pyinfra.facts.").partition(" ")
             key = f"{fact} ({arguments.replace(' ', ', ')})" if arguments else fact  # as pyinfra calls it
-            by_host = document.get(key, {})
+            by_host = document.get(key, {}) or (_only(document, fact) if arguments else {})
             values[name] = {host: value for host, value in by_host.items() if (host, fact) not in self.not_had}
         self.ready = {host for by_host in values.values() for host in by_host}
         self._close(code, output, bool(document))
@@ -206,3 +206,9 @@ def _document(output: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
+
+
+def _only(document: dict[str, Any], fact: str) -> dict[str, Any]:
+    """What was read of a fact whose arguments pyinfra writes otherwise than they were given, such as lists."""
+    found = [by_host for key, by_host in document.items() if key.startswith(f"{fact} (")]
+    return found[0] if len(found) == 1 else {}

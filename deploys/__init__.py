@@ -8,6 +8,8 @@ from gb10.deploys.models import models
 from gb10.deploys.network_operator import network_operator, network_operator_teardown
 from gb10.deploys.node import node
 from gb10.deploys.rebuild import admit_node, drain_node, lock_nodes, unlock_nodes
+from gb10.deploys.restore import restore
+from gb10.deploys.serving import serving
 from gb10.deploys.validate import validate
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "network_operator_teardown",
     "node",
     "prune_images",
+    "restore",
     "save_images",
+    "serving",
     "sync_images",
     "unlock_nodes",
     "validate",

@@ -163,6 +163,19 @@ validate_nccl_command: list[str] | None = (
 validate_nccl_megabytes = 128
 validate_nccl_floor_gbps = 80.0  # bus bandwidth; both rails carry up to 175, a node without RDMA some 25
 
+# Restore --------------------------------------------------------------------------------------------------------------
+
+# Which backup of the controller: its id, or "latest", the node's newest.
+restore_from = "latest"
+# Only these parts of it: identity, users, network, docker, k3s, system, serving, extra. None: all.
+restore_only: list[str] | None = None
+# What a person has agreed to: RESTORE_OTHER_NODE, RESTORE_OTHER_MACHINE, RESTORE_K3S_VERSION are refused otherwise.
+restore_accept: list[str] = []
+# age's key file, for backups that are encrypted.
+backup_identity_file: str | None = None
+# Whether a node's old host keys replace those of its new installation in the controller's known_hosts as well.
+restore_known_hosts = True
+
 # Rebuild --------------------------------------------------------------------------------------------------------------
 
 # What is brought to safety from the Hugging Face cache of a node that is to be wiped: repositories as in `models`; "*"

@@ -1,0 +1,241 @@
+"""Run on a node: what serves there, and whether it answers, as JSON. Standard library alone; nothing is written.
+
+Command lines and environments may hold keys: they are read here and never printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from fnmatch import fnmatchcase
+from typing import Any
+
+OURS = "gb10.serving"  # label of containers that gb10 started: the mode
+SPEC = "gb10.serving.spec"  # and a digest of how
+INTERPRETER = re.compile(r"(python[\d.]*|sh|bash|dash)$")
+MODULES = re.compile(r"(vllm\.entrypoints|sglang\.launch_server)")
+CONTAINER = re.compile(r"[0-9a-f]{64}")
+# By what an engine is told how many GPUs work together: a GB10 has one, so more than one means more than one node.
+SPANS = {
+    "--tensor-parallel-size": ("--tensor-parallel-size", "-tp", "--tp", "--tp-size"),
+    "--pipeline-parallel-size": ("--pipeline-parallel-size", "-pp", "--pp-size"),
+    "--data-parallel-size": ("--data-parallel-size", "-dp", "--dp-size"),
+    "--nnodes": ("--nnodes", "-n"),
+}
+HEALTH_SECONDS = 5
+
+
+def command_of(arguments: list[str]) -> list[str] | None:
+    """Given a process's arguments, return those of the engine that it is; None for any other process."""
+    words = arguments[1:] if INTERPRETER.fullmatch(os.path.basename(arguments[0])) else arguments
+    while words and words[0] in ("-u", "-s", "-E", "-I"):
+        words = words[1:]
+    if len(words) > 1 and words[0] == "-m" and MODULES.match(words[1]):
+        return words[2:]
+    if len(words) > 1 and os.path.basename(words[0]) == "vllm" and words[1] == "serve":
+        return words[2:]
+    return None
+
+
+def option(command: list[str], names: tuple[str, ...]) -> str | None:
+    """Given a command's arguments, return the value of an option, or None."""
+    for word, following in zip(command, [*command[1:], ""]):  # noqa: B905 - Python 3.10 is enough here, and both fit
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        if name in names:
+            return value if equals else following
+    return None
+
+
+def classify(arguments: list[str], marks: dict[str, list[str]]) -> tuple[str, str] | None:
+    """Given a process's arguments and patterns of other engines by mode, return the mode it serves in, and why.
+
+    "member" works for an engine that may be elsewhere; "undecided" is an engine that does not tell. None for any
+    other process.
+    """
+    line = " ".join(arguments)
+    for mode, patterns in marks.items():
+        for pattern in patterns:
+            if re.search(pattern, line):
+                return mode, f"its command matches {pattern}"
+    if arguments[0].startswith("ray::") or os.path.basename(arguments[0]) == "raylet":
+        return "member", "it is a process of Ray"
+    command = command_of(arguments)
+    return None if command is None else spanned(command)
+
+
+def spanned(command: list[str]) -> tuple[str, str]:
+    """Given an engine's arguments, return the mode that they tell, and why."""
+    told = {name: value for name, names in SPANS.items() if (value := option(command, names)) is not None}
+    if wrong := [name for name, value in told.items() if not value.isdigit()]:
+        return "undecided", f"{wrong[0]} is no number"
+    if wide := [f"{name} {value}" for name, value in told.items() if int(value) > 1]:
+        return "cluster", ", ".join(wide)
+    if not told and option(command, ("--config",)) is not None:
+        return "undecided", "its options are in a file"
+    return "solo", "one GPU"
+
+
+def processes() -> list[tuple[int, list[str], str | None]]:
+    """Every process: its id, its arguments, and the id of the container that it runs in. Kubernetes' are left out."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                arguments = file.read().decode(errors="replace").rstrip("\0").split("\0")
+            with open(f"/proc/{name}/cgroup") as file:
+                cgroup = file.read()
+        except OSError:
+            continue  # it has ended
+        if arguments[0] and "kubepods" not in cgroup:
+            container = CONTAINER.search(cgroup)
+            found.append((int(name), arguments, container[0] if container else None))
+    return found
+
+
+def containers() -> dict[str, dict[str, Any]] | None:
+    """Id -> what Docker knows, of those that run and of ours; None without an engine that answers."""
+    try:
+        ids = docker("ps", "--quiet", "--no-trunc").split()
+        ours = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={OURS}").split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    every = sorted({*ids, *ours})
+    if not every:
+        return {}
+    try:
+        return {found["Id"]: found for found in json.loads(docker("container", "inspect", *every))}
+    except (subprocess.SubprocessError, ValueError):
+        return containers()  # one went between the two commands
+
+
+def docker(*words: str) -> str:
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout
+
+
+def age(pid: int) -> float:
+    """Seconds since a process started."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            ticks = int(file.read().rpartition(")")[2].split()[19])
+        with open("/proc/uptime") as file:
+            return round(float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK"), 1)
+    except OSError:
+        return 0.0
+
+
+def key_of(pid: int, arguments: list[str]) -> str | None:
+    """The key that an engine wants to see, if it wants one."""
+    told = option(arguments, ("--api-key",))
+    if told:
+        return told
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            entries = file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    return next((entry.partition("=")[2] for entry in entries if entry.startswith("VLLM_API_KEY=")), None)
+
+
+def ask(url: str, key: str | None, seconds: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
+    """Ask a URL; return the status and the answer. Status 0: nothing listens; 1: it does, and says nothing."""
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    data = json.dumps(body).encode() if body is not None else None
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(urllib.request.Request(url, data, headers), timeout=seconds) as answer:  # noqa: S310
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, ""
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
+        return (0 if refused else 1), ""
+
+
+def answers(port: int, key: str | None, complete_seconds: float) -> dict[str, Any]:
+    """What the server on a port says; with `complete_seconds`, also whether it completes a prompt in that time."""
+    base = f"http://127.0.0.1:{port}"
+    status, _ = ask(f"{base}/health", key, HEALTH_SECONDS)
+    health = {0: "none", 1: "silent", 200: "up", 503: "dead"}.get(status, f"status {status}")
+    found: dict[str, Any] = {"health": health, "models": [], "completion": None, "trouble": None}
+    if health != "up":
+        return found
+    status, text = ask(f"{base}/v1/models", key, HEALTH_SECONDS)
+    try:
+        found["models"] = [str(model["id"]) for model in json.loads(text)["data"]]
+    except (ValueError, KeyError, TypeError):
+        found["trouble"] = f"/v1/models answered with status {status}"
+    if complete_seconds and found["models"]:
+        prompt = {"model": found["models"][0], "prompt": "1", "max_tokens": 1, "temperature": 0}
+        status, text = ask(f"{base}/v1/completions", key, complete_seconds, prompt)
+        try:
+            found["completion"] = isinstance(json.loads(text)["choices"][0]["text"], str)
+        except (ValueError, KeyError, TypeError, IndexError):
+            found["completion"] = False
+            said = f"answered with status {status}" if status > 1 else f"said nothing in {complete_seconds:g} s"
+            found["trouble"] = f"/v1/completions {said}"
+    return found
+
+
+def engines(marks: dict[str, list[str]], known: dict[str, dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
+    """Every process that serves, and the key that the servers among them want to see."""
+    found, key = [], None
+    for pid, arguments, container in processes():
+        kind = classify(arguments, marks)
+        about = known.get(container or "", {})
+        if kind is None or is_kubernetes(about):
+            continue
+        key = key or key_of(pid, arguments)
+        name = about.get("Name", "").removeprefix("/") or None
+        found.append({"pid": pid, "container": name, "mode": kind[0], "why": kind[1], "age_seconds": age(pid)})
+    return found, key
+
+
+def is_kubernetes(container: dict[str, Any]) -> bool:
+    labels = (container.get("Config") or {}).get("Labels") or {}
+    return any(label.startswith("io.kubernetes.") for label in labels)
+
+
+def described(container: dict[str, Any], patterns: list[str]) -> dict[str, Any]:
+    """What may be told of a container. `gpu` tells whether it has one and its name is among those that may serve."""
+    config, state, host = container["Config"], container["State"], container.get("HostConfig") or {}
+    labels, name = config.get("Labels") or {}, container["Name"].removeprefix("/")
+    return {
+        "name": name,
+        "image": config["Image"],
+        "mode": labels.get(OURS),
+        "spec": labels.get(SPEC),
+        "running": bool(state["Running"]),
+        "exit_code": None if state["Running"] else state["ExitCode"],
+        "gpu": bool(host.get("DeviceRequests")) and any(fnmatchcase(name, pattern) for pattern in patterns),
+    }
+
+
+def memory_available_kib() -> int | None:
+    with open("/proc/meminfo") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("MemAvailable:")), None)
+
+
+def look(port: int, marks: dict[str, list[str]], patterns: list[str], complete_seconds: float) -> dict[str, Any]:
+    """All of it."""
+    known = containers()
+    found, key = engines(marks, known or {})
+    return {
+        "docker": known is not None,
+        "engines": found,
+        "containers": [described(one, patterns) for one in (known or {}).values() if not is_kubernetes(one)],
+        "memory_available_kib": memory_available_kib(),
+        **answers(port, key, complete_seconds),
+    }
+
+
+if __name__ == "__main__":
+    wanted = json.loads(sys.argv[1])
+    print(json.dumps(look(wanted["port"], wanted["marks"], wanted["patterns"], wanted["complete_seconds"])))

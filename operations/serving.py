@@ -1,0 +1,317 @@
+"""Serving: what runs is stopped and its memory freed before anything else is started, and a start ends with an answer.
+
+The contract: what somebody else started is never stopped, unless the inventory describes how. Nothing is stopped before
+everything that the new mode needs is known to be there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api.operation import OperationMeta
+from pyinfra.context import host, state
+
+from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels
+from gb10.facts.image_store import EngineImage, familiar
+from gb10.facts.images import DockerImages, with_tag
+from gb10.facts.rdma import RdmaLinks
+from gb10.facts.serving import NodeServing, ServingContainer, ServingState
+from gb10.operations.copy_survey import Refusal, read_facts
+from gb10.operations.models import split_name
+from gb10.operations.peer import peer_run
+from gb10.operations.script import run_script
+from gb10.operations.serving_modes import CLUSTER, Seat, container_name, launch_lines, run_words
+from gb10.operations.serving_plan import Plan, Verdict, fits, role_of, verdict
+from gb10.operations.trouble import guarded, known, refuse, say
+from gb10.operations.validate import last_words
+
+Commands = Generator[StringCommand | FunctionCommand, None, None]
+States = Mapping[str, NodeServing | None]
+
+POLL_SECONDS = 1.0
+TELL_SECONDS = 30.0
+SETTLE_SECONDS = 30  # for memory to come back after a stop
+START_SECONDS = 120  # for `docker run` itself
+SPARE_SECONDS = 60
+GRACE_SECONDS = 30  # in which somebody's launcher must have its engine running
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a node needs to know of itself and the others. `seats` are its places by mode, where it may have one."""
+
+    nodes: tuple[Host, ...]  # the hosts of this run
+    members: tuple[Host, ...]  # those that are to serve, in their order
+    patterns: tuple[str, ...]  # names of containers that may be serving
+    home: str  # of Hugging Face
+    interfaces: tuple[str, ...]  # of the rails
+    seats: Mapping[str, Seat]
+
+
+@operation()
+@guarded
+def can_serve(plan: Plan, site: Site) -> Commands:
+    """
+    Refuse what could not be served, or not be stopped, before anything is stopped.
+
+    + plan: what is to serve
+    + site: what this node needs to know
+    """
+    states = _states(plan, site, site.nodes)
+    if verdict(plan, states) is not Verdict.WRONG:
+        host.noop("nothing has to be started")
+        return
+    mine = states[host.name]
+    for refusal in (*(_in_the_way(plan, mine) if mine else ()), *_lacking(plan, site)):
+        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+
+
+@operation()
+@guarded
+def stopped(plan: Plan, site: Site) -> Commands:
+    """
+    Stop what serves on this node, unless the nodes serve as they should already; return when it is gone.
+
+    + plan: what is to serve
+    + site: what this node needs to know
+    """
+    states = _states(plan, site, site.nodes)
+    mine = states[host.name]
+    ours = [one.name for one in mine.ours if one.running or not plan.members] if mine else []
+    wrong = verdict(plan, states) is Verdict.WRONG or (not plan.members and bool(ours))
+    if mine is None or not wrong or not (ours or mine.engines):
+        host.noop("nothing has to be stopped here")
+        return
+    failed = sorted(lost.name for lost in state.failed_hosts if lost in site.nodes)
+    if failed and state.is_executing:
+        yield from refuse("SERVING_NOT_READY", f"{host.name} goes on as it is: {', '.join(failed)} cannot serve")
+        return
+    seconds = plan.settings.stop_seconds
+    if ours:
+        yield run_script("serving-stop.sh", str(seconds), *ours, seconds=seconds + SPARE_SECONDS)
+    if mine.foreign:
+        yield from _told_to_stop(plan, site, mine)
+    yield FunctionCommand(_gone, (plan, site), {})
+
+
+def _told_to_stop(plan: Plan, site: Site, mine: NodeServing) -> Iterator[StringCommand]:
+    """By the stop command that the inventory has for what somebody else started here, if this node has one."""
+    for mode, own in plan.settings.modes.items():
+        seat = site.seats.get(mode)
+        if mode == mine.mode and seat and (command := own.stop.get(role_of(seat.rank))):
+            lines = launch_lines(plan.settings, mode, site.home, seat)
+            yield launched(lines, command, plan.settings.stop_seconds + SPARE_SECONDS)
+
+
+@operation()
+@guarded
+def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
+    """
+    Start on this node what is to serve there, unless it runs.
+
+    + plan: what is to serve
+    + site: what this node needs to know
+    + after: the operation that stopped what served before
+    """
+    rank, own, mode = plan.rank(host.name), plan.own, plan.mode
+    if rank is None or own is None or mode is None:
+        host.noop("nothing is to serve here")
+        return
+    mine = _states(plan, site, (host,))[host.name]
+    if not _changes(after) and mine is not None and fits(plan, mine):
+        host.noop("it runs")
+        return
+    seat = replace(site.seats[mode], devices=_devices(site) if mode == CLUSTER else ())
+    if own.start:
+        command = own.start.get(role_of(rank))
+        if command:
+            seconds = plan.settings.load_seconds_of(mode)
+            yield launched(launch_lines(plan.settings, mode, site.home, seat), command, seconds)
+        return
+    memory_kib = int(own.memory_gib * 1024 * 1024)
+    words = run_words(plan.settings, mode, site.home, seat, plan.spec or "")
+    arguments = (container_name(mode), str(memory_kib), str(SETTLE_SECONDS), *words)
+    yield run_script("serving-start.sh", *arguments, seconds=START_SECONDS + SETTLE_SECONDS)
+
+
+@operation()
+@guarded
+def answers(plan: Plan, site: Site, after: OperationMeta, address: str) -> Commands:
+    """
+    Wait until the model is served: the server is up, offers it, and completes a prompt.
+
+    + plan: what is to serve
+    + site: what this node needs to know
+    + after: the operation that started it
+    + address: under which it answers
+    """
+    if plan.rank(host.name) != 0:
+        host.noop("another node answers, if any")
+        return
+    if not _changes(after) and verdict(plan, _states(plan, site, site.members)) is Verdict.SERVES:
+        host.noop(f"{address} answers")
+        return
+    yield FunctionCommand(_answers, (plan, site, address), {})
+
+
+# What the operations look at ------------------------------------------------------------------------------------------
+
+
+def _states(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
+    """What serves on nodes, None where one cannot be reached."""
+    arguments = {
+        "port": plan.settings.port,
+        "marks": plan.settings.marks,
+        "patterns": site.patterns,
+        "complete_seconds": plan.settings.completion_seconds,
+    }
+    if [node.name for node in nodes] == [host.name]:
+        return {host.name: known(ServingState, **arguments)}
+    found = read_facts(*((node, ServingState, arguments) for node in nodes))
+    return {node.name: value for node, value in zip(nodes, found, strict=True)}
+
+
+def _in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refusal]:
+    """What runs here and may not be stopped."""
+    own = plan.settings.described(mine.mode)
+    if mine.mode == "undecided" and {engine.mode for engine in mine.engines} != {"member"}:
+        yield Refusal("SERVING_UNDECIDED", "; ".join(mine.reasons))
+    elif mine.foreign and not (own and own.stop):
+        names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.foreign))
+        yield Refusal("SERVING_FOREIGN", f"{names} serves ({mine.mode}), and gb10 did not start it")
+
+
+def _lacking(plan: Plan, site: Site) -> Iterator[Refusal]:
+    """What a node that is to serve has not got."""
+    if plan.mode is None or plan.rank(host.name) is None:
+        return
+    models, tags = plan.settings.needs([plan.mode])
+    if tags:
+        head = site.members[0]
+        mine = known(DockerImages)
+        heads = read_facts((head, DockerImages, {}))[0] if head.name != host.name else mine
+        yield from _lacking_images([familiar(tag) for tag in tags], mine, heads, head.name)
+    if models:
+        hub = f"{site.home}/hub"
+        yield from _lacking_models(models, known(HuggingFaceModels, hub=hub), hub)
+
+
+def _lacking_images(
+    tags: Sequence[str],
+    mine: Sequence[EngineImage] | None,
+    heads: Sequence[EngineImage] | None,
+    head: str,
+) -> Iterator[Refusal]:
+    if mine is None:
+        yield Refusal("DOCKER_STOPPED", "no Docker engine answers")
+        return
+    for tag in tags:
+        image, other = with_tag(mine, tag), with_tag(heads or (), tag)
+        if image is None:
+            yield Refusal("SERVING_NOT_READY", f"it has no image {tag}")
+        elif other and image.contents != other.contents:
+            yield Refusal("SERVING_NOT_READY", f"its image {tag} is not that of {head}")
+
+
+def _lacking_models(names: Sequence[str], cache: HuggingFaceCache | None, hub: str) -> Iterator[Refusal]:
+    for name in names:
+        found = cache.repository(*split_name(name)) if cache else None
+        if found is None:
+            yield Refusal("SERVING_NOT_READY", f"it has no {name} in {hub}")
+        elif not found.sound:
+            yield Refusal("SERVING_NOT_READY", f"its {name} is not whole")
+
+
+def _devices(site: Site) -> tuple[str, ...]:
+    """The RDMA devices of this node's rails."""
+    found = known(RdmaLinks)
+    links = found.links if found else ()
+    return tuple(link.device for link in links if link.device and link.netdev in site.interfaces)
+
+
+def _changes(meta: OperationMeta) -> bool:
+    """Tell what an earlier operation of this run does, or in a dry run would do."""
+    return bool(meta.did_change() if state.is_executing else meta.will_change)
+
+
+# What they do ---------------------------------------------------------------------------------------------------------
+
+
+def launched(lines: str, command: str, seconds: int) -> StringCommand:
+    """Given somebody's command and the assignments before it, return what runs it, for at most so many seconds."""
+    return StringCommand(f"timeout {seconds} sh -s", _stdin=f"set -e\n{lines}\n{command}\n")
+
+
+def _gone(state: State, host: Host, plan: Plan, site: Site) -> bool:
+    """Wait until nothing serves here any more."""
+    deadline = time.monotonic() + plan.settings.stop_seconds
+    while True:
+        mine = _states(plan, site, (host,))[host.name]
+        if mine is None or not mine.engines:
+            return True
+        if time.monotonic() > deadline:
+            names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.engines))
+            say(host, "SERVING_STUCK", f"{host.name}: {names} does not end in {plan.settings.stop_seconds} s")
+            return False
+        time.sleep(POLL_SECONDS)
+
+
+def _answers(state: State, host: Host, plan: Plan, site: Site, address: str) -> bool:
+    """Wait for the first completion; give up at once where what should load has ended."""
+    assert plan.mode is not None  # noqa: S101 - for mypy: without a mode nothing is waited for
+    began = told = time.monotonic()
+    seconds = plan.settings.load_seconds_of(plan.mode)
+    while True:
+        states = _states(plan, site, site.members)
+        waited = time.monotonic() - began
+        if verdict(plan, states) is Verdict.SERVES:
+            host.log(f"{address} answers, {waited:.0f} s after its start")
+            return True
+        trouble = _ended(plan, site, states, waited)
+        if trouble is None and waited > seconds:
+            trouble = f"{address} does not answer within {seconds} s: {_why(states[host.name])}"
+        if trouble:
+            say(host, "SERVING_FAILED", trouble)
+            return False
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            host.log(f"it loads, {waited:.0f} of at most {seconds} s: {_why(states[host.name])}")
+        time.sleep(POLL_SECONDS)
+
+
+def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:
+    """Say what of that which should serve has ended, or None."""
+    for member in site.members:
+        mine = states[member.name]
+        if mine is None:
+            return f"{member.name} cannot be reached any more"
+        own = mine.container(plan.label)
+        if own and not own.running:
+            return f"{own.name} on {member.name} ended with status {own.exit_code}: {_said(member, own)}"
+    first = states[site.members[0].name]
+    if first and first.health == "dead":
+        return f"the engine on {site.members[0].name} is dead"
+    if first and not first.engines and waited > GRACE_SECONDS:
+        return f"nothing that serves runs on {site.members[0].name}"
+    return None
+
+
+def _said(member: Host, container: ServingContainer) -> str:
+    """The last words of a container."""
+    _, output = peer_run(member, StringCommand(f"timeout 20 docker logs --tail 20 {container.name} 2>&1"))
+    return last_words(output) or "it said nothing"
+
+
+def _why(mine: Any) -> str:
+    """Why a server does not serve yet, in words."""
+    if mine is None:
+        return "its node cannot be reached"
+    if mine.health == "none":
+        return "nothing listens yet"
+    if mine.health != "up":
+        return f"its health is {mine.health}"
+    return mine.trouble or f"it offers {', '.join(mine.models) or 'no model'}"

@@ -1,0 +1,185 @@
+"""How models are served: the modes of group_data/all.py, checked, and the command lines that follow from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+CLUSTER, SOLO, OFF = "cluster", "solo", "off"
+ModeName = Literal["cluster", "solo"]
+Role = Literal["head", "worker"]
+Word = Annotated[str, StringConstraints(min_length=1)]
+
+LABEL, SPEC_LABEL = "gb10.serving", "gb10.serving.spec"
+MASTER_PORT = 29501  # where the engines of a cluster meet
+
+
+class ModeSettings(BaseModel):
+    """One mode: vLLM by `docker run`, or any launcher by its own commands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: list[Word] = []  # the first is served; all must be on the nodes that serve
+    image: Word | None = None
+    images: list[Word] = []
+    arguments: list[str] = []
+    options: list[str] = []
+    environment: dict[str, str] = {}
+    served: Word | None = None
+    start: dict[Role, Word] = {}
+    stop: dict[Role, Word] = {}
+    recognise: list[Word] = []
+    memory_gib: float = Field(default=0, ge=0)
+    load_seconds: int | None = Field(default=None, gt=0)
+
+    @field_validator("start", "stop", mode="before")
+    @classmethod
+    def _for_the_head(cls, given: Any) -> Any:
+        return {"head": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ModeSettings:
+        if bool(self.start) != bool(self.stop):
+            raise ValueError("start and stop belong together")
+        if not self.start and not self.models:
+            raise ValueError("it names neither a model nor a start command")
+        return self
+
+    @property
+    def name(self) -> str | None:
+        """Under which the model is asked for, or None where only its launcher knows."""
+        return self.served or (self.models[0] if self.models else None)
+
+
+class ServingSettings(BaseModel):
+    """The keys of group_data/all.py, without their prefix `serving_`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    modes: dict[ModeName, ModeSettings]
+    image: Word
+    port: int = Field(gt=0, lt=65536)
+    options: list[str]
+    rdma_options: list[str]
+    environment: dict[str, str]
+    arguments: list[str]
+    env_file: Word | None
+    load_seconds: int = Field(gt=0)
+    stop_seconds: int = Field(gt=0)
+    completion_seconds: float = Field(gt=0)
+
+    @property
+    def marks(self) -> dict[str, list[str]]:
+        """Mode -> how its engine is recognised, where that is told."""
+        return {name: mode.recognise for name, mode in self.modes.items() if mode.recognise}
+
+    def described(self, mode: str) -> ModeSettings | None:
+        """Given whatever a node was found to do, return the mode of that name, or None."""
+        return next((own for name, own in self.modes.items() if name == mode), None)
+
+    def load_seconds_of(self, mode: ModeName) -> int:
+        """How long a mode may take from its start to its first answer."""
+        return self.modes[mode].load_seconds or self.load_seconds
+
+    def needs(self, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Given modes, return the models and the images that must be on the nodes that serve in them."""
+        chosen = [mode for name, mode in self.modes.items() if name in modes]
+        models = [model for mode in chosen for model in mode.models]
+        own = [image for mode in chosen for image in (mode.image or (None if mode.start else self.image),) if image]
+        images = own + [image for mode in chosen for image in mode.images]
+        return tuple(dict.fromkeys(models)), tuple(dict.fromkeys(images))
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A node's place among those that serve together. `interface` and `devices` are of its rails."""
+
+    rank: int
+    nodes: int
+    address: str
+    head_address: str
+    interface: str | None
+    devices: tuple[str, ...]
+
+
+def container_name(mode: str) -> str:
+    """Given a mode, return the name of the container that serves in it."""
+    return f"gb10-serving-{mode}"
+
+
+def spec_of(settings: ServingSettings, mode: ModeName, members: Sequence[str]) -> str:
+    """Given a mode and the nodes that serve in it, return a digest of how: another one, and it must be restarted."""
+    waits = {"load_seconds", "stop_seconds", "completion_seconds"}
+    own = settings.modes[mode].model_dump(mode="json", exclude={"load_seconds", "memory_gib", "recognise"})
+    common = settings.model_dump(mode="json", exclude={"modes", *waits})
+    text = json.dumps([mode, list(members), own, common], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_words(settings: ServingSettings, mode: ModeName, home: str, seat: Seat, spec: str) -> list[str]:
+    """Given a mode and a node's place in it, return the `docker run` that serves there.
+
+    + home: of Hugging Face on the node: mounted whole under the same path, since links lead from one model to others
+    """
+    own = settings.modes[mode]
+    environment = {"HF_HOME": home, **rail_environment(mode, seat), **settings.environment, **own.environment}
+    return [
+        *("docker", "run", "--detach", "--pull", "never", "--name", container_name(mode)),
+        *("--label", f"{LABEL}={mode}", "--label", f"{SPEC_LABEL}={spec}"),
+        *settings.options,
+        *(settings.rdma_options if mode == CLUSTER else ()),
+        *own.options,
+        *("--volume", f"{home}:{home}"),
+        *(word for name, value in environment.items() for word in ("--env", f"{name}={value}")),
+        *(("--env-file", settings.env_file) if settings.env_file else ()),
+        own.image or settings.image,
+        *serve_words(settings, mode, seat),
+    ]
+
+
+def serve_words(settings: ServingSettings, mode: ModeName, seat: Seat) -> list[str]:
+    """Given a mode and a node's place in it, return vLLM's command line."""
+    own = settings.modes[mode]
+    words = ["vllm", "serve", own.models[0], "--host", "0.0.0.0", "--port", str(settings.port)]  # noqa: S104 - it serves
+    if own.served:
+        words += ["--served-model-name", own.served]
+    if mode == CLUSTER:
+        words += ["--tensor-parallel-size", str(seat.nodes), "--nnodes", str(seat.nodes)]
+        words += ["--node-rank", str(seat.rank), "--master-addr", seat.head_address, "--master-port", str(MASTER_PORT)]
+        words += ["--headless"] if seat.rank else []
+    return [*words, *settings.arguments, *own.arguments]
+
+
+def rail_environment(mode: str, seat: Seat) -> Mapping[str, str]:
+    """What NCCL and its like need to know of a node's rails to meet the other nodes on them."""
+    if mode != CLUSTER:
+        return {}
+    names = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "UCX_NET_DEVICES")
+    sockets = dict.fromkeys(names, seat.interface) if seat.interface else {}
+    devices = {"NCCL_IB_HCA": ",".join(seat.devices)} if seat.devices else {}
+    return {"VLLM_HOST_IP": seat.address, **sockets, **devices}
+
+
+def launch_lines(settings: ServingSettings, mode: ModeName, home: str, seat: Seat) -> str:
+    """Given a mode, return the shell lines that tell a start or stop command of somebody's own launcher about it."""
+    own = settings.modes[mode]
+    known = {
+        "HF_HOME": home,
+        **rail_environment(mode, seat),
+        "GB10_MODE": mode,
+        "GB10_MODEL": own.models[0] if own.models else "",
+        "GB10_PORT": str(settings.port),
+        "GB10_RANK": str(seat.rank),
+        "GB10_NODES": str(seat.nodes),
+        "GB10_ADDRESS": seat.address,
+        "GB10_HEAD_ADDRESS": seat.head_address,
+        **settings.environment,
+        **own.environment,
+    }
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in known.items())
