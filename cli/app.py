@@ -20,7 +20,9 @@ COMMANDS = {
     "status": "Show the nodes and whether the cluster is healthy.",
     "validate": "Prove that GPUs, rails and operators work.",
     "kubeconfig": "Merge access to the cluster into your kubeconfig.",
+    "serving": "Show what is served, or switch it.",
     "sync": "Copy models and images from node to node.",
+    "rebuild": "Take the cluster through the wipe of its nodes.",
     "teardown": "Remove K3s from the nodes, and nothing else.",
     "lab": "Simulate nodes on this machine.",
 }

@@ -32,6 +32,7 @@ from gb10.controller.events import (
 )
 from gb10.controller.health import operators
 from gb10.controller.results import RunResult
+from gb10.controller.serving import ServingStatus
 from gb10.controller.status_model import ClusterStatus, GpuStatus, HalfStatus, NodeStatus
 from gb10.controller.validate import Check, Validation
 
@@ -364,6 +365,23 @@ def print_status(status: ClusterStatus) -> None:
         console.print(part)
     for line in status_lines(status):
         console.print(line, soft_wrap=True)  # whole, so that a command can be copied
+
+
+def serving_line(found: ServingStatus) -> Text:
+    """What is served, in a line."""
+    if found.healthy:
+        return Text.assemble(("✓ ", "green"), "serving: ", found.summary)
+    if found.mode == "off":
+        return Text(f"serving: {found.summary}", style="dim")
+    return Text.assemble(("! ", "yellow"), "serving: ", found.summary)
+
+
+def print_serving(found: ServingStatus) -> None:
+    """What is served, and what is wrong with it."""
+    console = stdout()
+    console.print(serving_line(found), soft_wrap=True)
+    for reason in found.reasons:
+        console.print(Text(f"  {reason}"), soft_wrap=True)
 
 
 def print_validation(found: Validation) -> None:

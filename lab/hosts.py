@@ -6,6 +6,7 @@ from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
 
+from gb10.lab import serving
 from gb10.lab.kube import pause
 from gb10.lab.node import USER
 from gb10.lab.paths import lab_name
@@ -50,6 +51,7 @@ def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
         "chart_repository": f"{state.mirror_url}/charts",
         "validate_gpu_image": f"{pause.IMAGE}:{pause.TAG}",
         "validate_gpu_options": ["--gpus", "all", *NODE_TOOLS],
+        **serving.INVENTORY,
     }
     if state.k3s_release:
         data["k3s_version"] = state.k3s_version

@@ -18,6 +18,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from gb10.lab import node as nodes
+from gb10.lab import serving
 from gb10.lab import state as states
 from gb10.lab.clients import clients_folder
 from gb10.lab.engine import ensure_engine, own_engine, start_own_engine, stop_own_engine
@@ -158,6 +159,13 @@ class Lab:
             pulled = [entry for entry in state.pulled_rails if entry != [name, rail]]
             state.pulled_rails = pulled if plugged else [*pulled, [name, rail]]
             state.save()
+
+    def download(self, name: str) -> None:
+        """Put on a node what people download before they serve: vLLM's image and two models."""
+        with self._locked():
+            state = states.require(self.name)
+            with self._step(f"{name} downloads vLLM and two models"):
+                serving.download(Docker(state.docker_host), state.node(name))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
