@@ -32,8 +32,7 @@ from gb10.controller.events import (
 )
 from gb10.controller.health import operators
 from gb10.controller.results import RunResult
-from gb10.controller.serving import ServingStatus
-from gb10.controller.status_model import ClusterStatus, GpuStatus, HalfStatus, NodeStatus
+from gb10.controller.status_model import ClusterStatus, GpuStatus, HalfStatus, NodeStatus, ServingStatus
 from gb10.controller.validate import Check, Validation
 
 SHOWN_LINES = 8  # of what a failing host printed; the log has all of it
@@ -355,7 +354,8 @@ def status_lines(status: ClusterStatus) -> list[Text]:
 def status_tables(status: ClusterStatus) -> list[RenderableType]:
     """Nodes, their devices and operators, each table with an empty line below it."""
     tables = [status_table(status), device_table(status), operator_table(status)]
-    return [part for table in tables if table.row_count for part in (table, Text())]
+    parts: list[RenderableType] = [part for table in tables if table.row_count for part in (table, Text())]
+    return [*parts, serving_line(status.serving), Text()] if status.serving else parts
 
 
 def print_status(status: ClusterStatus) -> None:

@@ -8,7 +8,14 @@ from ipaddress import ip_interface
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
-from gb10.controller.status_model import ClusterStatus, HalfStatus, KubernetesStatus, NodeStatus, OperatorStatus
+from gb10.controller.status_model import (
+    ClusterStatus,
+    HalfStatus,
+    KubernetesStatus,
+    NodeStatus,
+    OperatorStatus,
+    ServingStatus,
+)
 
 PORT_FAULTS = {
     "same_subnet": "both halves of port {port} of {node} are in one subnet: each needs one of its own",
@@ -43,6 +50,13 @@ def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> I
             yield _fault("RAIL_FAULT", reason, node.name)
     for node_name, reason in disagreements(status.nodes):
         yield _fault("RAIL_FAULT", reason, node_name)
+    yield from _serving_reasons(status.serving)
+
+
+def _serving_reasons(serving: ServingStatus | None) -> Iterator[Finding]:
+    """What serves, and does not answer; what still loads is no reason, and neither is it that nothing serves."""
+    if serving and serving.node and not (serving.healthy or serving.loading):
+        yield _fault("SERVING_FAILED", f"the model is not served: {'; '.join(serving.reasons)}", serving.node)
 
 
 def _fault(code: str, reason: str, node: str) -> Finding:
@@ -134,6 +148,8 @@ def warnings(status: ClusterStatus, inventory: Inventory, members: Mapping[str, 
     versions = sorted({node.k3s.version for node in status.nodes if node.k3s and node.k3s.version})
     if len(versions) > 1:
         yield f"the nodes have different versions of K3s: {', '.join(versions)}"
+    if status.serving and status.serving.mode == "undecided":
+        yield f"nobody can tell what is served: {'; '.join(status.serving.reasons)}"
     known = {host.node_name for host in inventory.hosts}
     for name in sorted(members.keys() - known):
         yield f"Kubernetes has a node {name} that the inventory does not know"

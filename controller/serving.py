@@ -6,58 +6,17 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
 from gb10.controller.runner import Runner
-from gb10.controller.status_model import Model
-from gb10.operations.serving_modes import CLUSTER, OFF, SOLO, ServingSettings
+from gb10.controller.status_model import NodeServingStatus, ServingStatus
+from gb10.operations.serving_modes import CLUSTER, SOLO, ServingSettings
 
 DEPLOY = "gb10.deploys.serving"
 STATE = "gb10.facts.serving.ServingState"
-
-ServingMode = Literal["cluster", "solo", "off", "undecided"]
-
-
-class NodeServingStatus(Model):
-    """What serves on a node."""
-
-    node: str = Field(description="in the inventory")
-    mode: ServingMode | None = Field(description="of its engines; null where the node could not be asked")
-    engines: int = Field(default=0, description="how many processes serve, or work for one that does")
-    containers: tuple[str, ...] = Field(default=(), description="those that they run in")
-    health: str | None = Field(
-        default=None,
-        description="of the server on its port: none (nothing listens), up, dead, silent, or the status that it sent",
-    )
-    models: tuple[str, ...] = Field(default=(), description="that the server offers")
-    completion: bool | None = Field(default=None, description="whether it completes a prompt; null: not asked")
-    trouble: str | None = Field(default=None, description="why nobody can tell, or what the server did wrong")
-
-
-class ServingStatus(Model):
-    """What all nodes together serve."""
-
-    mode: ServingMode = Field(description="cluster, solo, off, or undecided: then nothing may be concluded")
-    node: str | None = Field(default=None, description="that answers, or is to; null where nothing serves")
-    address: str | None = Field(default=None, description="base URL of what answers")
-    healthy: bool = Field(description="whether it answers as it should; false also where nothing serves")
-    loading: bool = Field(default=False, description="whether nothing listens yet and engines run")
-    models: tuple[str, ...] = Field(default=(), description="that are offered")
-    reasons: tuple[str, ...] = Field(default=(), description="why it is undecided, or does not answer")
-    nodes: tuple[NodeServingStatus, ...] = Field(default=(), description="each node that was asked")
-
-    @property
-    def summary(self) -> str:
-        """In a line."""
-        if self.mode == OFF:
-            return "nothing is served"
-        if self.mode == "undecided":
-            return "nobody can tell what is served"
-        where = "over all nodes" if self.mode == CLUSTER else f"on {self.node} alone"
-        return f"{', '.join(self.models) or 'no model yet'} {where}, at {self.address}"
 
 
 def described(inventory: Inventory) -> bool:
@@ -183,7 +142,7 @@ def _wrong(
 ) -> Iterable[str]:
     """What keeps that which serves from being healthy."""
     if first.mode == CLUSTER:
-        yield from (f"nothing serves on {node.node}" for node in nodes if node.mode == OFF)
+        yield from (f"nothing serves on {node.node}" for node in nodes if node.mode == "off")
         yield from (f"{node.node}: {node.trouble}" for node in nodes if node.mode is None)
     if first.health == "none":
         yield f"nothing listens on {first.node} yet: it loads"

@@ -10,6 +10,7 @@ from gb10.controller.health import Finding, notes, reasons, warnings
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
 from gb10.controller.runner import Runner
+from gb10.controller.serving import build_serving, described, state_fact
 from gb10.controller.status_model import (
     ClusterStatus,
     ConnectX7Status,
@@ -31,7 +32,9 @@ MOST_PODS = 3  # that are quoted; the others are counted
 
 def cluster_status(runner: Runner) -> ClusterStatus:
     """Look at the runner's hosts in one pyinfra run, return what they say."""
-    return build_status(runner.inventory, runner.facts([OVERVIEW]), runner.know)
+    # Without a completion, which a busy engine may take long for.
+    serving = [state_fact(runner.inventory, complete=False)] if described(runner.inventory) else []
+    return build_status(runner.inventory, runner.facts([OVERVIEW, *serving]), runner.know)
 
 
 def unhealthy(status: ClusterStatus) -> Gb10Error | None:
@@ -54,6 +57,7 @@ def build_status(
         nodes=tuple(_node(host, facts, members) for host in hosts),
         gpu_operator=_operator(cluster, "gpu-operator", GPU_RESOURCE, members),
         network_operator=_operator(cluster, "network-operator", RDMA_RESOURCE, members),
+        serving=build_serving(inventory, facts, complete=False) if described(inventory) else None,
     )
     found = list(reasons(status, inventory, bool(cluster)))
     return status.model_copy(

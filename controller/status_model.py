@@ -129,6 +129,48 @@ class OperatorStatus(Model):
     reasons: tuple[str, ...] = Field(default=(), description="why it is not ready")
 
 
+ServingMode = Literal["cluster", "solo", "off", "undecided"]
+
+
+class NodeServingStatus(Model):
+    """What serves on a node."""
+
+    node: str = Field(description="in the inventory")
+    mode: ServingMode | None = Field(description="of its engines; null where the node could not be asked")
+    engines: int = Field(default=0, description="how many processes serve, or work for one that does")
+    containers: tuple[str, ...] = Field(default=(), description="those that they run in")
+    health: str | None = Field(
+        default=None,
+        description="of the server on its port: none (nothing listens), up, dead, silent, or the status that it sent",
+    )
+    models: tuple[str, ...] = Field(default=(), description="that the server offers")
+    completion: bool | None = Field(default=None, description="whether it completes a prompt; null: not asked")
+    trouble: str | None = Field(default=None, description="why nobody can tell, or what the server did wrong")
+
+
+class ServingStatus(Model):
+    """What all nodes together serve."""
+
+    mode: ServingMode = Field(description="cluster, solo, off, or undecided: then nothing may be concluded")
+    node: str | None = Field(default=None, description="that answers, or is to; null where nothing serves")
+    address: str | None = Field(default=None, description="base URL of what answers")
+    healthy: bool = Field(description="whether it answers as it should; false also where nothing serves")
+    loading: bool = Field(default=False, description="whether nothing listens yet and engines run")
+    models: tuple[str, ...] = Field(default=(), description="that are offered")
+    reasons: tuple[str, ...] = Field(default=(), description="why it is undecided, or does not answer")
+    nodes: tuple[NodeServingStatus, ...] = Field(default=(), description="each node that was asked")
+
+    @property
+    def summary(self) -> str:
+        """In a line."""
+        if self.mode == "off":
+            return "nothing is served"
+        if self.mode == "undecided":
+            return "nobody can tell what is served"
+        where = "over all nodes" if self.mode == "cluster" else f"on {self.node} alone"
+        return f"{', '.join(self.models) or 'no model yet'} {where}, at {self.address}"
+
+
 class ClusterStatus(Model):
     """The cluster. What is absent is named in `notes` and keeps nothing from being healthy."""
 
@@ -141,3 +183,4 @@ class ClusterStatus(Model):
     nodes: tuple[NodeStatus, ...] = Field(description="the nodes of the inventory, in its order")
     gpu_operator: OperatorStatus | None = Field(default=None, description="null where no API server answers")
     network_operator: OperatorStatus | None = Field(default=None, description="likewise")
+    serving: ServingStatus | None = Field(default=None, description="null where the inventory describes no modes")

@@ -277,6 +277,7 @@ def test_its_json_is_stable() -> None:
         "nodes",
         "gpu_operator",
         "network_operator",
+        "serving",
     }
     first = document["nodes"][0]
     assert {key: first[key] for key in ("name", "group", "reachable", "problem", "hostname", "architecture", "os")} == {
