@@ -1,0 +1,77 @@
+"""A backup of the controller put back onto the node that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel
+from pyinfra.api import deploy
+from pyinfra.context import host
+
+from gb10.deploys.node_settings import node_settings
+from gb10.deploys.settings import checked, k3s_settings, node_name, value
+from gb10.operations import restore as operations
+from gb10.operations.archive import ArchiveError
+from gb10.operations.copying import this_node
+from gb10.operations.restore_plan import STEPS, TITLES
+from gb10.operations.restore_source import backups_folder, open_backup
+
+Part = Literal["identity", "users", "network", "docker", "k3s", "system", "serving", "inventory-of", "extra"]
+
+
+class RestoreSettings(BaseModel):
+    """What of which backup is to be restored: the keys of group_data/all.py."""
+
+    restore_from: str
+    restore_only: list[Part] | None
+    restore_accept: list[Literal["RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_K3S_VERSION"]]
+    backup_identity_file: str | None
+
+
+@deploy("Restore")
+def restore(backup: str | None = None, only: Sequence[str] | None = None) -> None:
+    """
+    Have on a node what a backup of it holds: over the management network, and sshd's host keys last.
+
+    + backup: instead of `restore_from` of group_data/all.py: the id of a backup, or "latest" of this node's
+    + only: instead of `restore_only`: parts of it
+
+    What the node has beyond the backup stays, and what is replaced is kept beside. K3s is not installed by this: where
+    it was not running, k3s_server or k3s_agent does that afterwards, with the state that was restored.
+    """
+    given = {"restore_from": backup, "restore_only": only}
+    keys = {name: given.get(name) for name in RestoreSettings.model_fields}
+    settings = checked(RestoreSettings, {key: value(key) if own is None else own for key, own in keys.items()})
+    name = node_name(host)
+    try:
+        found = open_backup(backups_folder(), name, settings.restore_from, settings.backup_identity_file)
+    except ArchiveError as error:
+        operations.unusable(name="Open the backup", code=error.code, reason=error.reason)
+        return
+    restoration = operations.Restoration(
+        node=this_node(),
+        name=name,
+        backup=found,
+        only=None if settings.restore_only is None else tuple(settings.restore_only),
+        k3s_version=k3s_settings().version,
+        accept=frozenset(settings.restore_accept),
+    )
+    restore_steps(restoration)
+
+
+def restore_steps(restoration: operations.Restoration) -> None:
+    """Refuse what does not fit, then bring the backup, restore it step by step, and remove what was brought."""
+    nodes = node_settings()
+    operations.fitting(name="Compare the node with the backup", restoration=restoration)
+    operations.brought(name=f"Bring {restoration.backup.id}", restoration=restoration)
+    for step in STEPS:
+        operations.step(
+            name=f"Restore {TITLES[step]}",
+            restoration=restoration,
+            step=step,
+            disturb=nodes.restart_while_serving,
+            patterns=nodes.serving_containers,
+            seconds=nodes.confirm_seconds,
+        )
+    operations.removed(name="Remove the backup from the node", restoration=restoration)

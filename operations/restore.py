@@ -1,0 +1,453 @@
+"""A backup put back onto a node: what differs and nothing else, in an order in which nobody is locked out.
+
+The contract: a node that a backup does not belong to is refused before anything is changed; what a restore replaces is
+kept beside it; each step is planned from what the node has, so that a second restore changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.context import host, state
+
+from gb10.facts.containers import RunningContainers, serving
+from gb10.facts.docker import DockerEngine
+from gb10.facts.file import TextFile
+from gb10.facts.identity import NodeIdentity
+from gb10.facts.k3s import SERVER, UNITS, K3sInstall
+from gb10.operations import docker, restore_plan
+from gb10.operations.archive import ROOT, Member
+from gb10.operations.file import show_diff
+from gb10.operations.known_hosts import known_as, known_hosts_file, public_keys, put_known_hosts
+from gb10.operations.preflight import Refusal
+from gb10.operations.restore_plan import ACCOUNTS, STEPS, AccountPlan, NodeLook, Selection
+from gb10.operations.restore_source import Backup
+from gb10.operations.script import run_script
+from gb10.operations.stream import BrokenStreamError, stream_program
+from gb10.operations.trial import trial
+from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
+
+Commands = Generator[StringCommand | FunctionCommand, None, None]
+
+FOLDER = "/var/lib/gb10/restore"
+LOOK_SECONDS = 300
+PUT_SECONDS = 3600
+GUARD = "gb10-restore-end"  # the timer that removes what a killed controller left
+GUARD_SECONDS = 2 * 3600
+CHUNK_BYTES = 1 << 18
+SHOWN_BYTES = 64 << 10  # of a text whose changes a diff shows
+HOST_KEYS = "/etc/ssh/ssh_host_"
+NETPLAN = "/etc/netplan/"
+DOCKER_UNIT = "/etc/systemd/system/docker"
+
+
+@dataclass
+class Restoration:
+    """One node, the backup that it is to get, and what was seen of it. `accept` names refusals that a person overrode."""
+
+    node: Host
+    name: str  # by which backups know the node
+    backup: Backup
+    only: tuple[str, ...] | None
+    k3s_version: str
+    accept: frozenset[str] = frozenset()
+    stamp: str = field(default_factory=lambda: time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    _looks: dict[bool, NodeLook] = field(default_factory=dict)
+
+    @functools.cached_property
+    def selection(self) -> Selection:
+        return restore_plan.select(self.backup.manifest, self.only)
+
+    @functools.cached_property
+    def contents(self) -> dict[str, bytes]:
+        """The small files of the backup that the plan depends on: none of them leaves this process."""
+        return self.backup.contents(
+            lambda member: (
+                restore_plan.is_merged(member)
+                or member.path == ACCOUNTS
+                or (str(member.node_path).startswith(HOST_KEYS) and member.path.endswith(".pub"))
+                or (state.config.DIFF and is_public(member))
+            )
+        )
+
+    @property
+    def look(self) -> NodeLook:
+        """What the node has; looked at once to plan, and once more to act. Raise UnreadFactError."""
+        if state.is_executing not in self._looks:
+            self._looks[state.is_executing] = self._look()
+        return self._looks[state.is_executing]
+
+    def different(self, step: str) -> list[Member]:
+        """The members of a step that the node does not have as the backup has them."""
+        members = self.selection[step]
+        if step == "k3s" and self.server_differs:
+            return [
+                m for m in members if restore_plan.in_server(str(m.node_path)) or m.node_path in self.look.different
+            ]
+        return [member for member in members if member.node_path in self.look.different]
+
+    @property
+    def server_differs(self) -> bool:
+        """Whether the node lacks the K3s server of the backup."""
+        marks = restore_plan.server_marks(self.selection["k3s"])
+        return any(mark.node_path in self.look.different for mark in marks)
+
+    @property
+    def accounts(self) -> AccountPlan:
+        if ACCOUNTS not in self.contents or not (self.only is None or "users" in self.only):
+            return AccountPlan()
+        lines = json.loads(self.contents[ACCOUNTS])
+        return restore_plan.plan_accounts(
+            restore_plan.read_accounts("\n".join(lines["passwd"])),
+            restore_plan.read_groups("\n".join(lines["group"])),
+            self.look,
+        )
+
+    def needs(self, step: str) -> bool:
+        """Whether a step has anything to do."""
+        return bool(self.different(step)) or (step == "users" and bool(self.accounts.commands))
+
+    def _look(self) -> NodeLook:
+        wanted = [restore_plan.wanted(member, self.contents) for member in self._compared()]
+        printed: list[bytes] = []
+        trouble = run(self.node, "look", {"wanted": wanted, "folder": FOLDER}, LOOK_SECONDS, take=printed.append)
+        if trouble:
+            self.node.log(trouble.message)
+            raise UnreadFactError("what is to be restored")
+        found = json.loads(b"".join(printed))
+        accounts = found["accounts"]
+        return NodeLook(
+            different=found["different"],
+            users=accounts["users"],
+            groups={name: (gid, tuple(members)) for name, (gid, members) in accounts["groups"].items()},
+            busy=frozenset(accounts["busy"]),
+            free=found["free"],
+        )
+
+    def _compared(self) -> list[Member]:
+        marks = restore_plan.server_marks(self.selection["k3s"])
+        others = [m for m in self.selection.members if not restore_plan.in_server(str(m.node_path))]
+        return [*others, *marks]
+
+
+def is_public(member: Member) -> bool:
+    """Whether everybody on the node may read a file: only then may a diff show it."""
+    return member.type == "f" and bool(member.mode & 0o004) and member.part != "k3s" and member.size <= SHOWN_BYTES
+
+
+def _sudo(node: Host) -> bool:
+    arguments = node.current_op_global_arguments
+    return bool(arguments and arguments.get("_sudo"))
+
+
+def run(node: Host, function: str, job: Mapping[str, Any], seconds: int, **streams: Any) -> Refusal | None:
+    """Call a function of restore_node.py; return why it did not come to its end, or None. Its notes are logged.
+
+    + streams: give, take: see gb10.operations.stream
+    """
+    sudo = _sudo(node)
+    try:
+        ended = stream_program(
+            node, ("archive", "restore_node"), {**job, "function": function}, sudo=sudo, seconds=seconds, **streams
+        )
+    except BrokenStreamError as error:
+        return Refusal("NODE_UNREACHABLE", str(error))
+    for line in ended.lines:
+        if line.startswith("note: "):
+            node.log(line)
+    if ended.status == 0:
+        return None
+    last = ended.lines[-1] if ended.lines else f"it ended with status {ended.status}"
+    return Refusal(*(ended.refusal or ("RESTORE_FAILED", last)))
+
+
+def shell(node: Host, command: StringCommand) -> tuple[bool, str]:
+    """Run a command on the node of an operation, as root where it may; return whether it succeeded, and its output."""
+    sudo = _sudo(node)
+    done, output = node.run_shell_command(
+        command, print_output=state.print_output, print_input=False, **{"_sudo": sudo, **command.connector_arguments}
+    )
+    return done, output.output
+
+
+# Operations -----------------------------------------------------------------------------------------------------------
+
+
+@operation()
+@guarded
+def unusable(code: str, reason: str) -> Commands:
+    """
+    Refuse a backup that cannot be opened.
+
+    + code: of the error
+    + reason: what is wrong with it
+    """
+    yield from refuse(code, f"{host.name}: {reason}")
+
+
+@operation()
+@guarded
+def fitting(restoration: Restoration) -> Commands:
+    """
+    Refuse a backup that is not of this node, or that would break it.
+
+    + restoration: of this node
+    """
+    refusals = [refusal for refusal in _refusals(restoration) if refusal.code not in restoration.accept]
+    for refusal in refusals:
+        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+    if not state.is_executing and not refusals:
+        for step in STEPS:
+            describe(restoration, step)
+
+
+def _refusals(restoration: Restoration) -> list[Refusal]:
+    manifest, install = restoration.backup.manifest, known(K3sInstall)
+    found = list(restore_plan.foreign(manifest, restoration.name, known(NodeIdentity)))
+    if restoration.selection["k3s"]:
+        installed = install.version if install else None
+        found += restore_plan.other_k3s(manifest, installed, restoration.k3s_version)
+    found += restoration.accounts.refusals
+    size = 2 * sum(member.size for member in manifest.members)
+    if restoration.look.free < size:
+        found.append(Refusal("DISK_FULL", f"{size >> 20} MiB are needed, {restoration.look.free >> 20} MiB are free"))
+    return found
+
+
+def describe(restoration: Restoration, step: str) -> None:
+    """Say what a step would change: of secrets not more than a digest."""
+    for command in restoration.accounts.commands if step == "users" else ():
+        host.log(f"to run: {' '.join(command)}")
+    for member in restoration.different(step):
+        path = str(member.node_path)
+        how = restoration.look.different.get(path)
+        if how is None:
+            continue
+        host.log(f"to restore: {restore_plan.described(path, how, member.sha256)}")
+        text = _text(restoration.contents.get(member.path)) if state.config.DIFF and is_public(member) else None
+        if text is not None:
+            current = known(TextFile, path=path) if how[0] == "content" else None
+            show_diff(path, current.content if current else "", text)
+
+
+def _text(content: bytes | None) -> str | None:
+    try:
+        return None if content is None or b"\0" in content else content.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+@operation()
+@guarded
+def brought(restoration: Restoration) -> Commands:
+    """
+    Bring the backup to the node, closed to others, unless nothing is to be restored from it.
+
+    + restoration: of this node
+    """
+    if not any(map(restoration.needs, STEPS)):
+        host.noop(f"all is as in {restoration.backup.id}")
+        return
+    yield FunctionCommand(_bring, (restoration,), {})
+
+
+def _bring(state: State, host: Host, restoration: Restoration) -> bool:
+    """Unpack the backup on the node. Should this controller be killed, the node removes it by itself."""
+    node, folder = restoration.node, FOLDER
+    guard = f"systemd-run --quiet --collect --unit={GUARD} --on-active={GUARD_SECONDS} rm -rf {folder}"
+    done, output = shell(node, StringCommand(f"systemctl stop {GUARD}.timer 2>/dev/null; {guard}"))
+    if not done:
+        return _failed(node, Refusal("RESTORE_FAILED", output))
+    job = {"folder": folder, "manifest_sha256": restoration.backup.manifest.sha256}
+    with restoration.backup.opened() as stream:
+        chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
+        trouble = run(node, "unpack", job, PUT_SECONDS, give=chunks)
+    return trouble is None or _failed(node, trouble)
+
+
+def _failed(node: Host, trouble: Refusal) -> bool:
+    """Say why a program ended, and leave nothing of the backup on the node."""
+    say(node, trouble.code, f"{node.name}: {trouble.message}")
+    _clear(node)
+    return False
+
+
+def _clear(node: Host) -> bool:
+    command = f"rm -rf {FOLDER}; systemctl stop {GUARD}.timer 2>/dev/null; test ! -e {FOLDER}"
+    return shell(node, StringCommand(command))[0]
+
+
+@operation()
+@guarded
+def removed(restoration: Restoration) -> Commands:
+    """
+    Remove the copy of the backup from the node.
+
+    + restoration: of this node
+    """
+    if not any(map(restoration.needs, STEPS)):
+        host.noop("no copy of the backup is on the node")
+        return
+    yield FunctionCommand(_remove, (), {})
+
+
+def _remove(state: State, host: Host) -> bool:
+    return _clear(host)
+
+
+@operation()
+@guarded
+def step(restoration: Restoration, step: str, disturb: bool, patterns: Sequence[str], seconds: int) -> Commands:
+    """
+    Put a step's files in place, and have what reads them take them over.
+
+    + restoration: of this node
+    + step: which of STEPS
+    + disturb: restart Docker although a container is serving
+    + patterns: names of containers that count as serving
+    + seconds: how long the node waits for a new login after a change of its network before it takes that back
+    """
+    if not restoration.needs(step):
+        host.noop(f"{restore_plan.TITLES[step]}: as in the backup")
+        return
+    members = restoration.different(step)
+    if step == "docker":
+        yield from _docker(restoration, members, disturb, patterns)
+    elif step == "network":
+        yield from _network(restoration, members, seconds)
+    else:
+        yield FunctionCommand(_ACTIONS[step], (restoration, members), {})
+
+
+def _put(node: Host, restoration: Restoration, function: str, members: Sequence[Member], **job: Any) -> bool:
+    paths = [str(member.node_path) for member in members]
+    merge = [str(member.node_path) for member in members if restore_plan.is_merged(member)]
+    whole = {"folder": FOLDER, "stamp": restoration.stamp, "paths": paths, "merge": merge, **job}
+    trouble = run(node, function, whole, PUT_SECONDS)
+    return trouble is None or _failed(node, trouble)
+
+
+def _place(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    return _put(host, restoration, "put", members)
+
+
+def _users(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    plan = restoration.accounts
+    sudoers = [m.node_path for m in members if m.type == "f" and str(m.node_path).startswith("/etc/sudoers")]
+    job = {"commands": plan.commands, "created": plan.created, "accounts": ACCOUNTS, "sudoers": sudoers}
+    return _put(host, restoration, "users", members, **job)
+
+
+def _identity(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    if not _put(host, restoration, "put", members):
+        return False
+    done, output = shell(host, StringCommand('hostname "$(cat /etc/hostname)"'))
+    return done or _failed(host, Refusal("RESTORE_FAILED", output))
+
+
+def _system(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    return _put(host, restoration, "system", members, units=restored_units(members))
+
+
+def restored_units(members: Sequence[Member]) -> list[str]:
+    """The units of systemd that an administrator added, among restored files: they are started if they are enabled."""
+    paths = [str(member.node_path) for member in members if member.type == "f"]
+    units = [path.removeprefix("/etc/systemd/system/") for path in paths if path.startswith("/etc/systemd/system/")]
+    ends = (".service", ".timer", ".socket", ".mount", ".path")
+    return [unit for unit in units if "/" not in unit and "@" not in unit and unit.endswith(ends)]
+
+
+def _k3s(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    """Put K3s' files in place while it stands still. One that ran is started again."""
+    install = host.get_fact(K3sInstall)
+    unit = UNITS[install.role] if install and install.role and install.main_pid else None
+    if unit:
+        shell(host, StringCommand(f"timeout 120 systemctl stop {unit}"))
+    server = SERVER if restoration.server_differs else None
+    others = [member for member in members if not restore_plan.in_server(str(member.node_path))]
+    put = _put(host, restoration, "k3s", others, server=server)
+    done, output = shell(host, run_script("start-unit.sh", unit, "180", seconds=240) if unit else _RELOAD)
+    return put and (done or _failed(host, Refusal("SERVICE_FAILED", output)))
+
+
+_RELOAD = StringCommand("systemctl daemon-reload")
+
+
+def _sshd(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    """Give the node its old host keys, and have the controller know it by them, where its known_hosts had the new."""
+    show = StringCommand(f"cat {HOST_KEYS}*.pub")
+    before = public_keys(shell(host, show)[1].splitlines())
+    keys = restored_keys(restoration)
+    if not _put(host, restoration, "sshd", members, keys=[f"{kind} {key}" for kind, key in keys.items()]):
+        return False
+    if host.data.get("restore_known_hosts") is not False:
+        put_known_hosts(known_hosts_file(host), known_as(host), {**before, **keys}, before)
+    return True
+
+
+def restored_keys(restoration: Restoration) -> dict[str, str]:
+    """The public host keys of the backup, by type."""
+    found = [text for name, text in restoration.contents.items() if name.startswith(ROOT + HOST_KEYS)]
+    return public_keys(line for text in found for line in text.decode().splitlines())
+
+
+Action = Callable[[State, Host, Restoration, Sequence[Member]], bool]
+_ACTIONS: dict[str, Action] = {
+    "users": _users,
+    "identity": _identity,
+    "system": _system,
+    "serving": _place,
+    "extra": _place,
+    "k3s": _k3s,
+    "sshd": _sshd,
+}
+
+
+# Docker and the network: taken back where they do not work ----------------------------------------------------------------
+
+
+def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, patterns: Sequence[str]) -> Commands:
+    engine = known(DockerEngine)
+    file = next((m for m in members if m.node_path == docker.FILE and m.type == "f"), None)
+    restarts = bool(engine) and (file is not None or any(str(m.node_path).startswith(DOCKER_UNIT) for m in members))
+    running = known(RunningContainers) if restarts and not disturb else None
+    busy = serving(running or (), patterns)
+    if busy:
+        yield from refuse(
+            "SERVING_RUNS", f"{host.name}: Docker would be restarted, and {', '.join(busy)} may be serving"
+        )
+        return
+    yield FunctionCommand(_put_docker, (restoration, members), {})
+    if restarts and file:
+        yield run_script("docker-config.sh", docker.FILE, "restart", "", "120", seconds=3 * docker.RESTART_SECONDS)
+    elif restarts:
+        yield StringCommand(f"timeout {docker.RESTART_SECONDS} systemctl restart docker.service")
+
+
+def _put_docker(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
+    """Put Docker's files in place, but daemon.json beside its place, where docker-config.sh finds what is to be next."""
+    return _put(host, restoration, "docker", members, file=docker.FILE)
+
+
+def _network(restoration: Restoration, members: Sequence[Member], seconds: int) -> Commands:
+    netplan = [m for m in members if str(m.node_path).startswith(NETPLAN) and m.type == "f"]
+    others = [member for member in members if member not in netplan]
+    if others:
+        yield FunctionCommand(_place, (restoration, others), {})
+    if netplan:
+        values = "".join(f"{str(member.node_path).removeprefix(NETPLAN)}\n" for member in netplan)
+        folder = f"{FOLDER}/tree/{ROOT}{NETPLAN}"
+        yield from trial(
+            "restore",
+            "netplan-action.sh",
+            f"{folder}\n{restoration.stamp}\n",
+            seconds,
+            "RESTORE_NETWORK_REJECTED",
+            values=values,
+        )
