@@ -681,6 +681,13 @@ _CATALOGUE = (
         "See what it would do: gb10 rebuild plan{options} {host}",
     ),
     Trouble(
+        "HOST_KEY_UNCONFIRMED",
+        _S.WAITING,
+        "nobody has confirmed the new host key of {host}",
+        "Compare it with what the node's own screen shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: "
+        "gb10 rebuild resume{options} --accept-host-key KEY",
+    ),
+    Trouble(
         "GATE_CLOSED",
         _S.REFUSED,
         "{host} must not be wiped yet",
@@ -709,6 +716,114 @@ _CATALOGUE = (
         _S.FAILED,
         "the journal {path} cannot be trusted",
         "Move it away when nothing of it is under way any more, then: {again}",
+    ),
+    # Backups
+    Trouble(
+        "BACKUP_FAILED",
+        _S.FAILED,
+        "no backup of {host} could be made",
+        "Nothing half made is kept. Read {log}, then: {again}",
+    ),
+    Trouble(
+        "BACKUP_NOT_KEPT",
+        _S.FAILED,
+        "the backup is not on every node that should keep it",
+        "It counts where it is: gb10 backup list{options}. Mend the way to the other node, then: {again}",
+    ),
+    Trouble(
+        "BACKUP_MISSING",
+        _S.UNVERIFIED,
+        "there is no such backup",
+        "See what there is: gb10 backup list{options}. Make one: gb10 backup{options} {host}",
+    ),
+    Trouble(
+        "BACKUP_DAMAGED",
+        _S.UNVERIFIED,
+        "the backup is not what was put in",
+        "Do not rely on it; see whether another copy is proven: gb10 backup list{options}. Make a new one: "
+        "gb10 backup{options} {host}",
+    ),
+    Trouble(
+        "BACKUP_UNSAFE",
+        _S.UNVERIFIED,
+        "the backup holds paths or links that lead out of it: nobody's gb10 made it",
+        "Do not unpack it. Find out who had access to it, and make a new one: gb10 backup{options} {host}",
+    ),
+    Trouble(
+        "BACKUP_NEWER",
+        _S.REFUSED,
+        "the backup was made by a newer gb10",
+        "Upgrade this one: pip install --upgrade pyinfra-gb10. Then: {again}",
+    ),
+    Trouble(
+        "BACKUP_FOREIGN",
+        _S.REFUSED,
+        "the backup is of another node, or of another machine",
+        "See whose it is: gb10 backup list{options}. Make one of this node: gb10 backup{options} {host}",
+    ),
+    Trouble(
+        "BACKUP_STALE",
+        _S.REFUSED,
+        "the backup is of a time that is over",
+        "Make a new one: gb10 backup{options} {host}. Or rely on the old one: gb10 backup prove{options} {host} --any-age",
+    ),
+    Trouble(
+        "BACKUP_INCOMPLETE",
+        _S.UNVERIFIED,
+        "the backup lacks what the node needs to come back",
+        "Mend what is named above on {host}, or take it out of backup_paths, then: gb10 backup{options} {host}",
+    ),
+    Trouble(
+        "BACKUP_DATABASE",
+        _S.UNVERIFIED,
+        "the K3s database in the backup would not bring the cluster back",
+        "Look at it on the head: gb10 status{options}. Once it is sound: gb10 backup{options} {host}",
+    ),
+    Trouble(
+        "BACKUP_KEY",
+        _S.REFUSED,
+        "the backup is encrypted, and cannot be opened here",
+        "Set backup_identity_file to the file with the private key that belongs to backup_recipients, then: {again}",
+    ),
+    # Restore
+    Trouble(
+        "RESTORE_OTHER_NODE",
+        _S.REFUSED,
+        "the backup is of another node than {host}",
+        "Choose one of its own: gb10 backup list{options}. Or, if this machine is to become that node: {again} "
+        "--accept RESTORE_OTHER_NODE",
+    ),
+    Trouble(
+        "RESTORE_OTHER_MACHINE",
+        _S.REFUSED,
+        "the backup is of another machine than {host}",
+        "Check that the address leads to the right one. If the hardware was replaced: {again} --accept "
+        "RESTORE_OTHER_MACHINE",
+    ),
+    Trouble(
+        "RESTORE_K3S_VERSION",
+        _S.REFUSED,
+        "the backup is of another version of K3s",
+        "Set k3s_version in group_data/ to that of the backup, then: {again}. Or leave K3s out: {again} --only "
+        "users,identity,network,docker,system,extra",
+    ),
+    Trouble(
+        "RESTORE_NUMBERS",
+        _S.REFUSED,
+        "an account cannot have the number on {host} that it had",
+        "Give the number back there (usermod --uid, groupmod --gid), or leave accounts out with --only. Then: {again}",
+    ),
+    Trouble(
+        "RESTORE_NETWORK",
+        _S.FAILED,
+        "the backup's network settings cut the way to {host}, and were taken back",
+        "Compare them: {plan} --diff. Restore the rest with --only, and mend /etc/netplan by hand",
+    ),
+    Trouble(
+        "RESTORE_FAILED",
+        _S.FAILED,
+        "the restore of {host} ended too early",
+        "What was replaced is beside it as *.before-restore-*. Read {log}, then: {again}",
     ),
     # Around it
     Trouble(
