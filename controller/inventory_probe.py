@@ -34,6 +34,8 @@ KEYS = (
     "images",
     "node_data_path",
     "node_huggingface_home",
+    "node_rails",
+    "node_rails_mtu",
     "rebuild_hooks",
     "rebuild_models",
     "rebuild_notify",

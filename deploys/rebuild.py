@@ -12,14 +12,13 @@ from gb10.operations import kubectl, node_lock
 
 
 @deploy("Lock nodes")
-def lock_nodes(holder: dict[str, Any], over: str | None = None) -> None:
+def lock_nodes(holder: dict[str, Any]) -> None:
     """
     Hold the lock of nodes, so that no other controller works on them.
 
     + holder: who holds it, as gb10.facts.node_lock.LockHolder has it
-    + over: name of another run whose lock is taken over
     """
-    node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder), over=over)
+    node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder))
 
 
 @deploy("Unlock nodes")

@@ -15,12 +15,11 @@ from gb10.operations.trouble import guarded, known, refuse
 
 @operation()
 @guarded
-def locked(holder: LockHolder, over: str | None = None) -> Generator[StringCommand | FunctionCommand, None, None]:
+def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
     Hold the node's lock.
 
     + holder: who is to hold it; a lock of the same run is taken over
-    + over: name of another run whose lock is taken over too
 
     Of two who come at the same time one gets it.
     """
@@ -28,7 +27,7 @@ def locked(holder: LockHolder, over: str | None = None) -> Generator[StringComma
     if found == holder:
         host.noop("the node is locked by this very run")
         return
-    if found and found.run not in (holder.run, over):
+    if found and found.run != holder.run:
         yield from refuse(
             "NODE_LOCKED", f"{host.name} is being worked on by {found} since {found.since}, run {found.run}"
         )

@@ -1,0 +1,382 @@
+"""gb10 rebuild: the wipe of one node after the other, while something keeps answering."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gb10.cli import console, rebuild_view
+from gb10.cli.session import Command, Session, command_options
+from gb10.cli.transfer import transfer
+from gb10.controller import rebuild as work
+from gb10.controller.arrival import HostKey, confirmed, instructions
+from gb10.controller.errors import Gb10Error
+from gb10.controller.gate import DEMANDS, check_overrides
+from gb10.controller.hooks import Hooks
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.journal import Journal
+from gb10.controller.lock import cluster_lock
+from gb10.controller.rebuild_node import NodeRebuild, Tools
+from gb10.controller.results import RunResult
+from gb10.controller.sight import LOCK, Sight
+from gb10.controller.steps import seconds_last_time
+from gb10.facts.node_lock import LockHolder
+
+_NAMES = "\n".join(f"  {name:<14}{what}" for name, what in DEMANDS.items())
+_GATE = f"\b\nWhat the gate asks for:\n{_NAMES}"
+
+
+@click.group()
+def rebuild() -> None:
+    """Take the cluster through the wipe of its nodes, one after the other.
+
+    All that a node needs to come back is brought to safety and proven; then you wipe it; then it is brought back as it
+    was. Killed anywhere, it goes on where it stopped.
+    """
+
+
+def going_on(command: Command) -> Command:
+    """The options of commands that carry a rebuild out."""
+    options: tuple[Callable[[Command], Command], ...] = (
+        click.option(
+            "--accept-host-key",
+            "keys",
+            metavar="KEY",
+            multiple=True,
+            help="Fingerprint of a wiped node's new host key.",
+        ),
+        click.option(
+            "--override", "overrides", metavar="NAME", multiple=True, help="A proof that the gate is to do without."
+        ),
+        click.option("--reason", help="Why; it stands in the journal."),
+        click.option(
+            "--rebootstrap", is_flag=True, help="A wiped head comes back with a new cluster, not the old one."
+        ),
+        click.option(
+            "--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what goes on as JSON lines."
+        ),
+    )
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+@rebuild.command()
+@click.argument("nodes", metavar="NODE...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All nodes, the workers first.")
+@command_options(limit=False)
+def plan(session: Session, nodes: tuple[str, ...], every: bool) -> None:
+    """Show every step, what it would do now, and what is at risk. Nothing is written."""
+    documents = []
+    for host in _chosen(session, nodes, every):
+        journal = _unwritten(session)
+        node = NodeRebuild(host, _tools(session, journal, lambda record: None))
+        memory, steps = node.memory, node.steps()
+        last = seconds_last_time((run.journal for run in work.runs(session.inventory)), host.name)
+        demands = node.demands()
+        risks = _risks(node)
+        documents.append(_plan_document(node, last, risks))
+        if not session.as_json:
+            rebuild_view.print_plan(host.name, steps, last, {})
+            rebuild_view.print_lines("What you will have to do", instructions(host, memory.before, memory.own_device))
+            rebuild_view.print_lines("At risk", risks)
+            missing = [f"{demand.name}: {demand.text}" for demand in demands if not demand.holds]
+            rebuild_view.print_lines("What the gate would still ask for, if you came to it now", missing)
+    session.finish({"plan": documents}, None)
+
+
+@rebuild.command(epilog=_GATE)
+@click.argument("nodes", metavar="NODE...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All nodes, the workers first.")
+@going_on
+@command_options(limit=False)
+def run(session: Session, nodes: tuple[str, ...], every: bool, **options: Any) -> None:
+    """Rebuild nodes, one after the other; the next one only when all is green.
+
+    A run that was interrupted with the same nodes is taken up again.
+    """
+    chosen = [host.name for host in _chosen(session, nodes, every)]
+    with _locked(session):
+        found = work.unfinished(session.inventory)
+        if found and list(found.nodes) != chosen:
+            raise Gb10Error("REBUILD_UNFINISHED", f"the rebuild of {', '.join(found.nodes)} is not finished")
+        if not found:
+            _check_possible(session, chosen)
+        settings = {key: options[key] for key in ("rebootstrap",)}
+        journal = found.journal if found else work.begin(session.inventory, chosen, settings)
+        _carry_out(session, journal, **options)
+
+
+@rebuild.command(epilog=_GATE)
+@going_on
+@command_options(limit=False)
+def resume(session: Session, **options: Any) -> None:
+    """Go on with a rebuild that was interrupted. What holds already is not done again."""
+    with _locked(session):
+        _carry_out(session, _unfinished(session).journal, **options)
+
+
+@rebuild.command()
+@command_options(limit=False)
+def abort(session: Session) -> None:
+    """Give a rebuild up, and take back what it did, as long as no node was wiped."""
+    with _locked(session):
+        found = _unfinished(session)
+        view = rebuild_view.RebuildView(quiet=session.as_json)
+        tools = _tools(session, found.journal, view)
+        said = work.Rebuild(tools, Hooks()).give_up()
+    if not session.as_json:
+        for line in said:
+            console.print_done(line)
+        console.print_done("The rebuild is given up; nobody holds the nodes any more")
+    session.finish({"undone": said}, None)
+
+
+@rebuild.command()
+@command_options(limit=False)
+def status(session: Session) -> None:
+    """Show how far a rebuild is, from any terminal, and who holds the nodes."""
+    found = list(work.runs(session.inventory))
+    alive = _at_work(session)
+    held = _holders(session)
+    document = {
+        "run": _run_document(found[-1], alive) if found else None,
+        "locks": {name: holder.to_json() for name, holder in held.items()},
+    }
+    if not session.as_json:
+        if found:
+            rebuild_view.print_progress(found[-1], alive)
+        else:
+            console.print_note("No node was rebuilt from here yet")
+        for name, holder in held.items():
+            console.stdout().print(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
+    session.finish(document, None)
+
+
+@rebuild.command()
+@click.argument("nodes", metavar="[NODE]...", nargs=-1)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command_options(limit=False)
+def unlock(session: Session, nodes: tuple[str, ...], yes: bool) -> None:
+    """Remove the locks that a rebuild left on nodes, when it is gone for good."""
+    with _locked(session):
+        names = [host.name for host in session.inventory.select(nodes)]
+        held = {name: holder for name, holder in _holders(session).items() if name in names}
+        for name, holder in held.items():
+            console.print_note(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
+        if held and not yes:
+            _ask(session, "Is that rebuild gone for good? Remove the locks?")
+        if held:
+            session.run("gb10.deploys.unlock_nodes", "Unlock", limit=list(held)).check()
+    if not session.as_json:
+        console.print_done(f"Unlocked {', '.join(held)}" if held else "No node is locked")
+    session.finish({"unlocked": list(held)}, None)
+
+
+@rebuild.command()
+@click.argument("name", metavar="[RUN]", required=False)
+@command_options(limit=False)
+def history(session: Session, name: str | None) -> None:
+    """Show the rebuilds of these nodes; of one RUN all that was done, and what it took."""
+    found = [run for run in work.runs(session.inventory) if name in (None, run.journal.run)]
+    if name and not found:
+        raise Gb10Error("USAGE", reason=f"there is no run {name} of these nodes")
+    if not session.as_json:
+        alive = _at_work(session)
+        for progress in found:
+            if name:
+                rebuild_view.print_story(progress.journal)
+            else:
+                rebuild_view.print_progress(progress, alive)
+    document = {"runs": [{**_run_document(run, None), "records": run.journal.records if name else []} for run in found]}
+    session.finish(document, None)
+
+
+# What they have in common ---------------------------------------------------------------------------------------------
+
+
+def _chosen(session: Session, nodes: tuple[str, ...], every: bool) -> list[InventoryHost]:
+    """The nodes that are meant, in the order of their rebuild."""
+    if bool(nodes) == every:
+        raise Gb10Error("USAGE", reason="name the nodes, or say --all")
+    return work.in_order(session.inventory.select(nodes))
+
+
+@contextmanager
+def _locked(session: Session) -> Iterator[None]:
+    with cluster_lock((host.endpoint for host in session.inventory.hosts), f"gb10 rebuild {session.command}"):
+        yield
+
+
+def _unfinished(session: Session) -> work.Progress:
+    found = work.unfinished(session.inventory)
+    if found is None:
+        raise Gb10Error("REBUILD_NONE")
+    return found
+
+
+def _check_possible(session: Session, names: Iterable[str]) -> None:
+    """Refuse what cannot work before anything is written down."""
+    if len(session.inventory.hosts) < 2:
+        raise Gb10Error("REBUILD_IMPOSSIBLE", f"{', '.join(names)} is alone: no other node could keep its models")
+
+
+def _unwritten(session: Session) -> Journal:
+    """The journal of the unfinished run, or one that is never written."""
+    found = work.unfinished(session.inventory)
+    return Journal(Path("/nonexistent/plan.jsonl"), found.journal.records if found else ())
+
+
+def _carry_out(
+    session: Session,
+    journal: Journal,
+    *,
+    keys: tuple[str, ...],
+    overrides: tuple[str, ...],
+    reason: str | None,
+    rebootstrap: bool,
+    events: Path | None,
+) -> None:
+    """Carry a run out to its end, and end the command."""
+    wanted = check_overrides(overrides, reason)
+    view = rebuild_view.RebuildView(quiet=session.as_json)
+    tools = _tools(session, journal, view, events, keys)
+    tools.overrides = wanted
+    tools.rebootstrap = rebootstrap or bool(next(journal.of("started"))["options"].get("rebootstrap"))
+    if wanted:
+        tools.report("overridden", overrides=wanted)
+    first = session.inventory.hosts[0]
+    hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
+    work.Rebuild(tools, hooks).carry_out()
+    if not session.as_json:
+        console.print_done(f"{', '.join(work.Progress(journal).nodes)}: rebuilt, and all is green")
+    session.finish({"run": _run_document(work.Progress(journal), None)}, None)
+
+
+def _tools(
+    session: Session,
+    journal: Journal,
+    view: work.Listener,
+    events: Path | None = None,
+    keys: tuple[str, ...] = (),
+) -> Tools:
+    """What a rebuild works with, on this session's terminal."""
+    report = work.Reporter(journal, view, events)
+    notify = session.inventory.hosts[0].setting("rebuild_notify")
+
+    def carry(deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **kwargs: Any) -> RunResult:
+        return _run(session, deploy, title, hosts, copies, kwargs)
+
+    def lock(hosts: tuple[str, ...], step: str) -> None:
+        carry("lock_nodes", "Lock the nodes", hosts, holder=work.holder(journal, step).to_json())
+
+    def tell(text: str) -> None:
+        if trouble := Hooks(notify=notify).notify(text):
+            console.print_note(f"Nobody was told: {trouble}")
+
+    return Tools(
+        inventory=session.inventory,
+        sight=Sight(session.runner, session.inventory),
+        journal=journal,
+        report=report,
+        runner=session.runner,
+        work=carry,
+        lock=lock,
+        confirm=lambda host, key: _confirm(session, host, key, keys),
+        notify=tell,
+    )
+
+
+def _run(
+    session: Session, deploy: str, title: str, hosts: tuple[str, ...], copies: bool, kwargs: Mapping[str, Any]
+) -> RunResult:
+    """Run a deploy on some hosts and show how it goes. Raise the error that names the cause."""
+    runner = session.runner([session.inventory.limit_pattern(session.inventory.host(name)) for name in hosts])
+    target = f"gb10.deploys.{deploy}"
+    if copies:
+        with transfer(quiet=session.as_json, verbosity=session.verbosity) as view:
+            result = runner.run(target, kwargs={"progress_seconds": 0.5, **kwargs}, on_event=view.hear)
+    else:
+        with console.progress(title, hosts, session.verbosity, quiet=session.as_json) as shown:
+            result = runner.run(target, kwargs=kwargs, on_event=shown.hear)
+    result.check()
+    return result
+
+
+def _confirm(session: Session, host: InventoryHost, key: HostKey, given: tuple[str, ...]) -> None:
+    """Have a person say that a host key is the right one. Raise HOST_KEY_UNCONFIRMED where nobody does."""
+    if any(confirmed(key, text) for text in given):
+        return
+    said = f"{host.name} shows the new host key {key.fingerprint} ({key.kind})"
+    if session.as_json or not console.stderr().is_terminal:
+        raise Gb10Error("HOST_KEY_UNCONFIRMED", said, host=host.name)
+    if not click.confirm(f"{said}. Is that what its own screen shows?", err=True):
+        raise Gb10Error("HOST_KEY_UNCONFIRMED", said, host=host.name)
+
+
+def _ask(session: Session, question: str) -> None:
+    if session.as_json or not console.stderr().is_terminal:
+        raise Gb10Error("CONFIRM_NEEDED")
+    if not click.confirm(question, err=True):
+        raise Gb10Error("DECLINED")
+
+
+def _at_work(session: Session) -> str | None:
+    """Who carries a rebuild out right now, from this controller; None where nobody does."""
+    try:
+        with cluster_lock((host.endpoint for host in session.inventory.hosts), "gb10 rebuild status"):
+            return None
+    except Gb10Error as error:
+        return str(error.details.get("owner", "another gb10"))
+
+
+def _holders(session: Session) -> dict[str, LockHolder]:
+    """Who holds the nodes, as those say that answer."""
+    found = session.runner(()).facts([LOCK])
+    held = {host: found.of(host, LOCK) for host in found.hosts}
+    return {host: LockHolder.from_json(value) for host, value in held.items() if value}
+
+
+def _risks(node: NodeRebuild) -> list[str]:
+    memory, name = node.memory, node.name
+    found = [f"model {model} is not whole, or not chosen, and will not come back" for model in memory.lost_models]
+    if memory.lost_images:
+        found.append(f"images that `images` does not name will not come back: {', '.join(memory.lost_images)}")
+    if not memory.own_device:
+        found.append(f"/data of {name} is on the system's own partition: all on it is erased, but what is listed above")
+    if node.is_head and memory.k3s:
+        found.append(f"{name} runs the API server: while it is away, Kubernetes does not answer; pods go on")
+    return found
+
+
+def _plan_document(node: NodeRebuild, last: Mapping[str, float], risks: list[str]) -> dict[str, Any]:
+    steps = [
+        {
+            "name": step.name,
+            "title": step.title,
+            "plan": step.plan(),
+            "kind": step.kind,
+            "destroys": step.destroys,
+            "seconds_last_time": last.get(step.name),
+        }
+        for step in node.steps()
+    ]
+    memory = node.memory
+    human = list(instructions(node.target, memory.before, memory.own_device))
+    gate = [demand.to_json() for demand in node.demands()]
+    return {"node": node.name, "steps": steps, "person": human, "risks": risks, "gate": gate}
+
+
+def _run_document(run: work.Progress, alive: str | None) -> dict[str, Any]:
+    return {
+        "name": run.journal.run,
+        "nodes": list(run.nodes),
+        "done": list(run.done),
+        "ended": run.ended,
+        "at_work": alive,
+        "current": dict(run.current) if run.current else None,
+        "journal": str(run.journal.path),
+    }

@@ -1,0 +1,585 @@
+"""The rebuild of one node, as a list of steps: brought to safety, wiped by a person, and brought back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from gb10.controller.arrival import (
+    HostKey,
+    Seen,
+    accept_host_key,
+    instructions,
+    judge,
+    known_host_keys,
+    look,
+    wait_for_wipe,
+)
+from gb10.controller.errors import Gb10Error
+from gb10.controller.gate import Demand, check, overridden
+from gb10.controller.health import disagreements, rail_faults
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.journal import Journal
+from gb10.controller.rebuild_memory import Memory, look_at, recall
+from gb10.controller.results import RunResult
+from gb10.controller.runner import Runner
+from gb10.controller.sight import LOCK, SETTLED, Sight, copied
+from gb10.controller.status_model import ClusterStatus
+from gb10.controller.steps import Evidence, Report, Step
+from gb10.controller.validate import unproven, validate
+from gb10.operations.copy_plan import human
+
+SETTLE_SECONDS = 3600.0  # updates after an installation take their time
+JOIN_SECONDS = 120.0
+K3S_CHECKS = ("k3s", "gpu-operator", "network-operator", "gpu-allocatable", "rdma-allocatable")
+RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
+ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
+
+Condition = Literal["intact", "wiped", "away"]
+
+
+class Work(Protocol):
+    """Runs a deploy on some hosts and shows how it goes. Raises the error that names the cause."""
+
+    def __call__(
+        self, deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **kwargs: Any
+    ) -> RunResult: ...
+
+
+@dataclass
+class Tools:
+    """What a rebuild works with. `confirm` asks the person whether a host key is the right one."""
+
+    inventory: Inventory
+    sight: Sight
+    journal: Journal
+    report: Report
+    runner: Callable[..., Runner]
+    work: Work
+    lock: Callable[[tuple[str, ...], str], None]  # on the nodes: hosts, and the part of the work
+    confirm: Callable[[InventoryHost, HostKey], None]
+    notify: Callable[[str], None]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    rebootstrap: bool = False  # a head comes back with a new cluster
+    poll_seconds: float = 2.0
+
+
+class NodeRebuild:
+    """The steps of one node. What they know of it comes from facts, and from the journal what facts cannot tell."""
+
+    def __init__(self, target: InventoryHost, tools: Tools) -> None:
+        self.target = target
+        self.tools = tools
+        self.sight = tools.sight
+        self.journal = tools.journal
+        others = [host for host in tools.inventory.hosts if host.name != target.name]
+        # The head keeps what a worker has; where the head itself is wiped, the first worker does.
+        self.others = sorted(others, key=lambda host: "head" not in host.groups)
+        self._passed = False  # the gate, in this very process
+        self._validated = False
+        self._demands: tuple[Demand, ...] = ()
+
+    # What is known ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.target.name
+
+    @property
+    def keeper(self) -> InventoryHost:
+        """The node that keeps models and images meanwhile. Raise REBUILD_IMPOSSIBLE where there is none."""
+        if not self.others:
+            raise Gb10Error("REBUILD_IMPOSSIBLE", f"{self.name} is alone: no other node could keep its models")
+        return self.others[0]
+
+    @property
+    def is_head(self) -> bool:
+        return "head" in self.target.groups
+
+    @property
+    def memory(self) -> Memory:
+        """What was before; while nothing was written down yet, what is now."""
+        return recall(self.journal, self.name) or look_at(self.sight, self.target, self.wanted_images())
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody was asked to wipe the node."""
+        return self.journal.last("wipe-asked", node=self.name) is not None
+
+    def condition(self) -> Condition:
+        """Whether the node is as before, away, or another installation. Raise what keeps that from being known."""
+        memory = recall(self.journal, self.name)
+        if self.journal.last("returned", node=self.name):
+            return "wiped"
+        if memory is None or not self.asked:
+            self.sight.identity(self.target)
+            return "intact"
+        seen = judge(self.target, memory.before, look(self.target), away=False)
+        if seen.kind in ("still-there", "unwiped"):
+            return "intact"
+        return "away"
+
+    def wanted_images(self) -> tuple[str, ...]:
+        """Images that serving needs, beyond those that the inventory declares."""
+        return ()
+
+    # The list ---------------------------------------------------------------------------------------------------------
+
+    def steps(self) -> list[Step]:
+        """The steps that this node needs now: without K3s those of K3s are absent, and so on."""
+        condition = self.condition()
+        if condition == "away":
+            self.sight.absent.add(self.name)
+        before = [] if condition != "intact" else list(self._before())
+        return [*before, self._wipe(), *self._after()]
+
+    def _before(self) -> Iterator[Step]:
+        yield self._preflight()
+        if self.memory.models:
+            yield self._sync_models()
+        if self.memory.images:
+            yield self._sync_images()
+            yield self._save_images()
+        if self.memory.k3s:
+            yield self._drain()
+        yield self._gate()
+
+    def _after(self) -> Iterator[Step]:
+        yield self._settle()
+        yield self._provision()
+        if self.target.rails:
+            yield self._rails()
+        if self.memory.images:
+            yield self._images()
+        if self.memory.models:
+            yield self._models()
+        if self.memory.k3s:
+            yield self._rejoin()
+            yield self._admit()
+        yield self._green()
+        yield self._validate()
+
+    # Before the wipe --------------------------------------------------------------------------------------------------
+
+    def _preflight(self) -> Step:
+        def verify() -> Evidence:
+            memory = recall(self.journal, self.name)
+            if memory is None:
+                return Evidence(False, "nothing is written down yet")
+            return Evidence(True, _described(memory))
+
+        def run() -> None:
+            if not self.others:
+                self.keeper  # noqa: B018 - raises
+            for host in self.tools.inventory.hosts:
+                self.sight.identity(host)
+            status = self.sight.status()
+            if not status.healthy:
+                raise Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
+            self._check_rails(status)
+            memory = look_at(self.sight, self.target, self.wanted_images())
+            self.tools.report("remembered", node=self.name, memory=memory.to_json())
+
+        plan = f"look whether all nodes are well, and write down what {self.name} is and has"
+        return Step("preflight", "Look at all nodes", lambda: plan, verify, run)
+
+    def _check_rails(self, status: ClusterStatus) -> None:
+        """Refuse where the rails of the others would not fit those that the node comes back with."""
+        mtu = self.target.setting("node_rails_mtu") if self.target.setting("node_rails") else None
+        for node in status.nodes:
+            halves = node.connectx7.halves if node.connectx7 and node.name != self.name else ()
+            for half in halves if mtu else ():
+                if half.rail in self.target.rails and half.mtu_bytes != mtu:
+                    text = (
+                        f"rail {half.rail} of {node.name} has MTU {half.mtu_bytes}, {self.name} comes back with {mtu}"
+                    )
+                    raise Gb10Error("RAIL_FAULT", text, host=node.name)
+
+    def _sync_models(self) -> Step:
+        def missing() -> list[str]:
+            there = self.sight.repositories(self.keeper)
+            return [name for name, found in self._now().models.items() if not copied(found, there.get(name))]
+
+        def verify() -> Evidence:
+            return self._proven(missing(), self._now().models, "model", f"whole on {self.keeper.name}")
+
+        def run() -> None:
+            self._copy_models(self.target, self.keeper, missing())
+
+        def plan() -> str:
+            return _copying(missing(), self._now().models, self.target, self.keeper)
+
+        return Step("sync-models", f"Copy models to {self.keeper.name}", plan, verify, run, kind="copy")
+
+    def _sync_images(self) -> Step:
+        def missing() -> list[str]:
+            there = self.sight.engine_images(self.keeper)
+            return [tag for tag, contents in self._now().images.items() if there.get(tag) != contents]
+
+        def verify() -> Evidence:
+            return self._proven(missing(), self._now().images, "image", f"in the engine of {self.keeper.name}")
+
+        def run() -> None:
+            self._copy_images(self.target, self.keeper, missing())
+
+        def plan() -> str:
+            return _copying(missing(), self._now().images, self.target, self.keeper)
+
+        return Step("sync-images", f"Copy images to {self.keeper.name}", plan, verify, run, kind="copy")
+
+    def _save_images(self) -> Step:
+        def missing() -> list[str]:
+            there = self.sight.saved_images(self.keeper)
+            return [tag for tag, contents in self._now().images.items() if there.get(tag) != contents]
+
+        def verify() -> Evidence:
+            return self._proven(missing(), self._now().images, "image", f"saved on {self.keeper.name}")
+
+        def run() -> None:
+            self.tools.work("save_images", "Save images", (self.keeper.name,), tags=missing())
+
+        def plan() -> str:
+            tags = missing()
+            return f"save {', '.join(tags)} on {self.keeper.name}" if tags else "nothing: all is saved"
+
+        return Step("save-images", f"Save images on {self.keeper.name}", plan, verify, run, kind="copy")
+
+    def _drain(self) -> Step:
+        def verify() -> Evidence:
+            member, pods = self.sight.member(self.target), self.sight.evictable(self.target)
+            if member is None or pods is None:
+                return Evidence(False, "no API server answers")
+            if not member["cordoned"]:
+                return Evidence(False, f"{self.name} is not cordoned")
+            if pods:
+                return Evidence(False, f"on {self.name} are still {_first(pods)}")
+            return Evidence(True, "cordoned, and no pod is left that could be elsewhere")
+
+        def run() -> None:
+            self.tools.work("drain_node", f"Drain {self.name}", (self._head.name,), node=self.target.node_name)
+
+        def plan() -> str:
+            pods = self.sight.evictable(self.target) or ()
+            return f"keep new pods off {self.name}, and move {len(pods)} away"
+
+        def undo() -> str | None:
+            member = self.sight.member(self.target)
+            if member is None or member["cordoned"] == self.memory.cordoned:
+                return None
+            self._have_cordon()
+            return f"pods may run on {self.name} again"
+
+        return Step("drain", f"Drain {self.name}", plan, verify, run, undo, patience_seconds=30)
+
+    def _gate(self) -> Step:
+        def verify() -> Evidence:
+            if not self._passed:
+                return Evidence(False, "it is asked anew each time")
+            done = [demand.name for demand in self._demands if demand.override]
+            without = f", without {', '.join(done)}" if done else ""
+            return Evidence(True, f"all that brings {self.name} back is proven{without}")
+
+        def run() -> None:
+            self.sight.forget()
+            self._remember()
+            self._demands = overridden(self.demands(), self.tools.overrides)
+            found = [demand.to_json() for demand in self._demands]
+            self.tools.report("gate", node=self.name, demands=found)
+            check(self._demands, self.name)
+            self._passed = True
+
+        plan = f"ask for every proof that {self.name} can come back, and stop where one is missing"
+        return Step("gate", "The gate", lambda: plan, verify, run)
+
+    def demands(self) -> tuple[Demand, ...]:
+        """Everything that has to be proven before the wipe, as it is now. Nothing is changed."""
+        return tuple(self._demanded())
+
+    def _demanded(self) -> Iterator[Demand]:
+        now = self._now()
+        sync = f"gb10 sync {{}} {self.name} {self.keeper.name}"
+        if now.models or now.lost_models:
+            yield self._demand("models", self._sync_models(), sync.format("models"))
+        if now.images:
+            yield self._demand("images", self._sync_images(), sync.format("images"))
+            yield self._demand("saved-images", self._save_images(), "gb10 rebuild resume")
+        if now.k3s:
+            drain = f"kubectl drain {self.target.node_name} --ignore-daemonsets --delete-emptydir-data"
+            yield self._demand("drained", self._drain(), drain)
+        yield self._lock_demand()
+        yield self._room_demand(now)
+
+    def _demand(self, name: str, step: Step, remedy: str) -> Demand:
+        evidence = step.verify()
+        return Demand(name, evidence.holds, evidence.text, self.sight.age_seconds, "" if evidence.holds else remedy)
+
+    def _lock_demand(self) -> Demand:
+        for host in self.tools.inventory.hosts:
+            holder = self.sight.of(host, LOCK)
+            if holder is None or holder["run"] != self.journal.run:
+                whose = f"is held by {holder['owner']}@{holder['controller']}" if holder else "is held by nobody"
+                text = f"the lock of {host.name} {whose}"
+                return Demand("lock", False, text, self.sight.age_seconds, f"gb10 rebuild unlock {host.name}")
+        return Demand("lock", True, "all nodes are locked by this run", self.sight.age_seconds)
+
+    def _room_demand(self, now: Memory) -> Demand:
+        size, wanted = int(self.sight.data(self.target)["size_bytes"]), int(now.bytes * ROOM_FACTOR)
+        text = f"{human(wanted)} come back, its disk has {human(size)}"
+        remedy = "Name less in rebuild_models (group_data/)"
+        return Demand("room", wanted < size, text, self.sight.age_seconds, "" if wanted < size else remedy)
+
+    # The wipe ---------------------------------------------------------------------------------------------------------
+
+    def _wipe(self) -> Step:
+        def verify() -> Evidence:
+            record = self.journal.last("returned", node=self.name)
+            if record is None:
+                return Evidence(False, f"{self.name} has not come back yet")
+            return Evidence(True, f"another installation on the same machine, host key {record['host_key']}")
+
+        def run() -> None:
+            memory, host = self.memory, self.target
+            lines = instructions(host, memory.before, memory.own_device)
+            self.tools.report("wipe-asked", node=self.name, instructions=list(lines))
+            self.tools.notify(f"{self.name} may be wiped now")
+            arrived = wait_for_wipe(host, memory.before, self._seen, poll_seconds=self.tools.poll_seconds)
+            if known_host_keys(host) != (arrived.host_key,):
+                self.tools.confirm(host, arrived.host_key)
+                accept_host_key(host, arrived.host_key)
+            self.tools.report(
+                "returned", node=self.name, host_key=arrived.host_key.fingerprint, machine_id=arrived.machine_id
+            )
+            self.sight.absent.discard(self.name)
+            self.sight.forget()
+
+        plan = f"ask you to reinstall {self.name}, and wait until it is back, however long that takes"
+        return Step("wipe", f"Wait for {self.name} to be wiped", lambda: plan, verify, run, kind="human", destroys=True)
+
+    def _seen(self, seen: Seen) -> None:
+        self.tools.report("seen", node=self.name, **seen.to_json())
+
+    # Back again -------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> Step:
+        def verify() -> Evidence:
+            state = self.sight.of(self.target, SETTLED)
+            if state["waits_for"]:
+                return Evidence(False, f"{self.name} still waits for {', '.join(state['waits_for'])}")
+            unlocked = [host.name for host in self.tools.inventory.hosts if not self._is_ours(host)]
+            if unlocked:
+                return Evidence(False, f"{', '.join(unlocked)} is not locked by this run")
+            return Evidence(True, "boot, packages, Docker and GPU driver are at rest, and the nodes are locked")
+
+        def run() -> None:
+            self.tools.lock(self.tools.inventory.names, f"bring {self.name} back")
+
+        plan = f"wait until {self.name} has done with its first boot and its updates"
+        return Step("settle", f"Let {self.name} settle", lambda: plan, verify, run, patience_seconds=SETTLE_SECONDS)
+
+    def _is_ours(self, host: InventoryHost) -> bool:
+        holder = self.sight.of(host, LOCK)
+        return holder is not None and holder["run"] == self.journal.run
+
+    def _provision(self) -> Step:
+        def verify() -> Evidence:
+            found = self.tools.runner([self._pattern(self.target)]).run("gb10.deploys.node", dry=True)
+            found.check()
+            lacking = [operation.name for operation in found.changed]
+            if lacking:
+                return Evidence(False, f"not as the inventory says: {_first(lacking)}")
+            return Evidence(True, f"all {len(found.operations)} parts are as the inventory says")
+
+        def run() -> None:
+            self.tools.work("node", f"Provision {self.name}", (self.name,))
+
+        plan = f"accounts, hostname, /data, Docker, rails and sshd of {self.name}, as the inventory says"
+        return Step("provision", f"Provision {self.name}", lambda: plan, verify, run, looks_first=False)
+
+    def _rails(self) -> Step:
+        def verify() -> Evidence:
+            status = self.sight.status()
+            nodes = {node.name: node for node in status.nodes}
+            faults = [
+                fault for host in (self.target, self.keeper) for fault in rail_faults(nodes[host.name], host.rails)
+            ]
+            faults += [text for _, text in disagreements(status.nodes)]
+            if faults:
+                return Evidence(False, "; ".join(faults))
+            if nodes[self.name].connectx7 is None:
+                return Evidence(True, f"{self.name} has no ConnectX-7")
+            return Evidence(True, f"{len(self.target.rails)} rails to {self.keeper.name} are up")
+
+        plan = "see the rails come up"
+        return Step("rails", "Rails", lambda: plan, verify, patience_seconds=60)
+
+    def _images(self) -> Step:
+        def missing() -> list[str]:
+            there = self.sight.engine_images(self.target)
+            return [tag for tag, contents in self.memory.images.items() if there.get(tag) != contents]
+
+        def verify() -> Evidence:
+            return self._proven(missing(), self.memory.images, "image", f"in the engine of {self.name}")
+
+        def run() -> None:
+            self._copy_images(self.keeper, self.target, missing())
+
+        plan = f"{_count(self.memory.images, 'image')} from {self.keeper.name}"
+        return Step("images", f"Copy images back to {self.name}", lambda: plan, verify, run, kind="copy")
+
+    def _models(self) -> Step:
+        def missing() -> list[str]:
+            there = self.sight.repositories(self.target)
+            return [name for name, found in self.memory.models.items() if not copied(found, there.get(name))]
+
+        def verify() -> Evidence:
+            return self._proven(missing(), self.memory.models, "model", f"whole on {self.name}")
+
+        def run() -> None:
+            self._copy_models(self.keeper, self.target, missing())
+
+        plan = f"{_count(self.memory.models, 'model')} ({human(self.memory.bytes)}) from {self.keeper.name}"
+        return Step("models", f"Copy models back to {self.name}", lambda: plan, verify, run, kind="copy")
+
+    def _rejoin(self) -> Step:
+        def verify() -> Evidence:
+            install = self.sight.overview(self.target).get("k3s") or {}
+            if install.get("unit_state") != "active":
+                return Evidence(False, f"K3s on {self.name} is {install.get('unit_state') or 'not installed'}")
+            waiting = [host.name for host in self.tools.inventory.hosts if not self._is_ready(host)]
+            if waiting:
+                return Evidence(False, f"{', '.join(waiting)} is not Ready")
+            return Evidence(True, f"{self.name} is Ready, with K3s {install['version']}")
+
+        def run() -> None:
+            if self.is_head and self.tools.rebootstrap:
+                workers = tuple(host.name for host in self.others if "workers" in host.groups)
+                self.tools.work("k3s_teardown", "Take the workers out of the old cluster", workers)
+                self.tools.work("cluster", "Bring a new cluster up", self.tools.inventory.names)
+            else:
+                deploy = "k3s_server" if self.is_head else "k3s_agent"
+                self.tools.work(deploy, f"Let {self.name} join again", (self.name,))
+
+        plan = "a new cluster on all nodes" if self.is_head and self.tools.rebootstrap else "K3s, under its old name"
+        return Step(
+            "rejoin",
+            f"Bring {self.name} back into the cluster",
+            lambda: plan,
+            verify,
+            run,
+            patience_seconds=JOIN_SECONDS,
+        )
+
+    def _is_ready(self, host: InventoryHost) -> bool:
+        member = self.sight.member(host)
+        return bool(member and member["ready"])
+
+    def _admit(self) -> Step:
+        wanted = self.memory.cordoned
+
+        def verify() -> Evidence:
+            member = self.sight.member(self.target)
+            if member is None:
+                return Evidence(False, f"{self.name} is no node of the cluster")
+            said = "cordoned, as it was before" if wanted else "pods may run on it"
+            return Evidence(
+                member["cordoned"] == wanted, said if member["cordoned"] == wanted else "it is not as before"
+            )
+
+        plan = "keep it cordoned, as it was before" if wanted else f"let pods onto {self.name} again"
+        return Step("admit", f"Let pods onto {self.name}", lambda: plan, verify, self._have_cordon)
+
+    def _have_cordon(self) -> None:
+        title = f"Cordon {self.name} as before" if self.memory.cordoned else f"Let pods onto {self.name}"
+        node, cordoned = self.target.node_name, self.memory.cordoned
+        self.tools.work("admit_node", title, (self._head.name,), node=node, cordoned=cordoned)
+        self.sight.forget()
+
+    def _validate(self) -> Step:
+        def verify() -> Evidence:
+            if self._validated:
+                return Evidence(True, "GPU, rails and cluster do what they are for")
+            return Evidence(False, "it is tried anew each time")
+
+        def run() -> None:
+            found = validate(
+                self.tools.runner, [self._pattern(self.target)], without=self._untried(), while_serving=True
+            )
+            if error := unproven(found):
+                failed = [c for c in found.checks if c.outcome == found.outcome]
+                raise Gb10Error(error.code, "; ".join(f"{c.check}: {c.reason}" for c in failed))
+            self._validated = True
+
+        plan = f"a container on the GPU of {self.name}, packets on its rails, and what the cluster says"
+        return Step("validate", f"Validate {self.name}", lambda: plan, verify, run, looks_first=False)
+
+    def _untried(self) -> set[str]:
+        """The checks that make no sense here: what was not there before is not asked for."""
+        memory, found = self.memory, set(self.target.setting("rebuild_validate_without"))
+        found |= set() if memory.k3s else set(K3S_CHECKS)
+        found |= set() if "gpu-operator" in memory.operators else {"gpu-operator", "gpu-allocatable"}
+        found |= set() if "network-operator" in memory.operators else {"network-operator", "rdma-allocatable"}
+        return found | (set() if self.target.rails else set(RAIL_CHECKS))
+
+    def _green(self) -> Step:
+        def verify() -> Evidence:
+            status = self.sight.status()
+            if not status.healthy:
+                return Evidence(False, "; ".join(status.reasons))
+            return Evidence(True, f"all {len(status.nodes)} nodes are healthy")
+
+        seconds = float(self.target.setting("rebuild_validate_seconds"))
+        return Step("green", "All is green", lambda: "see that all nodes are healthy", verify, patience_seconds=seconds)
+
+    # Common -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def _head(self) -> InventoryHost:
+        return self.tools.inventory.head
+
+    def _pattern(self, host: InventoryHost) -> str:
+        return self.tools.inventory.limit_pattern(host)
+
+    def _now(self) -> Memory:
+        """What the node has now, with what must stay as it was written down first."""
+        return look_at(self.sight, self.target, self.wanted_images(), recall(self.journal, self.name))
+
+    def _remember(self) -> None:
+        """Write down once more what the node has, right before it is gone."""
+        now = self._now()
+        if now != recall(self.journal, self.name):
+            self.tools.report("remembered", node=self.name, memory=now.to_json())
+
+    def _copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
+        title = f"Copy {_count(names, 'model')} to {target.name}"
+        self.tools.work("models", title, (target.name,), copies=True, names=names, source=source.name)
+
+    def _copy_images(self, source: InventoryHost, target: InventoryHost, tags: list[str]) -> None:
+        title = f"Copy {_count(tags, 'image')} to {target.name}"
+        self.tools.work("sync_images", title, (target.name,), copies=True, tags=tags, source=source.name)
+
+    def _proven(self, missing: list[str], wanted: Mapping[str, Any], what: str, where: str) -> Evidence:
+        if missing:
+            return Evidence(False, f"not {where}: {_first(missing)}")
+        return Evidence(True, f"{_count(wanted, what)} {where}")
+
+
+def _described(memory: Memory) -> str:
+    parts = [_count(memory.models, "model"), _count(memory.images, "image")]
+    k3s = f"K3s {memory.k3s}" if memory.k3s else "no K3s"
+    return ", ".join([k3s, *parts, *(["cordoned"] if memory.cordoned else [])])
+
+
+def _copying(missing: list[str], wanted: Mapping[str, Any], source: InventoryHost, target: InventoryHost) -> str:
+    if not missing:
+        return f"nothing: {target.name} has all {len(wanted)}"
+    return f"{_first(missing)} from {source.name} to {target.name}"
+
+
+def _count(things: Any, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
+
+
+def _first(names: Any) -> str:
+    names = list(names)
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
