@@ -765,7 +765,8 @@ _CATALOGUE = (
         "BACKUP_STALE",
         _S.REFUSED,
         "the backup is of a time that is over",
-        "Make a new one: gb10 backup{options} {host}. Or rely on the old one: gb10 backup prove{options} {host} --any-age",
+        "Make a new one: gb10 backup{options} {host}. Or rely on the old one: "
+        "gb10 backup prove{options} {host} --any-age",
     ),
     Trouble(
         "BACKUP_INCOMPLETE",

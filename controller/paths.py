@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from platformdirs import user_state_path
-
 from gb10.controller.errors import Gb10Error
-
-
-def state_folder() -> Path:
-    """The folder for logs and locks: $GB10_STATE, or the user's state folder."""
-    override = os.environ.get("GB10_STATE")
-    return Path(override).expanduser() if override else user_state_path("pyinfra-gb10")
+from gb10.operations.state_folder import state_folder
 
 
 def private_folder(name: str) -> Path:

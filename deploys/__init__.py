@@ -1,5 +1,6 @@
 """What should be: deploys for the pyinfra CLI, for other pyinfra projects, and for the gb10 command."""
 
+from gb10.deploys.backup import backup, prove_backup
 from gb10.deploys.cluster import cluster
 from gb10.deploys.gpu_operator import gpu_operator, gpu_operator_teardown
 from gb10.deploys.images import images, prune_images, save_images, sync_images
@@ -14,6 +15,7 @@ from gb10.deploys.validate import validate
 
 __all__ = [
     "admit_node",
+    "backup",
     "cluster",
     "drain_node",
     "forget_node",
@@ -29,6 +31,7 @@ __all__ = [
     "network_operator",
     "network_operator_teardown",
     "node",
+    "prove_backup",
     "prune_images",
     "restore",
     "save_images",

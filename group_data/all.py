@@ -163,6 +163,23 @@ validate_nccl_command: list[str] | None = (
 validate_nccl_megabytes = 128
 validate_nccl_floor_gbps = 80.0  # bus bandwidth; both rails carry up to 175, a node without RDMA some 25
 
+# Backup ---------------------------------------------------------------------------------------------------------------
+
+# Files and folders that belong into a backup beside what makes a node this node. Not models, images or logs.
+backup_paths: list[str] = []
+# The hosts that keep a copy beside the controller; None: every other node of the inventory. Never the node itself.
+backup_keepers: list[str] | None = None
+# Where they keep it, below /data.
+backup_folder = "/data/backups"
+# age's public keys (age1..., ssh-ed25519 ...): then only who has one of their private keys can read a backup.
+backup_recipients: list[str] = []
+# A backup is thrown away when it is not among so many newest ones, or older than so many days; None switches one off.
+# The newest one that was proven always stays.
+backup_keep_count: int | None = 10
+backup_keep_days: int | None = 90
+# How old a backup may be to be proven, in hours: in an older one the node's last changes are missing.
+backup_fresh_hours: float | None = 24.0
+
 # Restore --------------------------------------------------------------------------------------------------------------
 
 # Which backup of the controller: its id, or "latest", the node's newest.

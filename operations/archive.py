@@ -14,6 +14,7 @@ their own attributes are asked for: a manifest keeps those.
 from __future__ import annotations
 
 import base64
+import calendar
 import grp
 import gzip
 import hashlib
@@ -24,6 +25,7 @@ import re
 import stat
 import tarfile
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -130,6 +132,11 @@ def decoded(content: bytes) -> Manifest:
     if not same:
         raise damaged("its manifest is not as it was written")
     return manifest
+
+
+def seconds(created: str) -> float:
+    """Given when a backup was created, return seconds since the epoch. Raise ValueError for anything else."""
+    return float(calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ")))
 
 
 def damaged(reason: str) -> ArchiveError:

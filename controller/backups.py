@@ -1,0 +1,28 @@
+"""The backups that this controller keeps, and what speaks for every copy of them."""
+
+from __future__ import annotations
+
+from gb10.facts.backup_listing import listing
+from gb10.facts.backups import BackupCopy, BackupEvidence, parse_backups
+from gb10.operations.state_folder import backups_folder
+
+CONTROLLER = "controller"  # how evidence names this place
+
+
+def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
+    """The controller's own copies, of one node or of all, oldest first for each node."""
+    found = parse_backups(listing(str(backups_folder()))) or ()
+    return tuple(copy for copy in found if node is None or copy.node == node.lower())
+
+
+def evidence_for(node: str) -> list[BackupEvidence]:
+    """What came of the last proof of each copy of a node's newest backup, wherever it lies; nothing without any.
+
+    A proof of the controller's copy counts only for the file that its summary still tells of: one that was exchanged
+    since has another digest there.
+    """
+    copies = local_backups(node)
+    if not copies:
+        return []
+    newest = max(copies, key=lambda copy: copy.id.rpartition("-")[2])
+    return [one for one in newest.evidence if newest.complete and one.sha256 in (None, newest.sha256)]

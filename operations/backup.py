@@ -1,0 +1,374 @@
+"""Backups made and proven: streamed from the node to the controller, from there to other nodes, tried in each place.
+
+The contract: a backup counts only where it is whole, and is proven only where it was tried. Its content passes through
+this process, and shows in no command line, output or log of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedIOBase
+from typing import Any, BinaryIO, cast
+
+from pyinfra.api import FunctionCommand, Host, State, operation
+from pyinfra.context import host, state
+
+from gb10.facts.backups import Backups
+from gb10.facts.dgx import DgxRelease
+from gb10.facts.docker import DockerEngine
+from gb10.facts.identity import Identity, NodeIdentity
+from gb10.facts.k3s import K3sInstall
+from gb10.operations import age, backup_store
+from gb10.operations.archive import CHUNK, ID, ArchiveError
+from gb10.operations.copy_plan import human
+from gb10.operations.copy_survey import has_sudo
+from gb10.operations.copying import this_node
+from gb10.operations.peer import peer_fact
+from gb10.operations.stream import BrokenStreamError, Ended, stream_program
+from gb10.operations.trouble import guarded, known, refuse, say
+
+Commands = Generator[FunctionCommand, None, None]
+
+PROGRESS = "gb10-backup-"  # how lines begin that programs read
+CONTROLLER = "controller"
+MAKE_SECONDS = 3600
+KEEP_SECONDS = 3600
+PROVE_SECONDS = 1800
+MAKER = ("archive", "backup_maker")
+STORE = ("archive", "backup_proof", "backup_store")
+FULL = (28, 122)  # ENOSPC, EDQUOT
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where the backups of a node are kept, and for how long."""
+
+    node: str  # its name, as in Kubernetes
+    folder: str  # on the controller
+    keepers: tuple[Host, ...]  # other nodes
+    keeper_folder: str  # on those
+    count: int | None = None
+    days: int | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What goes into a backup beside what always does, and who may read it."""
+
+    paths: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    hub: str = "/data/huggingface/hub"
+    serving: Any = None  # the inventory's serving modes
+    progress_seconds: float = 10.0
+
+
+class _RefusedError(Exception):
+    """Why something did not come to pass: a code of the catalogue, and what happened."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def tell(where: Host, kind: str, document: Mapping[str, Any]) -> None:
+    """Log a line for the gb10 command."""
+    where.log(f"{PROGRESS}{kind}: {json.dumps(document)}")
+
+
+# Making ---------------------------------------------------------------------------------------------------------------
+
+
+@operation(is_idempotent=False)
+@guarded
+def made(keeping: Keeping, wanted: Wanted) -> Commands:
+    """
+    Make a backup of this node, and keep it on the controller and on other nodes.
+
+    + keeping: where it is kept, and for how long
+    + wanted: what goes into it beside what always does, and who may read it
+
+    It fails where one of the keepers did not get it, after all others have.
+    """
+    if not ID.fullmatch(f"{keeping.node}-20260101T000000Z"):
+        yield from refuse("SETTINGS_INVALID", f"{keeping.node!r} cannot be the name of a folder for backups")
+        return
+    about = about_node()
+    names = ", ".join(keeper.name for keeper in keeping.keepers) or "no other node"
+    if not state.is_executing:
+        host.log(f"would back up {keeping.node} to the controller ({keeping.folder}/{keeping.node}) and to {names}")
+    yield FunctionCommand(_make, (keeping, wanted, about), {})
+
+
+def about_node() -> dict[str, Any]:
+    """What is told of a node beside what is in the backup: its role, which machine it is, what is installed."""
+    identity, release, install = known(NodeIdentity), known(DgxRelease), known(K3sInstall)
+    engine = known(DockerEngine)
+    return {
+        "role": install.role if install else None,
+        "machine": {
+            "hostname": identity.hostname,
+            "machine_id": identity.machine_id,
+            "macs": identity.macs,
+            "architecture": identity.architecture,
+            "serial": release.serial_number if release else None,
+        },
+        "versions": {
+            "dgx_os": release.version if release else None,
+            "os": identity.os_name,
+            "k3s": install.version if install else None,
+            "docker": engine.version if engine else None,
+        },
+    }
+
+
+def _make(state: State, host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any]) -> bool:
+    """Make it, and send it on; return whether it is in every place."""
+    try:
+        summary = _received(host, keeping, wanted, about)
+    except _RefusedError as error:
+        say(host, error.code, f"{host.name}: {error.reason}")
+        return False
+    kept = [_kept(host, keeper, keeping, summary) for keeper in keeping.keepers]
+    gone = backup_store.prune(keeping.folder, keeping.node, keeping.count, keeping.days, time.time())
+    if gone:
+        host.log(f"thrown away, as old: {', '.join(gone)}")
+    return all(kept)
+
+
+def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any]) -> dict[str, Any]:
+    """Have the node make the backup, and write it to the controller's disk; return its summary."""
+    now = time.gmtime()
+    backup = f"{keeping.node}-{time.strftime('%Y%m%dT%H%M%SZ', now)}"
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
+    job = {"function": "main", "id": backup, "node": keeping.node, "created": created, "about": about}
+    job |= {"paths": wanted.paths, "hub": wanted.hub, "serving": wanted.serving}
+    sealed = bool(wanted.recipients)
+    name = backup + backup_store.SUFFIXES[sealed]
+    try:
+        with backup_store.incoming(keeping.folder, keeping.node, name) as file:
+            with _plain(file, keeping.folder, wanted.recipients) as plain:
+                meter = _Meter(host, plain, wanted.progress_seconds)
+                ended = stream_program(host, MAKER, job, sudo=has_sudo(), seconds=MAKE_SECONDS, take=meter.take)
+                told = _told(ended)
+            sha256, size = (_digest(file), os.fstat(file.fileno()).st_size) if sealed else (meter.sha256, meter.size)
+        noted = told.pop("noted")
+        summary = {**told, "sha256": sha256, "size": size, "encrypted": sealed}
+        backup_store.put(keeping.folder, keeping.node, backup + backup_store.SUMMARY, _encoded(summary))
+    except OSError as error:
+        code = "DISK_FULL" if error.errno in FULL else "BACKUP_FAILED"
+        raise _RefusedError(code, f"the controller cannot keep it in {keeping.folder}: {error.strerror}") from None
+    except BrokenStreamError as error:
+        raise _RefusedError("NODE_UNREACHABLE", f"{error}; nothing was kept") from None
+    for note in noted:
+        host.log(f"{'MISSING' if note['harms'] else 'noted'}: {note['path']} {note['text']}")
+    host.log(f"{backup}: {summary['members']} members, {human(size)}, on the controller")
+    tell(host, "made", {**summary, "where": CONTROLLER, "seconds": round(meter.seconds, 1)})
+    return summary
+
+
+@contextmanager
+def _plain(file: BinaryIO, folder: str, recipients: Sequence[str]) -> Iterator[BinaryIO]:
+    """Where the archive is written as it comes: the file itself; or, for one that is to be encrypted, another that has
+    no name, which is encrypted into the file when the block ends."""
+    if not recipients:
+        yield file
+        return
+    with tempfile.TemporaryFile(dir=folder) as plain:
+        yield cast(BinaryIO, plain)
+        plain.seek(0)
+        age.encrypt(cast(BufferedIOBase, plain), cast(BufferedIOBase, file), recipients)
+        file.flush()
+
+
+def _told(ended: Ended) -> dict[str, Any]:
+    """The summary that the maker printed last. Raise _RefusedError where it failed."""
+    if ended.status != 0:
+        code, reason = ended.refusal or ("BACKUP_FAILED", ended.lines[-1] if ended.lines else "it ended without a word")
+        raise _RefusedError(code, reason)
+    found: dict[str, Any] = json.loads(ended.lines[-1])
+    return found
+
+
+def _encoded(summary: Mapping[str, Any]) -> bytes:
+    return backup_store.encode_summary(summary)
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    found = hashlib.sha256()
+    while chunk := file.read(CHUNK):
+        found.update(chunk)
+    return found.hexdigest()
+
+
+class _Meter:
+    """Writes what comes, hashes it, and says now and then how far it is."""
+
+    def __init__(self, host: Host, file: BinaryIO, every: float) -> None:
+        self.size = 0
+        self._host, self._file, self._every = host, file, every
+        self._sha256 = hashlib.sha256()
+        self._began = self._told = time.monotonic()
+
+    def take(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self._sha256.update(chunk)
+        self.size += len(chunk)
+        if time.monotonic() - self._told > self._every:
+            self._told = time.monotonic()
+            tell(self._host, "progress", {"bytes": self.size, "seconds": round(self.seconds, 1)})
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+def _kept(host: Host, keeper: Host, keeping: Keeping, summary: Mapping[str, Any]) -> bool:
+    """Send a backup from the controller to another node; return whether it is there."""
+    job: dict[str, Any] = {"function": "keep", "root": keeping.keeper_folder, "summary": summary}
+    job |= {"count": keeping.count, "days": keeping.days}
+    path = os.path.join(keeping.folder, keeping.node, backup_store.archive_name(summary))
+    try:
+        with open(path, "rb") as file:
+            chunks = iter(lambda: file.read(CHUNK), b"")
+            ended = stream_program(keeper, STORE, job, sudo=has_sudo(), seconds=KEEP_SECONDS, give=chunks)
+    except BrokenStreamError as error:
+        say(host, "BACKUP_NOT_KEPT", f"{summary['id']} is not on {keeper.name}: {error}")
+        return False
+    if ended.status != 0:
+        code, reason = ended.refusal or ("BACKUP_NOT_KEPT", ended.lines[-1] if ended.lines else "without a word")
+        say(host, code, f"{summary['id']} is not on {keeper.name}: {reason}")
+        return False
+    host.log(f"{summary['id']}: on {keeper.name}")
+    tell(host, "kept", {"id": summary["id"], "where": keeper.name})
+    return True
+
+
+# Proving --------------------------------------------------------------------------------------------------------------
+
+
+@operation(is_idempotent=False)
+@guarded
+def proven(
+    keeping: Keeping, identity_file: str | None, backup: str = "latest", most_age_seconds: float | None = None
+) -> Commands:
+    """
+    Prove a backup in every place where it is: unpacked as a restore would, compared, its database opened.
+
+    + keeping: where it is kept
+    + identity_file: age's key, on the controller, for encrypted ones
+    + backup: its id, or "latest"
+    + most_age_seconds: beyond it a backup is refused as stale; None: however old
+
+    It fails where one copy is not proven, after all have been tried. This host may be the node itself, and then has to
+    be the machine that the backup is of; or any other one, for a node that is away.
+    """
+    expected: dict[str, Any] = {"node": keeping.node, "most_age_seconds": most_age_seconds}
+    if this_node().name not in {keeper.name for keeper in keeping.keepers}:
+        expected |= machine(known(NodeIdentity))
+    yield FunctionCommand(_prove, (keeping, identity_file, backup, expected), {})
+
+
+def machine(identity: Identity) -> dict[str, Any]:
+    """What a backup has to be of, to be of this machine and of its installation."""
+    return {
+        "macs": sorted(identity.macs.values()),
+        "architecture": identity.architecture,
+        "machine_id": identity.machine_id,
+    }
+
+
+def _prove(
+    state: State, host: Host, keeping: Keeping, identity_file: str | None, backup: str, expected: dict[str, Any]
+) -> bool:
+    """Prove every copy, say what came of it, and write it down; return whether all hold."""
+    chosen = backup if backup != "latest" else _newest(keeping)
+    if chosen is None:
+        say(host, "BACKUP_MISSING", f"there is no backup of {keeping.node}, neither here nor on another node")
+        return False
+    job = {"node": keeping.node, "id": chosen, "expected": expected}
+    first = _proven_here(job, keeping, identity_file)
+    trusted = first["sha256"] if first["proven"] and first["opened"] and first["encrypted"] else None
+    found = [first, *(_proven_there(keeper, {**job, "trusted": trusted}, keeping) for keeper in keeping.keepers)]
+    backup_store.write_evidence(keeping.folder, keeping.node, chosen, found)
+    for evidence in found:
+        tell(host, "proof", evidence)
+        if evidence["proven"]:
+            how = "unpacked, compared" if evidence["opened"] else "read, and the same as the one on the controller"
+            nodes = f"; its database holds {', '.join(evidence['nodes'])}" if evidence["nodes"] else ""
+            host.log(f"{chosen} on {evidence['where']} is proven: {how}{nodes}")
+        else:
+            reasons = "; ".join(evidence["reasons"])
+            say(host, evidence["codes"][0], f"{chosen} on {evidence['where']} is not proven: {reasons}")
+    return all(evidence["proven"] for evidence in found)
+
+
+def _newest(keeping: Keeping) -> str | None:
+    """The id of the newest backup of a node, wherever it is."""
+    here = backup_store.ids(keeping.folder, keeping.node)
+    there = [copy.id for keeper in keeping.keepers for copy in _listed(keeper, keeping) if copy.node == keeping.node]
+    return max([*here, *there], key=backup_store.made_at, default=None)
+
+
+def _listed(keeper: Host, keeping: Keeping) -> tuple[Any, ...]:
+    return peer_fact(keeper, Backups, root=keeping.keeper_folder) or ()
+
+
+def _unproven(where: str, job: Mapping[str, Any], code: str, reason: str) -> dict[str, Any]:
+    found = {"sha256": None, "created": None, "opened": False, "encrypted": None, "nodes": None, "proven": False}
+    told = {"where": where, "node": job["node"], "id": job["id"], "at": time.time()}
+    return {**told, **found, "codes": [code], "reasons": [reason]}
+
+
+def _proven_here(job: Mapping[str, Any], keeping: Keeping, identity_file: str | None) -> dict[str, Any]:
+    """Try the controller's copy."""
+    node, backup = job["node"], job["id"]
+    try:
+        summary = backup_store.read_summary(keeping.folder, node, backup)
+        with _decrypted(keeping.folder, summary, identity_file) as plain:
+            return backup_store.prove(keeping.folder, {**job, "where": CONTROLLER}, plain)
+    except ArchiveError as error:
+        return _unproven(CONTROLLER, job, error.code, error.reason)
+    except OSError as error:
+        code = "DISK_FULL" if error.errno in FULL else "BACKUP_MISSING"
+        return _unproven(CONTROLLER, job, code, f"it cannot be tried in {keeping.folder}: {error.strerror}")
+
+
+@contextmanager
+def _decrypted(folder: str, summary: Mapping[str, Any], identity_file: str | None) -> Iterator[str | None]:
+    """The path of an encrypted archive's content, in a file without a name; None for one that is not encrypted."""
+    if not summary["encrypted"]:
+        yield None
+        return
+    path = os.path.join(folder, summary["node"], backup_store.archive_name(summary))
+    with tempfile.TemporaryFile(dir=folder) as plain, open(path, "rb") as sealed:
+        age.decrypt(cast(BufferedIOBase, sealed), cast(BufferedIOBase, plain), identity_file)
+        plain.flush()
+        yield f"/proc/self/fd/{plain.fileno()}"
+
+
+def _proven_there(keeper: Host, job: Mapping[str, Any], keeping: Keeping) -> dict[str, Any]:
+    """Have another node try its copy."""
+    printed: list[bytes] = []
+    task = {**job, "function": "prove_here", "root": keeping.keeper_folder, "where": keeper.name}
+    try:
+        ended = stream_program(keeper, STORE, task, sudo=has_sudo(), seconds=PROVE_SECONDS, take=printed.append)
+        if ended.status == 0:
+            found: dict[str, Any] = json.loads(b"".join(printed))
+            return found
+    except BrokenStreamError as error:
+        return _unproven(keeper.name, job, "NODE_UNREACHABLE", str(error))
+    code, reason = ended.refusal or ("BACKUP_FAILED", ended.lines[-1] if ended.lines else "it ended without a word")
+    return _unproven(keeper.name, job, code, reason)
