@@ -55,6 +55,7 @@ AWAIT_SENDER_SECONDS = 60
 SILENCE_SECONDS = 30  # the sender speaks every second
 GRACE_SECONDS = 5  # for rsync, to put aside what it has of a file
 BUFFER_BYTES = 1 << 20
+F_SETPIPE_SZ = 1031  # fcntl(2)
 FRAME = struct.Struct(
     "!IQQI"
 )  # index, offset, length, number of extents; of a bundle the length of its list, and of it
@@ -159,6 +160,35 @@ class Part:
             found = os.lstat(self.final)
             return (found.st_size, found.st_mtime_ns) == (self.size, self.wanted["mtime"])
         return False
+
+
+class Intake:
+    """A stream that carries files, and a pipe through which the kernel moves them into a file without copying twice."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self.stream = stream
+        self.end, self.mouth = os.pipe2(os.O_CLOEXEC)
+        self.capacity = fcntl.fcntl(self.mouth, F_SETPIPE_SZ, BUFFER_BYTES)
+
+    def close(self) -> None:
+        os.close(self.end)
+        os.close(self.mouth)
+
+    def move(self, descriptor: int, at: int, end: int) -> int:
+        """Write what comes next to a file, from one place to at most another; return how many bytes that were.
+
+        Raise ConnectionError where nothing comes, and other OSErrors where it cannot be written.
+        """
+        try:
+            count = os.splice(self.stream.fileno(), self.mouth, min(end - at, self.capacity))
+        except OSError as error:
+            raise ConnectionError(f"nothing comes from the sender: {error.strerror}") from error
+        if not count:
+            raise ConnectionError("the sender is gone")
+        moved = 0
+        while moved < count:
+            moved += os.splice(self.end, descriptor, count - moved, offset_dst=at + moved)
+        return count
 
 
 class Receiver:
@@ -292,7 +322,7 @@ class Receiver:
                 log(f"{sender} asked for what is not part of this copy: {error}")
             except CopyError as error:
                 log(f"{error} (from {sender})")
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, struct.error) as error:
                 log(f"the connection from {sender} broke: {error}")
 
     def peek(self, stream: socket.socket) -> bytes:
@@ -383,65 +413,58 @@ class Receiver:
     def serve_data(self, stream: socket.socket) -> None:
         with self.lock:
             self.streams.add(stream)
+        intake = Intake(stream)
         try:
-            self.take_pieces(stream)
+            self.take_files(intake)
         finally:
+            intake.close()
             with self.lock:
                 self.streams.discard(stream)
 
-    def take_pieces(self, stream: socket.socket) -> None:
-        buffer = memoryview(bytearray(BUFFER_BYTES))
-        while frame := received(stream, FRAME.size):
+    def take_files(self, intake: Intake) -> None:
+        while frame := received(intake.stream, FRAME.size):
             index, offset, length, count = FRAME.unpack(frame)
-            if index == BUNDLE:
-                self.take_bundle(stream, int(offset), buffer)
-            else:
-                self.take_piece(stream, (index, offset, length), count, buffer)
-            stream.sendall(b"+")
+            try:
+                if index == BUNDLE:
+                    for wanted in json.loads(received(intake.stream, offset)):
+                        self.take_small(intake, wanted)
+                else:
+                    extents = [EXTENT.unpack(received(intake.stream, EXTENT.size)) for _ in range(count)]
+                    self.take_piece(intake, self.parts[index], (offset, length), extents)
+            except ConnectionError:
+                raise
+            except (CopyError, OSError) as error:
+                self.give_up(index, error)
+                raise
+            intake.stream.sendall(b"+")
 
-    def take_piece(self, stream: socket.socket, piece: tuple[int, int, int], count: int, buffer: memoryview) -> None:
-        index, offset, length = piece
-        extents = [EXTENT.unpack(received(stream, EXTENT.size)) for _ in range(count)]
-        part = self.parts[index]
+    def take_piece(self, intake: Intake, part: Part, piece: Range, extents: list[Range]) -> None:
+        offset, length = piece
         if offset + length > part.size or not all(
             offset <= start <= start + size <= offset + length for start, size in extents
         ):
             raise CopyError("COPY_FAILED", "a piece does not belong into its file")
-        try:
-            self.write(stream, part, extents, buffer)
-            part.arrived(offset, length)
-        except ConnectionError:
-            raise
-        except OSError as error:
-            self.give_up(index, error)
-            raise
-
-    def take_bundle(self, stream: socket.socket, length: int, buffer: memoryview) -> None:
-        for wanted in json.loads(received(stream, length)):
+        descriptor = part.open()
+        for start, size in extents:
+            at, end = start, start + size
             try:
-                self.take_small(stream, wanted, buffer)
-            except ConnectionError:
+                while at < end:
+                    at += intake.move(descriptor, at, end)
+            except OSError:
+                part.arrived(start, at - start)
                 raise
-            except (CopyError, OSError) as error:
-                self.give_up(0, error)
-                raise
+        part.arrived(offset, length)
 
-    def take_small(self, stream: socket.socket, wanted: dict[str, Any], buffer: memoryview) -> None:
+    def take_small(self, intake: Intake, wanted: dict[str, Any]) -> None:
         """Take one small file: it has its name when it is whole."""
         final = os.path.join(self.root, wanted["path"])
         self.have_folder(os.path.dirname(final))
         temporary = os.path.join(self.root, WORKSHOP, "tmp", f"small-{next(self.numbers)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            left = wanted["size"]
-            while left:
-                count = stream.recv_into(buffer, min(left, BUFFER_BYTES))
-                if not count:
-                    raise ConnectionError("the sender is gone")
-                written = 0
-                while written < count:
-                    written += os.write(descriptor, buffer[written:count])
-                left -= count
+            at, end = 0, wanted["size"]
+            while at < end:
+                at += intake.move(descriptor, at, end)
             os.fchown(descriptor, wanted["uid"], wanted["gid"])
             os.fchmod(descriptor, wanted["mode"])
             os.utime(descriptor, ns=(wanted["mtime"], wanted["mtime"]))
@@ -461,23 +484,6 @@ class Receiver:
             raise CopyError("COPY_FAILED", f"{folder!r} is outside of {self.root}")
         os.makedirs(folder, exist_ok=True)
         self.folders.add(folder)
-
-    def write(self, stream: socket.socket, part: Part, extents: list[Range], buffer: memoryview) -> None:
-        descriptor = part.open()
-        for start, size in extents:
-            at, end = start, start + size
-            try:
-                while at < end:
-                    count = stream.recv_into(buffer, min(end - at, BUFFER_BYTES))
-                    if not count:
-                        raise ConnectionError("the sender is gone")
-                    written = 0
-                    while written < count:
-                        written += os.pwrite(descriptor, buffer[written:count], at + written)
-                    at += count
-            except OSError:
-                part.arrived(start, at - start)
-                raise
 
     def stay(self) -> None:
         """Return when the copy is over, or the sender is gone."""
@@ -546,10 +552,13 @@ def note_references(root: str, blob: str, links: list[str]) -> None:
 
 
 def received(stream: socket.socket, count: int) -> bytes:
-    """Given a number of bytes, return them; nothing at the end of the stream."""
+    """Given a number of bytes, return them; nothing at the end of the stream. Raise ConnectionError if none come."""
     found = b""
     while len(found) < count:
-        more = stream.recv(count - len(found))
+        try:
+            more = stream.recv(count - len(found))
+        except OSError as error:
+            raise ConnectionError(f"nothing comes from the sender: {error.strerror}") from error
         if not more:
             return b""
         found += more

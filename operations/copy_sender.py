@@ -43,10 +43,12 @@ BUNDLE_FILES = 256
 MSG_MORE = 0x8000  # send(2): more follows at once
 SENDFILE_BYTES = 4 << 20
 CONNECT_SECONDS = 5
-DEAD_SECONDS = 10  # a rail on which nothing comes back for so long carries nothing
+DEAD_SECONDS = 10  # a connection on which nothing comes back for so long carries nothing
+DEAD_BEATS = 10  # nor does a rail on which so many were not answered; seconds may pass while this machine stands still
 COMPLETE_SECONDS = 1800  # a file may have to wait for a slow disk
 ATTEMPTS = 5  # of an rsync, each on another rail
 BEAT_SECONDS = 1.0
+GONE = -1_000_000
 LOST = {10, 12, 30, 35, 255, -signal.SIGTERM}  # what rsync returns when the connection is gone
 SOME_LEFT = {23, 24}  # files could not be read, or vanished: the proof will name them
 
@@ -101,7 +103,7 @@ class Rail:
         self.alive = False
         self.sent = 0
         self.control: socket.socket | None = None
-        self.last_answer = time.monotonic()
+        self.answered = 0  # number of the last beat that the receiver has answered
         self.sockets: set[socket.socket] = set()
         self.processes: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
@@ -242,7 +244,7 @@ class Sender:
         for rail in self.rails:
             if not rail.alive:
                 continue
-            if now - rail.last_answer > DEAD_SECONDS or self.has_no_carrier(rail):
+            if self.number - rail.answered > DEAD_BEATS or self.has_no_carrier(rail):
                 self.lose(rail)
                 continue
             self.tell(rail, {"do": "beat", "number": self.number, "progress": progress})
@@ -296,7 +298,6 @@ class Sender:
                 reasons.append(f"{rail.peer} over rail {rail.name}: {error}")
                 continue
             rail.alive = True
-            rail.last_answer = time.monotonic()
             threading.Thread(target=self.listen, args=(rail, rail.control), daemon=True).start()
         if not any(rail.alive for rail in self.rails):
             raise CopyError("RAIL_DOWN", f"the receiver cannot be reached: {'; '.join(reasons)}")
@@ -305,12 +306,13 @@ class Sender:
         """Take in what the receiver answers."""
         with contextlib.suppress(OSError, ValueError):
             for line in control.makefile("rb"):
-                rail.last_answer = time.monotonic()
-                self.hear(json.loads(line))
+                answer = json.loads(line)
+                rail.answered = answer.get("beat", rail.answered)
+                self.hear(answer)
         with self.lock:
             closed = rail.alive and "ended" not in self.answers
         if closed:
-            rail.last_answer = 0.0  # the next beat gives it up
+            rail.answered = GONE  # the next beat gives it up
 
     def hear(self, answer: dict[str, Any]) -> None:
         with self.lock:
@@ -394,7 +396,7 @@ class Sender:
                     self.put_back(work)
                     stream, failures = None, failures + 1
                     if failures >= ATTEMPTS:
-                        rail.last_answer = 0.0  # the next beat gives it up
+                        rail.answered = GONE  # the next beat gives it up
                         return
                     time.sleep(0.2)
         except BaseException as error:  # whatever it is, the copy must not wait for this thread
