@@ -14,8 +14,9 @@ from gb10.deploys.settings import checked, k3s_settings, node_name, value
 from gb10.operations import restore as operations
 from gb10.operations.archive import ArchiveError
 from gb10.operations.copying import this_node
-from gb10.operations.restore_plan import STEPS, TITLES
-from gb10.operations.restore_source import backups_folder, open_backup
+from gb10.operations.restore_plan import TITLES
+from gb10.operations.restore_source import open_backup
+from gb10.operations.state_folder import backups_folder
 
 Part = Literal["identity", "users", "network", "docker", "k3s", "system", "serving", "inventory-of", "extra"]
 
@@ -45,7 +46,7 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None) -> Non
     settings = checked(RestoreSettings, {key: value(key) if own is None else own for key, own in keys.items()})
     name = node_name(host)
     try:
-        found = open_backup(backups_folder(), name, settings.restore_from, settings.backup_identity_file)
+        found = open_backup(str(backups_folder()), name, settings.restore_from, settings.backup_identity_file)
     except ArchiveError as error:
         operations.unusable(name="Open the backup", code=error.code, reason=error.reason)
         return
@@ -65,7 +66,7 @@ def restore_steps(restoration: operations.Restoration) -> None:
     nodes = node_settings()
     operations.fitting(name="Compare the node with the backup", restoration=restoration)
     operations.brought(name=f"Bring {restoration.backup.id}", restoration=restoration)
-    for step in STEPS:
+    for step in restoration.steps:
         operations.step(
             name=f"Restore {TITLES[step]}",
             restoration=restoration,

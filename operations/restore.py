@@ -64,6 +64,11 @@ class Restoration:
     def selection(self) -> Selection:
         return restore_plan.select(self.backup.manifest, self.only)
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps for which the backup has anything."""
+        return tuple(step for step in STEPS if self.selection[step])
+
     @functools.cached_property
     def contents(self) -> dict[str, bytes]:
         """The small files of the backup that the plan depends on: none of them leaves this process."""

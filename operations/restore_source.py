@@ -13,7 +13,6 @@ from typing import BinaryIO, cast
 
 from gb10.operations import age, archive, backup_store
 from gb10.operations.archive import ID, ArchiveError, Manifest, Member, shown
-from gb10.operations.state_folder import state_folder
 
 LATEST = "latest"
 HELD_BYTES = 256 << 10  # of a file whose content the controller looks at
@@ -47,11 +46,6 @@ class Backup:
                 if content is not None:
                     found[header.name] = content.read()
         return found
-
-
-def backups_folder() -> str:
-    """Where this controller keeps backups."""
-    return str(state_folder() / "backups")
 
 
 def open_backup(root: str, node: str, wanted: str, identity_file: str | None) -> Backup:
