@@ -22,6 +22,7 @@ COMMANDS = {
     "kubeconfig": "Merge access to the cluster into your kubeconfig.",
     "serving": "Show what is served, or switch it.",
     "sync": "Copy models and images from node to node.",
+    "backup": "Back nodes up, off the node, and prove it.",
     "rebuild": "Take the cluster through the wipe of its nodes.",
     "teardown": "Remove K3s from the nodes, and nothing else.",
     "lab": "Simulate nodes on this machine.",

@@ -12,9 +12,12 @@ from importlib.resources import files
 from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
+from pyinfra.context import host
 
 from gb10.facts.sections import understood
 from gb10.facts.values import FactValue
+
+FOLDER = "/data/backups"
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class BackupEvidence(FactValue):
     nodes: tuple[str, ...] | None  # that a head's database holds
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "at": self.at.isoformat(timespec="seconds")}
+        return {**super().to_json(), "at": self.at.timestamp()}
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,24 @@ class BackupCopy(FactValue):
         shown = {**super().to_json(), "proven": self.proven}
         return {**shown, "evidence": [one.to_json() for one in self.evidence]}
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> BackupCopy:
+        """The copy that `to_json` described."""
+        values = {key: value for key, value in document.items() if key not in ("proven", "evidence", "parts")}
+        evidence = tuple(parse_evidence(one) for one in document["evidence"])
+        return cls(**values, parts=tuple(document["parts"]), evidence=evidence)
+
 
 class Backups(FactBase[tuple[BackupCopy, ...] | None]):
     """The backups that the node keeps, of all nodes, oldest first; None where it has no folder for them.
 
-    + root: the folder
+    + root: the folder, instead of the one that `backup_folder` of the inventory names
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, root: str = "/data/backups") -> StringCommand:
+    def command(self, root: str | None = None) -> StringCommand:
+        root = root or host.data.get("backup_folder") or FOLDER
         program = files(__package__).joinpath("backup_listing.py").read_text()
         return StringCommand(shlex.join(["python3", "-c", program, root]))
 
