@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from gb10.controller.journal import now
 from gb10.lab import state as states
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
@@ -31,6 +32,7 @@ class Person:
     def __init__(self, lab: Lab, keep_data: bool = False, reboots_first: bool = False) -> None:
         self.lab = lab
         self.wiped: list[str] = []
+        self._looked_away: dict[str, str] = {}  # node -> when we were done with it
         self._keep_data = keep_data
         self._reboots_first = reboots_first
 
@@ -38,6 +40,7 @@ class Person:
         """Reinstall a node from the USB stick."""
         self.wiped.append(node)
         self.lab.wipe(node, keep_data=self._keep_data)
+        self._looked_away[node] = now()
 
     def fingerprint(self, node: str) -> str:
         """What the screen at the box says of its host key: the way by which nobody between can lie."""
@@ -50,6 +53,8 @@ class Person:
     def hear(self, event: dict[str, Any]) -> None:
         """Do what an event asks for, if it asks for anything."""
         if event.get("event") != "seen" or event.get("kind") not in OLD_INSTALLATION:
+            return
+        if event["at"] <= self._looked_away.get(event["node"], ""):  # what gb10 saw while we were at it
             return
         if self._reboots_first:  # a person who misunderstood
             self._reboots_first = False

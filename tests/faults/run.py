@@ -1,0 +1,149 @@
+"""The whole matrix of faults, or a part of it: every step of a rebuild killed before, inside and after, and worse.
+
+`make faults`, `make faults FAULTS="--subset 12 --seed 7"`. Labs are brought up for it and taken down again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from campaign import CampaignError, Verdict, Ward
+from points import Point, all_points, chosen, courses
+from rich.console import Console
+from rich.table import Table
+
+from gb10.lab.lab import Lab
+
+CONSOLE = Console(width=None if sys.stdout.isatty() else 220, highlight=False)
+SIGNS = {True: "[green]ok[/]", False: "[bold red]FAILED[/]", None: "[yellow]not reached[/]"}
+
+
+def main() -> int:
+    """Run what was asked for. Return 0 unless a point failed."""
+    options = _options()
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="gb10-faults-"))
+    wards = _wards(options.labs, options.target, folder)
+    try:
+        points = _points(wards[0], options.seed)
+        wanted = chosen(points, options.subset, options.seed)
+        CONSOLE.print(f"{len(wanted)} of {len(points)} points, seed {options.seed}, {len(wards)} labs")
+        if options.list:
+            for point in wanted:
+                CONSOLE.print(point.name)
+            return 0
+        verdicts = _run(wards, list(courses(wanted, options.together)))
+    finally:
+        for ward in wards:
+            ward.lab.down()
+    order = [point.name for point in wanted]
+    verdicts.sort(key=lambda verdict: order.index(verdict.point.name))
+    _show(verdicts, time.monotonic() - started)
+    if options.json:
+        options.json.write_text(json.dumps([verdict.to_json() for verdict in verdicts], indent=1))
+    if any(verdict.ok is False for verdict in verdicts):
+        CONSOLE.print(f"What was printed and done: {folder}")
+        return 1
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="when in a step a kill comes, and the lot of --subset")
+    parser.add_argument("--subset", help="so many points, by lot; or those whose name has this text in it")
+    parser.add_argument("--together", type=int, default=7, help="at most so many kills in one rebuild")
+    parser.add_argument("--labs", type=int, default=2, help="so many at a time")
+    parser.add_argument("--target", default="spark-2", help="the node that is rebuilt; spark-1 is the head")
+    parser.add_argument("--list", action="store_true", help="only list the points")
+    parser.add_argument("--json", type=Path, help="write the table here too")
+    return parser.parse_args()
+
+
+def _wards(count: int, target: str, folder: Path) -> list[Ward]:
+    """So many labs, each converged."""
+    name = os.environ.get("GB10_LAB", "faults")
+    wards = [Ward(Lab(f"{name}-f{number}"), folder / str(number), target) for number in range(1, count + 1)]
+    failed: list[CampaignError] = []
+
+    def converge(ward: Ward) -> None:
+        try:
+            ward.converge()
+        except CampaignError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=converge, args=(ward,)) for ward in wards]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failed:
+        for ward in wards:
+            ward.lab.down()
+        sys.exit(f"The labs could not be made ready: {failed[0]}")
+    return wards
+
+
+def _points(ward: Ward, seed: int) -> list[Point]:
+    """Every point of a rebuild, as a first one shows that nobody hurts."""
+    ward.course([])
+    seconds = ward.step_seconds()
+    return all_points(list(seconds), seconds, seed)
+
+
+def _run(wards: list[Ward], todo: list[list[Point]]) -> list[Verdict]:
+    """Carry the courses out, as many at a time as there are labs."""
+    waiting: queue.SimpleQueue[list[Point]] = queue.SimpleQueue()
+    for course in todo:
+        waiting.put(course)
+    verdicts: list[Verdict] = []
+
+    def work(ward: Ward) -> None:
+        while True:
+            try:
+                course = waiting.get_nowait()
+            except queue.Empty:
+                return
+            for verdict in _attempt(ward, course):
+                verdicts.append(verdict)
+                CONSOLE.print(f"{SIGNS[verdict.ok]}  {verdict.point.name}: {verdict.happened}", soft_wrap=True)
+
+    threads = [threading.Thread(target=work, args=(ward,)) for ward in wards]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return verdicts
+
+
+def _attempt(ward: Ward, course: list[Point]) -> list[Verdict]:
+    """A course; behind one that failed the lab is made anew, so that the next begins as all do."""
+    try:
+        verdicts = ward.course(course)
+    except Exception as error:
+        verdicts = [Verdict(point, False, f"{type(error).__name__}: {error}", 0.0) for point in course]
+    if any(verdict.ok is False for verdict in verdicts):
+        ward.lab.down()
+        ward.__post_init__()
+        ward.converge()
+    return verdicts
+
+
+def _show(verdicts: list[Verdict], seconds: float) -> None:
+    table = Table("point", "what happened", "verdict", "s", box=None, header_style="bold", pad_edge=False)
+    for verdict in verdicts:
+        table.add_row(verdict.point.name, verdict.happened, SIGNS[verdict.ok], f"{verdict.seconds:.0f}")
+    CONSOLE.print(table)
+    counts = {sign: sum(verdict.ok is sign for verdict in verdicts) for sign in (True, False, None)}
+    CONSOLE.print(f"{counts[True]} ok, {counts[False]} failed, {counts[None]} not reached, in {seconds / 60:.1f} min")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
