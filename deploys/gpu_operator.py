@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
 from pyinfra.api import deploy
 from pyinfra.context import host
 
-from gb10.deploys.helm import install_helm
-from gb10.deploys.operator_settings import GpuOperatorSettings, downloads_proxy, gpu_operator_settings, helm_client
+from gb10.deploys.helm import install_chart
+from gb10.deploys.operator_settings import GpuOperatorSettings, gpu_operator_settings, helm_client
 from gb10.deploys.settings import HEAD, is_in, value
-from gb10.facts.helm import HelmRelease
 from gb10.operations import helm, operators
-from gb10.operations.charts import Release
-from gb10.operations.operators import GPU, with_nfd
+from gb10.operations.operators import GPU
 from gb10.templates import render
 
 NOT_VALIDATED = (
@@ -62,27 +59,8 @@ def install_gpu_operator(settings: GpuOperatorSettings, repair: bool) -> None:
     runtime = str(value("k3s_runtime"))
     if runtime == "docker":
         host.log_styled(NOT_VALIDATED, fg="yellow")
-
-    def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
-        return with_nfd(GPU, gpu_operator_values(runtime, settings.time_slicing), settings.values, releases)
-
-    install_helm()
-    helm.release(
-        name=f"Install the GPU Operator {settings.version}",
-        wanted=Release(
-            name=GPU.release,
-            namespace=GPU.namespace,
-            chart=GPU.release,
-            version=settings.version,
-            repository=str(value("chart_repository")),
-            sha256=settings.sha256,
-        ),
-        values=values,
-        seconds=settings.wait_seconds,
-        repair=repair,
-        values_key="gpu_operator_values",
-        proxy=downloads_proxy(),
-    )
+    ours = gpu_operator_values(runtime, settings.time_slicing)
+    install_chart("GPU Operator", GPU, settings, ours, repair)
     operators.ready(
         name="Wait for the GPU Operator",
         operator=GPU,

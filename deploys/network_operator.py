@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
 from pyinfra.api import Host, deploy
 from pyinfra.context import host
 
-from gb10.deploys.helm import install_helm
+from gb10.deploys.helm import install_chart
 from gb10.deploys.operator_settings import (
     NetworkOperatorSettings,
-    downloads_proxy,
     helm_client,
     network_operator_settings,
 )
 from gb10.deploys.settings import HEAD, WORKERS, is_in, value
-from gb10.facts.helm import HelmRelease
 from gb10.operations import helm, operators
-from gb10.operations.charts import Release
-from gb10.operations.operators import NETWORK, links_by_host, with_nfd
+from gb10.operations.operators import NETWORK, links_by_host
 from gb10.templates import render
 
 
@@ -67,27 +63,7 @@ def network_operator_teardown(purge: bool = False) -> None:
 
 def install_network_operator(settings: NetworkOperatorSettings, nodes: list[Host], repair: bool) -> None:
     """Install it on the head, say what it is to do, and wait for it."""
-
-    def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
-        return with_nfd(NETWORK, network_operator_values(), settings.values, releases)
-
-    install_helm()
-    helm.release(
-        name=f"Install the Network Operator {settings.version}",
-        wanted=Release(
-            name=NETWORK.release,
-            namespace=NETWORK.namespace,
-            chart=NETWORK.release,
-            version=settings.version,
-            repository=str(value("chart_repository")),
-            sha256=settings.sha256,
-        ),
-        values=values,
-        seconds=settings.wait_seconds,
-        repair=repair,
-        values_key="network_operator_values",
-        proxy=downloads_proxy(),
-    )
+    install_chart("Network Operator", NETWORK, settings, network_operator_values(), repair)
     operators.nic_cluster_policy(
         name="Write the nic-cluster-policy",
         nodes=nodes,

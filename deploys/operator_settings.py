@@ -40,9 +40,12 @@ def _works_on_gb10(version: str) -> str:
     return version
 
 
-class _OperatorSettings(BaseModel):
+class OperatorSettings(BaseModel):
+    """What is to be said of either operator."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    version: ChartVersion
     sha256: Digest | None
     values: dict[str, Any]
     wait_seconds: int = Field(gt=0)
@@ -55,7 +58,7 @@ class _OperatorSettings(BaseModel):
         return values
 
 
-class GpuOperatorSettings(_OperatorSettings):
+class GpuOperatorSettings(OperatorSettings):
     """How the GPU Operator is to be: the keys of group_data/all.py, without their prefix."""
 
     version: Annotated[ChartVersion, AfterValidator(_works_on_gb10)]
@@ -71,10 +74,8 @@ class GpuOperatorSettings(_OperatorSettings):
         return values
 
 
-class NetworkOperatorSettings(_OperatorSettings):
+class NetworkOperatorSettings(OperatorSettings):
     """How the Network Operator is to be: the keys of group_data/all.py, without their prefix."""
-
-    version: ChartVersion
 
 
 class _HelmSettings(BaseModel):
