@@ -61,7 +61,7 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
     found = backup_store.newest(root, node) if wanted == LATEST else wanted
     if found is None or found not in backup_store.ids(root, node):
         raise ArchiveError(
-            "BACKUP_MISSING", f"the controller keeps no {'backup' if found is None else shown(found)} of {node}"
+            "BACKUP_MISSING", f"the controller keeps no backup {'' if found is None else shown(found) + ' '}of {node}"
         )
     summary = backup_store.read_summary(root, node, found)
     path = Path(root) / node / backup_store.archive_name(summary)

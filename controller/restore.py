@@ -1,0 +1,53 @@
+"""Around the restore of a node: by which host key the controller knows it, and K3s started with the restored state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gb10.controller.host_keys import run_ssh, scratch_known_hosts, settle_host_key, ssh_command
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.results import RunResult
+from gb10.operations.archive import ArchiveError
+from gb10.operations.known_hosts import public_keys, put_known_hosts
+from gb10.operations.restore import HOST_KEYS
+from gb10.operations.restore_plan import TITLES
+from gb10.operations.restore_source import LATEST, open_backup
+from gb10.operations.state_folder import backups_folder
+
+# What a person may agree to.
+ACCEPTABLE = ("RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_K3S_VERSION")
+
+
+def know_host(host: InventoryHost, backup: str | None = None) -> None:
+    """Know a host by its old key again, if it proves to have that: by lines kept aside, or by what a backup holds.
+
+    A restore that was killed in the moment between the node's new face and known_hosts leaves the two apart.
+    """
+    if settle_host_key(host) != "strange":
+        return
+    keys = _backed_up_keys(host, backup or LATEST)
+    name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+    with scratch_known_hosts(f"{name} {kind} {key}" for kind, key in keys.items()) as path:
+        done = run_ssh(ssh_command(host, path, "yes", ["true"])) if keys else None
+    if done and (done.returncode == 0 or "Permission denied" in done.stderr):
+        put_known_hosts(Path(host.known_hosts or "~/.ssh/known_hosts").expanduser(), name, keys, {})
+
+
+def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:
+    """The public host keys in a backup, by type; none where it cannot be opened."""
+    try:
+        identity_file = host.data.get("backup_identity_file")
+        found = open_backup(str(backups_folder()), host.node_name, backup, identity_file).contents(
+            lambda member: str(member.node_path).startswith(HOST_KEYS) and member.path.endswith(".pub")
+        )
+    except ArchiveError:
+        return {}
+    return public_keys(line for content in found.values() for line in content.decode().splitlines())
+
+
+def k3s_deploy(host: InventoryHost, result: RunResult) -> str | None:
+    """Given a restore that went well, return the deploy that starts K3s with what was restored, or None without any."""
+    restored = any(operation.name.endswith(TITLES["k3s"]) for operation in result.operations)
+    if not restored or not {"head", "workers"} & set(host.groups):
+        return None
+    return "gb10.deploys.k3s_server" if "head" in host.groups else "gb10.deploys.k3s_agent"
