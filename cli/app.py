@@ -23,6 +23,7 @@ COMMANDS = {
     "serving": "Show what is served, or switch it.",
     "sync": "Copy models and images from node to node.",
     "backup": "Back nodes up, off the node, and prove it.",
+    "restore": "Put a backup back onto a node.",
     "rebuild": "Take the cluster through the wipe of its nodes.",
     "teardown": "Remove K3s from the nodes, and nothing else.",
     "lab": "Simulate nodes on this machine.",
