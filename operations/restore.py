@@ -49,7 +49,7 @@ DOCKER_UNIT = "/etc/systemd/system/docker"
 
 @dataclass
 class Restoration:
-    """One node, the backup that it is to get, and what was seen of it. `accept` names refusals that a person overrode."""
+    """One node, the backup that it is to get, and what was seen of it. `accept`: refusals that a person overrode."""
 
     node: Host
     name: str  # by which backups know the node
@@ -414,7 +414,7 @@ _ACTIONS: dict[str, Action] = {
 }
 
 
-# Docker and the network: taken back where they do not work ----------------------------------------------------------------
+# Docker and the network: taken back where they do not work ------------------------------------------------------------
 
 
 def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, patterns: Sequence[str]) -> Commands:
@@ -436,7 +436,7 @@ def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, 
 
 
 def _put_docker(state: State, host: Host, restoration: Restoration, members: Sequence[Member]) -> bool:
-    """Put Docker's files in place, but daemon.json beside its place, where docker-config.sh finds what is to be next."""
+    """Put Docker's files in place, but daemon.json beside it, where docker-config.sh finds what is to be next."""
     return _put(host, restoration, "docker", members, file=docker.FILE)
 
 

@@ -63,18 +63,19 @@ def difference(place: str, wanted: dict[str, Any], root: str) -> list[str] | Non
         found = os.lstat(place)
     except (FileNotFoundError, NotADirectoryError):
         return ["absent"]
-    kind = "f" if wanted["type"] == "h" else wanted["type"]
-    if kind != {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}.get(stat.S_IFMT(found.st_mode)):
+    kind = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}.get(stat.S_IFMT(found.st_mode))
+    if kind != ("f" if wanted["type"] == "h" else wanted["type"]):
         return ["type"]
     if wanted["type"] == "h":
-        same = os.path.lexists(root + wanted["target"]) and os.path.samestat(found, os.lstat(root + wanted["target"]))
-        return None if same else ["content"]
+        first = root + wanted["target"]
+        return None if os.path.lexists(first) and os.path.samestat(found, os.lstat(first)) else ["content"]
     if kind == "l":
         return None if os.readlink(place) == wanted["target"] else ["target"]
-    if wanted.get("any"):
-        return None
-    if kind == "f" and (other := content_differs(place, found.st_size, wanted)):
-        return other
+    other = content_differs(place, found.st_size, wanted) if kind == "f" and not wanted.get("any") else None
+    return other or (None if wanted.get("any") else attributes_differ(found, wanted))
+
+
+def attributes_differ(found: os.stat_result, wanted: dict[str, Any]) -> list[str] | None:
     if owner(wanted) != (found.st_uid, found.st_gid):
         return ["owner"]
     return None if stat.S_IMODE(found.st_mode) == wanted["mode"] else ["mode"]
@@ -118,7 +119,7 @@ def accounts() -> dict[str, Any]:
 
 
 def unpack(job: dict[str, Any]) -> None:
-    """Unpack the archive that follows on standard input into "folder", which is emptied before, and closed to others."""
+    """Unpack the archive that follows on standard input into "folder", which is emptied first, and closed to others."""
     folder = job["folder"]
     remove(folder)
     os.makedirs(os.path.dirname(folder), 0o755, exist_ok=True)

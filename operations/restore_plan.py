@@ -12,8 +12,8 @@ from gb10.facts.k3s import KUBECONFIG, SERVER
 from gb10.operations.archive import ROOT, Manifest, Member, shown
 from gb10.operations.preflight import Refusal
 
-# In this order: who may come in, what the node is called, how it is reached; then what runs there; sshd last, since with
-# its host keys the node shows another face to everybody who knows only the one of its new installation.
+# In this order: who may come in, what the node is called, how it is reached; then what runs there. sshd is the last:
+# with its keys the node shows another face to everybody who knows only the one of its new installation.
 STEPS = ("users", "identity", "network", "docker", "system", "serving", "extra", "k3s", "sshd")
 TITLES = {
     "users": "accounts and their files",

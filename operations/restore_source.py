@@ -40,7 +40,10 @@ class Backup:
         """Return the content of those small files of the backup that are chosen, by their name in it."""
         names = {m.path for m in self.manifest.members if m.type == "f" and m.size <= HELD_BYTES and chosen(m)}
         found: dict[str, bytes] = {}
-        with self.opened() as stream, tarfile.open(fileobj=stream, mode="r:gz", errors="surrogateescape") as tar:
+        with (
+            self.opened() as stream,
+            tarfile.open(fileobj=stream, mode="r:gz", encoding="utf-8", errors="surrogateescape") as tar,
+        ):
             for header in tar:
                 content = tar.extractfile(header) if header.name in names else None
                 if content is not None:
