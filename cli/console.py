@@ -371,7 +371,7 @@ def serving_line(found: ServingStatus) -> Text:
     """What is served, in a line."""
     if found.healthy:
         return Text.assemble(("✓ ", "green"), "serving: ", found.summary)
-    if found.mode == "off":
+    if found.mode == "off" and not found.reasons:
         return Text(f"serving: {found.summary}", style="dim")
     return Text.assemble(("! ", "yellow"), "serving: ", found.summary)
 

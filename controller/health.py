@@ -54,9 +54,10 @@ def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> I
 
 
 def _serving_reasons(serving: ServingStatus | None) -> Iterator[Finding]:
-    """What serves, and does not answer; what still loads is no reason, and neither is it that nothing serves."""
-    if serving and serving.node and not (serving.healthy or serving.loading):
-        yield _fault("SERVING_FAILED", f"the model is not served: {'; '.join(serving.reasons)}", serving.node)
+    """What does not answer, or has ended by itself; it is no reason that nothing is to be served, or loads."""
+    if serving and serving.reasons and not serving.loading and serving.mode != "undecided":
+        asked = serving.node or next(node.node for node in serving.nodes if node.trouble)
+        yield _fault("SERVING_FAILED", f"the model is not served: {'; '.join(serving.reasons)}", asked)
 
 
 def _fault(code: str, reason: str, node: str) -> Finding:

@@ -82,8 +82,11 @@ def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> S
     nodes = tuple(_node(host, facts, fact) for host in inventory.hosts if host.name in facts.hosts)
     members = [node for node in nodes if node.mode in (CLUSTER, SOLO)]
     reasons = _undecided(nodes)
-    if reasons or not members:
-        return ServingStatus(mode="undecided" if reasons else "off", healthy=False, reasons=reasons, nodes=nodes)
+    if reasons:
+        return ServingStatus(mode="undecided", healthy=False, reasons=reasons, nodes=nodes)
+    if not members:
+        ended = tuple(f"{node.node}: {node.trouble}" for node in nodes if node.mode == "off" and node.trouble)
+        return ServingStatus(mode="off", healthy=False, reasons=ended, nodes=nodes)
     first = _answering(inventory, members)
     wrong = tuple(_wrong(inventory, first, nodes, complete))
     return ServingStatus(
@@ -114,8 +117,14 @@ def _node(host: InventoryHost, facts: FactsResult, fact: str) -> NodeServingStat
         health=found["health"],
         models=tuple(found["models"]),
         completion=found["completion"],
-        trouble=found["trouble"] or "; ".join(() if helps else found["reasons"]) or None,
+        trouble=found["trouble"] or "; ".join(() if helps else found["reasons"]) or _ended(found["containers"]),
     )
+
+
+def _ended(containers: Iterable[dict[str, Any]]) -> str | None:
+    """What gb10 started and did not stop, and yet has ended."""
+    ended = (one for one in containers if one["mode"] and not one["running"])
+    return "; ".join(f"{one['name']} ended with status {one['exit_code']}" for one in ended) or None
 
 
 def _undecided(nodes: Sequence[NodeServingStatus]) -> tuple[str, ...]:
@@ -142,7 +151,11 @@ def _wrong(
 ) -> Iterable[str]:
     """What keeps that which serves from being healthy."""
     if first.mode == CLUSTER:
-        yield from (f"nothing serves on {node.node}" for node in nodes if node.mode == "off")
+        yield from (
+            f"nothing serves on {node.node}" + (f": {node.trouble}" if node.trouble else "")
+            for node in nodes
+            if node.mode == "off"
+        )
         yield from (f"{node.node}: {node.trouble}" for node in nodes if node.mode is None)
     if first.health == "none":
         yield f"nothing listens on {first.node} yet: it loads"

@@ -15,6 +15,7 @@ import urllib.request
 from fnmatch import fnmatchcase
 from typing import Any
 
+MARK = "@@gb10-serving-probe"  # in the command line of whoever runs this program: patterns stand there as well
 OURS = "gb10.serving"  # label of containers that gb10 started: the mode
 SPEC = "gb10.serving.spec"  # and a digest of how
 INTERPRETER = re.compile(r"(python[\d.]*|sh|bash|dash)$")
@@ -93,7 +94,7 @@ def processes() -> list[tuple[int, list[str], str | None]]:
                 cgroup = file.read()
         except OSError:
             continue  # it has ended
-        if arguments[0] and "kubepods" not in cgroup:
+        if arguments[0] and "kubepods" not in cgroup and not any(MARK in argument for argument in arguments):
             container = CONTAINER.search(cgroup)
             found.append((int(name), arguments, container[0] if container else None))
     return found

@@ -51,7 +51,7 @@ def role_of(rank: int) -> Role:
 def verdict(plan: Plan, states: Mapping[str, NodeServing | None]) -> Verdict:
     """Given what serves on the nodes (None where nobody knows), return how far they are from a plan."""
     others = (state for name, state in states.items() if name not in plan.members and state)
-    if any(state.engines or running(state) for state in others):
+    if any(state.mode != "off" or running(state) for state in others):
         return Verdict.WRONG
     found = [states.get(name) for name in plan.members]
     placed = [state for state in found if state is not None and fits(plan, state)]

@@ -1,0 +1,169 @@
+"""What is served: switched, told, and left as it is where something is amiss. Checked over HTTP and by the engines."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from conftest import LabUnderTest
+from product import Product
+
+from gb10.lab import serving as served
+
+HEAD, WORKER = "spark-1", "spark-2"
+PORT = 8000
+LOAD_SECONDS = 2.5  # of the stand-in
+FAULT = "/run/gb10-lab/vllm"
+DEPLOY = "gb10.deploys.serving"
+# A container that somebody else starts.
+OPTIONS = f"{shlex.join(served.INVENTORY['serving_options'])} -e HF_HOME={served.HOME} -v {served.HOME}:{served.HOME}"
+THEIRS = f"sudo docker run -d --name theirs {OPTIONS}"
+
+
+@pytest.fixture
+def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
+    """Both nodes with all that was downloaded, and nothing that serves."""
+    hosts = {name: host_of(name) for name in (HEAD, WORKER)}
+
+    def clear() -> None:
+        for host in hosts.values():
+            host.check_output(f"sudo rm -f {FAULT}; sudo docker ps -aq | xargs -r sudo docker rm -f")
+
+    clear()
+    for name in hosts:
+        lab.lab.download(name)
+    yield hosts
+    clear()
+
+
+def offered(address: str) -> str | None:
+    """The model that answers at an address, or None."""
+    try:
+        with urllib.request.urlopen(f"http://{address}:{PORT}/v1/models", timeout=0.5) as answer:
+            return str(json.load(answer)["data"][0]["id"])
+    except OSError:
+        return None
+
+
+@contextmanager
+def probed(addresses: list[str]) -> Iterator[list[tuple[float, bool]]]:
+    """Ask all addresses five times a second while the block runs; note whether one of them answers."""
+    seen: list[tuple[float, bool]] = []
+    stop = threading.Event()
+
+    def probe() -> None:
+        while not stop.wait(0.2):
+            seen.append((time.monotonic(), any(map(offered, addresses))))
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def gaps(seen: list[tuple[float, bool]]) -> list[float]:
+    """How long nobody answered, each time, in seconds."""
+    found, since = [], None
+    for moment, answered in seen:
+        if not answered:
+            since = since or moment
+        elif since:
+            found.append(moment - since)
+            since = None
+    return found
+
+
+def containers(host: Any) -> dict[str, str]:
+    """Name -> id of the containers that run."""
+    lines = host.check_output("sudo docker ps --no-trunc --format '{{.Names}} {{.ID}}'").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def test_a_switch_costs_one_gap_and_a_second_run_is_silence(
+    nodes: dict[str, Any], product: Product, lab: LabUnderTest
+) -> None:
+    addresses = [lab.address(HEAD), lab.address(WORKER)]
+    wanted = product.with_data(serving_mode="cluster")
+    planned = wanted.plan(DEPLOY)
+    assert wanted.run(DEPLOY) == planned
+    assert offered(addresses[0]) == served.CLUSTER_MODEL
+    assert wanted.run(DEPLOY) == set()
+
+    with probed(addresses) as seen:
+        done = product.gb10("serving", "solo", WORKER)
+    assert done.status == 0, done.output
+    assert offered(addresses[1]) == served.SOLO_MODEL
+    assert f"http://{addresses[1]}:{PORT}/v1" in done.output
+    assert f"It was at http://{addresses[0]}:{PORT}/v1" in done.output
+    assert len(gaps(seen)) == 1
+    assert gaps(seen)[0] < LOAD_SECONDS + 3
+    assert [list(containers(nodes[name])) for name in (HEAD, WORKER)] == [[], ["gb10-serving-solo"]]
+
+    status = product.gb10("status", "--json").json
+    assert (status["serving"]["mode"], status["serving"]["node"], status["healthy"]) == ("solo", WORKER, True)
+
+
+def test_what_serves_goes_on_where_another_mode_lacks_something_or_somebody_else_serves(
+    nodes: dict[str, Any], product: Product
+) -> None:
+    assert product.gb10("serving", "solo", HEAD).status == 0
+    before = containers(nodes[HEAD])
+    nodes[WORKER].check_output(f"sudo rm -r {served.HOME}/hub/models--gb10-lab--large")
+    refused = product.gb10("serving", "cluster")
+    assert (refused.status, "SERVING_NOT_READY" in refused.output) == (6, True), refused.output
+
+    nodes[WORKER].check_output(f"{THEIRS} -e VLLM_API_KEY=c4n4ry {served.IMAGE} sleep infinity")
+    assert product.gb10("serving", "show", "--json").json["serving"]["mode"] == "undecided"
+    engine = f"vllm serve {served.SOLO_MODEL} -tp 2 --nnodes=2 --master-addr 127.0.0.1 --api-key c4n4ry"
+    nodes[WORKER].check_output(f"sudo docker exec -d theirs {engine}")
+    refused = product.gb10("serving", "off", "-vvv")
+    assert (refused.status, "SERVING_FOREIGN" in refused.output) == (6, True), refused.output
+    assert "theirs serves (cluster)" in refused.output
+    assert "c4n4ry" not in refused.output + refused.log
+    assert containers(nodes[HEAD]) == before
+    assert list(containers(nodes[WORKER])) == ["theirs"]
+
+
+def test_an_engine_that_crashes_hangs_or_loses_its_peer_is_told_of(nodes: dict[str, Any], product: Product) -> None:
+    nodes[HEAD].check_output(f"sudo mkdir -p /run/gb10-lab && echo crash | sudo tee {FAULT}")
+    failed = product.gb10("serving", "cluster")
+    assert (failed.status, "SERVING_FAILED" in failed.output) == (5, True), failed.output
+    assert "CUDA error" in failed.output  # its last words
+    nodes[HEAD].check_output(f"sudo rm {FAULT}")
+    assert product.gb10("serving", "cluster").status == 0
+
+    nodes[HEAD].check_output(f"echo hang | sudo tee {FAULT}")
+    hung = product.with_data(serving_completion_seconds=1).gb10("serving", "show")
+    assert (hung.status, "it completes no prompt" in hung.output) == (5, True), hung.output
+    nodes[HEAD].check_output(f"sudo rm {FAULT}")
+
+    nodes[WORKER].check_output("sudo docker kill gb10-serving-cluster")
+    deadline = time.monotonic() + 15
+    while containers(nodes[HEAD]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    status = product.gb10("status")
+    assert (status.status, "ended with status 1" in status.output) == (5, True), status.output
+
+
+def test_any_launcher_is_started_and_stopped_by_its_own_commands(nodes: dict[str, Any], product: Product) -> None:
+    own = {
+        "models": [served.SOLO_MODEL],
+        "start": f'{THEIRS} {served.IMAGE} vllm serve "$GB10_MODEL" --port "$GB10_PORT"',
+        "stop": "docker rm -f theirs",
+    }
+    launcher = product.with_data(serving_modes={"solo": own})
+    done = launcher.gb10("serving", "solo", HEAD)
+    assert done.status == 0, done.output
+    assert list(containers(nodes[HEAD])) == ["theirs"]
+    assert launcher.gb10("serving", "off").status == 0
+    assert containers(nodes[HEAD]) == {}
