@@ -25,21 +25,22 @@ COMMANDS = {
     "backup": "Back nodes up, off the node, and prove it.",
     "restore": "Put a backup back onto a node.",
     "rebuild": "Take the cluster through the wipe of its nodes.",
+    "wipe-all": "Have all nodes reinstalled, and make a new cluster of them.",
     "teardown": "Remove K3s from the nodes, and nothing else.",
     "lab": "Simulate nodes on this machine.",
 }
 
 
 class Gb10Group(click.Group):
-    """The commands of COMMANDS, each `gb10.cli.NAME:NAME`."""
+    """The commands of COMMANDS, each `gb10.cli.NAME:NAME`, with _ for -."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if importlib.util.find_spec(f"gb10.cli.{name}")]
+        return [name for name in COMMANDS if importlib.util.find_spec(f"gb10.cli.{_module(name)}")]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        command = getattr(importlib.import_module(f"gb10.cli.{cmd_name}"), cmd_name)
+        command = getattr(importlib.import_module(f"gb10.cli.{_module(cmd_name)}"), _module(cmd_name))
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -55,6 +56,11 @@ class Gb10Group(click.Group):
             raise
         except (Exception, KeyboardInterrupt, click.Abort) as error:
             _end(ctx, error)
+
+
+def _module(command: str) -> str:
+    """The name of a command in Python."""
+    return command.replace("-", "_")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

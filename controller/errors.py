@@ -56,6 +56,7 @@ UNKNOWN: Mapping[str, str] = {
     "path": "the file",
     "plan": "gb10 bootstrap --dry-run",
     "reason": "no reason given",
+    "resume": "gb10 rebuild resume",  # the command that goes on with what was interrupted
     "since": "a while ago",
     "ssh": "ssh NODE true",
     "ssh_base": "ssh NODE",
@@ -666,7 +667,7 @@ _CATALOGUE = (
         "REBUILD_UNFINISHED",
         _S.REFUSED,
         "an earlier rebuild of these nodes is not finished",
-        "Go on with it: gb10 rebuild resume{options}. Or give it up: gb10 rebuild abort{options}",
+        "Go on with it: {resume}{options}. Or give it up: gb10 rebuild abort{options}",
     ),
     Trouble(
         "REBUILD_NONE",
@@ -685,31 +686,37 @@ _CATALOGUE = (
         _S.WAITING,
         "nobody has confirmed the new host key of {host}",
         "Compare it with what the node's own screen shows (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then: "
-        "gb10 rebuild resume{options} --accept-host-key KEY",
+        "{resume}{options} --accept-host-key KEY",
+    ),
+    Trouble(
+        "NAMES_NEEDED",
+        _S.WAITING,
+        "the names of all nodes that are to be wiped have to be typed, and there is no terminal for it",
+        "Run it in a terminal, or type them beforehand: gb10 wipe-all{options} --names NAME,NAME",
     ),
     Trouble(
         "GATE_CLOSED",
         _S.REFUSED,
         "{host} must not be wiped yet",
-        "Do what stands beside each proof that is missing, then: gb10 rebuild resume{options}",
+        "Do what stands beside each proof that is missing, then: {resume}{options}",
     ),
     Trouble(
         "STEP_UNPROVEN",
         _S.UNVERIFIED,
         "a step ran, and what it is for did not come true",
-        "Read {log}. Go on with this step: gb10 rebuild resume{options}",
+        "Read {log}. Go on with this step: {resume}{options}",
     ),
     Trouble(
         "HOOK_FAILED",
         _S.FAILED,
         "a hook failed",
-        "Correct it (rebuild_hooks), then: gb10 rebuild resume{options}",
+        "Correct it (rebuild_hooks), then: {resume}{options}",
     ),
     Trouble(
         "NODE_AWAY",
         _S.REFUSED,
         "{host} was wiped, or is being wiped: that cannot be taken back",
-        "Bring it back instead: gb10 rebuild resume{options}",
+        "Bring it back instead: {resume}{options}",
     ),
     Trouble(
         "JOURNAL_BROKEN",
