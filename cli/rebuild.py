@@ -21,7 +21,8 @@ from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
-from gb10.controller.rebuild_node import NodeRebuild, Tools
+from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_tools import Tools
 from gb10.controller.results import RunResult
 from gb10.controller.sight import LOCK, Sight
 from gb10.controller.steps import seconds_last_time

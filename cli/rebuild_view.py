@@ -68,6 +68,9 @@ class RebuildView:
         for line in record["lines"]:
             self._print((f"    {line}", "bold"))
 
+    def _address_moved(self, record: Record) -> None:
+        self._print(("! ", "yellow"), f"what is served is at {record['after']} now, no longer at {record['before']}")
+
     def _node_done(self, record: Record) -> None:
         self._print(("✓ ", "bold green"), (f"{record['node']} is rebuilt", "bold"))
 

@@ -16,7 +16,8 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal, journals, now
-from gb10.controller.rebuild_node import NodeRebuild, Tools
+from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_tools import Tools
 from gb10.controller.steps import Steps, undo
 from gb10.facts.node_lock import LockHolder
 

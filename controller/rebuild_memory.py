@@ -25,8 +25,8 @@ class Memory:
     lost_models: tuple[str, ...] = ()  # that are not whole, and will not come back
     images: dict[str, dict[str, Any]] = field(default_factory=dict)  # tag -> what makes it what it is
     lost_images: tuple[str, ...] = ()  # that nobody declared, and that will not come back
-    serving: str | None = None  # the mode that answered
-    cluster: str | None = None  # the digest of the cluster's authority, for a head
+    serving: str | None = None  # the mode in which models were served, or None
+    serving_node: str | None = None  # the node that answered
 
     @property
     def before(self) -> Before:
@@ -76,6 +76,7 @@ def look_at(sight: Sight, host: InventoryHost, wanted_images: tuple[str, ...], o
         images={tag: engine[tag] for tag in tags if tag in engine},
         lost_images=tuple(tag for tag in engine if tag not in tags),
         serving=old.serving if old else None,
+        serving_node=old.serving_node if old else None,
     )
 
 

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal
 
 from gb10.controller.arrival import (
-    HostKey,
     Seen,
     accept_host_key,
     instructions,
     judge,
     known_host_keys,
     look,
+    settle_host_key,
     wait_for_wipe,
 )
 from gb10.controller.errors import Gb10Error
 from gb10.controller.gate import Demand, check, overridden
 from gb10.controller.health import disagreements, rail_faults
-from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.journal import Journal
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.rebuild_backup import BackupPart
 from gb10.controller.rebuild_memory import Memory, look_at, recall
-from gb10.controller.results import RunResult
-from gb10.controller.runner import Runner
-from gb10.controller.sight import LOCK, SETTLED, Sight, copied
+from gb10.controller.rebuild_serving import ServingPart
+from gb10.controller.rebuild_tools import Tools
+from gb10.controller.sight import LOCK, SETTLED, copied, sound
 from gb10.controller.status_model import ClusterStatus
-from gb10.controller.steps import Evidence, Report, Step
+from gb10.controller.steps import Evidence, Step
 from gb10.controller.validate import unproven, validate
 from gb10.operations.copy_plan import human
 
@@ -37,32 +38,6 @@ RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
 
 Condition = Literal["intact", "wiped", "away"]
-
-
-class Work(Protocol):
-    """Runs a deploy on some hosts and shows how it goes. Raises the error that names the cause."""
-
-    def __call__(
-        self, deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **kwargs: Any
-    ) -> RunResult: ...
-
-
-@dataclass
-class Tools:
-    """What a rebuild works with. `confirm` asks the person whether a host key is the right one."""
-
-    inventory: Inventory
-    sight: Sight
-    journal: Journal
-    report: Report
-    runner: Callable[..., Runner]
-    work: Work
-    lock: Callable[[tuple[str, ...], str], None]  # on the nodes: hosts, and the part of the work
-    confirm: Callable[[InventoryHost, HostKey], None]
-    notify: Callable[[str], None]
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    rebootstrap: bool = False  # a head comes back with a new cluster
-    poll_seconds: float = 2.0
 
 
 class NodeRebuild:
@@ -76,6 +51,7 @@ class NodeRebuild:
         others = [host for host in tools.inventory.hosts if host.name != target.name]
         # The head keeps what a worker has; where the head itself is wiped, the first worker does.
         self.others = sorted(others, key=lambda host: "head" not in host.groups)
+        self.backups = BackupPart(target, tools)
         self._passed = False  # the gate, in this very process
         self._validated = False
         self._demands: tuple[Demand, ...] = ()
@@ -93,6 +69,10 @@ class NodeRebuild:
             raise Gb10Error("REBUILD_IMPOSSIBLE", f"{self.name} is alone: no other node could keep its models")
         return self.others[0]
 
+    @functools.cached_property
+    def serving(self) -> ServingPart:
+        return ServingPart(self.target, self.keeper, self.tools)
+
     @property
     def is_head(self) -> bool:
         return "head" in self.target.groups
@@ -100,7 +80,7 @@ class NodeRebuild:
     @property
     def memory(self) -> Memory:
         """What was before; while nothing was written down yet, what is now."""
-        return recall(self.journal, self.name) or look_at(self.sight, self.target, self.wanted_images())
+        return recall(self.journal, self.name) or self._first_memory()
 
     @property
     def asked(self) -> bool:
@@ -122,7 +102,7 @@ class NodeRebuild:
 
     def wanted_images(self) -> tuple[str, ...]:
         """Images that serving needs, beyond those that the inventory declares."""
-        return ()
+        return self.serving.needs()[1]
 
     # The list ---------------------------------------------------------------------------------------------------------
 
@@ -131,7 +111,9 @@ class NodeRebuild:
         condition = self.condition()
         if condition == "away":
             self.sight.absent.add(self.name)
-        before = [] if condition != "intact" else list(self._before())
+        if condition == "wiped":
+            settle_host_key(self.target)  # we may have been ended right after its old keys came back
+        before = list(self._before() if condition == "intact" else self._meanwhile())
         return [*before, self._wipe(), *self._after()]
 
     def _before(self) -> Iterator[Step]:
@@ -141,13 +123,23 @@ class NodeRebuild:
         if self.memory.images:
             yield self._sync_images()
             yield self._save_images()
+        if self.serving.is_served(self.memory):
+            yield from self.serving.degrade()
         if self.memory.k3s:
             yield self._drain()
+        yield self.backups.backup()
         yield self._gate()
+
+    def _meanwhile(self) -> Iterator[Step]:
+        """What has to hold while the node is away: something answers, whatever happened to the node that stayed."""
+        if self.serving.is_served(self.memory) and not self.serving.has_begun_again():
+            yield next(self.serving.degrade())
 
     def _after(self) -> Iterator[Step]:
         yield self._settle()
         yield self._provision()
+        if self._has_backup:
+            yield self.backups.restore(without_k3s=self._new_cluster)
         if self.target.rails:
             yield self._rails()
         if self.memory.images:
@@ -159,6 +151,19 @@ class NodeRebuild:
             yield self._admit()
         yield self._green()
         yield self._validate()
+        if self.serving.is_served(self.memory):
+            yield self.serving.restore(self.memory)
+
+    @property
+    def _has_backup(self) -> bool:
+        """Whether a backup can be restored: before the wipe that is the gate's matter."""
+        is_back = self.journal.last("returned", node=self.name) is not None
+        return not is_back or self.journal.last("backed-up", node=self.name) is not None
+
+    @property
+    def _new_cluster(self) -> bool:
+        """Whether a head comes back with another cluster: because that is wanted, or for want of a backup."""
+        return self.is_head and (self.tools.rebootstrap or not self._has_backup)
 
     # Before the wipe --------------------------------------------------------------------------------------------------
 
@@ -178,8 +183,7 @@ class NodeRebuild:
             if not status.healthy:
                 raise Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
             self._check_rails(status)
-            memory = look_at(self.sight, self.target, self.wanted_images())
-            self.tools.report("remembered", node=self.name, memory=memory.to_json())
+            self.tools.report("remembered", node=self.name, memory=self._first_memory().to_json())
 
         plan = f"look whether all nodes are well, and write down what {self.name} is and has"
         return Step("preflight", "Look at all nodes", lambda: plan, verify, run)
@@ -202,7 +206,8 @@ class NodeRebuild:
             return [name for name, found in self._now().models.items() if not copied(found, there.get(name))]
 
         def verify() -> Evidence:
-            return self._proven(missing(), self._now().models, "model", f"whole on {self.keeper.name}")
+            lacking = [*missing(), *self._lacking_models()]
+            return self._proven(lacking, self._now().models, "model", f"whole on {self.keeper.name}")
 
         def run() -> None:
             self._copy_models(self.target, self.keeper, missing())
@@ -211,6 +216,12 @@ class NodeRebuild:
             return _copying(missing(), self._now().models, self.target, self.keeper)
 
         return Step("sync-models", f"Copy models to {self.keeper.name}", plan, verify, run, kind="copy")
+
+    def _lacking_models(self) -> list[str]:
+        """What a mode of serving needs, and neither node has whole."""
+        there, now = self.sight.repositories(self.keeper), self._now()
+        wanted = self.serving.needs()[0] if self.serving.is_served(now) else ()
+        return [name for name in wanted if name not in now.models and not (name in there and sound(there[name]))]
 
     def _sync_images(self) -> Step:
         def missing() -> list[str]:
@@ -283,6 +294,7 @@ class NodeRebuild:
         def run() -> None:
             self.sight.forget()
             self._remember()
+            self.backups.remember()
             self._demands = overridden(self.demands(), self.tools.overrides)
             found = [demand.to_json() for demand in self._demands]
             self.tools.report("gate", node=self.name, demands=found)
@@ -307,6 +319,9 @@ class NodeRebuild:
         if now.k3s:
             drain = f"kubectl drain {self.target.node_name} --ignore-daemonsets --delete-emptydir-data"
             yield self._demand("drained", self._drain(), drain)
+        if self.serving.is_served(now):
+            yield self.serving.demand()
+        yield self.backups.demand()
         yield self._lock_demand()
         yield self._room_demand(now)
 
@@ -452,7 +467,7 @@ class NodeRebuild:
             return Evidence(True, f"{self.name} is Ready, with K3s {install['version']}")
 
         def run() -> None:
-            if self.is_head and self.tools.rebootstrap:
+            if self._new_cluster:
                 workers = tuple(host.name for host in self.others if "workers" in host.groups)
                 self.tools.work("k3s_teardown", "Take the workers out of the old cluster", workers)
                 self.tools.work("cluster", "Bring a new cluster up", self.tools.inventory.names)
@@ -460,7 +475,7 @@ class NodeRebuild:
                 deploy = "k3s_server" if self.is_head else "k3s_agent"
                 self.tools.work(deploy, f"Let {self.name} join again", (self.name,))
 
-        plan = "a new cluster on all nodes" if self.is_head and self.tools.rebootstrap else "K3s, under its old name"
+        plan = "a new cluster on all nodes" if self._new_cluster else "K3s, under its old name"
         return Step(
             "rejoin",
             f"Bring {self.name} back into the cluster",
@@ -503,7 +518,7 @@ class NodeRebuild:
 
         def run() -> None:
             found = validate(
-                self.tools.runner, [self._pattern(self.target)], without=self._untried(), while_serving=True
+                self.tools.runner, [self._pattern(self.target)], without=self.untried(), while_serving=True
             )
             if error := unproven(found):
                 failed = [c for c in found.checks if c.outcome == found.outcome]
@@ -513,7 +528,7 @@ class NodeRebuild:
         plan = f"a container on the GPU of {self.name}, packets on its rails, and what the cluster says"
         return Step("validate", f"Validate {self.name}", lambda: plan, verify, run, looks_first=False)
 
-    def _untried(self) -> set[str]:
+    def untried(self) -> set[str]:
         """The checks that make no sense here: what was not there before is not asked for."""
         memory, found = self.memory, set(self.target.setting("rebuild_validate_without"))
         found |= set() if memory.k3s else set(K3S_CHECKS)
@@ -543,6 +558,12 @@ class NodeRebuild:
     def _now(self) -> Memory:
         """What the node has now, with what must stay as it was written down first."""
         return look_at(self.sight, self.target, self.wanted_images(), recall(self.journal, self.name))
+
+    def _first_memory(self) -> Memory:
+        """What is to be written down of the node before anything is changed."""
+        mode, where = self.serving.mode_now()
+        memory = look_at(self.sight, self.target, self.wanted_images())
+        return replace(memory, serving=mode, serving_node=where)
 
     def _remember(self) -> None:
         """Write down once more what the node has, right before it is gone."""

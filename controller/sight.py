@@ -10,6 +10,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
 from gb10.controller.runner import Runner
+from gb10.controller.serving import described, state_fact
 from gb10.controller.status import OVERVIEW, build_status
 from gb10.controller.status_model import ClusterStatus
 
@@ -56,7 +57,8 @@ class Sight:
     def _facts(self) -> list[str]:
         hubs = sorted({models_fact(host) for host in self.inventory.hosts})
         places = sorted({data_fact(host) for host in self.inventory.hosts})
-        return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, *hubs, *places]
+        serving = [state_fact(self.inventory, complete=False)] if described(self.inventory) else []
+        return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, *hubs, *places, *serving]
 
     def answers(self, host: InventoryHost) -> bool:
         """Whether the host could be asked."""

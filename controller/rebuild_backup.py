@@ -1,0 +1,114 @@
+"""What a rebuild does with backups: one is made and proven right before the wipe, and restored after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gb10.controller.arrival import settle_host_key
+from gb10.controller.backups import evidence_for
+from gb10.controller.gate import Demand
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.journal import moment
+from gb10.controller.rebuild_tools import Tools
+from gb10.controller.steps import Evidence, Step
+from gb10.facts.backups import BackupEvidence
+
+K3S = "k3s"
+PARTS = ("identity", "users", "network", "docker", K3S, "system", "serving", "extra")
+KEEPERS = 2  # that must have it: one may be lost together with the node
+
+
+class BackupPart:
+    """The steps of one node's rebuild that concern its backup."""
+
+    def __init__(self, target: InventoryHost, tools: Tools) -> None:
+        self.target = target
+        self.tools = tools
+
+    def proofs(self) -> list[BackupEvidence]:
+        """The proofs of the newest backup, one of each place where it is."""
+        return evidence_for(self.target.node_name)
+
+    def backup(self) -> Step:
+        """The backup of the node as it is at the end, and its proof."""
+        name = self.target.name
+
+        def verify() -> Evidence:
+            found = self._fresh()
+            if len(found) < KEEPERS:
+                return Evidence(False, self._lacking())
+            return Evidence(True, f"{found[0].id} is proven on {_places(found)}", {"backup": found[0].id})
+
+        def run() -> None:
+            self.tools.work("backup", f"Back {name} up", (name,))
+            self.tools.work("prove_backup", f"Prove the backup of {name}", (name,))
+
+        plan = f"back {name} up to the controller and other nodes, and prove it by restoring it in each place"
+        return Step("backup", f"Back {name} up, and prove it", lambda: plan, verify, run)
+
+    def demand(self) -> Demand:
+        """That a backup of this run is proven in two places."""
+        found = self._fresh()
+        holds = len(found) >= KEEPERS
+        age = max((proof.age_seconds for proof in found), default=0.0)
+        text = f"{found[0].id} on {_places(found)}" if holds else self._lacking()
+        name = self.target.name
+        return Demand("backup", holds, text, age, "" if holds else f"gb10 backup {name} && gb10 backup prove {name}")
+
+    def restore(self, *, without_k3s: bool) -> Step:
+        """The backup put back, with the host keys of before, so that nobody sees a strange node."""
+        name = self.target.name
+
+        def arguments() -> dict[str, Any]:
+            return {"backup": self._id(), "only": [part for part in PARTS if part != K3S] if without_k3s else None}
+
+        def verify() -> Evidence:
+            shown = settle_host_key(self.target)
+            if shown not in ("known", "recalled"):
+                return Evidence(False, f"{name} does not show its host key of before")
+            pattern = self.tools.inventory.limit_pattern(self.target)
+            found = self.tools.runner([pattern]).run("gb10.deploys.restore", dry=True, kwargs=arguments())
+            found.check()
+            if found.changed:
+                return Evidence(False, f"not as in the backup: {', '.join(op.name for op in found.changed[:4])}")
+            return Evidence(True, f"as in {self._id()}, under its host key of before")
+
+        def run() -> None:
+            self.tools.work("restore", f"Restore {name}", (name,), **arguments())
+            settle_host_key(self.target)
+
+        plan = f"what the backup of {name} holds: accounts, keys, network, settings, K3s' state, host keys last"
+        return Step("restore", f"Restore {name}", lambda: plan, verify, run, looks_first=False)
+
+    def _id(self) -> str:
+        """The backup that the gate has seen; without one, the latest there is."""
+        gate = self.tools.journal.last("backed-up", node=self.target.name)
+        return str(gate["backup"]) if gate else "latest"
+
+    def remember(self) -> None:
+        """Write down which backup is to be restored."""
+        if found := self._fresh():
+            self.tools.report(
+                "backed-up", node=self.target.name, backup=found[0].id, places=[one.where for one in found]
+            )
+
+    def _fresh(self) -> list[BackupEvidence]:
+        """The proofs that hold, of a backup that was made in this run."""
+        began = self.tools.journal.last("remembered", node=self.target.name)
+        if began is None:
+            return []
+        first = next(self.tools.journal.of("remembered", node=self.target.name))
+        since = moment(first["at"]).timestamp()
+        found = [proof for proof in self.proofs() if proof.proven and proof.created]
+        return [proof for proof in found if moment(str(proof.created)).timestamp() >= int(since)]
+
+    def _lacking(self) -> str:
+        proofs = self.proofs()
+        refused = [f"{proof.where}: {'; '.join(proof.reasons)}" for proof in proofs if not proof.proven]
+        if refused:
+            return f"not proven on {', '.join(refused)}"
+        return f"proven on {_places(self._fresh()) or 'no keeper'} since this began; {KEEPERS} keepers are wanted"
+
+
+def _places(proofs: list[BackupEvidence]) -> str:
+    return " and ".join(proof.where for proof in proofs)

@@ -1,0 +1,41 @@
+"""What a rebuild works with: the nodes as they are seen, the journal, and the ways to change and to ask something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from gb10.controller.arrival import HostKey
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.journal import Journal
+from gb10.controller.results import RunResult
+from gb10.controller.runner import Runner
+from gb10.controller.sight import Sight
+from gb10.controller.steps import Report
+
+
+class Work(Protocol):
+    """Runs a deploy on some hosts and shows how it goes. Raises the error that names the cause."""
+
+    def __call__(
+        self, deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **kwargs: Any
+    ) -> RunResult: ...
+
+
+@dataclass
+class Tools:
+    """What a rebuild works with. `confirm` asks the person whether a host key is the right one."""
+
+    inventory: Inventory
+    sight: Sight
+    journal: Journal
+    report: Report
+    runner: Callable[..., Runner]
+    work: Work
+    lock: Callable[[tuple[str, ...], str], None]  # on the nodes: hosts, and the part of the work
+    confirm: Callable[[InventoryHost, HostKey], None]
+    notify: Callable[[str], None]
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    rebootstrap: bool = False  # a head comes back with a new cluster
+    poll_seconds: float = 2.0
