@@ -1,0 +1,137 @@
+"""The mode in which a node serves, told from command lines and containers alone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import pytest
+from pyinfra.api.exceptions import FactProcessError
+
+from gb10.facts.serving import NodeServing, ServingState, node_serving
+from gb10.facts.serving_probe import classify, described, key_of, spanned
+
+# Command lines as vLLM's documentation, NVIDIA's playbooks and eugr/spark-vllm-docker have them.
+LINES = {
+    "vllm serve openai/gpt-oss-20b": "solo",
+    "/usr/bin/python3 /usr/local/bin/vllm serve openai/gpt-oss-20b --port 8000": "solo",
+    "python3 -m vllm.entrypoints.openai.api_server --model a/b": "solo",
+    "python3 -u -m vllm.entrypoints.openai.api_server --model a/b --tensor-parallel-size=2": "cluster",
+    "/opt/venv/bin/python3 /opt/venv/bin/vllm serve a/b -tp 2 --distributed-executor-backend ray": "cluster",
+    "vllm serve a/b --tensor_parallel_size 2": "cluster",
+    "vllm serve a/b -tp=2": "cluster",
+    "vllm serve a/b -tp 1 --nnodes 2 --node-rank 1 --master-addr 192.168.100.11 --headless": "cluster",
+    "vllm serve a/b --pipeline-parallel-size 2": "cluster",
+    "vllm serve a/b --data-parallel-size 2": "cluster",
+    "vllm serve a/b --tensor-parallel-size 1": "solo",
+    "vllm serve a/b --max-model-len 2 --gpu-memory-utilization 0.8": "solo",
+    "vllm serve a/b --served-model-name -tp --port 2": "undecided",
+    "vllm serve --config /etc/vllm.yaml": "undecided",
+    "vllm serve --config /etc/vllm.yaml -tp 2": "cluster",
+    "vllm serve a/b -tp $(nproc)": "undecided",
+    "python3 -m sglang.launch_server --model-path a/b --tp 2 --nnodes 2 --node-rank 0": "cluster",
+    "python3 -m sglang.launch_server --model-path a/b": "solo",
+    "/usr/lib/ray/core/src/ray/raylet/raylet --raylet_socket_name=/tmp/ray": "member",
+    "ray::RayWorkerWrapper.execute_method": "member",
+    "sleep infinity": None,
+    "docker exec -d vllm_node vllm serve a/b -tp 2": None,
+    "grep vllm serve": None,
+    "bash -c exec": None,
+    "vim vllm serve": None,
+    "vllm bench serve": None,
+}
+
+
+@pytest.mark.parametrize(("line", "mode"), LINES.items())
+def test_the_mode_follows_from_the_command_line(line: str, mode: str | None) -> None:
+    found = classify(line.split(" "), {})
+    assert (found[0] if found else None) == mode
+
+
+def test_another_engine_is_found_by_its_pattern() -> None:
+    marks = {"solo": [r"llama-server .*--port 8000$"]}
+    assert classify(shlex.split("/opt/llama-server -m a.gguf --port 8000"), marks) == (
+        "solo",
+        "its command matches llama-server .*--port 8000$",
+    )
+    assert classify(shlex.split("/opt/llama-server -m a.gguf --port 8001"), marks) is None
+
+
+def test_why_is_told_without_the_rest_of_the_command_line() -> None:
+    command = ["a/b", "--api-key", "c4n4ry", "-tp", "2", "--nnodes", "2"]
+    assert spanned(command) == ("cluster", "--tensor-parallel-size 2, --nnodes 2")
+    assert key_of(0, ["vllm", "serve", *command]) == "c4n4ry"
+
+
+def test_nothing_of_a_containers_environment_is_told() -> None:
+    container = {
+        "Name": "/theirs",
+        "Config": {"Image": "vllm", "Labels": None, "Env": ["VLLM_API_KEY=c4n4ry"], "Cmd": ["--api-key", "c4n4ry"]},
+        "State": {"Running": True, "ExitCode": 0},
+        "HostConfig": {"DeviceRequests": [{"Count": -1}]},
+    }
+    assert "c4n4ry" not in json.dumps(described(container, ["*"]))
+    assert described(container, ["*"])["gpu"]
+    assert not described(container, ["vllm*"])["gpu"]
+
+
+def node(*engines: tuple[str | None, str], health: str = "none", **more: Any) -> NodeServing:
+    """A node with engines, each in a container and a mode."""
+    found = [
+        {"pid": number, "container": container, "mode": mode, "why": "so", "age_seconds": 1.0}
+        for number, (container, mode) in enumerate(engines)
+    ]
+    rest = {"docker": True, "containers": [], "memory_available_kib": 1, "models": [], "completion": None}
+    return node_serving({"engines": found, "health": health, "trouble": None, **rest, **more})
+
+
+def container(name: str, mode: str | None = None, running: bool = True, gpu: bool = True) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": "i",
+        "mode": mode,
+        "spec": None,
+        "running": running,
+        "exit_code": None if running else 1,
+        "gpu": gpu,
+    }
+
+
+def test_a_node_serves_in_the_one_mode_of_its_engines() -> None:
+    assert node().mode == "off"
+    assert node(("a", "solo")).mode == "solo"
+    assert node(("a", "cluster"), ("a", "member")).mode == "cluster"
+    assert node(("a", "solo"), (None, "member")).mode == "solo"  # Ray may also serve a single node
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (node(("a", "solo"), ("b", "cluster")), "different modes"),
+        (node(("a", "undecided")), "container a (undecided: so)"),
+        (node(("a", "member")), "container a (member: so)"),
+        (node(health="up"), "no engine is known"),
+        (node(containers=[container("theirs")]), "container theirs has the GPU"),
+    ],
+)
+def test_what_cannot_be_told_is_undecided_and_says_why(found: NodeServing, why: str) -> None:
+    assert found.mode == "undecided"
+    assert why in found.reasons[0]
+
+
+def test_containers_that_are_ours_or_without_a_gpu_puzzle_nobody() -> None:
+    assert node(containers=[container("database", gpu=False)]).mode == "off"
+    assert node(containers=[container("gb10-serving-solo", mode="solo")]).mode == "off"  # no engine in it yet
+    ended = node(containers=[container("gb10-serving-solo", mode="solo", running=False)])
+    assert (ended.mode, [one.name for one in ended.ours]) == ("off", ["gb10-serving-solo"])
+
+
+def test_engines_of_others_are_told_from_ours() -> None:
+    found = node(("gb10-serving-solo", "solo"), ("theirs", "solo"), containers=[container("gb10-serving-solo", "solo")])
+    assert [engine.container for engine in found.foreign] == ["theirs"]
+
+
+def test_a_node_without_python_fails_alone() -> None:
+    with pytest.raises(FactProcessError):
+        ServingState().process(["@@gb10 probe", "", "@@gb10= 127"])
