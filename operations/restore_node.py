@@ -167,6 +167,8 @@ class Placer:
                 self._file(member, merge=member.node_path in merge)
         for member in reversed([member for member in chosen if member.type == "d"]):
             self._attributes(self.place(member.path.removeprefix(ROOT)), member)
+        for folder in {os.path.dirname(self.place(member.path.removeprefix(ROOT))) for member in chosen}:
+            sync_folder(folder)
 
     def place(self, path: str) -> str:
         """Where a path of the node goes."""
@@ -271,6 +273,15 @@ def copy(source: str, new: str, more: bytes) -> None:
         os.fsync(out.fileno())
 
 
+def sync_folder(path: str) -> None:
+    """Have the names in a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def remove(path: str) -> None:
     """Remove whatever is there, if anything is."""
     if os.path.isdir(path) and not os.path.islink(path):
@@ -287,7 +298,6 @@ def put(job: dict[str, Any]) -> None:
         placer.put(job["paths"], job.get("merge", []))
     except OSError as error:
         fail("RESTORE_FAILED", f"{error.filename or 'a file'} cannot be restored: {error.strerror or error}")
-    os.sync()
 
 
 # Accounts -------------------------------------------------------------------------------------------------------------
@@ -393,7 +403,6 @@ def sshd(job: dict[str, Any]) -> None:
         placer.take_back()
         reload_sshd()
         fail("SSHD_REJECTED", f"with the backup's files: {trouble[0]}: everything is as it was")
-    os.sync()
 
 
 def reload_sshd() -> None:

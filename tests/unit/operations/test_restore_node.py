@@ -1,0 +1,186 @@
+"""What a restore does on a node, on folders of this machine: all comes back, and nothing that was there is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_archive import NAMES, TREES, grow, listed, made
+
+from gb10.operations import archive, restore_node
+from gb10.operations.archive import Manifest
+from gb10.operations.restore_plan import wanted
+
+STAMP = "20261123T200000Z"
+
+
+class Node:
+    """A folder that stands for a node's root, and a backup that was unpacked for it."""
+
+    def __init__(self, root: Path, scratch: Path, content: bytes, manifest: Manifest) -> None:
+        self.root = root
+        self.manifest = manifest
+        self.folder = scratch / "restore"
+        self.folder.mkdir(0o700)
+        archive.unpack(io.BytesIO(content), str(self.folder / restore_node.TREE))
+        (self.folder / restore_node.MANIFEST).write_bytes(manifest.encoded())
+        root.mkdir(exist_ok=True)
+
+    def look(self, contents: dict[str, bytes] | None = None) -> dict[str, list[str]]:
+        """What differs, by path."""
+        members = [wanted(member, contents or {}) for member in self.manifest.members if member.node_path]
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            restore_node.look(self.job(wanted=members))
+        found: dict[str, list[str]] = json.loads(printed.getvalue())["different"]
+        return found
+
+    def put(self, **job: Any) -> None:
+        """Put in place what differs."""
+        restore_node.put(self.job(paths=list(self.look()), **job))
+
+    def job(self, **more: Any) -> dict[str, Any]:
+        """A job as the node gets it: through JSON."""
+        job = {"root": str(self.root), "folder": str(self.folder), "stamp": STAMP, **more}
+        found: dict[str, Any] = json.loads(json.dumps(job))
+        return found
+
+
+def node_with(tmp_path: Path, files: dict[str, str]) -> tuple[Node, Path]:
+    """A node that is to get a small tree, and where that tree belongs on it."""
+    tree = tmp_path / "tree"
+    for name, text in files.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    content, manifest = made(tree)
+    node = Node(tmp_path / "root", tmp_path, content, manifest)
+    place = Path(str(node.root) + str(tree))
+    place.mkdir(parents=True)
+    return node, place
+
+
+@settings(max_examples=100, deadline=None)
+@given(tree=st.dictionaries(NAMES, TREES, max_size=5))
+def test_every_tree_is_restored_to_equality_and_then_nothing_differs(tree: dict[bytes, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "tree"
+        grow(os.fsencode(source), ("d", tree, 0o755), [], itertools.count(1))
+        content, manifest = made(source)
+        node = Node(Path(folder) / "root", Path(folder), content, manifest)
+        assert set(node.look()) == {member.node_path for member in manifest.members if member.node_path}
+        node.put()
+        assert listed(Path(str(node.root) + str(source))) == listed(source)
+        assert node.look() == {}
+
+
+def test_what_differs_is_replaced_and_kept_beside_and_the_rest_is_not_touched(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {"same": "a", "other": "backup", "wide": "b", "gone": "c"})
+    for name, text in {"same": "a", "other": "node", "wide": "b", "own": "mine"}.items():
+        (place / name).write_text(text)
+    (place / "wide").chmod(0o666)
+    before = (place / "same").stat()
+    assert {Path(path).name: what[0] for path, what in node.look().items() if Path(path) != tmp_path / "tree"} == {
+        "other": "content",
+        "wide": "mode",
+        "gone": "absent",
+    }
+    node.put()
+    texts = {path.name: path.read_text() for path in place.iterdir()}
+    kept = f"other{restore_node.BESIDE}{STAMP}"
+    assert texts == {"same": "a", "other": "backup", "wide": "b", "gone": "c", "own": "mine", kept: "node"}
+    assert (place / "same").stat() == before
+    assert stat.S_IMODE((place / "wide").stat().st_mode) == 0o644
+
+
+def test_a_folder_where_a_file_belongs_and_a_link_where_a_folder_belongs_step_aside(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {"file": "text", "folder/inner": "text"})
+    (place / "file").mkdir()
+    (place / "file/precious").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (place / "folder").symlink_to(tmp_path / "elsewhere")
+    node.put()
+    assert (place / "file").read_text() == "text"
+    assert (place / f"file{restore_node.BESIDE}{STAMP}/precious").read_text() == "mine"
+    assert (place / "folder/inner").read_text() == "text"
+    assert not (place / "folder").is_symlink()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_keys_that_open_the_node_now_go_on_doing_so(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {".ssh/authorized_keys": "ssh-ed25519 OLD\nssh-ed25519 BOTH"})
+    (place / ".ssh").mkdir()
+    (place / ".ssh/authorized_keys").write_text("ssh-ed25519 BOTH\nssh-ed25519 NEW\n")
+    path = str(tmp_path / "tree/.ssh/authorized_keys")
+    node.put(merge=[path])
+    text = (place / ".ssh/authorized_keys").read_text()
+    assert text == "ssh-ed25519 OLD\nssh-ed25519 BOTH\nssh-ed25519 NEW\n"
+    assert path not in node.look({f"root{path}": b"ssh-ed25519 OLD\nssh-ed25519 BOTH"})
+
+
+def test_a_restore_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {"a": "backup", "b": "backup"})
+    (place / "a").write_text("node")
+    (place / f"a{restore_node.NEW}").write_text("hal")
+    (place / f"b{restore_node.NEW}").mkdir()
+    node.put()
+    assert (place / "a").read_text() == (place / "b").read_text() == "backup"
+    assert not [path for path in place.iterdir() if path.name.endswith(restore_node.NEW)]
+
+
+def test_folders_that_the_backup_does_not_name_are_made_as_closed_as_the_one_above(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {"home/.cache/huggingface/token": "secret"})
+    (place / "home").mkdir(0o700)
+    (tmp_path / "tree/home/.cache/huggingface/token").chmod(0o600)
+    token = str(tmp_path / "tree/home/.cache/huggingface/token")
+    restore_node.put(node.job(paths=[token]))
+    assert stat.S_IMODE((place / "home/.cache").stat().st_mode) == 0o700
+
+
+def test_the_server_s_folder_is_put_in_place_at_once_and_the_former_one_kept(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {"server/db/state.db": "old cluster", "server/tls/ca": "old", "config": "c"})
+    (place / "server/tls").mkdir(parents=True)
+    (place / "server/tls/newer").write_text("of another cluster")
+    server = str(tmp_path / "tree/server")
+    restore_node.k3s(node.job(server=server, paths=[str(tmp_path / "tree/config")]))
+    assert sorted(path.name for path in (place / "server").rglob("*")) == ["ca", "db", "state.db", "tls"]
+    assert (place / f"server{restore_node.BESIDE}{STAMP}/tls/newer").exists()
+    assert (place / "config").read_text() == "c"
+    assert (place / "server/db/state.db").stat().st_mtime_ns == (
+        tmp_path / "tree/server/db/state.db"
+    ).stat().st_mtime_ns
+
+
+def test_what_arrives_otherwise_than_it_was_sent_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    content, manifest = made(tmp_path / "tree")
+    for sent, digest in ((content[:-20], manifest.sha256), (content, "0" * 64)):
+        job = {"folder": str(tmp_path / "place/restore"), "manifest_sha256": digest}
+        program = (
+            "import json,sys; from gb10.operations import restore_node; restore_node.unpack(json.loads(sys.argv[1]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, json.dumps(job)], input=sent, capture_output=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.decode().startswith("gb10: BACKUP_DAMAGED: ")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_owners_are_found_by_name_first_and_by_number_where_the_name_is_unknown() -> None:
+    import pwd
+
+    root = pwd.getpwuid(0)
+    assert restore_node.owner({"uid": 4711, "gid": 4711, "user": root.pw_name, "group": "root"}) == (0, 0)
+    assert restore_node.owner({"uid": 4711, "gid": 4712, "user": "nobody-knows", "group": ""}) == (4711, 4712)

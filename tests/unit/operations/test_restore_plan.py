@@ -1,0 +1,140 @@
+"""What a restore plans: which backup fits a node, in which order it goes back, and that accounts keep their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from gb10.facts.identity import Identity
+from gb10.operations.archive import Manifest, Member
+from gb10.operations.restore import restored_units
+from gb10.operations.restore_plan import (
+    NodeLook,
+    described,
+    foreign,
+    other_k3s,
+    plan_accounts,
+    read_accounts,
+    read_groups,
+    select,
+    step_of,
+)
+
+MACS = {"enP7s7": "02:b1:00:04:18:6e", "enp1s0f0np0": "02:b1:01:04:18:6e"}
+THIS = Identity("spark-2", "a" * 32, "b", MACS, "arm64", "ubuntu", "24.04", "Ubuntu 24.04.4 LTS", 0.0)
+ABOUT: dict[str, Any] = {"machine": {"macs": MACS, "architecture": "arm64"}, "versions": {"k3s": "v1.36.4+k3s1"}}
+PEOPLE = "nvidia:x:1000:1000:,,,:/home/nvidia:/bin/bash\nada:x:1001:1001::/home/ada:/bin/zsh"
+GROUP = "nvidia:x:1000:\nada:x:1001:\ndocker:x:112:nvidia,ada"
+FRESH = NodeLook(
+    different={},
+    users={"root": 0, "nvidia": 1000},
+    groups={"root": (0, ()), "nvidia": (1000, ()), "docker": (998, ("nvidia",))},
+    busy=frozenset({0, 1000}),
+    free=1 << 40,
+)
+
+
+def member(path: str, part: str = "system", kind: str = "f") -> Member:
+    return Member(path, part, kind, 0o644, 0, 0, "root", "root", 0)
+
+
+def backup(*members: Member, **other: Any) -> Manifest:
+    known = {"id": "spark-2-20261123T200000Z", "node": "spark-2", "created": "", "about": ABOUT, "members": members}
+    return Manifest(**{**known, **other})
+
+
+def codes(refusals: Any) -> list[str]:
+    return [refusal.code for refusal in refusals]
+
+
+def test_a_backup_of_this_very_node_is_not_foreign_whatever_it_is_called_now() -> None:
+    assert codes(foreign(backup(), "spark-2", replace(THIS, hostname="spark-186e", machine_id="c" * 32))) == []
+
+
+def test_one_interface_that_was_replaced_does_not_make_another_machine() -> None:
+    usb = {**MACS, "enP7s7": "02:00:00:00:00:01"}
+    assert codes(foreign(backup(), "spark-2", replace(THIS, macs=usb))) == []
+
+
+def test_another_name_another_architecture_and_other_macs_are_refused_each() -> None:
+    assert codes(foreign(backup(), "spark-1", THIS)) == ["RESTORE_OTHER_NODE"]
+    assert codes(foreign(backup(), "spark-2", replace(THIS, architecture="amd64"))) == ["RESTORE_OTHER_MACHINE"]
+    other = replace(THIS, macs={"enP7s7": "02:00:00:00:00:01"})
+    assert codes(foreign(backup(), "spark-2", other)) == ["RESTORE_OTHER_MACHINE"]
+
+
+def test_k3s_state_goes_only_to_the_version_that_wrote_it() -> None:
+    assert codes(other_k3s(backup(), None, "v1.36.4+k3s1")) == []
+    assert codes(other_k3s(backup(), "v1.36.4+k3s1", "v1.37.0+k3s1")) == []
+    assert codes(other_k3s(backup(), None, "v1.37.0+k3s1")) == ["RESTORE_K3S_VERSION"]
+    assert codes(other_k3s(backup(), "v1.35.1+k3s1", "v1.36.4+k3s1")) == ["RESTORE_K3S_VERSION"]
+
+
+def test_host_keys_come_last_and_what_belongs_to_the_installation_never() -> None:
+    assert step_of(member("root/etc/ssh/ssh_host_ed25519_key", "identity")) == "sshd"
+    assert step_of(member("root/etc/hostname", "identity")) == "identity"
+    for path in ("root/etc/machine-id", "root/etc/fstab", "root/etc/rancher/k3s/k3s.yaml", "gb10/images.json"):
+        assert step_of(member(path)) is None
+    assert step_of(member("root/etc/systemd/system/snap-firefox-1234.mount")) is None
+
+
+def test_only_the_parts_that_are_wanted_are_selected() -> None:
+    manifest = backup(member("root/etc/netplan/a.yaml", "network"), member("root/etc/ssh/sshd_config", "identity"))
+    assert set(select(manifest, None).steps) == {"network", "sshd"}
+    assert set(select(manifest, ["network"]).steps) == {"network"}
+    assert set(select(manifest, ["identity"]).steps) == {"sshd"}
+
+
+def test_content_is_told_by_digest_alone() -> None:
+    assert described("/etc/rancher/k3s/token", ["content", "a" * 64], "b" * 64) == (
+        "/etc/rancher/k3s/token has other content: sha256 aaaaaaaaaaaa, in the backup bbbbbbbbbbbb"
+    )
+
+
+def test_units_of_an_administrator_are_told_from_drop_ins_links_and_templates() -> None:
+    folder = "root/etc/systemd/system"
+    names = ("backup.timer", "own.service", "own.service.d/more.conf", "worker@.service", "notes.txt")
+    members = [member(f"{folder}/{name}") for name in names] + [member(f"{folder}/link.service", kind="l")]
+    assert restored_units(members) == ["backup.timer", "own.service"]
+
+
+# Accounts
+
+
+def planned(look: NodeLook, passwd: str = PEOPLE, group: str = GROUP) -> Any:
+    return plan_accounts(read_accounts(passwd), read_groups(group), look)
+
+
+def test_accounts_that_the_node_lacks_are_made_with_their_old_numbers_and_groups() -> None:
+    plan = planned(FRESH)
+    assert plan.refusals == ()
+    assert plan.created == ("ada",)
+    make_group, make_user, join = plan.commands
+    assert make_group == ("groupadd", "--gid", "1001", "ada")
+    assert make_user[:5] == ("useradd", "--uid", "1001", "--gid", "1001")
+    assert join == ("usermod", "--append", "--groups", "docker", "ada")
+
+
+def test_a_node_that_has_all_accounts_needs_nothing() -> None:
+    groups = {**FRESH.groups, "ada": (1001, ()), "docker": (998, ("nvidia", "ada"))}
+    plan = planned(replace(FRESH, users={**FRESH.users, "ada": 1001}, groups=groups))
+    assert (plan.commands, plan.refusals) == ((), ())
+
+
+def test_an_idle_account_gets_its_number_back_and_one_at_work_is_refused() -> None:
+    groups = {**FRESH.groups, "ada": (1001, ())}
+    look = replace(FRESH, users={**FRESH.users, "ada": 1005}, groups=groups)
+    assert ("usermod", "--uid", "1001", "ada") in planned(look).commands
+    assert codes(planned(replace(look, busy=frozenset({1005}))).refusals) == ["RESTORE_NUMBERS"]
+
+
+def test_a_number_that_somebody_else_has_now_is_refused() -> None:
+    look = replace(FRESH, users={"root": 0, "nvidia": 1000, "wizard": 1001})
+    plan = planned(look)
+    assert codes(plan.refusals) == ["RESTORE_NUMBERS"]
+    assert "wizard" in plan.refusals[0].message
+    assert plan.created == ()
+
+
+def test_numbers_of_the_system_s_own_groups_are_left_alone() -> None:
+    assert not any("docker" in command and "--gid" in command for command in planned(FRESH).commands)
