@@ -95,7 +95,9 @@ class Ward:
     def gb10(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run gb10 without a terminal, as a script would. One that hangs looks like one that failed."""
         command = [str(BIN / "gb10"), *arguments]
-        environment = {**os.environ, "GB10_LAB": self.lab.name, "GB10_INVENTORY": str(self.inventory)}
+        # Nodes of all labs have the same names, which is what backups are kept under.
+        own = {"GB10_LAB": self.lab.name, "GB10_BACKUPS": str(self.folder / "backups")}
+        environment = {**os.environ, **own, "GB10_INVENTORY": str(self.inventory)}
         try:
             return subprocess.run(
                 command,
@@ -120,6 +122,7 @@ class Ward:
             "network_operator_enabled": False,
             "images": [EXTRA_IMAGE],
             "rebuild_hooks": [str(hook)],
+            "rebuild_solo_seconds": 2,
             "rebuild_validate_without": ["rail-bandwidth", "gpu-container"],
         }
         path = self.folder / "inventory.py"

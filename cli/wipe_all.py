@@ -1,0 +1,130 @@
+"""gb10 wipe-all: every node reinstalled at once, and a new cluster made of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from gb10.cli import console, rebuild_view
+from gb10.cli.rebuild import _tools as tools_of
+from gb10.cli.session import Session, command_options
+from gb10.controller import rebuild as runs
+from gb10.controller.errors import Gb10Error
+from gb10.controller.hooks import Hooks
+from gb10.controller.journal import Journal
+from gb10.controller.lock import cluster_lock
+from gb10.controller.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only show what would be lost, and what is kept.")
+@click.option("--names", metavar="NAMES", help="The names of all nodes, comma-separated: typed beforehand.")
+@click.option("--download", is_flag=True, help="Download the lost models again in the end.")
+@click.option("--accept-host-key", "keys", metavar="KEY", multiple=True, help="Fingerprint of a node's new host key.")
+@click.option("--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what goes on as JSON lines.")
+@click.option("--abort", is_flag=True, help="Give an unfinished one up, as long as nobody was asked to wipe.")
+@command_options(limit=False)
+def wipe_all(
+    session: Session,
+    dry_run: bool,
+    names: str | None,
+    download: bool,
+    keys: tuple[str, ...],
+    events: Path | None,
+    abort: bool,
+) -> None:
+    """Have all nodes reinstalled, and make a new cluster of them.
+
+    First every node is backed up to this controller, and the backup proven; then you reinstall all of them, in any
+    order; then each is provisioned and gets its accounts, keys and settings back, and K3s is set up anew. Models and
+    images are not in a backup. Interrupted at any point, the same command goes on.
+    """
+    session.known["resume"] = "gb10 wipe-all"
+    with _locked(session, writes=not dry_run):
+        found = runs.unfinished(session.inventory, KIND)
+        if dry_run:
+            losses = _losses(session, found.journal if found else _nowhere())
+            _finish_plan(session, losses)
+        if abort:
+            _abort(session, found)
+        if not found:
+            _begin(session, names)
+        journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, {}, KIND)
+        _carry_out(session, journal, keys, events, download)
+
+
+@contextmanager
+def _locked(session: Session, *, writes: bool) -> Iterator[None]:
+    if not writes:
+        yield
+        return
+    with cluster_lock((host.endpoint for host in session.inventory.hosts), "gb10 wipe-all"):
+        yield
+
+
+def _begin(session: Session, names: str | None) -> None:
+    """Say what is lost, and have the names of all nodes typed. Raise REBUILD_UNFINISHED, CONFIRM_NEEDED or DECLINED."""
+    if other := runs.unfinished(session.inventory):
+        raise Gb10Error("REBUILD_UNFINISHED", f"the rebuild of {', '.join(other.nodes)} is not finished")
+    wanted = session.inventory.names
+    if names is not None:
+        check_names((name.strip() for name in names.split(",")), wanted)
+        return
+    if session.as_json or not sys.stdin.isatty():
+        raise Gb10Error("NAMES_NEEDED", known=list(wanted))
+    _print(session, _losses(session, _nowhere()))
+    question = f"All of this is lost. Type the names of the nodes to go on ({len(wanted)} of them)"
+    typed = click.prompt(question, default="", show_default=False, err=True)
+    check_names(typed.replace(",", " ").split(), wanted)
+
+
+def _nowhere() -> Journal:
+    """A journal for who only looks: it is never written."""
+    return Journal(Path("/nonexistent/plan.jsonl"))
+
+
+def _losses(session: Session, journal: Journal) -> list[Loss]:
+    work = WipeAll(tools_of(session, journal, lambda record: None), Hooks())
+    return [node.loss() for node in work.nodes]
+
+
+def _print(session: Session, losses: list[Loss]) -> None:
+    for loss in losses:
+        rebuild_view.print_lines(f"A wipe of {loss.node}", loss.lines())
+    with_models = [host for host in session.inventory.hosts if any(x.node == host.name and x.models for x in losses)]
+    rebuild_view.print_lines("To copy the models off first, in another terminal", map(copy_off, with_models))
+
+
+def _finish_plan(session: Session, losses: list[Loss]) -> None:
+    if not session.as_json:
+        _print(session, losses)
+    offers = {host.name: copy_off(host) for host in session.inventory.hosts}
+    session.finish({"losses": [loss.to_json() for loss in losses], "copy_models_off": offers}, None)
+
+
+def _carry_out(session: Session, journal: Journal, keys: tuple[str, ...], events: Path | None, download: bool) -> None:
+    tools = tools_of(session, journal, rebuild_view.RebuildView(quiet=session.as_json), events, keys)
+    first = session.inventory.hosts[0]
+    hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
+    work = WipeAll(tools, hooks, download)
+    work.carry_out()
+    lost = work.lost_models()
+    if not session.as_json:
+        console.print_done(f"{', '.join(session.inventory.names)}: reinstalled, and all is green")
+        lines = [f"{node}: {name}" for node, names in lost.items() for name in names]
+        rebuild_view.print_lines("Models to download again (gb10 wipe-all --download would have)", lines)
+    session.finish({"run": journal.run, "models_to_download": lost}, None)
+
+
+def _abort(session: Session, found: runs.Progress | None) -> None:
+    if found is None:
+        raise Gb10Error("REBUILD_NONE", "there is no unfinished wipe of all nodes")
+    work = WipeAll(tools_of(session, found.journal, rebuild_view.RebuildView(quiet=session.as_json)), Hooks())
+    work.give_up()
+    if not session.as_json:
+        console.print_done("The wipe is given up; nobody holds the nodes any more")
+    session.finish({"aborted": found.journal.run}, None)
