@@ -150,13 +150,15 @@ def damaged(reason: str) -> ArchiveError:
 class Writer:
     """An archive that is being written to a stream. Without `close` it has no manifest, and nobody accepts it.
 
-    `scratch` is a folder, closed to others, for files that are too large to be held.
+    + scratch: a folder, closed to others, for files that are too large to be held
+    + root: the node's root folder, as seen from here
     """
 
-    def __init__(self, out: BinaryIO, scratch: str) -> None:
+    def __init__(self, out: BinaryIO, scratch: str, root: str = "/") -> None:
         self.members: dict[str, Member] = {}
         self.notes: list[Note] = []
         self._scratch = scratch
+        self._root = root
         self._names: dict[tuple[int, int], str] = {}  # device and inode -> member
         self._gzip = gzip.GzipFile("", "wb", 1, out, 0)
         self._tar = tarfile.open(  # noqa: SIM115 - `close` closes it
@@ -187,7 +189,7 @@ class Writer:
 
         With `content_of` the content is that of another file: a consistent copy of one that changes.
         """
-        name = ROOT + os.path.normpath(path)
+        name = f"{ROOT}/{os.path.relpath(path, self._root)}"
         if name in self.members:
             return self.members[name].type
         for last in (False,) * (TRIES - 1) + (True,):

@@ -156,11 +156,12 @@ def is_proven(root: str, node: str, backup: str) -> bool:
 
 
 def prune(root: str, node: str, count: int | None, days: int | None, now: float) -> list[str]:
-    """Throw away what is neither among the newest `count` nor younger than `days`; return the ids.
+    """Throw away what is not among the newest `count`, or older than `days`; return the ids.
 
-    None switches one of them off. The newest that was proven stays, and so does the newest.
+    None switches one of them off. The newest that was proven stays, and so does the newest. Those of another machine
+    that once had the name are no business of this one.
     """
-    found = sorted(ids(root, node), key=made_at, reverse=True)
+    found = same_machine(root, node, sorted(ids(root, node), key=made_at, reverse=True))
     proven = next((backup for backup in found if is_proven(root, node, backup)), None)
     gone = [
         backup
@@ -176,6 +177,19 @@ def prune(root: str, node: str, count: int | None, days: int | None, now: float)
                 os.unlink(os.path.join(root, node, backup + suffix))
     remove_leftovers(root, node, now)
     return gone
+
+
+def same_machine(root: str, node: str, found: Sequence[str]) -> list[str]:
+    """Of backups, those of the machine that the first one is of: they have a MAC in common."""
+    macs = {backup: _macs(root, node, backup) for backup in found}
+    return [backup for backup in found if backup == found[0] or macs[backup] & macs[found[0]]]
+
+
+def _macs(root: str, node: str, backup: str) -> set[str]:
+    with contextlib.suppress(ArchiveError):
+        machine = read_summary(root, node, backup).get("machine") or {}
+        return set((machine.get("macs") or {}).values())
+    return set()
 
 
 def remove_leftovers(root: str, node: str, now: float) -> None:

@@ -18,6 +18,7 @@ from gb10.lab import state as states
 from gb10.lab.lab import Lab
 from gb10.lab.mirror import MirrorControl
 from gb10.lab.node import USER
+from gb10.lab.paths import labs_folder
 from gb10.lab.shell import Docker
 from gb10.lab.state import LabState
 
@@ -96,7 +97,8 @@ def fresh_nodes(lab: LabUnderTest) -> None:
 @pytest.fixture
 def whole(lab: LabUnderTest, tmp_path: Path) -> Product:
     """The commands, in a folder of their own, on the lab's inventory: K3s with both operators."""
-    return Product(Path(str(files("gb10.lab") / "inventory.py")), tmp_path, {"GB10_LAB": lab.state.name})
+    environment = {"GB10_LAB": lab.state.name, "GB10_BACKUPS": str(labs_folder() / lab.state.name / "backups")}
+    return Product(Path(str(files("gb10.lab") / "inventory.py")), tmp_path, environment)
 
 
 @pytest.fixture

@@ -1,0 +1,240 @@
+"""Backups on the lab: off the node, proven in each place, readable by nobody else, and honest about what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyrage
+import pytest
+from product import Done, Product, processes_showing, watched, wide_files, written_files
+
+from gb10.lab.shell import Docker
+from gb10.operations import archive
+
+CANARY = "canary4711canary4711canary4711ca"
+HEAD, WORKER = "spark-1", "spark-2"
+SERVER = "/var/lib/rancher/k3s/server"
+
+RootOf = Callable[[str], Path]
+HostOf = Callable[[str], Any]
+
+
+@pytest.fixture
+def folder(product: Product) -> Path:
+    """Where the controller keeps backups."""
+    return Path(product.environment["GB10_BACKUPS"])
+
+
+def proofs(done: Done) -> dict[tuple[str, str], list[str]]:
+    """What came of each copy: (node, where) -> codes, none for a proven one."""
+    return {(proof["node"], proof["where"]): proof["codes"] for proof in done.json["proofs"]}
+
+
+def plant(root: Path) -> None:
+    """Secrets where people have them: what a registry and another machine let in."""
+    for place in ("root/.docker/config.json", "home/nvidia/.ssh/id_ed25519"):
+        path = root / place
+        path.parent.mkdir(0o700, parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_text(CANARY)
+        path.chmod(0o600)
+    path = root / "srv/own/settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(0o600)
+    path.write_text(CANARY)
+    if not (path.parent / "pipe").exists():
+        os.mkfifo(path.parent / "pipe")
+
+
+def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
+    product: Product, cluster: Any, host_of: HostOf, root_of: RootOf, folder: Path, logs: Path, tmp_path: Path
+) -> None:
+    for name in (HEAD, WORKER):
+        plant(root_of(name))
+    wanted = product.with_data(backup_paths=["/srv/own", "/srv/absent"])
+    before = written_files(host_of(HEAD))
+    roots = [root_of(name) / place for name in (HEAD, WORKER) for place in ("var/lib/gb10", "data/backups", "tmp")]
+    with (
+        watched(lambda: processes_showing(CANARY)) as arguments,
+        watched(lambda: (found for root in (*roots, folder) for found in wide_files(root, CANARY))) as wide,
+    ):
+        done = wanted.gb10("backup", "--all", "--json", "-vvv")
+        raw = wanted.pyinfra("-vvv", "--debug", "--limit", WORKER, "--dry", "--diff", "gb10.deploys.backup")
+    assert done.status == 0, done.output
+    everywhere = {(HEAD, "controller"), (HEAD, WORKER), (WORKER, "controller"), (WORKER, HEAD)}
+    assert (set(proofs(done)), any(proofs(done).values())) == (everywhere, False)
+    head = next(proof for proof in done.json["proofs"] if proof["node"] == HEAD)
+    assert head["nodes"] == [HEAD, WORKER]
+    assert (arguments, wide) == ([], [])
+    assert CANARY not in done.output + raw.output
+    assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
+    after = written_files(host_of(HEAD))
+    changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
+    assert {path for path in changed if not path.startswith(("/data/backups", SERVER, "/var/lib/kubelet"))} <= {
+        "/var/lib/gb10"  # its time: the scratch folder has come and gone
+    }
+    listed = {(one["node"], one["where"]): one for one in product.gb10("backup", "list", "--json").json["backups"]}
+    assert set(listed) == everywhere
+    assert all(one["complete"] and one["proven"] for one in listed.values())
+    restored(done, folder, root_of, tmp_path)
+
+
+def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
+    """The archive has what the node has; and a throw-away K3s that is started on it is the old cluster."""
+    backup = next(made["id"] for made in done.json["made"] if made["node"] == HEAD)
+    with (folder / HEAD / f"{backup}.tar.gz").open("rb") as file:
+        manifest = archive.unpack(file, str(scratch / "out"))
+    root = scratch / "out" / archive.ROOT
+    assert (root / "srv/own/settings").read_text() == CANARY
+    assert {note.path for note in manifest.notes} >= {"/srv/own/pipe", "/srv/absent"}
+    original = root_of(HEAD) / "etc/ssh/ssh_host_ed25519_key"
+    assert (root / "etc/ssh/ssh_host_ed25519_key").read_bytes() == original.read_bytes()
+    (root / "etc/rancher/k3s/config.yaml").write_text(
+        json.dumps({"https-listen-port": 16443 + os.getpid() % 1000, "node-name": HEAD, "node-ip": "127.0.0.1"})
+    )
+    tools = root_of(HEAD) / "opt/gb10-lab/bin"
+    environment = {**os.environ, "GB10_LAB_ROOT": str(root), "GB10_LAB_BIN": str(tools), "DOCKER_HOST": "unix:///none"}
+    with (scratch / "journal").open("wb") as journal, throw_away(root_of, environment, journal):
+        deadline = time.monotonic() + 20
+        while b"is up and running" not in (scratch / "journal").read_bytes():
+            assert time.monotonic() < deadline, (scratch / "journal").read_text()
+            time.sleep(0.2)
+        nodes = subprocess.run(
+            [
+                str(tools / "kubectl"),
+                "--kubeconfig",
+                str(root / "etc/rancher/k3s/k3s.yaml"),
+                "get",
+                "nodes",
+                "-o",
+                "name",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert nodes.stdout.split() == [f"node/{HEAD}", f"node/{WORKER}"]
+
+
+@contextmanager
+def throw_away(root_of: RootOf, environment: dict[str, str], journal: Any) -> Iterator[None]:
+    """A K3s server of the test's own."""
+    binary = str(root_of(HEAD) / "usr/local/bin/k3s")
+    with subprocess.Popen([binary, "server"], env=environment, stderr=journal, stdout=journal) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def test_a_stopped_k3s_is_backed_up_and_a_damaged_database_named(
+    product: Product, cluster: Any, host_of: HostOf, root_of: RootOf, folder: Path, tmp_path: Path
+) -> None:
+    node, database = host_of(HEAD), root_of(HEAD) / f"{SERVER[1:]}/db/state.db"
+    node.check_output("sudo systemctl stop k3s")
+    before = database.read_bytes()
+    try:
+        done = product.gb10("backup", HEAD, "--json")
+        assert (done.status, proofs(done)[HEAD, WORKER]) == (0, []), done.output
+        assert database.read_bytes() == before
+        broken = bytearray(before)
+        broken[4096 : 4096 + 8192] = os.urandom(8192)
+        database.write_bytes(broken)
+        done = product.gb10("backup", HEAD, "--json")
+        assert done.status == 5, done.output
+        assert set(map(tuple, proofs(done).values())) == {("BACKUP_INCOMPLETE", "BACKUP_DATABASE")}
+        backup = done.json["made"][0]["id"]
+        with (folder / HEAD / f"{backup}.tar.gz").open("rb") as file:
+            archive.unpack(file, str(tmp_path / "out"))
+        assert (tmp_path / f"out/root{SERVER}/db/state.db").read_bytes() == broken
+    finally:
+        database.write_bytes(before)
+        node.check_output("sudo systemctl start k3s")
+
+
+def test_a_copy_that_changed_or_that_nobody_could_keep_is_told(
+    product: Product, lab: Any, host_of: HostOf, root_of: RootOf
+) -> None:
+    assert product.gb10("backup", WORKER, "--no-prove").status == 0
+    newest = max((root_of(HEAD) / "data/backups" / WORKER).glob("*.tar.gz"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    done = product.gb10("backup", "prove", WORKER, "--json")
+    assert done.status == 5, done.output
+    assert proofs(done) == {(WORKER, "controller"): [], (WORKER, HEAD): ["BACKUP_DAMAGED"]}
+    host_of(HEAD).check_output("sudo mount -t tmpfs -o size=64k none /data/backups")
+    try:
+        done = product.gb10("backup", WORKER)
+    finally:
+        host_of(HEAD).check_output("sudo umount /data/backups")
+    assert (done.status, "DISK_FULL" in done.output) == (1, True), done.output
+    assert not list((root_of(HEAD) / "data/backups" / WORKER).glob("*.part"))
+
+    docker, container = Docker(lab.state.docker_host), lab.state.node(HEAD).container
+    docker("exec", container, "systemctl", "stop", "ssh.socket", "ssh.service")
+    try:
+        done = product.with_data(backup_paths=["/proc/version"]).gb10("backup", WORKER, "--json")
+    finally:
+        docker("exec", container, "systemctl", "start", "ssh.service")
+    assert [made["where"] for made in (*done.json["made"], *done.json["kept"])] == ["controller"]
+    assert proofs(done) == {(WORKER, "controller"): ["BACKUP_INCOMPLETE"], (WORKER, HEAD): ["NODE_UNREACHABLE"]}
+    assert (done.status, done.json["error"]["code"]) == (4, "NODE_UNREACHABLE")
+
+
+def test_a_killed_backup_leaves_nothing_that_looks_like_one(
+    product: Product, host_of: HostOf, root_of: RootOf, folder: Path
+) -> None:
+    host_of(WORKER).check_output("sudo sh -c 'umask 77; head -c 400M /dev/urandom > /srv/large'")
+    large = product.with_data(backup_paths=["/srv/large"])
+    there = set((folder / WORKER).iterdir())
+    process = subprocess.Popen(
+        [*large.command("gb10"), "backup", WORKER],
+        cwd=large.folder,
+        env={**os.environ, **large.environment, "GB10_INVENTORY": str(large.inventory)},
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(
+        path.name.endswith(".part") and path.stat().st_size > 1 << 20 for path in (folder / WORKER).iterdir()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    left = set((folder / WORKER).iterdir()) - there
+    assert {path.suffix for path in left} <= {".part"}
+    host_of(WORKER).check_output("sudo rm /srv/large")
+    deadline = time.monotonic() + 20
+    while (root_of(WORKER) / "var/lib/gb10/backup").exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    done = product.gb10("backup", WORKER, "--json")
+    assert done.status == 0, done.output
+    assert not (root_of(WORKER) / "var/lib/gb10/backup").exists()
+
+
+def test_an_encrypted_backup_is_opened_by_its_key_alone(
+    product: Product, folder: Path, root_of: RootOf, tmp_path: Path
+) -> None:
+    keys = [pyrage.x25519.Identity.generate() for _ in range(2)]
+    files = [tmp_path / "key", tmp_path / "another"]
+    for key, path in zip(keys, files, strict=True):
+        path.write_text(f"# a comment\n{key}\n")
+        path.chmod(0o600)
+    sealed = {"backup_recipients": [str(keys[0].to_public())]}
+    done = product.with_data(**sealed, backup_identity_file=str(files[0])).gb10("backup", WORKER, "--json")
+    assert done.status == 0, done.output
+    assert proofs(done) == {(WORKER, "controller"): [], (WORKER, HEAD): []}
+    backup = done.json["made"][0]["id"]
+    for place in (folder, root_of(HEAD) / "data/backups"):
+        assert (place / WORKER / f"{backup}.tar.gz.age").read_bytes().startswith(b"age-encryption.org/v1")
+    done = product.with_data(**sealed, backup_identity_file=str(files[1])).gb10("backup", "prove", WORKER, "--json")
+    assert (done.status, set(map(tuple, proofs(done).values()))) == (6, {("BACKUP_KEY",)})

@@ -1,0 +1,352 @@
+"""Proofs: 500 changed backups are refused, sound ones are proven, and old ones go without the last proven one."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import sqlite3
+import tarfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gb10.controller.backups import evidence_for, local_backups
+from gb10.operations import archive, backup_store
+from gb10.operations.archive import Writer
+from gb10.operations.backup_proof import prove_copy
+from gb10.operations.backup_store import StoreError
+
+SERVER = "var/lib/rancher/k3s/server"
+MACHINE = {"hostname": "spark-1", "machine_id": "a1", "macs": {"enP7s7": "02:00:00:00:00:01"}, "architecture": "arm64"}
+CLUSTER = {"nodes": ["spark-1", "spark-2"], "releases": ["gpu-operator/sh.helm.release.v1.gpu-operator.v1"]}
+ROWS = ["minions/spark-1", "minions/spark-2", f"secrets/{CLUSTER['releases'][0]}", "minions/gone"]
+
+
+def database(path: Path, password: str, rows: list[str]) -> None:
+    """A datastore as kine keeps it: each revision a row, the last of which may be a deletion."""
+    with closing(sqlite3.connect(path)) as made, made:
+        made.execute("CREATE TABLE kine (id INTEGER PRIMARY KEY, name TEXT, deleted INTEGER, value BLOB)")
+        seal = hashlib.sha256(password.encode()).hexdigest()[:12]
+        made.execute("INSERT INTO kine (name, deleted, value) VALUES (?, 0, 'sealed')", (f"/bootstrap/{seal}",))
+        for row in (*rows, *rows):
+            made.execute("INSERT INTO kine (name, deleted, value) VALUES (?, 0, 'x')", (f"/registry/{row}",))
+        made.execute("INSERT INTO kine (name, deleted) VALUES ('/registry/minions/gone', 1)")
+
+
+@pytest.fixture
+def head(tmp_path: Path) -> Path:
+    """The files of a head."""
+    root = tmp_path / "head"
+    for folder in ("etc/ssh", "etc/rancher/k3s", f"{SERVER}/db", f"{SERVER}/tls"):
+        (root / folder).mkdir(parents=True)
+    (root / "etc/hostname").write_text("spark-1\n")
+    (root / "etc/ssh/ssh_host_ed25519_key").write_bytes(os.urandom(400))
+    (root / SERVER / "tls/server-ca.crt").write_text("the certificate\n")
+    authority = hashlib.sha256(b"the certificate\n").hexdigest()
+    (root / SERVER / "token").write_text(f"K10{authority}::server:secret\n")
+    database(root / SERVER / "db/state.db", "secret", ROWS)
+    return root
+
+
+def created(backup: str) -> str:
+    when = time.strptime(backup_store.made_at(backup), "%Y%m%dT%H%M%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", when)
+
+
+def made(root: Path, backup: str = "", notes: list[tuple[str, str, bool]] | None = None, **about: Any) -> bytes:
+    """A backup of these files, as if they were a node's."""
+    out = io.BytesIO()
+    writer = Writer(out, str(root.parent), str(root))
+    for path in sorted(root.rglob("*")):
+        writer.add(str(path), "system")
+    for note in notes or []:
+        writer.note(*note)
+    known = {"role": "server", "machine": MACHINE, "versions": {}, "cluster": CLUSTER, **about}
+    backup = backup or f"spark-1-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    writer.close(id=backup, node=backup.rpartition("-")[0], created=created(backup), about=known)
+    return out.getvalue()
+
+
+def stored(folder: Path, content: bytes) -> str:
+    """Put a backup into a store, as if it had just been made; return its id."""
+    manifest = archive.check(io.BytesIO(content))
+    summary = archive.summary_of(manifest, archive.digest(content), len(content), False)
+    backup_store.receive(str(folder), summary, [content])
+    return manifest.id
+
+
+def proof(folder: Path, backup: str, node: str = "spark-1", **expected: Any) -> dict[str, Any]:
+    """Try a backup of a store."""
+    job = {"where": "controller", "node": node, "id": backup, "expected": {"node": node, **expected}}
+    return backup_store.prove(str(folder), job)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def test_a_sound_backup_of_a_head_is_proven(head: Path, store: Path) -> None:
+    backup = stored(store, made(head))
+    expected = {"macs": ["02:00:00:00:00:01"], "architecture": "arm64", "machine_id": "a1", "most_age_seconds": 60}
+    found = proof(store, backup, **expected)
+    assert found["proven"], found
+    assert (found["opened"], found["nodes"]) == (True, ["spark-1", "spark-2"])
+    assert not list((store / backup_store.PROVING).iterdir())
+
+
+def reason(head: Path, store: Path, expected: dict[str, Any] | None = None, **about: Any) -> tuple[str, str]:
+    """The code and the text with which a backup of a head is refused."""
+    found = proof(store, stored(store, made(head, **about)), **(expected or {}))
+    assert not found["proven"]
+    return found["codes"][0], found["reasons"][0]
+
+
+@pytest.mark.parametrize(
+    ("expected", "code", "text"),
+    [
+        ({"macs": ["02:00:00:00:00:99"]}, "BACKUP_FOREIGN", "another machine"),
+        ({"architecture": "amd64"}, "BACKUP_FOREIGN", "arm64, not amd64"),
+        ({"machine_id": "b2"}, "BACKUP_STALE", "no longer has"),
+    ],
+)
+def test_a_backup_of_another_machine_is_refused(
+    head: Path, store: Path, expected: dict[str, Any], code: str, text: str
+) -> None:
+    assert (reason(head, store, expected)[0], text in reason(head, store, expected)[1]) == (code, True)
+
+
+def test_an_old_backup_is_refused_and_keeps_its_proof(head: Path, store: Path) -> None:
+    backup = stored(store, made(head, "spark-1-20260101T000000Z"))
+    sound = proof(store, backup)
+    backup_store.write_evidence(str(store), "spark-1", backup, [sound])
+    old = proof(store, backup, most_age_seconds=3600)
+    assert (old["proven"], old["codes"]) == (False, ["BACKUP_STALE"])
+    backup_store.write_evidence(str(store), "spark-1", backup, [old])
+    assert backup_store.is_proven(str(store), "spark-1", backup)
+
+
+def test_another_nodes_backup_is_refused_under_whatever_name(head: Path, store: Path) -> None:
+    other = stored(store, made(head, "spark-2-20260101T000000Z"))
+    assert proof(store, other, node="spark-2")["proven"] is True
+    (store / "spark-1").mkdir()
+    for suffix in (".tar.gz", ".json"):
+        for name in (other, "spark-1-20260101T000000Z"):
+            (store / "spark-1" / f"{name}{suffix}").write_bytes((store / "spark-2" / f"{other}{suffix}").read_bytes())
+    assert proof(store, other)["codes"] == ["BACKUP_FOREIGN"]
+    assert proof(store, "spark-1-20260101T000000Z")["codes"][:2] == ["BACKUP_FOREIGN", "BACKUP_FOREIGN"]
+
+
+def test_a_damaged_database_is_named(head: Path, store: Path) -> None:
+    path = head / SERVER / "db/state.db"
+    content = bytearray(path.read_bytes())
+    content[4096:6000] = os.urandom(1904)
+    path.write_bytes(content)
+    code, text = reason(head, store)
+    assert (code, "database" in text) == ("BACKUP_DATABASE", True)
+
+
+def test_a_database_of_another_token_is_refused(head: Path, store: Path) -> None:
+    (head / SERVER / "db/state.db").unlink()
+    database(head / SERVER / "db/state.db", "another", ROWS)
+    assert "another token" in reason(head, store)[1]
+
+
+def test_a_token_of_another_cluster_is_refused(head: Path, store: Path) -> None:
+    (head / SERVER / "tls/server-ca.crt").write_text("another certificate\n")
+    assert "another cluster" in reason(head, store)[1]
+
+
+def test_a_database_that_lacks_what_the_cluster_had_is_refused(head: Path, store: Path) -> None:
+    code, text = reason(head, store, cluster={**CLUSTER, "nodes": ["spark-1", "gone"]})
+    assert (code, "node gone" in text) == ("BACKUP_DATABASE", True)
+
+
+@pytest.mark.parametrize(
+    "path", ["etc/ssh/ssh_host_ed25519_key", "etc/hostname", f"{SERVER}/token", f"{SERVER}/db/state.db"]
+)
+def test_a_backup_without_what_the_node_needs_is_refused(head: Path, store: Path, path: str) -> None:
+    (head / path).unlink()
+    assert reason(head, store)[0] == "BACKUP_INCOMPLETE"
+
+
+def test_what_could_not_be_read_keeps_a_backup_from_being_proven(head: Path, store: Path) -> None:
+    code, text = reason(head, store, notes=[("/etc/x", "cannot be read: Input/output error", True)])
+    assert (code, "/etc/x" in text) == ("BACKUP_INCOMPLETE", True)
+
+
+# 500 changed ones -----------------------------------------------------------------------------------------------------
+
+Files = dict[str, bytes]  # suffix -> content
+CHOSEN = random.Random(5)  # noqa: S311 - the same changes each time
+
+
+def flipped(files: Files, other: Files) -> Files:
+    suffix = CHOSEN.choice(sorted(files))
+    content = bytearray(files[suffix])
+    place = CHOSEN.randrange(len(content) * 8)
+    content[place // 8] ^= 1 << place % 8
+    return {**files, suffix: bytes(content)}
+
+
+def truncated(files: Files, other: Files) -> Files:
+    suffix = CHOSEN.choice(sorted(files))
+    return {**files, suffix: files[suffix][: CHOSEN.randrange(len(files[suffix]))]}
+
+
+def without_one(files: Files, other: Files) -> Files:
+    return _again(files, lambda members: members.pop(CHOSEN.randrange(len(members))))
+
+
+def with_one_more(files: Files, other: Files) -> Files:
+    more = (tarfile.TarInfo(f"root/etc/more{CHOSEN.random()}"), b"")
+    return _again(files, lambda members: members.insert(CHOSEN.randrange(len(members)), more))
+
+
+def with_anothers_manifest(files: Files, other: Files) -> Files:
+    stranger = _members(other[".tar.gz"])[-1]
+    return _again(files, lambda members: members.__setitem__(-1, stranger))
+
+
+def with_anothers_summary(files: Files, other: Files) -> Files:
+    return {**files, ".json": other[".json"]}
+
+
+def exchanged(files: Files, other: Files) -> Files:
+    return other
+
+
+def with_one_file_missing(files: Files, other: Files) -> Files:
+    gone = CHOSEN.choice(sorted(files))
+    return {suffix: content for suffix, content in files.items() if suffix != gone}
+
+
+def with_a_new_time(files: Files, other: Files) -> Files:
+    """An older state that claims to be of now: its summary says so, its manifest does not."""
+    told = json.loads(files[".json"])
+    return {**files, ".json": archive.encode_summary({**told, "created": "2026-11-23T00:00:00Z"})}
+
+
+def _members(content: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archived:
+        return [(one, archived.extractfile(one).read() if one.isreg() else b"") for one in archived]  # type: ignore[union-attr] # regular
+
+
+def _again(files: Files, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], Any]) -> Files:
+    """Write the archive anew, with a summary that tells of the new file: only its content speaks against it."""
+    members = _members(files[".tar.gz"])
+    change(members)
+    out = io.BytesIO()
+    with gzip.GzipFile("", "wb", 1, out, 0) as zipped, tarfile.open(fileobj=zipped, mode="w|") as written:
+        for info, data in members:
+            info.size = len(data)
+            written.addfile(info, io.BytesIO(data))
+    content = out.getvalue()
+    told = {**json.loads(files[".json"]), "sha256": archive.digest(content), "size": len(content)}
+    return {".tar.gz": content, ".json": archive.encode_summary(told)}
+
+
+CHANGES: list[Callable[[Files, Files], Files]] = [flipped] * 4 + [truncated] * 2
+CHANGES += [without_one, with_one_more, with_anothers_manifest, with_anothers_summary, exchanged]
+CHANGES += [with_one_file_missing, with_a_new_time]
+
+
+def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_path: Path) -> None:
+    backup = "spark-1-20261120T100000Z"
+    one = stored(store, made(head, backup))
+    (head / "etc/hostname").write_text("spark-7\n")
+    two = stored(store, made(head, "spark-1-20261121T100000Z"))
+    folder = store / "spark-1"
+    files, other = ({s: (folder / f"{of}{s}").read_bytes() for s in (".tar.gz", ".json")} for of in (one, two))
+    assert proof(store, one)["proven"]
+    assert proof(store, two)["proven"]
+    for number in range(500):
+        change = CHANGES[number % len(CHANGES)]
+        place = tmp_path / f"changed{number}"
+        place.mkdir()
+        for suffix, content in change(files, other).items():
+            (place / f"{one}{suffix}").write_bytes(content)
+        scratch = tmp_path / f"scratch{number}"
+        found = prove_copy(str(place), one, {"node": "spark-1"}, str(scratch), None, None)
+        assert not found["proven"], f"{change.__name__} {number}"
+        assert found["reasons"], number
+
+
+# The store ------------------------------------------------------------------------------------------------------------
+
+
+def kept(store: Path) -> list[str]:
+    return sorted(path.name[8:16] for path in (store / "spark-1").glob("*.tar.gz"))
+
+
+def test_old_backups_go_but_never_the_last_proven_one(head: Path, store: Path) -> None:
+    days = ["20260101", "20260102", "20260103", "20260104", "20260105"]
+    names = [stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days]
+    backup_store.write_evidence(str(store), "spark-1", names[1], [proof(store, names[1])])
+    now = backup_store.made_seconds(names[-1])
+    assert backup_store.prune(str(store), "spark-1", 2, None, now)
+    assert kept(store) == ["20260102", "20260104", "20260105"]
+    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400)
+    assert kept(store) == ["20260102", "20260105"]  # the proven one, and the newest
+    backup_store.write_evidence(str(store), "spark-1", names[4], [proof(store, names[4])])
+    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400)
+    assert kept(store) == ["20260105"]
+
+
+def test_another_machines_backups_under_the_same_name_do_not_count(head: Path, store: Path) -> None:
+    other = {**MACHINE, "macs": {"enP7s7": "02:00:00:00:00:02"}}
+    stored(store, made(head, "spark-1-20260101T000000Z"))
+    for day in ("20260102", "20260103"):
+        stored(store, made(head, f"spark-1-{day}T000000Z", machine=other))
+    backup_store.prune(str(store), "spark-1", 1, None, time.time())
+    assert kept(store) == ["20260101", "20260103"]
+
+
+def test_what_dead_runs_left_is_thrown_away_and_nothing_else(head: Path, store: Path) -> None:
+    backup = stored(store, made(head))
+    folder = store / "spark-1"
+    for name in ("spark-1-20260101T000000Z.tar.gz.part", "spark-1-20260101T000000Z.tar.gz"):
+        (folder / name).write_bytes(b"half")
+    backup_store.prune(str(store), "spark-1", 10, None, time.time())
+    assert len(list(folder.iterdir())) == 4  # they may be under way
+    backup_store.prune(str(store), "spark-1", 10, None, time.time() + 7200)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{backup}.json", f"{backup}.tar.gz"]
+
+
+def test_an_archive_that_arrives_in_part_gets_no_name(head: Path, store: Path) -> None:
+    content = made(head)
+    summary = archive.summary_of(archive.check(io.BytesIO(content)), archive.digest(content), len(content), False)
+    with pytest.raises(StoreError):
+        backup_store.receive(str(store), summary, [content[:-1]])
+    assert not list((store / "spark-1").iterdir())
+
+
+def test_everything_in_a_store_is_closed_to_others(head: Path, store: Path) -> None:
+    backup = stored(store, made(head))
+    backup_store.write_evidence(str(store), "spark-1", backup, [proof(store, backup)])
+    assert {path.stat().st_mode & 0o777 for path in store.rglob("*") if path.is_file()} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in [store, *store.rglob("*")] if path.is_dir()} == {0o700}
+
+
+def test_the_controller_knows_its_evidence(head: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GB10_BACKUPS", str(store))
+    assert evidence_for("spark-1") == []
+    backup = stored(store, made(head))
+    assert evidence_for("spark-1") == []
+    found = [proof(store, backup), {**proof(store, backup), "where": "spark-2"}]
+    backup_store.write_evidence(str(store), "spark-1", backup, found)
+    assert [(one.where, one.id, one.proven) for one in evidence_for("spark-1")] == [
+        ("controller", backup, True),
+        ("spark-2", backup, True),
+    ]
+    (copy,) = local_backups("spark-1")
+    assert copy.proven
+    assert copy.from_json(copy.to_json()).id == copy.id
