@@ -583,6 +583,19 @@ _CATALOGUE = (
         "a model on the source is not whole",
         "Download it again on the source (hf download NAME), then: {again}",
     ),
+    Trouble(
+        "HF_CLIENT_MISSING",
+        _S.REFUSED,
+        "{host} has no client of the Hugging Face Hub",
+        "Install it there as your user: {ssh_base} pip install --user --break-system-packages huggingface_hub. "
+        "Then: {again}",
+    ),
+    Trouble(
+        "MODEL_DOWNLOAD_FAILED",
+        _S.FAILED,
+        "a model could not be downloaded to {host}",
+        "What has arrived is kept. If the model asks for a login: {ssh_base} hf auth login. Then: {again}",
+    ),
     # The state of the cluster
     Trouble(
         "RAIL_FAULT",

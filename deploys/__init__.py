@@ -5,6 +5,7 @@ from gb10.deploys.cluster import cluster
 from gb10.deploys.gpu_operator import gpu_operator, gpu_operator_teardown
 from gb10.deploys.images import images, prune_images, save_images, sync_images
 from gb10.deploys.k3s import forget_node, k3s_agent, k3s_server, k3s_teardown, kubeconfig
+from gb10.deploys.model_download import download_models
 from gb10.deploys.models import models
 from gb10.deploys.network_operator import network_operator, network_operator_teardown
 from gb10.deploys.node import node
@@ -17,6 +18,7 @@ __all__ = [
     "admit_node",
     "backup",
     "cluster",
+    "download_models",
     "drain_node",
     "forget_node",
     "gpu_operator",

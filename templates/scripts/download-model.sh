@@ -1,0 +1,12 @@
+# Download a repository of the Hugging Face Hub into the cache; what has arrived already is kept.
+# Arguments: the repository, its kind, HF_HOME.
+set -u
+PATH=$PATH:$HOME/.local/bin:/usr/local/bin
+export PATH HF_HOME=$3 HF_HUB_OFFLINE=0 HF_HUB_DISABLE_PROGRESS_BARS=1
+client=$(command -v hf || command -v huggingface-cli) || {
+    echo "gb10: HF_CLIENT_MISSING: neither hf nor huggingface-cli is on the node" >&2
+    exit 1
+}
+"$client" download --repo-type "$2" "$1" >/dev/null && exit 0
+echo "gb10: MODEL_DOWNLOAD_FAILED: $client could not download $1 (its message stands above)" >&2
+exit 1
