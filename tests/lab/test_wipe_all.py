@@ -1,0 +1,124 @@
+"""All nodes wiped by a person, in the middle of which the command is killed, and a new cluster made of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LabUnderTest
+from product import Done, Product
+
+from gb10.lab.lab import Lab
+from gb10.lab.person import Person
+
+NODES = ("spark-1", "spark-2")
+MODEL = "org/mine"
+# A client of the Hub that needs no Hub: it makes the model that it is asked for.
+CLIENT = """#!/bin/sh
+for name; do :; done
+commit=0123456789012345678901234567890123456789
+folder=$HF_HOME/hub/models--$(echo "$name" | sed s,/,--,)
+mkdir -p "$folder/refs" "$folder/blobs" "$folder/snapshots/$commit"
+printf %s $commit >"$folder/refs/main"
+echo weights >"$folder/blobs/w"
+ln -sf ../../blobs/w "$folder/snapshots/$commit/model.safetensors"
+"""
+
+
+@contextmanager
+def at_the_boxes(lab: LabUnderTest, events: Path) -> Iterator[Person]:
+    """A person who does what the events ask for."""
+    person, stop = Person(Lab(lab.state.name)), threading.Event()
+    thread = threading.Thread(target=person.follow, args=(events, stop))
+    thread.start()
+    try:
+        yield person
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait_for(events: Path, wanted: str) -> None:
+    deadline = time.monotonic() + 180
+    while not (events.exists() and wanted in events.read_text()):
+        assert time.monotonic() < deadline, events.read_text()[-2000:] if events.exists() else "no events"
+        time.sleep(0.1)
+
+
+def through(product: Product, events: Path, person: Person) -> Done:
+    """Go on until it is done, giving the fingerprints that the boxes show."""
+    for _ in range(4):
+        keys = [word for node in NODES for word in ("--accept-host-key", person.fingerprint(node))]
+        done = product.gb10("wipe-all", "--json", "--download", "--events", str(events), *keys, seconds=600)
+        if done.status == 0:
+            return done
+    raise AssertionError(done.output[-3000:])
+
+
+def test_nothing_is_asked_for_before_the_names_of_all_nodes_are_typed(
+    product: Product, cluster: None, lab: LabUnderTest
+) -> None:
+    before = [node.machine_id for node in lab.lab.status()]
+    for arguments, code in (((), "NAMES_NEEDED"), (("--names", "spark-1"), "DECLINED")):
+        done = product.gb10("wipe-all", *arguments)
+        assert code in done.output
+        assert done.status != 0
+    assert [node.machine_id for node in lab.lab.status()] == before
+
+
+def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
+    product: Product, lab: LabUnderTest, host_of: Any, tmp_path: Path
+) -> None:
+    product = product.with_data(rebuild_validate_without=["rail-bandwidth", "gpu-container"])
+    assert product.gb10("bootstrap").status == 0
+    for node in NODES:
+        host_of(node).check_output(
+            f"sudo sh -ec 'cat > /usr/local/bin/hf && chmod 755 /usr/local/bin/hf && mkdir -p /data/huggingface/hub && "
+            f"chown -R nvidia /data/huggingface' <<'END'\n{CLIENT}END"
+        )
+        host_of(node).check_output(f"HF_HOME=/data/huggingface hf download {MODEL}")
+    host_of("spark-2").check_output("echo mine | sudo tee /etc/sysctl.d/90-mine.conf")
+    known = sorted(lab.state.known_hosts.read_text().splitlines())
+    token = host_of("spark-1").check_output("sudo cat /var/lib/rancher/k3s/server/token")
+    ids = {node.name: node.machine_id for node in lab.lab.status()}
+    plan = product.gb10("wipe-all", "--dry-run", "--json")
+    assert {loss["node"]: loss["models"] for loss in plan.json["losses"]} == {node: [MODEL] for node in NODES}
+
+    product = product.with_data(
+        rebuild_validate_without=["rail-bandwidth", "gpu-container"], backup_paths=["/usr/local/bin/hf"]
+    )
+    events = tmp_path / "events.jsonl"
+    with at_the_boxes(lab, events) as person:
+        running = product.start("wipe-all", "--names", ",".join(NODES), "--events", str(events))
+        wait_for(events, '"wiped"')
+        running.send_signal(signal.SIGKILL)
+        running.communicate()
+        done = through(product, events, person)
+
+    assert sorted(person.wiped) == sorted(NODES), "each exactly once"
+    assert all(node.machine_id != ids[node.name] for node in lab.lab.status())
+    assert done.json["models_to_download"] == {}
+    assert sorted(lab.state.known_hosts.read_text().splitlines()) == known, "the host keys of before"
+    head = host_of("spark-1")
+    assert head.check_output("sudo cat /var/lib/rancher/k3s/server/token") != token
+    listed = json.loads(head.check_output("sudo k3s kubectl get nodes -o json"))
+    assert {item["metadata"]["name"] for item in listed["items"]} == set(NODES)
+    assert host_of("spark-2").file("/etc/sysctl.d/90-mine.conf").content_string == "mine\n"
+    for node in NODES:
+        assert host_of(node).run("test -e /var/lib/gb10/rebuild.lock").rc != 0
+        assert host_of(node).check_output("cat /data/huggingface/hub/models--org--mine/snapshots/*/model.safetensors")
+    assert token not in events.read_text()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def clean_afterwards(lab: LabUnderTest) -> Iterator[None]:
+    """Other tests find new nodes."""
+    yield
+    lab.wipe_all()
