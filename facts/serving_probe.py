@@ -103,11 +103,11 @@ def processes() -> list[tuple[int, list[str], str | None]]:
 def containers() -> dict[str, dict[str, Any]] | None:
     """Id -> what Docker knows, of those that run and of ours; None without an engine that answers."""
     try:
-        ids = docker("ps", "--quiet", "--no-trunc").split()
-        ours = docker("ps", "--all", "--quiet", "--no-trunc", "--filter", f"label={OURS}").split()
+        listed = docker("ps", "--all", "--no-trunc", "--format", f'{{{{.ID}}}} {{{{.State}}}} {{{{.Label "{OURS}"}}}}')
     except (OSError, subprocess.SubprocessError):
         return None
-    every = sorted({*ids, *ours})
+    rows = (line.split(" ", 2) for line in listed.splitlines())
+    every = [row[0] for row in rows if row[1] == "running" or row[2]]
     if not every:
         return {}
     try:

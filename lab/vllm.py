@@ -159,6 +159,8 @@ class Api(BaseHTTPRequestHandler):
         """Health, and the model."""
         if self.path == "/health":
             self.answer(503 if dead.is_set() or fault() == "dead" else 200, b"")
+        elif not self.may():
+            self.answer(401, b"")
         elif self.path == "/v1/models":
             self.answer_json({"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "vllm"}]})
         else:
@@ -169,11 +171,19 @@ class Api(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         while fault() == "hang":
             time.sleep(0.1)
+        if not self.may():
+            self.answer(401, b"")
+            return
         if self.path != "/v1/completions" or body.get("model") != self.name:
             self.answer(404, b"")
             return
         choice = {"index": 0, "text": "2", "finish_reason": "length"}
         self.answer_json({"object": "text_completion", "model": self.name, "choices": [choice]})
+
+    def may(self) -> bool:
+        """Whether the key that was given is shown, or none was given."""
+        key = os.environ.get("VLLM_API_KEY")
+        return not key or self.headers.get("Authorization") == f"Bearer {key}"
 
     def answer_json(self, document: dict[str, Any]) -> None:
         """Answer with a document."""

@@ -19,6 +19,7 @@ from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels
 from gb10.facts.image_store import EngineImage, familiar
 from gb10.facts.images import DockerImages, with_tag
 from gb10.facts.rdma import RdmaLinks
+from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.facts.serving import NodeServing, ServingContainer, ServingState
 from gb10.operations.copy_survey import Refusal, read_facts
 from gb10.operations.models import split_name
@@ -95,7 +96,7 @@ def stopped(plan: Plan, site: Site) -> Commands:
         yield run_script("serving-stop.sh", str(seconds), *ours, seconds=seconds + SPARE_SECONDS)
     if mine.foreign:
         yield from _told_to_stop(plan, site, mine)
-    yield FunctionCommand(_gone, (plan, site), {})
+        yield FunctionCommand(_gone, (plan, site), {})
 
 
 def _told_to_stop(plan: Plan, site: Site, mine: NodeServing) -> Iterator[StringCommand]:
@@ -121,8 +122,9 @@ def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
     if rank is None or own is None or mode is None:
         host.noop("nothing is to serve here")
         return
-    mine = _states(plan, site, (host,))[host.name]
-    if not _changes(after) and mine is not None and fits(plan, mine):
+    # Where something was just stopped nothing runs, and every look prolongs the time in which nothing answers.
+    mine = None if _changes(after) else _states(plan, site, (host,))[host.name]
+    if mine is not None and fits(plan, mine):
         host.noop("it runs")
         return
     seat = replace(site.seats[mode], devices=_devices(site) if mode == CLUSTER else ())
@@ -178,7 +180,9 @@ def _states(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
 def _in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refusal]:
     """What runs here and may not be stopped."""
     own = plan.settings.described(mine.mode)
-    if mine.mode == "undecided" and {engine.mode for engine in mine.engines} != {"member"}:
+    if mine.engines and not mine.docker:
+        yield Refusal("DOCKER_STOPPED", "an engine runs, and no Docker engine answers that could stop it")
+    elif mine.mode == "undecided" and {engine.mode for engine in mine.engines} != {"member"}:
         yield Refusal("SERVING_UNDECIDED", "; ".join(mine.reasons))
     elif mine.foreign and not (own and own.stop):
         names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.foreign))
@@ -190,6 +194,8 @@ def _lacking(plan: Plan, site: Site) -> Iterator[Refusal]:
     if plan.mode is None or plan.rank(host.name) is None:
         return
     models, tags = plan.settings.needs([plan.mode])
+    if plan.settings.env_file and plan.own and not plan.own.start:
+        yield from _lacking_env_file(plan.settings.env_file, known(SecretFile, path=plan.settings.env_file))
     if tags:
         head = site.members[0]
         mine = known(DockerImages)
@@ -198,6 +204,13 @@ def _lacking(plan: Plan, site: Site) -> Iterator[Refusal]:
     if models:
         hub = f"{site.home}/hub"
         yield from _lacking_models(models, known(HuggingFaceModels, hub=hub), hub)
+
+
+def _lacking_env_file(path: str, found: SecretFileState | None) -> Iterator[Refusal]:
+    if found is None:
+        yield Refusal("SERVING_NOT_READY", f"it has no {path}, which serving_env_file names")
+    elif found.mode not in ("600", "400"):
+        yield Refusal("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
 
 
 def _lacking_images(

@@ -84,8 +84,9 @@ class ServingSettings(BaseModel):
         return next((own for name, own in self.modes.items() if name == mode), None)
 
     def load_seconds_of(self, mode: ModeName) -> int:
-        """How long a mode may take from its start to its first answer."""
-        return self.modes[mode].load_seconds or self.load_seconds
+        """How long a mode may take from its start to its first answer, described or not."""
+        own = self.described(mode)
+        return (own.load_seconds if own else None) or self.load_seconds
 
     def needs(self, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Given modes, return the models and the images that must be on the nodes that serve in them."""

@@ -10,16 +10,17 @@ docker rm --force "$name" >/dev/null 2>&1
 # System and GPU share the memory, and a GPU cannot take what the page cache holds: a copy of a model leaves it full.
 { echo 1 >/proc/sys/vm/drop_caches; } 2>/dev/null
 # What an engine has had comes back bit by bit: until it does not grow by more than a hundredth any more.
-before=$(available)
-while [ "$seconds" -gt 0 ]; do
-    sleep 0.5
+before=$(available) tries=$((5 * seconds))
+while [ "$tries" -gt 0 ]; do
+    sleep 0.2
     after=$(available)
     if [ "$after" -ge "$wanted" ] && [ $((after - before)) -le $((before / 100)) ]; then break; fi
-    before=$after
-    seconds=$((seconds - 1))
+    before=$after tries=$((tries - 1))
 done
 if [ "$after" -lt "$wanted" ]; then
     echo "gb10: SERVING_MEMORY: $((after / 1048576)) GiB of memory are free, $((wanted / 1048576)) are needed" >&2
     exit 1
 fi
-exec "$@" >/dev/null
+if said=$("$@" 2>&1 >/dev/null); then exit 0; fi
+echo "gb10: SERVING_FAILED: Docker does not start $name: $(printf '%s' "$said" | head -n 1)" >&2
+exit 1

@@ -21,6 +21,7 @@ HEAD, WORKER = "spark-1", "spark-2"
 PORT = 8000
 LOAD_SECONDS = 2.5  # of the stand-in
 FAULT = "/run/gb10-lab/vllm"
+KEY, KEY_FILE = "c4n4ry", "/etc/vllm.env"
 DEPLOY = "gb10.deploys.serving"
 # A container that somebody else starts.
 OPTIONS = f"{shlex.join(served.INVENTORY['serving_options'])} -e HF_HOME={served.HOME} -v {served.HOME}:{served.HOME}"
@@ -34,7 +35,7 @@ def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str
 
     def clear() -> None:
         for host in hosts.values():
-            host.check_output(f"sudo rm -f {FAULT}; sudo docker ps -aq | xargs -r sudo docker rm -f")
+            host.check_output(f"sudo rm -f {FAULT} {KEY_FILE}; sudo docker ps -aq | xargs -r sudo docker rm -f")
 
     clear()
     for name in hosts:
@@ -46,7 +47,8 @@ def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str
 def offered(address: str) -> str | None:
     """The model that answers at an address, or None."""
     try:
-        with urllib.request.urlopen(f"http://{address}:{PORT}/v1/models", timeout=0.5) as answer:
+        url, headers = f"http://{address}:{PORT}/v1/models", {"Authorization": f"Bearer {KEY}"}
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=0.5) as answer:
             return str(json.load(answer)["data"][0]["id"])
     except OSError:
         return None
@@ -93,15 +95,19 @@ def test_a_switch_costs_one_gap_and_a_second_run_is_silence(
     nodes: dict[str, Any], product: Product, lab: LabUnderTest
 ) -> None:
     addresses = [lab.address(HEAD), lab.address(WORKER)]
-    wanted = product.with_data(serving_mode="cluster")
+    for host in nodes.values():
+        host.check_output(f"umask 077; echo VLLM_API_KEY={KEY} | sudo install -m 0600 /dev/stdin {KEY_FILE}")
+    keyed = product.with_data(serving_env_file=KEY_FILE)
+    wanted = product.with_data(serving_env_file=KEY_FILE, serving_mode="cluster")
     planned = wanted.plan(DEPLOY)
     assert wanted.run(DEPLOY) == planned
     assert offered(addresses[0]) == served.CLUSTER_MODEL
     assert wanted.run(DEPLOY) == set()
 
     with probed(addresses) as seen:
-        done = product.gb10("serving", "solo", WORKER)
+        done = keyed.gb10("serving", "solo", WORKER, "-vvv")
     assert done.status == 0, done.output
+    assert KEY not in done.output + done.log
     assert offered(addresses[1]) == served.SOLO_MODEL
     assert f"http://{addresses[1]}:{PORT}/v1" in done.output
     assert f"It was at http://{addresses[0]}:{PORT}/v1" in done.output
@@ -109,7 +115,7 @@ def test_a_switch_costs_one_gap_and_a_second_run_is_silence(
     assert gaps(seen)[0] < LOAD_SECONDS + 3
     assert [list(containers(nodes[name])) for name in (HEAD, WORKER)] == [[], ["gb10-serving-solo"]]
 
-    status = product.gb10("status", "--json").json
+    status = keyed.gb10("status", "--json").json
     assert (status["serving"]["mode"], status["serving"]["node"], status["healthy"]) == ("solo", WORKER, True)
 
 
@@ -122,14 +128,14 @@ def test_what_serves_goes_on_where_another_mode_lacks_something_or_somebody_else
     refused = product.gb10("serving", "cluster")
     assert (refused.status, "SERVING_NOT_READY" in refused.output) == (6, True), refused.output
 
-    nodes[WORKER].check_output(f"{THEIRS} -e VLLM_API_KEY=c4n4ry {served.IMAGE} sleep infinity")
+    nodes[WORKER].check_output(f"{THEIRS} -e VLLM_API_KEY={KEY} {served.IMAGE} sleep infinity")
     assert product.gb10("serving", "show", "--json").json["serving"]["mode"] == "undecided"
-    engine = f"vllm serve {served.SOLO_MODEL} -tp 2 --nnodes=2 --master-addr 127.0.0.1 --api-key c4n4ry"
+    engine = f"vllm serve {served.SOLO_MODEL} -tp 2 --nnodes=2 --master-addr 127.0.0.1 --api-key {KEY}"
     nodes[WORKER].check_output(f"sudo docker exec -d theirs {engine}")
     refused = product.gb10("serving", "off", "-vvv")
     assert (refused.status, "SERVING_FOREIGN" in refused.output) == (6, True), refused.output
     assert "theirs serves (cluster)" in refused.output
-    assert "c4n4ry" not in refused.output + refused.log
+    assert KEY not in refused.output + refused.log
     assert containers(nodes[HEAD]) == before
     assert list(containers(nodes[WORKER])) == ["theirs"]
 
