@@ -355,9 +355,10 @@ class NodeRebuild:
 
         def run() -> None:
             memory, host = self.memory, self.target
-            lines = instructions(host, memory.before, memory.own_device)
-            self.tools.report("wipe-asked", node=self.name, instructions=list(lines))
-            self.tools.notify(f"{self.name} may be wiped now")
+            if self.condition() == "intact":  # else it is wiped already, or about to be: once is enough
+                lines = instructions(host, memory.before, memory.own_device)
+                self.tools.report("wipe-asked", node=self.name, instructions=list(lines))
+                self.tools.notify(f"{self.name} may be wiped now")
             arrived = wait_for_wipe(host, memory.before, self._seen, poll_seconds=self.tools.poll_seconds)
             if known_host_keys(host) != (arrived.host_key,):
                 self.tools.confirm(host, arrived.host_key)

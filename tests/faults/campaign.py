@@ -205,6 +205,8 @@ class Ward:
             ends = self._rebuild(person, events)
         (self.folder / "points.json").write_text("[]")
         faults = list(self._faults(before, person, ends, events))
+        if faults and not points:
+            raise CampaignError(f"a rebuild that nobody hurt went wrong: {'; '.join(faults)}")
         seconds = (time.monotonic() - started) / max(len(points), 1)
         return [self._verdict(point, ends, faults, seconds) for point in points]
 
@@ -318,9 +320,12 @@ class Ward:
                 yield f"{', '.join(running)} runs on {node}"
             if self.k3s and not host.service("k3s" if node == "spark-1" else "k3s-agent").is_running:
                 yield f"K3s does not run on {node}"
-        asked = [json.loads(line) for line in events.read_text().splitlines()]
-        if before.secret and before.secret in json.dumps(asked):
+        if before.secret and before.secret in events.read_text():
             yield "the token of the cluster is in the events"
+        told = [json.loads(line) for line in events.read_text().splitlines()]
+        wiped = next((number for number, event in enumerate(told) if event.get("kind") == "wiped"), len(told))
+        if any(event["event"] == "wipe-asked" for event in told[wiped:]):
+            yield "a person was asked to wipe a node that was wiped already"
 
     def _verdict(self, point: Point, ends: list[str], faults: list[str], seconds: float) -> Verdict:
         flag = self.folder / f"{point.name}.fired"
