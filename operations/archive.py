@@ -23,6 +23,7 @@ import os
 import pwd
 import re
 import stat
+import struct
 import tarfile
 import tempfile
 import time
@@ -40,6 +41,8 @@ ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)")
 GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # no name, no time, fast, on no system in particular
 HELD_BYTES = 8 << 20  # larger files go by way of a file, so that one that grows does not end up torn
 CHUNK = 1 << 20
+BLOCK = 1 << 18  # what is gzipped at a time
+SAMPLE_BYTES = 1 << 13  # by which is told whether that pays
 MANIFEST_BYTES = 256 << 20  # nothing that calls itself a manifest is read beyond that
 TRIES = 3
 TYPES = {"f": "file", "d": "folder", "l": "link", "h": "further name"}
@@ -160,9 +163,14 @@ class Writer:
         self._scratch = scratch
         self._root = root
         self._names: dict[tuple[int, int], str] = {}  # device and inode -> member
-        self._gzip = gzip.GzipFile("", "wb", 1, out, 0)
+        self._zipped = _Zipped(out)
         self._tar = tarfile.open(  # noqa: SIM115 - `close` closes it
-            fileobj=self._gzip, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+            fileobj=cast(BinaryIO, self._zipped),
+            mode="w|",
+            bufsize=BLOCK,
+            format=tarfile.PAX_FORMAT,
+            encoding="utf-8",
+            errors="surrogateescape",
         )
 
     def note(self, path: str, text: str, harms: bool = False) -> None:
@@ -216,7 +224,7 @@ class Writer:
         content = manifest.encoded()
         self._tar.addfile(_header(MANIFEST, 0o600, len(content)), _Chunks([content]))
         self._tar.close()
-        self._gzip.close()
+        self._zipped.end()
         return manifest
 
     def _try(self, name: str, path: str, source: str, part: str, last: bool) -> str | None:
@@ -267,6 +275,37 @@ class Writer:
         header.mtime = member.mtime // 10**9
         self._tar.addfile(header, _Chunks(content) if member.type == "f" else None)
         self.members[member.path] = member
+
+
+class _Zipped:
+    """A stream that is gzipped: in pieces, one after the other, so that what is random costs no time."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._level = -1  # of the piece that is open; less than 0 where none is
+        self._crc = self._size = 0
+        self._deflate = zlib.compressobj()
+
+    def write(self, data: bytes) -> int:
+        level = 1 if len(data) < SAMPLE_BYTES or len(zlib.compress(data[:SAMPLE_BYTES], 1)) < SAMPLE_BYTES * 0.95 else 0
+        if level != self._level:
+            self.end()
+            self._begin(level)
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        self._out.write(self._deflate.compress(data))
+        return len(data)
+
+    def end(self) -> None:
+        """Write the end of the piece."""
+        if self._level >= 0:
+            self._out.write(self._deflate.flush() + struct.pack("<LL", self._crc, self._size & 0xFFFFFFFF))
+            self._level = -1
+
+    def _begin(self, level: int) -> None:
+        self._out.write(GZIP_HEADER)
+        self._level, self._crc, self._size = level, zlib.crc32(b""), 0
+        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
 
 
 class _Chunks:
