@@ -1,18 +1,21 @@
 # Every target sets up what it needs, on a Debian or Ubuntu machine where you are root or have rights on a Docker engine.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lab-up lab-down lab-programs
+.PHONY: help demo test check bench faults lab-up lab-down lab-programs
 
 PACKAGES := cli controller deploys facts group_data lab operations templates
 # One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
 WORKERS ?= 2
 PYTEST ?=
+# Options for the campaign: make faults FAULTS="--subset 12 --seed 7"
+FAULTS ?=
 
 help:
 	@echo 'make demo      two simulated nodes become a K3s cluster, tell how they are, and are bare again'
 	@echo 'make test      all tests: units, then the product on lab nodes over real SSH'
 	@echo 'make check     style, types, and the direction of imports'
 	@echo 'make bench     measured speeds, as a table'
+	@echo 'make faults    rebuilds killed at each of their steps, and worse; FAULTS="--subset 12 --seed 7"'
 	@echo 'make lab-up    two simulated nodes that stay: gb10 lab status, then pyinfra lab/inventory.py ...'
 	@echo 'make lab-down  all labs and their engine gone, nothing left behind'
 
@@ -39,6 +42,9 @@ check: .venv/ready
 
 bench: .venv/ready lab-programs
 	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python bench/run.py'
+
+faults: .venv/ready lab-programs
+	@scripts/with-labs .venv/bin/python tests/faults/run.py $(FAULTS)
 
 lab-up: .venv/ready lab-programs
 	@.venv/bin/gb10 lab up

@@ -1,0 +1,61 @@
+"""Which points the campaign has, and how they are put together into rebuilds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
+
+from points import Point, all_points, chosen, courses
+
+STEPS = ("preflight", "sync-models", "drain", "backup", "gate", "wipe", "settle", "provision", "restore", "models")
+
+
+def test_every_step_is_killed_before_inside_and_after() -> None:
+    points = all_points(STEPS, {}, seed=1)
+    for step in STEPS:
+        assert {point.where for point in points if point.step == step and point.fault == "kill"} == {
+            "before",
+            "inside",
+            "after",
+        }
+
+
+def test_a_kill_inside_comes_while_the_step_is_at_work() -> None:
+    for point in all_points(STEPS, {"backup": 8.0}, seed=3):
+        if (point.step, point.where) == ("backup", "inside"):
+            assert point.delay is not None
+            assert 1.0 < point.delay < 7.0
+
+
+def test_the_same_seed_gives_the_same_points_and_the_same_lot() -> None:
+    first, second = (all_points(STEPS, {}, seed=5) for _ in range(2))
+    assert first == second
+    assert chosen(first, "12", 5) == chosen(second, "12", 5)
+    assert len(chosen(first, "12", 5)) == 12
+
+
+def test_a_subset_by_name_has_those_points() -> None:
+    names = {point.name for point in chosen(all_points(STEPS, {}, seed=1), "backup.kill", 1)}
+    assert names == {"backup.kill-before", "backup.kill-inside", "backup.kill-after"}
+
+
+def test_each_point_is_in_one_rebuild_and_no_step_twice_in_one() -> None:
+    points = all_points(STEPS, {}, seed=1)
+    together = list(courses(points, most=4))
+    assert sorted(point.name for course in together for point in course) == sorted(point.name for point in points)
+    for course in together:
+        assert len(course) <= 4
+        assert len({point.step for point in course}) == len(course)
+
+
+def test_what_hurts_nodes_gets_a_rebuild_of_its_own() -> None:
+    for course in courses(all_points(STEPS, {}, seed=1), most=9):
+        assert len(course) == 1 or all(point.fault == "kill" for point in course)
+
+
+def test_a_hook_is_told_when_it_has_to_strike() -> None:
+    assert Point("drain", "kill", "after").to_hook("spark-2")["hook"] == "after"
+    assert Point("drain", "kill", "inside", 1.0).to_hook("spark-2")["hook"] == "before"
+    assert Point("drain", "docker", "target").to_hook("spark-2")["hook"] == "before"
