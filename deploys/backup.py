@@ -82,6 +82,7 @@ def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool 
         identity_file=settings.backup_identity_file,
         backup=backup,
         most_age_seconds=None if hours is None else hours * 3600,
+        stand_in=of.name != host.name,
     )
 
 

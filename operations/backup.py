@@ -29,7 +29,6 @@ from gb10.operations import age, backup_store
 from gb10.operations.archive import CHUNK, ID, ArchiveError
 from gb10.operations.copy_plan import human
 from gb10.operations.copy_survey import has_sudo
-from gb10.operations.copying import this_node
 from gb10.operations.peer import peer_fact
 from gb10.operations.stream import BrokenStreamError, Ended, stream_program
 from gb10.operations.trouble import guarded, known, refuse, say
@@ -262,7 +261,11 @@ def _kept(host: Host, keeper: Host, keeping: Keeping, summary: Mapping[str, Any]
 @operation(is_idempotent=False)
 @guarded
 def proven(
-    keeping: Keeping, identity_file: str | None, backup: str = "latest", most_age_seconds: float | None = None
+    keeping: Keeping,
+    identity_file: str | None,
+    backup: str = "latest",
+    most_age_seconds: float | None = None,
+    stand_in: bool = False,
 ) -> Commands:
     """
     Prove a backup in every place where it is: unpacked as a restore would, compared, its database opened.
@@ -271,12 +274,12 @@ def proven(
     + identity_file: age's key, on the controller, for encrypted ones
     + backup: its id, or "latest"
     + most_age_seconds: beyond it a backup is refused as stale; None: however old
+    + stand_in: this host is not the node, which is away: the backup need not be of this machine
 
-    It fails where one copy is not proven, after all have been tried. This host may be the node itself, and then has to
-    be the machine that the backup is of; or any other one, for a node that is away.
+    It fails where one copy is not proven, after all have been tried.
     """
     expected: dict[str, Any] = {"node": keeping.node, "most_age_seconds": most_age_seconds}
-    if this_node().name not in {keeper.name for keeper in keeping.keepers}:
+    if not stand_in:
         expected |= machine(known(NodeIdentity))
     yield FunctionCommand(_prove, (keeping, identity_file, backup, expected), {})
 
