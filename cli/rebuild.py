@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,9 +244,10 @@ def _carry_out(
 ) -> None:
     """Carry a run out to its end, and end the command."""
     wanted = check_overrides(overrides, reason)
+    before = [record["overrides"] for record in journal.of("overridden")]
     view = rebuild_view.RebuildView(quiet=session.as_json)
     tools = _tools(session, journal, view, events, keys)
-    tools.overrides = wanted
+    tools.overrides = {name: why for given in (*before, wanted) for name, why in given.items()}
     tools.rebootstrap = rebootstrap or bool(next(journal.of("started"))["options"].get("rebootstrap"))
     if wanted:
         tools.report("overridden", overrides=wanted)
@@ -312,14 +314,14 @@ def _confirm(session: Session, host: InventoryHost, key: HostKey, given: tuple[s
     if any(confirmed(key, text) for text in given):
         return
     said = f"{host.name} shows the new host key {key.fingerprint} ({key.kind})"
-    if session.as_json or not console.stderr().is_terminal:
+    if session.as_json or not sys.stdin.isatty():
         raise Gb10Error("HOST_KEY_UNCONFIRMED", said, host=host.name)
     if not click.confirm(f"{said}. Is that what its own screen shows?", err=True):
         raise Gb10Error("HOST_KEY_UNCONFIRMED", said, host=host.name)
 
 
 def _ask(session: Session, question: str) -> None:
-    if session.as_json or not console.stderr().is_terminal:
+    if session.as_json or not sys.stdin.isatty():
         raise Gb10Error("CONFIRM_NEEDED")
     if not click.confirm(question, err=True):
         raise Gb10Error("DECLINED")

@@ -71,6 +71,10 @@ class RebuildView:
     def _address_moved(self, record: Record) -> None:
         self._print(("! ", "yellow"), f"what is served is at {record['after']} now, no longer at {record['before']}")
 
+    def _stopped(self, record: Record) -> None:
+        for line in record["where"]:
+            self._print(("  • ", "yellow"), line)
+
     def _node_done(self, record: Record) -> None:
         self._print(("✓ ", "bold green"), (f"{record['node']} is rebuilt", "bold"))
 

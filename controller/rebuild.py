@@ -148,18 +148,20 @@ class Rebuild:
 
     def carry_out(self) -> None:
         """Rebuild the nodes that are left, one after the other. Raise what stops it; it may be taken up again."""
-        try:
-            for name in self.progress.left:
-                self._rebuild(self.tools.inventory.host(name))
-            self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
-        except Gb10Error as error:
-            self.tools.notify(f"the rebuild has stopped: {error.summary}")
-            raise
+        for name in self.progress.left:
+            node = NodeRebuild(self.tools.inventory.host(name), self.tools)
+            try:
+                self._rebuild(node)
+            except Gb10Error as error:
+                self.tools.report("stopped", node=name, code=error.code, where=node.whereabouts())
+                self.tools.notify(f"the rebuild of {name} has stopped: {error.summary}")
+                raise
+        self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
         self.tools.report("finished", nodes=list(self.progress.nodes))
         self.tools.notify(f"{', '.join(self.progress.nodes)}: rebuilt, all is green")
 
-    def _rebuild(self, host: InventoryHost) -> None:
-        node = NodeRebuild(host, self.tools)
+    def _rebuild(self, node: NodeRebuild) -> None:
+        host = node.target
         steps = Steps(host.name, self.tools.journal, self.tools.report, self.hooks, self.tools.sight.forget)
         condition = node.condition()
         self.tools.report("node-began", node=host.name, condition=condition)

@@ -29,6 +29,7 @@ from gb10.controller.sight import LOCK, SETTLED, copied, sound
 from gb10.controller.status_model import ClusterStatus
 from gb10.controller.steps import Evidence, Step
 from gb10.controller.validate import unproven, validate
+from gb10.facts.images import STORE
 from gb10.operations.copy_plan import human
 
 SETTLE_SECONDS = 3600.0  # updates after an installation take their time
@@ -118,21 +119,30 @@ class NodeRebuild:
 
     def _before(self) -> Iterator[Step]:
         yield self._preflight()
-        if self.memory.models:
-            yield self._sync_models()
-        if self.memory.images:
-            yield self._sync_images()
-            yield self._save_images()
-        if self.serving.is_served(self.memory):
-            yield from self.serving.degrade()
-        if self.memory.k3s:
-            yield self._drain()
-        yield self.backups.backup()
+        for demand, step in self._safety():
+            if demand not in self.tools.overrides:  # what the gate does without, nobody has to bring about
+                yield step
         yield self._gate()
+
+    def _safety(self) -> Iterator[tuple[str, Step]]:
+        """What brings everything to safety, each by the name of the gate's demand."""
+        memory = self.memory
+        if memory.models:
+            yield "models", self._sync_models()
+        if memory.images:
+            yield "images", self._sync_images()
+            yield "saved-images", self._save_images()
+        if self.serving.is_served(memory):
+            for step in self.serving.degrade():
+                yield "solo", step
+        if memory.k3s:
+            yield "drained", self._drain()
+        yield "backup", self.backups.backup()
 
     def _meanwhile(self) -> Iterator[Step]:
         """What has to hold while the node is away: something answers, whatever happened to the node that stayed."""
-        if self.serving.is_served(self.memory) and not self.serving.has_begun_again():
+        wanted = self.serving.is_served(self.memory) and "solo" not in self.tools.overrides
+        if wanted and not self.serving.has_begun_again():
             yield next(self.serving.degrade())
 
     def _after(self) -> Iterator[Step]:
@@ -546,6 +556,21 @@ class NodeRebuild:
 
         seconds = float(self.target.setting("rebuild_validate_seconds"))
         return Step("green", "All is green", lambda: "see that all nodes are healthy", verify, patience_seconds=seconds)
+
+    def whereabouts(self) -> list[str]:
+        """What is where, as far as is written down, for a person who has to go on without us. Nobody is asked."""
+        memory = recall(self.journal, self.name)
+        if memory is None or not self.asked:
+            return []
+        backup, back = (self.journal.last(event, node=self.name) for event in ("backed-up", "returned"))
+        keeper = self.keeper.name
+        return [
+            f"{self.name} was wiped and is back, not yet as it was" if back else f"{self.name} may be wiped by now",
+            *([f"its backup {backup['backup']} is on {' and '.join(backup['places'])}"] if backup else []),
+            *([f"its {_count(memory.models, 'model')} are on {keeper}, in {self.keeper.hub}"] if memory.models else []),
+            *([f"its {_count(memory.images, 'image')} are on {keeper}, in {STORE}"] if memory.images else []),
+            "nothing further is destroyed: once the other nodes answer, gb10 rebuild resume brings it back",
+        ]
 
     # Common -----------------------------------------------------------------------------------------------------------
 
