@@ -447,12 +447,17 @@ def _network(restoration: Restoration, members: Sequence[Member], seconds: int) 
         yield FunctionCommand(_place, (restoration, others), {})
     if netplan:
         values = "".join(f"{str(member.node_path).removeprefix(NETPLAN)}\n" for member in netplan)
-        folder = f"{FOLDER}/tree/{ROOT}{NETPLAN}"
-        yield from trial(
-            "restore",
-            "netplan-action.sh",
-            f"{folder}\n{restoration.stamp}\n",
-            seconds,
-            "RESTORE_NETWORK_REJECTED",
-            values=values,
-        )
+        content = f"{FOLDER}/tree/{ROOT}{NETPLAN}\n{restoration.stamp}\n"
+        *tried, confirmed = trial("restore", "netplan-action.sh", content, seconds, "RESTORE_NETWORK", values=values)
+        yield from tried
+        yield FunctionCommand(_keep_network, (restoration, netplan, confirmed), {})
+
+
+def _keep_network(
+    state: State, host: Host, restoration: Restoration, members: Sequence[Member], confirmed: FunctionCommand
+) -> bool:
+    """Confirm the trial; then give the files the owners and times that they had."""
+    if not confirmed.function(state, host, *confirmed.args):
+        _clear(host)
+        return False
+    return _put(host, restoration, "put", members)

@@ -10,9 +10,10 @@ checked() { # netplan reads all files that there are, with these, in another pla
         cp -p /$place/netplan/*.yaml "$root/$place/netplan/" 2>/dev/null
     done
     while read -r name; do cp "$folder/$name" "$root/etc/netplan/$name" || exit 1; done <values
-    netplan generate --root-dir "$root"
+    netplan generate --root-dir "$root" >said 2>&1
     broken=$?
     rm -rf "$root" # some keep passwords in their files
+    grep -m 1 -i error said | sed "s|$root||" >&2
     return "$broken"
 }
 
