@@ -24,7 +24,7 @@ from gb10.controller.results import RunResult
 from gb10.facts.backups import BackupCopy
 from gb10.operations.copy_plan import human
 
-BACKUP, PROVE = "gb10.deploys.backup", "gb10.deploys.prove_backup"
+BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
 FACT = "gb10.facts.backups.Backups"
 _LINE = re.compile(r"^gb10-backup-(?P<kind>progress|made|kept|proof): (?P<text>\{.*)$")
 
@@ -38,7 +38,7 @@ class _Group(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Group, subcommand_metavar="NODE... | --all | list | prove")
+@click.group(cls=_Group, subcommand_metavar="NODE... | --all | list | prove | fetch")
 def backup() -> None:
     """Back nodes up to this controller and to other nodes, and prove it.
 
@@ -47,6 +47,7 @@ def backup() -> None:
     gb10 backup --all           of every node
     gb10 backup list            what there is, where, and whether it is proven
     gb10 backup prove spark-2   try the newest backup of a node again
+    gb10 backup fetch spark-2   take it back from the node that keeps it
 
     A backup holds what makes a node this node: host keys, accounts and keys, network, Docker's and K3s' configuration,
     a head's database with its token and certificates, and backup_paths. Not models, images or logs.
@@ -105,6 +106,25 @@ def prove(session: Session, nodes: tuple[str, ...], wanted: str, any_age: bool) 
                 for name in missing
             ]
     _end(session, runs, view)
+
+
+@backup.command()
+@click.argument("node", metavar="NODE")
+@click.option("--from", "wanted", metavar="ID", default="latest", show_default=True, help="Which backup.")
+@command_options(limit=False)
+def fetch(session: Session, node: str, wanted: str) -> None:
+    """Take the newest backup of NODE from another node that keeps it.
+
+    For a controller that lost its own copies, or is a new one. NODE itself may be away.
+    """
+    (host,) = session.inventory.select([node])
+    others = [other.name for other in session.inventory.hosts if other.name != host.name]
+    if not others:
+        raise Gb10Error("BACKUP_MISSING", f"the inventory has no other node that could keep a backup of {host.name}")
+    with session.lock(), _shown(session.as_json) as view:
+        kwargs = {"node": host.name, "backup": wanted}
+        result = session.runner(others[:1]).run(FETCH, kwargs=kwargs, on_event=view.hear)
+    _end(session, [result], view)
 
 
 @backup.command("list")
@@ -172,7 +192,7 @@ class _View:
                 )
             case "kept":
                 self.kept.append(told)
-                self._print(f"  {told['id']}: also on {told['where']}")
+                self._print(f"  {told['id']}: {'now' if told['where'] == CONTROLLER else 'also'} on {told['where']}")
             case "proof":
                 self.proofs.append(told)
                 verdict = "proven" if told["proven"] else f"NOT proven: {'; '.join(told['reasons'])}"

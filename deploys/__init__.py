@@ -1,6 +1,6 @@
 """What should be: deploys for the pyinfra CLI, for other pyinfra projects, and for the gb10 command."""
 
-from gb10.deploys.backup import backup, prove_backup
+from gb10.deploys.backup import backup, fetch_backup, prove_backup
 from gb10.deploys.cluster import cluster
 from gb10.deploys.gpu_operator import gpu_operator, gpu_operator_teardown
 from gb10.deploys.images import images, prune_images, save_images, sync_images
@@ -20,6 +20,7 @@ __all__ = [
     "cluster",
     "download_models",
     "drain_node",
+    "fetch_backup",
     "forget_node",
     "gpu_operator",
     "gpu_operator_teardown",

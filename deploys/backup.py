@@ -86,6 +86,17 @@ def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool 
     )
 
 
+@deploy("Fetch backup")
+def fetch_backup(node: str, backup: str = "latest") -> None:
+    """
+    Have a backup on the controller that another node keeps: for a controller that lost its own, or is another one.
+
+    + node: whose backup; it may be away
+    + backup: its id, or "latest"
+    """
+    operations.fetched(name="Fetch the backup", keeping=keeping(_host(node), backup_settings()), backup=backup)
+
+
 def backup_settings() -> BackupSettings:
     """Return this host's settings. Raise DeployError for what cannot be."""
     return checked(BackupSettings, {key: value(key) for key in BackupSettings.model_fields})

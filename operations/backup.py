@@ -26,7 +26,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import K3sInstall
 from gb10.operations import age, backup_store
-from gb10.operations.archive import CHUNK, ID, ArchiveError
+from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary
 from gb10.operations.copy_plan import human
 from gb10.operations.copy_survey import has_sudo
 from gb10.operations.peer import peer_fact
@@ -39,6 +39,7 @@ PROGRESS = "gb10-backup-"  # how lines begin that programs read
 CONTROLLER = "controller"
 MAKE_SECONDS = 3600
 KEEP_SECONDS = 3600
+SILENCE_SECONDS = 300  # of a node that makes or sends a backup: then it is dead
 PROVE_SECONDS = 1800
 MAKER = ("archive", "backup_maker")
 STORE = ("archive", "backup_proof", "backup_store")
@@ -155,7 +156,9 @@ def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any
         with backup_store.incoming(keeping.folder, keeping.node, name) as file:
             with _plain(file, keeping.folder, wanted.recipients) as plain:
                 meter = _Meter(host, plain, wanted.progress_seconds)
-                ended = stream_program(host, MAKER, job, sudo=has_sudo(), seconds=MAKE_SECONDS, take=meter.take)
+                ended = stream_program(
+                    host, MAKER, job, sudo=has_sudo(), seconds=MAKE_SECONDS, silence=SILENCE_SECONDS, take=meter.take
+                )
                 told = _told(ended)
             sha256, size = (_digest(file), os.fstat(file.fileno()).st_size) if sealed else (meter.sha256, meter.size)
         noted = told.pop("noted")
@@ -375,3 +378,65 @@ def _proven_there(keeper: Host, job: Mapping[str, Any], keeping: Keeping) -> dic
         return _unproven(keeper.name, job, "NODE_UNREACHABLE", str(error))
     code, reason = ended.refusal or ("BACKUP_FAILED", ended.lines[-1] if ended.lines else "it ended without a word")
     return _unproven(keeper.name, job, code, reason)
+
+
+# Fetching -------------------------------------------------------------------------------------------------------------
+
+
+@operation(is_idempotent=False)
+@guarded
+def fetched(keeping: Keeping, backup: str = "latest") -> Commands:
+    """
+    Have a backup on the controller that another node keeps: for a controller that lost its own, or is another one.
+
+    + keeping: where it is kept
+    + backup: its id, or "latest" of those that nodes have
+    """
+    copies = {keeper: _listed(keeper, keeping) for keeper in keeping.keepers}
+    there = {copy.id for found in copies.values() for copy in found if copy.node == keeping.node and copy.complete}
+    chosen = max(there, key=backup_store.made_at, default=None) if backup == "latest" else backup
+    if chosen is None or chosen not in there:
+        what = f"no backup of {keeping.node}" if chosen is None else f"no backup {chosen}"
+        yield from refuse("BACKUP_MISSING", f"{', '.join(one.name for one in keeping.keepers) or 'nobody'} has {what}")
+        return
+    if chosen in backup_store.ids(keeping.folder, keeping.node):
+        host.noop(f"the controller has {chosen}")
+        return
+    sources = tuple(keeper for keeper, found in copies.items() if chosen in {copy.id for copy in found})
+    yield FunctionCommand(_fetch, (keeping, sources, chosen), {})
+
+
+def _fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[Host], backup: str) -> bool:
+    """Take a backup from the first node that gives it whole; return whether one did."""
+    for source in sources:
+        try:
+            summary = _given(source, keeping, backup)
+        except (_RefusedError, ArchiveError, backup_store.StoreError) as error:
+            say(host, error.code, f"{backup} of {source.name}: {error.reason}")
+            continue
+        host.log(f"{backup}: {human(summary['size'])} from {source.name}")
+        tell(host, "kept", {"id": backup, "where": CONTROLLER})
+        return True
+    return False
+
+
+def _given(source: Host, keeping: Keeping, backup: str) -> dict[str, Any]:
+    """Have a node send a backup, and write it to the controller's disk; return its summary."""
+    job = {"function": "give", "root": keeping.keeper_folder, "node": keeping.node, "id": backup}
+    with tempfile.TemporaryFile(dir=backup_store.node_folder(keeping.folder, keeping.node)) as file:
+        try:
+            ended = stream_program(
+                source, STORE, job, sudo=has_sudo(), seconds=KEEP_SECONDS, silence=SILENCE_SECONDS, take=file.write
+            )
+        except BrokenStreamError as error:
+            raise _RefusedError("NODE_UNREACHABLE", str(error)) from None
+        except OSError as error:
+            raise _RefusedError("DISK_FULL" if error.errno in FULL else "BACKUP_FAILED", str(error.strerror)) from None
+        if ended.status != 0:
+            raise _RefusedError(*(ended.refusal or ("BACKUP_FAILED", "it ended without a word")))
+        file.seek(0)
+        summary = decode_summary(backup_store.encode_summary(json.loads(file.readline())))
+        if (summary["node"], summary["id"]) != (keeping.node, backup):
+            raise _RefusedError("BACKUP_FOREIGN", f"it is {summary['id']}")
+        backup_store.receive(keeping.folder, summary, iter(lambda: file.read(CHUNK), b""))
+    return summary

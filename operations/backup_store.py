@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, encode_summary
 from gb10.operations.backup_proof import prove_copy
@@ -33,6 +33,7 @@ SUMMARY = ".json"
 PROOF = ".proof.json"
 PART = ".part"
 PROVING = ".proving"
+UNTOLD = {"BACKUP_STALE", "BACKUP_KEY"}  # say nothing against the archive
 LEFT_SECONDS = 3600  # after which what a dead run left is thrown away
 ROOM_BYTES = 32 << 20  # what has to stay free
 
@@ -139,9 +140,12 @@ def evidence(root: str, node: str, backup: str) -> list[dict[str, Any]]:
 
 
 def write_evidence(root: str, node: str, backup: str, found: Sequence[Mapping[str, Any]]) -> None:
-    """Write down what came of a proof. A backup that is only old is as good as it was when it was proven."""
+    """Write down what came of a proof.
+
+    A backup that is only old, or that we have no key for, is as good as it was when it was proven.
+    """
     told = {copy["where"]: copy for copy in evidence(root, node, backup)}
-    told |= {copy["where"]: copy for copy in found if set(copy["codes"]) != {"BACKUP_STALE"}}
+    told |= {copy["where"]: copy for copy in found if not copy["codes"] or set(copy["codes"]) - UNTOLD}
     if told and os.path.isdir(os.path.join(root, node)):
         document = {"format": 1, "copies": list(told.values())}
         put(root, node, backup + PROOF, json.dumps(document, indent=1).encode() + b"\n")
@@ -292,10 +296,16 @@ def prove_here(job: dict[str, Any]) -> None:
 
 
 def give(job: dict[str, Any]) -> None:
-    """Print an archive. `job`: root, node, id."""
-    summary = read_summary(job["root"], job["node"], job["id"])
-    with open(os.path.join(job["root"], job["node"], archive_name(summary)), "rb") as file:
-        shutil.copyfileobj(file, cast(BinaryIO, sys.stdout.buffer), CHUNK)
+    """Print a summary in one line, and the archive after it. `job`: root, node, id."""
+    try:
+        summary = read_summary(job["root"], job["node"], job["id"])
+        with open(os.path.join(job["root"], job["node"], archive_name(summary)), "rb") as file:
+            sys.stdout.buffer.write(json.dumps(summary).encode() + b"\n")
+            shutil.copyfileobj(file, sys.stdout.buffer, CHUNK)
+    except ArchiveError as error:
+        _stop(error.code, error.reason)
+    except OSError as error:
+        _stop("BACKUP_MISSING", f"it cannot be read: {error.strerror}")
 
 
 def _stop(code: str, reason: str) -> None:

@@ -67,18 +67,21 @@ def stream_program(
     *,
     sudo: bool,
     seconds: int,
+    silence: int | None = None,
     give: Iterable[bytes] = (),
     take: Callable[[bytes], object] = lambda chunk: None,
 ) -> Ended:
     """Run the last of some modules of gb10.operations (or "facts/name") on a node, for at most so many seconds.
 
     + job: what its function, named by job["function"], is called with
+    + silence: after how many seconds without a byte the node is taken for dead; None: not before its time is over
     + give: what follows on its standard input
     + take: called with what it prints
 
     What `give` or `take` raise is raised. Raise BrokenStreamError where the connection does not hold.
     """
     channel = _opened(node, sudo, seconds)
+    channel.settimeout(silence or seconds)
     try:
         with channel:
             channel.sendall(json.dumps({**job, "modules": [_module(name) for name in modules]}).encode() + b"\n")
@@ -124,7 +127,6 @@ def _opened(node: Host, sudo: bool, seconds: int) -> Channel:
     command = make_unix_command_for_host(state, node, run, _sudo=sudo).get_raw_value()
     try:
         channel: Channel = transport.open_session(window_size=WINDOW, max_packet_size=1 << 16)
-        channel.settimeout(seconds)
         channel.exec_command(command)
     except (SSHException, EOFError, OSError) as error:
         raise BrokenStreamError(f"the connection to {node.name} broke: {error}") from error

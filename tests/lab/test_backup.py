@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,8 +161,8 @@ def test_a_stopped_k3s_is_backed_up_and_a_damaged_database_named(
         node.check_output("sudo systemctl start k3s")
 
 
-def test_a_copy_that_changed_or_that_nobody_could_keep_is_told(
-    product: Product, lab: Any, host_of: HostOf, root_of: RootOf
+def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
+    product: Product, lab: Any, host_of: HostOf, root_of: RootOf, tmp_path: Path
 ) -> None:
     assert product.gb10("backup", WORKER, "--no-prove").status == 0
     newest = max((root_of(HEAD) / "data/backups" / WORKER).glob("*.tar.gz"))
@@ -171,6 +172,13 @@ def test_a_copy_that_changed_or_that_nobody_could_keep_is_told(
     done = product.gb10("backup", "prove", WORKER, "--json")
     assert done.status == 5, done.output
     assert proofs(done) == {(WORKER, "controller"): [], (WORKER, HEAD): ["BACKUP_DAMAGED"]}
+    lost = replace(product, environment={**product.environment, "GB10_BACKUPS": str(tmp_path / "anew")})
+    assert lost.gb10("backup", "fetch", WORKER).status == 1  # what arrives is not what was put in
+    assert not list((tmp_path / "anew" / WORKER).iterdir())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert lost.gb10("backup", "fetch", WORKER).status == 0
+    assert proofs(lost.gb10("backup", "prove", WORKER, "--json")) == {(WORKER, "controller"): [], (WORKER, HEAD): []}
     host_of(HEAD).check_output("sudo mount -t tmpfs -o size=64k none /data/backups")
     try:
         done = product.gb10("backup", WORKER)
