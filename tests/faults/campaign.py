@@ -200,6 +200,7 @@ class Ward:
         (self.folder / "points.json").write_text(json.dumps(hooks))
         started = time.monotonic()
         events = self.folder / f"events-{self.courses}.jsonl"
+        events.unlink(missing_ok=True)  # the person would do once more what stands there
         person = Person(Lab(self.lab.name))
         with self._company(person, events, points):
             ends = self._rebuild(person, events)

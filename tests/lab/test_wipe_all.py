@@ -89,7 +89,7 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     token = host_of("spark-1").check_output("sudo cat /var/lib/rancher/k3s/server/token")
     ids = {node.name: node.machine_id for node in lab.lab.status()}
     plan = product.gb10("wipe-all", "--dry-run", "--json")
-    assert {loss["node"]: loss["models"] for loss in plan.json["losses"]} == {node: [MODEL] for node in NODES}
+    assert [loss["node"] for loss in plan.json["losses"] if MODEL in loss["models"]] == list(NODES)
 
     product = product.with_data(
         rebuild_validate_without=["rail-bandwidth", "gpu-container"], backup_paths=["/usr/local/bin/hf"]
