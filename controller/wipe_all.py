@@ -15,6 +15,7 @@ from typing import Any
 from gb10.controller.arrival import Arrived, Seen, instructions, wait_for_wipe
 from gb10.controller.backups import CONTROLLER
 from gb10.controller.errors import Gb10Error
+from gb10.controller.gate import Demand, check
 from gb10.controller.hooks import Hooks
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
 from gb10.controller.inventory import InventoryHost
@@ -214,13 +215,6 @@ class WipeAll:
         self._steps(ALL).carry_out([self._gate(intact)])
 
     def _gate(self, intact: Sequence[WipedNode]) -> Step:
-        def missing() -> list[str]:
-            proofs = [(node.name, node.proof()) for node in intact]
-            foreign = [node.name for node in intact if not self._is_ours(node.target)]
-            return [proof.text for _, proof in proofs if not proof.holds] + [
-                f"the lock of {name} is not this run's" for name in foreign
-            ]
-
         def verify() -> Evidence:
             return Evidence(
                 self._passed, "every node can be restored" if self._passed else "it is asked anew each time"
@@ -228,20 +222,24 @@ class WipeAll:
 
         def run() -> None:
             self.tools.sight.forget()
-            lacking = missing()
-            self.tools.report("gate", node=ALL, missing=lacking)
+            demands = [demand for node in intact for demand in self._demanded(node)]
+            self.tools.report("gate", node=ALL, demands=[demand.to_json() for demand in demands])
+            check(demands, "all nodes")
             for node in intact:
                 node.backups.remember()
-            if lacking:
-                raise Gb10Error("GATE_CLOSED", f"no node must be wiped yet. {'; '.join(lacking)}", host="all nodes")
             self._passed = True
 
         plan = "ask for the proof of every backup, and stop where one is missing"
         return Step("gate", "The gate", lambda: plan, verify, run)
 
-    def _is_ours(self, host: InventoryHost) -> bool:
-        holder = self.tools.sight.of(host, LOCK)
-        return holder is not None and holder["run"] == self.tools.journal.run
+    def _demanded(self, node: WipedNode) -> Iterator[Demand]:
+        proof = node.proof()
+        remedy = "" if proof.holds else f"gb10 backup {node.name} && gb10 backup prove {node.name}"
+        yield Demand("backup", proof.holds, proof.text, remedy=remedy)
+        holder = self.tools.sight.of(node.target, LOCK)
+        if holder is None or holder["run"] != self.tools.journal.run:
+            text = f"the lock of {node.name} is not this run's"
+            yield Demand("lock", False, text, remedy=f"gb10 rebuild unlock {node.name}")
 
     # The wipe ---------------------------------------------------------------------------------------------------------
 
