@@ -304,7 +304,7 @@ def add_database(writer: Writer, scratch: str) -> dict[str, Any]:
     check_room(scratch, sum(os.path.getsize(path) for path in glob.glob(f"{DATABASE}*")))
     copy = os.path.join(scratch, "state.db")
     before = times(CERTIFICATES)
-    trouble = copied(copy, scratch)
+    trouble = copied(copy, scratch, output("systemctl", "is-active", "k3s") is not None)
     if trouble is None:
         writer.add(folder, "k3s")
         writer.add(DATABASE, "k3s", content_of=copy)
@@ -330,13 +330,13 @@ def times(paths: Iterable[str]) -> dict[str, int]:
     return {path: os.lstat(path).st_mtime_ns for path in found if os.path.lexists(path)}
 
 
-def copied(copy: str, scratch: str) -> str | None:
+def copied(copy: str, scratch: str, running: bool) -> str | None:
     """Make a consistent copy of the database, with SQLite's online backup; return what is wrong with it, or None.
 
     Where K3s does not run, its files are copied first: to open them would change them.
     """
     source, mode = DATABASE, "ro"
-    if not is_running():
+    if not running:
         source, mode = os.path.join(scratch, "stopped.db"), "rw"
         for end in ("", "-wal"):
             if os.path.exists(DATABASE + end):
@@ -352,7 +352,3 @@ def copied(copy: str, scratch: str) -> str | None:
     except sqlite3.Error as error:
         return str(error)
     return None if answer == "ok" else str(answer)
-
-
-def is_running() -> bool:
-    return subprocess.run(("systemctl", "is-active", "--quiet", "k3s"), check=False).returncode == 0

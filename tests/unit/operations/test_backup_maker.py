@@ -1,0 +1,116 @@
+"""What a node tells of itself in a backup, and its database while somebody writes to it."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gb10.operations import archive, backup_maker
+from gb10.operations.archive import Writer
+from gb10.operations.stream import Ended
+
+
+def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_path: Path) -> None:
+    model = tmp_path / "hub/models--org--name"
+    for folder in ("refs", "blobs", "snapshots/c0ffee"):
+        (model / folder).mkdir(parents=True)
+    (model / "refs/main").write_text("c0ffee")
+    (model / "blobs/abc").write_bytes(b"weights")
+    (model / "snapshots/c0ffee/model.safetensors").symlink_to("../../blobs/abc")
+    (model / "snapshots/c0ffee/gone.json").symlink_to("../../blobs/def")
+    assert backup_maker.models(str(tmp_path / "hub")) == [
+        {
+            "name": "models--org--name",
+            "refs": {"main": "c0ffee"},
+            "revisions": {
+                "c0ffee": {
+                    "gone.json": {"blob": "def", "size": None},
+                    "model.safetensors": {"blob": "abc", "size": 7},
+                }
+            },
+        }
+    ]
+    assert backup_maker.models(str(tmp_path / "none")) == []
+
+
+def test_lines_of_accounts_are_found_by_name_not_by_beginning(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("nvidia:x:1000:1000::/home/nvidia:/bin/bash\nnvidia-x:x:900:900::/:/bin/false\n")
+    lines = backup_maker.named_lines(str(tmp_path / "passwd"), {"nvidia"})
+    assert lines == ["nvidia:x:1000:1000::/home/nvidia:/bin/bash"]
+    assert backup_maker.named_lines(str(tmp_path / "absent"), {"nvidia"}) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/proc/version", "/run", "/sys/kernel"])
+def test_what_is_never_in_a_backup_harms_it_where_somebody_wants_it(tmp_path: Path, path: str) -> None:
+    writer = Writer(io.BytesIO(), str(tmp_path))
+    backup_maker.add_extra(writer, path)
+    assert ([note.harms for note in writer.notes], writer.members) == ([True], {})
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """A database in WAL mode to which somebody writes all the time, two rows in each transaction."""
+    stop, ready = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("CREATE TABLE kine (name TEXT)")
+            database.commit()
+            ready.set()
+            while not stop.is_set():
+                with database:
+                    database.execute("INSERT INTO kine VALUES ('one')")
+                    database.execute("INSERT INTO kine VALUES ('other')")
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    ready.wait()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_database_in_use_is_copied_between_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "node/db/state.db"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
+    with written(path):
+        for number in range(5):
+            copy = tmp_path / f"copy{number}"
+            assert backup_maker.copied(str(copy), str(tmp_path), running=True) is None
+            with closing(sqlite3.connect(copy)) as database:
+                ((count,),) = database.execute("SELECT count(*) FROM kine").fetchall()
+            assert count % 2 == 0
+            assert {path.name for path in tmp_path.iterdir()} == {"node", *(f"copy{n}" for n in range(number + 1))}
+
+
+def test_what_is_no_database_is_in_the_backup_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "db/state.db"
+    path.parent.mkdir()
+    path.write_bytes(b"no database at all" * 100)
+    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
+    out = io.BytesIO()
+    writer = Writer(out, str(tmp_path))
+    assert backup_maker.add_database(writer, str(tmp_path)) == {"kind": "sqlite", "consistent": False}
+    manifest: Any = writer.close(id="x", node="x", created="x", about={})
+    assert archive.check(io.BytesIO(out.getvalue())) == manifest
+    (note,) = manifest.notes
+    assert (note.harms, "file is not a database" in note.text) == (True, True)
+    (member,) = (member for member in manifest.members if member.type == "f")
+    assert (member.node_path, member.size) == (str(path), path.stat().st_size)
+
+
+def test_a_program_that_failed_is_told_by_its_own_last_word() -> None:
+    lines = ("gb10: DISK_FULL: a copy of the database needs 7 bytes in /x: there", "Traceback ...")
+    assert Ended(1, lines).refusal == ("DISK_FULL", "a copy of the database needs 7 bytes in /x: there")
+    assert Ended(1, ("Traceback ...",)).refusal is None
