@@ -1,0 +1,165 @@
+"""A wiped node gets its backup back: it is the node that it was, for people, for ssh and for the cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from product import Done, Product, processes_showing, watched, wide_files
+
+HEAD, WORKER = "spark-1", "spark-2"
+CANARY = "canary0815canary0815canary0815ca"
+PEOPLE = "useradd -m -u 1234 -s /bin/bash ada && echo ada:$(openssl passwd -6 -salt x secret) | chpasswd -e"
+CLUSTER = "cd /var/lib/rancher/k3s/server && sha256sum tls/server-ca.crt token"
+TIMER = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n"
+
+HostOf = Callable[[str], Any]
+RootOf = Callable[[str], Path]
+
+
+def shell(host: Any, script: str) -> str:
+    """Run a script as root, which must succeed; return what it prints."""
+    done = host.run("sudo sh -c %s", script)
+    assert done.rc == 0, done.stderr
+    return str(done.stdout).strip()
+
+
+def settle_in(root: Path, node: Any) -> None:
+    """What an administrator did on a node since it was provisioned."""
+    shell(node, f"id ada || {{ {PEOPLE}; }} && usermod -aG docker ada && sed -i '/of this inst/d' /etc/hosts")
+    secrets = {"home/ada/.ssh/id_ed25519": 1234, "root/.docker/config.json": 0}
+    for name, owner in secrets.items():
+        path = root / name
+        shell(
+            node, f"install -d -m 700 -o {owner} {Path('/', name).parent}; install -m 600 -o {owner} /dev/null /{name}"
+        )
+        path.write_text(CANARY)
+    (root / "etc/systemd/system/own.timer").write_text(TIMER)
+    (root / "etc/systemd/system/own.service").write_text("[Service]\nExecStart=/bin/true\n")
+    (root / "etc/sysctl.d/90-own.conf").write_text("net.ipv4.ip_forward = 1\n")
+    shell(node, "systemctl daemon-reload && systemctl enable --now own.timer")
+    daemon = json.loads((root / "etc/docker/daemon.json").read_text())
+    (root / "etc/docker/daemon.json").write_text(json.dumps({**daemon, "labels": ["rack=7"]}))
+    shell(node, "systemctl reload docker; sleep 1")
+    rails = root / "etc/netplan/95-gb10-rails.yaml"
+    rails.write_text(rails.read_text() + "# ours\n")
+
+
+def character(node: Any) -> list[str]:
+    """What makes a node this node, as people and others see it."""
+    return [
+        shell(node, "hostname; cat /etc/ssh/ssh_host_*_key.pub"),
+        shell(node, "id ada; getent shadow ada; stat -c '%a %u' /home/ada /home/ada/.ssh/id_ed25519"),
+        shell(node, "sha256sum /home/ada/.ssh/id_ed25519 /root/.docker/config.json /etc/rancher/node/password"),
+        shell(node, "systemctl is-active own.timer; sysctl -n net.ipv4.ip_forward"),
+        shell(node, "docker info --format '{{.Labels}}'; tail -n 1 /etc/netplan/95-gb10-rails.yaml"),
+        shell(node, "ip -br addr show enp1s0f0np0 | awk '{print $3}'; cat /etc/sudoers.d/90-gb10-nvidia"),
+    ]
+
+
+def objects(head: Any) -> set[str]:
+    """What the cluster holds, by the ids that tell one object from another of its name."""
+    kinds = "nodes,namespaces,secrets,configmaps,deployments"
+    found = json.loads(shell(head, f"k3s kubectl get {kinds} -A -o json"))["items"]
+    return {f"{item['kind']} {item['metadata']['name']} {item['metadata']['uid']}" for item in found}
+
+
+def wiped(lab: Any, product: Product, name: str) -> None:
+    """A node as it comes out of the box, provisioned."""
+    lab.wipe(name, trust=True)
+    done = product.gb10("provision", name)
+    assert done.status == 0, done.output
+
+
+def restored(product: Product, name: str, *more: str) -> Done:
+    done = product.gb10("restore", name, *more)
+    assert done.status == 0, done.output
+    return done
+
+
+def test_a_worker_and_the_head_come_back_as_who_they_were(
+    product: Product, cluster: Any, lab: Any, host_of: HostOf, root_of: RootOf, logs: Path
+) -> None:
+    done = product.gb10("provision", HEAD, WORKER)
+    assert done.status == 0, done.output
+    settle_in(root_of(WORKER), host_of(WORKER))
+    shell(host_of(HEAD), "k3s kubectl get namespace kept || k3s kubectl create namespace kept")
+    worker, cluster_before = character(host_of(WORKER)), objects(host_of(HEAD))
+    ca = shell(host_of(HEAD), CLUSTER)
+    trusted = set(lab.state.known_hosts.read_text().splitlines())
+    backup = product.gb10("backup", "--all")
+    assert backup.status == 0, backup.output
+
+    # The worker, with everything that somebody did there.
+    wiped(lab, product, WORKER)
+    assert set(lab.state.known_hosts.read_text().splitlines()) != trusted
+    root = root_of(WORKER)
+    (root / "etc/hosts").write_text((root / "etc/hosts").read_text() + "# of this installation\n")
+    plan = product.pyinfra("--json", "--dry", "--diff", f"--limit={WORKER}", "gb10.deploys.restore")
+    assert plan.status == 0, plan.output
+    assert CANARY not in plan.output
+    assert "/etc/hosts has other content" in plan.output
+    assert "-# of this installation" in plan.output.replace("- #", "-#")
+    places = [root / place for place in ("var/lib/gb10", "tmp", "root", "home")]
+    with (
+        watched(lambda: processes_showing(CANARY)) as arguments,
+        watched(lambda: (found for place in places for found in wide_files(place, CANARY))) as wide,
+    ):
+        done = restored(product, WORKER, "-vvv")
+    assert (arguments, wide) == ([], [])
+    assert CANARY not in done.output
+    assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
+    assert set(lab.state.known_hosts.read_text().splitlines()) == trusted
+    assert character(host_of(WORKER)) == worker
+    assert objects(host_of(HEAD)) >= cluster_before
+    kept = shell(host_of(WORKER), "cat /etc/hosts.before-restore-*; test ! -e /var/lib/gb10/restore && echo gone")
+    assert kept.splitlines()[-2:] == ["# of this installation", "gone"]
+
+    # The head, and with it the cluster.
+    wiped(lab, product, HEAD)
+    restored(product, HEAD)
+    head = host_of(HEAD)
+    assert set(lab.state.known_hosts.read_text().splitlines()) == trusted
+    assert shell(head, CLUSTER) == ca
+    assert objects(head) >= cluster_before
+    assert product.gb10("status").status == 0
+
+    # And then all is as in the backups, and as in the inventory.
+    assert product.plan("gb10.deploys.restore") == set()
+    assert product.plan() == set()
+
+
+def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
+    product: Product, lab: Any, host_of: HostOf, root_of: RootOf
+) -> None:
+    root, node = root_of(WORKER), host_of(WORKER)
+    files = {
+        root / "etc/ssh/sshd_config.d/50-own.conf": "Banner none\n",
+        root / "etc/netplan/60-own.yaml": "network: {}\n",
+    }
+    for file in files:
+        file.touch(0o600)
+        file.write_text("nonsense\n")
+    assert product.pyinfra("-y", "gb10.deploys.backup").status == 0
+    for file, text in files.items():
+        file.write_text(text)
+    for part, code in (("identity", "SSHD_REJECTED"), ("network", "RESTORE_NETWORK")):
+        done = product.gb10("restore", WORKER, "--only", part, "--json")
+        assert done.json["error"]["code"] == code, done.output
+    assert {file.read_text() for file in files} == set(files.values())
+    assert shell(node, "sshd -t && netplan generate && test ! -e /var/lib/gb10/restore && echo fine") == "fine"
+    for file in files:
+        file.unlink()
+
+    folder = Path(product.environment["GB10_BACKUPS"])
+    latest = max(path.stem for path in (folder / HEAD).glob("*Z.json"))
+    other = product.gb10("restore", WORKER, "--from", latest, "--json")
+    assert (other.status, other.json["error"]["code"]) == (6, "RESTORE_OTHER_NODE")
+    archive = max((folder / WORKER).glob("*.tar.gz"))
+    archive.write_bytes(archive.read_bytes()[:-1])
+    damaged = product.gb10("restore", WORKER, "--json")
+    assert (damaged.status, damaged.json["error"]["code"]) == (5, "BACKUP_DAMAGED")
+    for path in (folder / WORKER).glob(f"{archive.name.split('.')[0]}.*"):
+        path.unlink()
