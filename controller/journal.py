@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,10 @@ def read_records(path: Path) -> list[Record]:
     lines = path.read_bytes().split(b"\n")
     parsed = [_parse(line) for line in lines[:-1]]
     records: list[Record] = []
-    for number, (record, following) in enumerate(zip(parsed, [*parsed[1:], None], strict=True), start=1):
+    for number, (record, following) in enumerate(zip_longest(parsed, parsed[1:]), start=1):
+        if isinstance(following, dict) and following["event"] == "torn":
+            continue  # also where only its newline was cut off: nobody has acted on it
         if isinstance(record, Torn):
-            if isinstance(following, dict) and following["event"] == "torn":
-                continue
             raise Gb10Error("JOURNAL_BROKEN", f"line {number} of {path} is damaged", path=str(path))
         if record["v"] > VERSION:
             text = f"{path} was written by a newer gb10 (version {record['v']} of the journal)"

@@ -1,0 +1,181 @@
+"""The rolling rebuild: both nodes wiped one after the other while a model answers, with and without K3s."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import LabUnderTest
+from product import Done, Product
+
+from gb10.lab.person import Person
+
+HEAD, WORKER = "spark-1", "spark-2"
+LOAD_SECONDS = 2.5  # of the stand-in
+MOST_GAP_SECONDS = LOAD_SECONDS + 3
+MOST_OWN_SECONDS = 120
+SETTINGS = {"rebuild_solo_seconds": 2, "rebuild_validate_without": ["rail-mtu", "rail-bandwidth"]}
+
+
+class Attended:
+    """A rebuild with a person at the boxes, who reads the new host key from the node's own screen."""
+
+    def __init__(self, lab: LabUnderTest, product: Product) -> None:
+        self.product = product
+        self.person = Person(lab.lab)
+        self.events = product.folder / "events.jsonl"
+
+    def __call__(self, *arguments: str) -> Done:
+        """Begin a rebuild, and go on with it until it ends otherwise than for want of a person."""
+        stop = threading.Event()
+        person = threading.Thread(target=self.person.follow, args=(self.events, stop))
+        person.start()
+        try:
+            done = self.product.gb10("rebuild", *arguments, "--events", str(self.events), seconds=900)
+            while done.status == 7:
+                key = self.person.fingerprint(self.person.wiped[-1])
+                more = ("--events", str(self.events), "--accept-host-key", key)
+                done = self.product.gb10("rebuild", "resume", *more, seconds=900)
+            return done
+        finally:
+            stop.set()
+            person.join()
+
+    def heard(self, event: str) -> list[dict[str, Any]]:
+        """The events of a name."""
+        records = (json.loads(line) for line in self.events.read_text().splitlines())
+        return [record for record in records if record["event"] == event]
+
+    def own_seconds(self, node: str) -> float:
+        """How long our own work on a node took."""
+        done = (record for record in self.heard("step-done") if record["node"] == node and record["kind"] == "own")
+        return sum(record["seconds"] for record in done)
+
+
+@contextmanager
+def probed(addresses: list[str]) -> Iterator[list[tuple[float, bool]]]:
+    """Ask the addresses five times a second while the block runs; note whether one of them answers."""
+    seen: list[tuple[float, bool]] = []
+    stop = threading.Event()
+
+    def answers(address: str) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{address}:8000/v1/models", timeout=0.5) as answer:
+                return bool(json.load(answer)["data"])
+        except (OSError, ValueError):
+            return False
+
+    def probe() -> None:
+        while not stop.wait(0.2):
+            seen.append((time.monotonic(), any(map(answers, addresses))))
+
+    thread = threading.Thread(target=probe)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def gaps(seen: list[tuple[float, bool]]) -> list[float]:
+    """How long nobody answered, each time, in seconds."""
+    found, since = [], None
+    for moment, answered in seen:
+        if not answered:
+            since = since or moment
+        elif since:
+            found.append(moment - since)
+            since = None
+    return found
+
+
+@pytest.fixture
+def served(lab: LabUnderTest, whole: Product) -> Callable[..., Product]:
+    """Both nodes new, provisioned and serving over the cluster; with K3s or without."""
+
+    def ready(*, k3s: bool, **more: Any) -> Product:
+        whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")  # nodes of all labs have the same names
+        product = whole.with_data(**SETTINGS, **more)
+        lab.wipe_all()
+        commands = [["provision", HEAD, WORKER], *([["bootstrap"]] if k3s else []), ["serving", "cluster"]]
+        for command in commands:
+            if command[0] == "serving":
+                for name in (HEAD, WORKER):
+                    lab.lab.download(name)
+            done = product.gb10(*command)
+            assert done.status == 0, done.output
+        return product
+
+    return ready
+
+
+def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
+    lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any]
+) -> None:
+    product = served(k3s=True)
+    known_hosts = Path(lab.state.known_hosts).read_text()
+    machine_ids = {name: host_of(name).file("/etc/machine-id").content_string for name in (HEAD, WORKER)}
+    secret = host_of(HEAD).check_output("sudo cat /var/lib/rancher/k3s/server/token")
+    assert product.gb10("rebuild", "plan", "--all").status == 0
+    attended = Attended(lab, product)
+    with probed([lab.address(HEAD), lab.address(WORKER)]) as seen:
+        done = attended("run", "--all")
+    assert done.status == 0, done.output
+
+    assert attended.person.wiped == [WORKER, HEAD]  # each once, the head last
+    found = gaps(seen)
+    print("gaps:", [f"{gap:.1f}" for gap in found], {name: attended.own_seconds(name) for name in (HEAD, WORKER)})
+    assert len(found) <= 4, found  # two switches for each node, and nothing else
+    assert max(found, default=0) <= MOST_GAP_SECONDS
+    for name in (HEAD, WORKER):
+        assert attended.own_seconds(name) <= MOST_OWN_SECONDS
+        host = host_of(name)
+        assert host.file("/etc/machine-id").content_string != machine_ids[name]
+        assert host.check_output("hostname") == name
+        assert "gb10-lab/vllm:1" in host.check_output("sudo docker image ls --format '{{.Repository}}:{{.Tag}}'")
+        assert host.run("find /data/huggingface/hub -xtype l").stdout == ""
+        assert not host.file("/var/lib/gb10/rebuild.lock").exists
+    assert Path(lab.state.known_hosts).read_text() == known_hosts  # under the host keys of before
+    assert host_of(HEAD).check_output("sudo cat /var/lib/rancher/k3s/server/token") == secret  # the same cluster
+    status = product.gb10("status", "--json")
+    assert status.status == 0, status.output
+    assert status.json["status"]["serving"]["mode"] == "cluster"
+    assert not any(node["kubernetes"]["cordoned"] for node in status.json["status"]["nodes"])
+    history = product.gb10("rebuild", "history", "--json").json["runs"][-1]
+    assert history["ended"] == "finished"
+    for run in (secret.strip(), secret.strip().rpartition(":")[2]):
+        assert run not in Path(history["journal"]).read_text()
+
+
+def test_the_gate_lists_what_is_missing_and_a_rebuild_works_without_k3s(
+    lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any]
+) -> None:
+    product = served(k3s=False, rebuild_validate_without=[*SETTINGS["rebuild_validate_without"], "gpu-container"])
+    head = host_of(HEAD)
+    head.check_output("sudo docker rm -f $(sudo docker ps -aq)")
+    head.check_output("sudo docker image rm -f gb10-lab/vllm:1 && sudo rm -rf /data/huggingface/hub")
+
+    gate = {
+        demand["name"]: demand for demand in product.gb10("rebuild", "plan", WORKER, "--json").json["plan"][0]["gate"]
+    }
+
+    missing = {name for name, demand in gate.items() if not demand["holds"]}
+    assert {"models", "images", "saved-images", "backup", "lock"} <= missing
+    assert all(gate[name]["remedy"] for name in missing)
+    refused = product.gb10("rebuild", "run", WORKER, "--override", "backup")
+    assert refused.status == 2  # without a reason
+    attended = Attended(lab, product)
+    done = attended("run", WORKER, "--override", "solo", "--reason", "nobody uses it now")
+    assert done.status == 0, done.output
+    assert attended.person.wiped == [WORKER]
+    assert "K3s" not in {record["step"] for record in attended.heard("step-done")}
+    assert any(demand["override"] for record in attended.heard("gate") for demand in record["demands"])
+    assert not host_of(WORKER).file("/usr/local/bin/k3s").exists
