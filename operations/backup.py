@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from typing import Any, BinaryIO, cast
 
@@ -65,7 +65,7 @@ class Wanted:
     paths: tuple[str, ...] = ()
     recipients: tuple[str, ...] = ()
     hub: str = "/data/huggingface/hub"
-    serving: Any = None  # the inventory's serving modes
+    serving: Any = field(default=None, repr=False)  # the inventory's serving modes, which may hold secrets
     progress_seconds: float = 10.0
 
 
