@@ -45,12 +45,12 @@ class Loss:
 
     def lines(self) -> tuple[str, ...]:
         """In words, one matter a line."""
-        models = f"{len(self.models)} models ({human(self.model_bytes)}): {', '.join(self.models)}"
+        models = f"{_count(self.models, 'model')} ({human(self.model_bytes)}): {', '.join(self.models)}"
         fate = "kept if the installer leaves the partition of /data alone" if self.own_device else "LOST with /data"
         cluster = {"server": "the cluster itself, with all that was deployed into it", "agent": "its place in it"}
         return (
             *([f"{models}: {fate}"] if self.models else []),
-            *([f"LOST: {len(self.images)} images of Docker: {', '.join(self.images)}"] if self.images else []),
+            *([f"LOST: {_count(self.images, 'image')} of Docker: {', '.join(self.images)}"] if self.images else []),
             *([f"LOST: {cluster[self.k3s]} (K3s {self.k3s})"] if self.k3s else []),
             "LOST: every other file that no backup holds",
             "comes back from the backup: accounts, keys, host keys, network, Docker's and the system's settings",
@@ -77,6 +77,10 @@ def loss_of(node: str, memory: Memory) -> Loss:
         own_device=bool(memory.own_device),
         k3s=memory.k3s,
     )
+
+
+def _count(things: Sequence[str], what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def copy_off(host: InventoryHost) -> str:
