@@ -155,6 +155,8 @@ class Rebuild:
             except Gb10Error as error:
                 self.tools.report("stopped", node=name, code=error.code, where=node.whereabouts())
                 self.tools.notify(f"the rebuild of {name} has stopped: {error.summary}")
+                if error.code == "NODE_LOCKED" and not self.tools.journal.last("remembered"):
+                    self._leave()  # somebody else was first, and nothing was begun
                 raise
         self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
         self.tools.report("finished", nodes=list(self.progress.nodes))
@@ -186,6 +188,10 @@ class Rebuild:
                 raise Gb10Error("NODE_AWAY", host=name)
             if self.tools.journal.last("remembered", node=name):
                 said += undo(node.steps())
-        self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
-        self.tools.report("aborted", undone=said)
+        self._leave(said)
         return said
+
+    def _leave(self, undone: Sequence[str] = ()) -> None:
+        """End the run without a result."""
+        self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
+        self.tools.report("aborted", undone=list(undone))

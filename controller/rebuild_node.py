@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -34,6 +35,7 @@ from gb10.operations.copy_plan import human
 
 SETTLE_SECONDS = 3600.0  # updates after an installation take their time
 JOIN_SECONDS = 120.0
+BUSY_SECONDS = 90.0  # until a copy has ended whose run was killed
 K3S_CHECKS = ("k3s", "gpu-operator", "network-operator", "gpu-allocatable", "rdma-allocatable")
 RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
@@ -303,6 +305,10 @@ class NodeRebuild:
 
         def run() -> None:
             self.sight.forget()
+            without = self.is_head and self.memory.k3s and "backup" in self.tools.overrides
+            if without and not self.tools.rebootstrap:
+                text = f"without a backup {self.name} comes back with another cluster: say so with --rebootstrap"
+                raise Gb10Error("REBUILD_IMPOSSIBLE", text, host=self.name)
             self._remember()
             self.backups.remember()
             self._demands = overridden(self.demands(), self.tools.overrides)
@@ -599,7 +605,15 @@ class NodeRebuild:
 
     def _copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
         title = f"Copy {_count(names, 'model')} to {target.name}"
-        self.tools.work("models", title, (target.name,), copies=True, names=names, source=source.name)
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self.tools.work("models", title, (target.name,), copies=True, names=names, source=source.name)
+                return
+            except Gb10Error as error:
+                if error.code != "COPY_BUSY" or time.monotonic() > deadline:
+                    raise
+            time.sleep(self.tools.poll_seconds)
 
     def _copy_images(self, source: InventoryHost, target: InventoryHost, tags: list[str]) -> None:
         title = f"Copy {_count(tags, 'image')} to {target.name}"

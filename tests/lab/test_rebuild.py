@@ -18,8 +18,9 @@ from product import Done, Product
 from gb10.lab.person import Person
 
 HEAD, WORKER = "spark-1", "spark-2"
-LOAD_SECONDS = 2.5  # of the stand-in
-MOST_GAP_SECONDS = LOAD_SECONDS + 3
+# The stand-in loads for 2.5 s; on a machine that does nothing else a switch takes less than 3 s more. Other tests run
+# beside this one.
+MOST_GAP_SECONDS = 20
 MOST_OWN_SECONDS = 120
 SETTINGS = {"rebuild_solo_seconds": 2, "rebuild_validate_without": ["rail-mtu", "rail-bandwidth"]}
 
@@ -103,7 +104,7 @@ def served(lab: LabUnderTest, whole: Product) -> Callable[..., Product]:
 
     def ready(*, k3s: bool, **more: Any) -> Product:
         whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")  # nodes of all labs have the same names
-        product = whole.with_data(**SETTINGS, **more)
+        product = whole.with_data(**{**SETTINGS, **more})
         lab.wipe_all()
         commands = [["provision", HEAD, WORKER], *([["bootstrap"]] if k3s else []), ["serving", "cluster"]]
         for command in commands:
