@@ -26,7 +26,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import K3sInstall
 from gb10.operations import age, backup_store
-from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary
+from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, shown
 from gb10.operations.copy_plan import human
 from gb10.operations.copy_survey import has_sudo
 from gb10.operations.peer import peer_fact
@@ -281,6 +281,9 @@ def proven(
 
     It fails where one copy is not proven, after all have been tried.
     """
+    if backup != "latest" and not ID.fullmatch(backup):
+        yield from refuse("BACKUP_MISSING", f"{shown(backup)!r} is not how a backup is called")
+        return
     expected: dict[str, Any] = {"node": keeping.node, "most_age_seconds": most_age_seconds}
     if not stand_in:
         expected |= machine(known(NodeIdentity))
