@@ -1,0 +1,100 @@
+"""Runs of a rebuild: which one may go on, in which order nodes come, and what is remembered of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.rebuild import Reporter, begin, holder, in_order, runs, unfinished
+from gb10.controller.rebuild_memory import Memory, recall
+from gb10.controller.sight import copied
+from gb10.controller.steps import seconds_last_time
+
+HEAD = InventoryHost("spark-1", ("head",), "198.18.0.11")
+WORKER = InventoryHost("spark-2", ("workers",), "198.18.0.12")
+INVENTORY = Inventory("inventory.py", (HEAD, WORKER))
+OTHERS = Inventory("other.py", (InventoryHost("spark-1", ("head",), "198.18.9.11"),))
+MEMORY = Memory(
+    identity={"machine_id": "a" * 32, "boot_id": "b", "macs": {"enP7s7": "02:b1:00:00:00:01"}},
+    k3s="agent",
+    cordoned=True,
+    operators=("gpu-operator",),
+    models={"org/name": {"name": "org/name", "kind": "model", "size": 7, "revisions": []}},
+    lost_models=("org/torn",),
+)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GB10_STATE", str(tmp_path))
+
+
+def test_a_run_may_go_on_until_it_has_ended() -> None:
+    assert unfinished(INVENTORY) is None
+    journal = begin(INVENTORY, ["spark-2", "spark-1"], {})
+    journal.write("node-done", node="spark-2")
+    found = unfinished(INVENTORY)
+    assert found is not None
+    assert (found.nodes, found.left) == (("spark-2", "spark-1"), ("spark-1",))
+    journal.write("finished", nodes=[])
+    assert unfinished(INVENTORY) is None
+    assert [run.ended for run in runs(INVENTORY)] == ["finished"]
+
+
+def test_runs_on_other_nodes_and_of_another_kind_are_not_mixed_up() -> None:
+    begin(INVENTORY, ["spark-2"], {}, kind="wipe-all")
+    assert unfinished(INVENTORY) is None
+    assert unfinished(INVENTORY, "wipe-all") is not None
+    assert unfinished(OTHERS, "wipe-all") is None
+
+
+def test_the_head_comes_last() -> None:
+    assert in_order([HEAD, WORKER]) == [WORKER, HEAD]
+
+
+def test_what_is_remembered_is_read_as_it_was_and_the_last_word_counts() -> None:
+    journal = begin(INVENTORY, ["spark-2"], {})
+    assert recall(journal, "spark-2") is None
+    journal.write("remembered", node="spark-2", memory=Memory(identity={}, k3s=None, cordoned=False).to_json())
+    journal.write("remembered", node="spark-2", memory=MEMORY.to_json())
+    (again,) = (run.journal for run in runs(INVENTORY))
+    assert recall(again, "spark-2") == MEMORY
+    assert recall(again, "spark-1") is None
+
+
+def test_a_lock_names_the_run_and_who_began_it() -> None:
+    journal = begin(INVENTORY, ["spark-2"], {})
+    found = holder(journal, "prepare spark-2")
+    assert (found.run, found.step, found.since) == (journal.run, "prepare spark-2", journal.records[0]["at"])
+
+
+def test_what_passes_by_is_told_and_not_remembered(tmp_path: Path) -> None:
+    journal, heard = begin(INVENTORY, ["spark-2"], {}), []
+    report = Reporter(journal, lambda record: heard.append(record["event"]), tmp_path / "events")
+    report("seen", node="spark-2", text="gone")
+    report("step-done", node="spark-2", step="drain", seconds=2.5)
+    assert heard == ["seen", "step-done"]
+    assert [record["event"] for record in journal.records] == ["started", "step-done"]
+    assert len((tmp_path / "events").read_text().splitlines()) == 2
+    assert seconds_last_time([journal], "spark-2") == {"drain": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("there", "is_copied"),
+    [
+        (None, False),
+        ([], False),
+        ([{"commit": "c", "files": 2, "size": 9, "sound": True}], True),
+        ([{"commit": "c", "files": 1, "size": 9, "sound": True}], False),
+        ([{"commit": "c", "files": 2, "size": 9, "sound": False}], False),
+        ([{"commit": "d", "files": 2, "size": 9, "sound": True}], False),
+    ],
+)
+def test_a_model_is_copied_when_every_revision_is_there_whole(
+    there: list[dict[str, Any]] | None, is_copied: bool
+) -> None:
+    ours = {"revisions": [{"commit": "c", "files": 2, "size": 9, "sound": True}]}
+    assert copied(ours, None if there is None else {"revisions": there}) is is_copied
