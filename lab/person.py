@@ -45,6 +45,7 @@ class Person:
     def fingerprint(self, node: str) -> str:
         """What the screen at the box says of its host key: the way by which nobody between can lie."""
         state = states.require(self.lab.name)
+        self.lab.up(len(state.numbers))  # while a node is being wiped its screen shows nothing
         listed = Docker(state.docker_host)(
             "exec", state.node(node).container, "ssh-keygen", "-l", "-f", "/etc/ssh/ssh_host_ed25519_key.pub"
         )
