@@ -76,10 +76,8 @@ class Bench:
 
     def clean(self) -> None:
         for number in (1, 2):
-            self.on(
-                number,
-                "pkill -f [b]ench/ready; umount /bench; rmdir /bench; rm -f /root/.ssh/bench* /root/.ssh/authorized_keys",
-            )
+            keys = "/root/.ssh/bench* /root/.ssh/authorized_keys"
+            self.on(number, f"pkill -f [b]ench/ready; umount /bench; rmdir /bench; rm -f {keys}")
 
     def make_model(self) -> None:
         """A tree as a model has it: shards, and some small files."""
