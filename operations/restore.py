@@ -133,6 +133,7 @@ class Restoration:
             groups={name: (gid, tuple(members)) for name, (gid, members) in accounts["groups"].items()},
             busy=frozenset(accounts["busy"]),
             free=found["free"],
+            left=found["left"],
         )
 
     def _compared(self) -> list[Member]:
@@ -296,7 +297,7 @@ def removed(restoration: Restoration) -> Commands:
 
     + restoration: of this node
     """
-    if not any(map(restoration.needs, STEPS)):
+    if not restoration.look.left and not any(map(restoration.needs, STEPS)):
         host.noop("no copy of the backup is on the node")
         return
     yield FunctionCommand(_remove, (), {})

@@ -47,7 +47,11 @@ def look(job: dict[str, Any]) -> None:
         if what:
             different[wanted["path"]] = what
     room = shutil.disk_usage(existing(job["folder"]))
-    print(json.dumps({"different": different, "accounts": accounts(), "free": room.free}))
+    print(
+        json.dumps(
+            {"different": different, "accounts": accounts(), "free": room.free, "left": os.path.lexists(job["folder"])}
+        )
+    )
 
 
 def existing(path: str) -> str:

@@ -73,6 +73,7 @@ class NodeLook:
     groups: Mapping[str, tuple[int, tuple[str, ...]]]
     busy: frozenset[int]  # numbers of users who have processes
     free: int  # bytes, where the backup is unpacked
+    left: bool = False  # a restore that was killed has left its backup there
 
 
 @dataclass(frozen=True)
