@@ -11,7 +11,7 @@ PYTEST ?=
 FAULTS ?=
 
 help:
-	@echo 'make demo      two simulated nodes become a K3s cluster, tell how they are, and are bare again'
+	@echo 'make demo      two simulated nodes become a cluster that serves a model; one is wiped, and comes back'
 	@echo 'make test      all tests: units, then the product on lab nodes over real SSH'
 	@echo 'make check     style, types, and the direction of imports'
 	@echo 'make bench     measured speeds, as a table'

@@ -1,4 +1,4 @@
-"""The product at work: two bare nodes become a cluster that serves a model, and one is wiped and comes back."""
+"""The product at work: two bare nodes become a cluster that serves a model, one is wiped and comes back, and K3s goes."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ BEFORE = (
 AFTER = (
     ("How is it?", ["status"]),
     ("And whose time did it take?", ["rebuild", "history"]),
+    ("K3s goes away again, and nothing else:", ["teardown", "--yes"]),
+    ("the model still answers.", ["serving", "show"]),
 )
 
 
