@@ -171,11 +171,13 @@ class Rebuild:
         if condition != "wiped":  # else the step that lets it settle locks all of them
             self.tools.lock(present, f"prepare {host.name}")
             self.tools.sight.forget()
+        # Which steps there are is known only after the first has written down what the node has, and after its wipe.
         if condition == "intact":
-            # What a step needs is known only after the first has written it down.
             steps.carry_out(node.steps()[:1])
-        for step in node.steps()[1:] if condition == "intact" else node.steps():
-            steps.carry_out([step])
+        if condition != "wiped":
+            planned = node.steps()
+            steps.carry_out(planned[condition == "intact" : 1 + [step.destroys for step in planned].index(True)])
+        steps.carry_out(node.steps())
         self.tools.report("node-done", node=host.name)
         self.tools.sight.forget()
 

@@ -573,8 +573,8 @@ class NodeRebuild:
         return [
             f"{self.name} was wiped and is back, not yet as it was" if back else f"{self.name} may be wiped by now",
             *([f"its backup {backup['backup']} is on {' and '.join(backup['places'])}"] if backup else []),
-            *([f"its {_count(memory.models, 'model')} are on {keeper}, in {self.keeper.hub}"] if memory.models else []),
-            *([f"its {_count(memory.images, 'image')} are on {keeper}, in {STORE}"] if memory.images else []),
+            *([f"its models ({len(memory.models)}) are on {keeper}, in {self.keeper.hub}"] if memory.models else []),
+            *([f"its images ({len(memory.images)}) are on {keeper}, in {STORE}"] if memory.images else []),
             "nothing further is destroyed: once the other nodes answer, gb10 rebuild resume brings it back",
         ]
 
