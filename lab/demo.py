@@ -1,4 +1,4 @@
-"""The product at work: two bare nodes become a cluster that serves a model, one is wiped and comes back, and K3s goes."""
+"""The product at work: two nodes become a cluster that serves, one is wiped and comes back, and K3s goes."""
 
 from __future__ import annotations
 
