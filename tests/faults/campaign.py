@@ -31,6 +31,7 @@ from gb10.lab import serving
 from gb10.lab.kube import pause
 from gb10.lab.lab import Lab
 from gb10.lab.node import USER
+from gb10.lab.paths import engine_folder, labs_folder
 from gb10.lab.person import Person
 from gb10.lab.shell import Docker
 
@@ -89,14 +90,25 @@ class Ward:
         self.docker = Docker(self.state.docker_host)
         self.survivor = next(node.name for node in self.state.nodes if node.name != self.target)
         self.inventory = self._write_inventory()
+        self._begin_anew()
+
+    @property
+    def own_state(self) -> Path:
+        """What gb10 remembers of these nodes: all labs' have the same names, and addresses are used again."""
+        return self.folder / "state"
+
+    def _begin_anew(self) -> None:
+        shutil.rmtree(self.own_state, ignore_errors=True)
+        self.own_state.mkdir()
+        for shared in (labs_folder(), engine_folder()):
+            (self.own_state / shared.name).symlink_to(shared.absolute())
 
     # The commands -----------------------------------------------------------------------------------------------------
 
     def gb10(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run gb10 without a terminal, as a script would. One that hangs looks like one that failed."""
         command = [str(BIN / "gb10"), *arguments]
-        # Nodes of all labs have the same names, which is what backups are kept under.
-        own = {"GB10_LAB": self.lab.name, "GB10_BACKUPS": str(self.folder / "backups")}
+        own = {"GB10_LAB": self.lab.name, "GB10_STATE": str(self.own_state)}
         environment = {**os.environ, **own, "GB10_INVENTORY": str(self.inventory)}
         try:
             return subprocess.run(
