@@ -185,7 +185,8 @@ class Ward:
             f"docker image inspect {BYSTANDER} >/dev/null 2>&1 || base64 -d | docker import - {BYSTANDER}\n"
             f"docker start {BYSTANDER} 2>/dev/null || "
             f"docker run -d --name {BYSTANDER} --restart always {BYSTANDER} /pause\n"
-            f"systemctl is-active {BYSTANDER} || systemd-run --unit {BYSTANDER} sleep infinity",
+            f"printf '[Service]\\nExecStart=sleep infinity\\n[Install]\\nWantedBy=multi-user.target\\n' "
+            f">/etc/systemd/system/{BYSTANDER}.service; systemctl enable --now {BYSTANDER}",
             stdin=archive,
         )
 
@@ -305,7 +306,7 @@ class Ward:
 
     def _bystander(self) -> str:
         container = f"docker inspect -f '{{{{.Id}}}} {{{{.State.Running}}}}' {BYSTANDER}"
-        return self.sh(self.survivor, f"{container}; systemctl is-active {BYSTANDER}")
+        return self.sh(self.survivor, f"{container}; systemctl is-active {BYSTANDER} || true")
 
     def _faults(self, before: Before, person: Person, ends: list[str], events: Path) -> Iterator[str]:
         """Everything that is not as it has to be."""
@@ -348,7 +349,10 @@ class Ward:
         story = f"{flag.read_text()}; {len(ends) - 1} x resumed"
         told = [end for end in ends[:-1] if not end.startswith(("killed", "HOST_KEY_UNCONFIRMED"))]
         story += f" after {', '.join(told)}" if told else ""
-        return Verdict(point, not faults, story + (f"; {'; '.join(faults)}" if faults else ""), seconds)
+        struck = not flag.read_text().startswith("it had ended")
+        return Verdict(
+            point, False if faults else struck or None, story + (f"; {'; '.join(faults)}" if faults else ""), seconds
+        )
 
     def step_seconds(self) -> dict[str, float]:
         """How long each step took in the last rebuild, in order."""
