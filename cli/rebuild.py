@@ -30,6 +30,7 @@ from gb10.controller.steps import seconds_last_time
 from gb10.facts.node_lock import LockHolder
 
 _NAMES = "\n".join(f"  {name:<14}{what}" for name, what in DEMANDS.items())
+LAST = "last"  # stands for the newest run
 _GATE = f"\b\nWhat the gate asks for:\n{_NAMES}"
 
 
@@ -75,7 +76,7 @@ def plan(session: Session, nodes: tuple[str, ...], every: bool) -> None:
     documents = []
     for host in _chosen(session, nodes, every):
         journal = _unwritten(session)
-        node = NodeRebuild(host, _tools(session, journal, lambda record: None))
+        node = NodeRebuild(host, tools_for(session, journal, lambda record: None))
         memory, steps = node.memory, node.steps()
         last = seconds_last_time((run.journal for run in work.runs(session.inventory)), host.name)
         demands = node.demands()
@@ -128,7 +129,7 @@ def abort(session: Session) -> None:
     with _locked(session):
         found = _unfinished(session)
         view = rebuild_view.RebuildView(quiet=session.as_json)
-        tools = _tools(session, found.journal, view)
+        tools = tools_for(session, found.journal, view)
         said = work.Rebuild(tools, Hooks()).give_up()
     if not session.as_json:
         for line in said:
@@ -182,8 +183,10 @@ def unlock(session: Session, nodes: tuple[str, ...], yes: bool) -> None:
 @click.argument("name", metavar="[RUN]", required=False)
 @command_options(limit=False)
 def history(session: Session, name: str | None) -> None:
-    """Show the rebuilds of these nodes; of one RUN all that was done, and what it took."""
-    found = [run for run in work.runs(session.inventory) if name in (None, run.journal.run)]
+    """Show the rebuilds of these nodes; of one RUN, or the last one, all that was done, and what it took."""
+    found = [run for run in work.runs(session.inventory) if name in (None, LAST, run.journal.run)]
+    if name == LAST:
+        found = found[-1:]
     if name and not found:
         raise Gb10Error("USAGE", reason=f"there is no run {name} of these nodes")
     if not session.as_json:
@@ -246,7 +249,7 @@ def _carry_out(
     wanted = check_overrides(overrides, reason)
     before = [record["overrides"] for record in journal.of("overridden")]
     view = rebuild_view.RebuildView(quiet=session.as_json)
-    tools = _tools(session, journal, view, events, keys)
+    tools = tools_for(session, journal, view, events, keys)
     tools.overrides = {name: why for given in (*before, wanted) for name, why in given.items()}
     tools.rebootstrap = rebootstrap or bool(next(journal.of("started"))["options"].get("rebootstrap"))
     if wanted:
@@ -259,14 +262,14 @@ def _carry_out(
     session.finish({"run": _run_document(work.Progress(journal), None)}, None)
 
 
-def _tools(
+def tools_for(
     session: Session,
     journal: Journal,
     view: work.Listener,
     events: Path | None = None,
     keys: tuple[str, ...] = (),
 ) -> Tools:
-    """What a rebuild works with, on this session's terminal."""
+    """What a rebuild or a full wipe works with, on this session's terminal."""
     report = work.Reporter(journal, view, events)
     notify = session.inventory.hosts[0].setting("rebuild_notify")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from gb10.cli import console, rebuild_view
-from gb10.cli.rebuild import _tools as tools_of
+from gb10.cli.rebuild import tools_for
 from gb10.cli.session import Session, command_options
 from gb10.controller import rebuild as runs
 from gb10.controller.errors import Gb10Error
@@ -88,7 +88,7 @@ def _nowhere() -> Journal:
 
 
 def _losses(session: Session, journal: Journal) -> list[Loss]:
-    work = WipeAll(tools_of(session, journal, lambda record: None), Hooks())
+    work = WipeAll(tools_for(session, journal, lambda record: None), Hooks())
     return [node.loss() for node in work.nodes]
 
 
@@ -107,7 +107,7 @@ def _finish_plan(session: Session, losses: list[Loss]) -> None:
 
 
 def _carry_out(session: Session, journal: Journal, keys: tuple[str, ...], events: Path | None, download: bool) -> None:
-    tools = tools_of(session, journal, rebuild_view.RebuildView(quiet=session.as_json), events, keys)
+    tools = tools_for(session, journal, rebuild_view.RebuildView(quiet=session.as_json), events, keys)
     first = session.inventory.hosts[0]
     hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
     work = WipeAll(tools, hooks, download)
@@ -123,7 +123,7 @@ def _carry_out(session: Session, journal: Journal, keys: tuple[str, ...], events
 def _abort(session: Session, found: runs.Progress | None) -> None:
     if found is None:
         raise Gb10Error("REBUILD_NONE", "there is no unfinished wipe of all nodes")
-    work = WipeAll(tools_of(session, found.journal, rebuild_view.RebuildView(quiet=session.as_json)), Hooks())
+    work = WipeAll(tools_for(session, found.journal, rebuild_view.RebuildView(quiet=session.as_json)), Hooks())
     work.give_up()
     if not session.as_json:
         console.print_done("The wipe is given up; nobody holds the nodes any more")

@@ -33,7 +33,7 @@ BEFORE = (
 )
 AFTER = (
     ("How is it?", ["status"]),
-    ("And whose time did it take?", ["rebuild", "history"]),
+    ("And whose time did it take?", ["rebuild", "history", "last"]),
     ("K3s goes away again, and nothing else:", ["teardown", "--yes"]),
     ("the model still answers.", ["serving", "show"]),
 )
