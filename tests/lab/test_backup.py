@@ -80,7 +80,7 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
     after = written_files(host_of(HEAD))
     changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
     assert {path for path in changed if not path.startswith(("/data/backups", SERVER, "/var/lib/kubelet"))} <= {
-        "/var/lib/gb10"  # its time: the scratch folder has come and gone
+        *("/data", "/var/lib", "/var/lib/gb10")  # their times: folders were made, the scratch folder has come and gone
     }
     listed = {(one["node"], one["where"]): one for one in product.gb10("backup", "list", "--json").json["backups"]}
     assert set(listed) == everywhere

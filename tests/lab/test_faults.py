@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-
-from conftest import LabUnderTest
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from campaign import Ward
 from points import Point
+
+if TYPE_CHECKING:  # the folders of other tests have a conftest, too
+    from conftest import LabUnderTest
 
 # Each at another step: what was killed before it, in it or right behind it goes on there.
 POINTS = [

@@ -46,10 +46,11 @@ def kubectl(head: Any) -> Kubectl:
 
 
 @pytest.fixture
-def operators(product: Product, head: Any) -> Iterator[Product]:
+def operators(lab: Any, product: Product, head: Any) -> Iterator[Product]:
     """The product on a cluster without any operator, patient enough for the lab and no more."""
     quick = product.with_data(gpu_operator_wait_seconds=60, network_operator_wait_seconds=60)
     if head.run("sudo k3s kubectl wait --for=condition=Ready --timeout=5s node/spark-1 node/spark-2").rc != 0:
+        lab.wipe_all()  # what was tried before may have left the two nodes with rails that differ
         done = quick.gb10("bootstrap")
         assert done.status == 0, done.output
     _cure(head)

@@ -9,13 +9,15 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import LabUnderTest
 from product import Product
 
 from gb10.lab import serving as served
+
+if TYPE_CHECKING:  # the folders of other tests have a conftest, too
+    from conftest import LabUnderTest
 
 HEAD, WORKER = "spark-1", "spark-2"
 PORT = 8000

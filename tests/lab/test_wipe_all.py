@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import LabUnderTest
 from product import Done, Product
 
 from gb10.lab.lab import Lab
 from gb10.lab.person import Person
+
+if TYPE_CHECKING:  # the folders of other tests have a conftest, too
+    from conftest import LabUnderTest
 
 NODES = ("spark-1", "spark-2")
 MODEL = "org/mine"
