@@ -86,7 +86,7 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
             "/root",
             "/var/lib",
             "/var/lib/gb10",
-        )  # their times: folders were made, and the scratch folder is gone
+        )  # their times: folders have come and gone
     }
     listed = {(one["node"], one["where"]): one for one in product.gb10("backup", "list", "--json").json["backups"]}
     assert set(listed) == everywhere
