@@ -34,7 +34,7 @@ class BackupPart:
         name = self.target.name
 
         def verify() -> Evidence:
-            found = self._fresh()
+            found = self.fresh()
             if len(found) < KEEPERS:
                 return Evidence(False, self._lacking())
             return Evidence(True, f"{found[0].id} is proven on {_places(found)}", {"backup": found[0].id})
@@ -48,7 +48,7 @@ class BackupPart:
 
     def demand(self) -> Demand:
         """That a backup of this run is proven in two places."""
-        found = self._fresh()
+        found = self.fresh()
         holds = len(found) >= KEEPERS
         age = max((proof.age_seconds for proof in found), default=0.0)
         text = f"{found[0].id} on {_places(found)}" if holds else self._lacking()
@@ -87,12 +87,12 @@ class BackupPart:
 
     def remember(self) -> None:
         """Write down which backup is to be restored."""
-        if found := self._fresh():
+        if found := self.fresh():
             self.tools.report(
                 "backed-up", node=self.target.name, backup=found[0].id, places=[one.where for one in found]
             )
 
-    def _fresh(self) -> list[BackupEvidence]:
+    def fresh(self) -> list[BackupEvidence]:
         """The proofs that hold, of a backup that was made in this run."""
         began = self.tools.journal.last("remembered", node=self.target.name)
         if began is None:
@@ -107,7 +107,7 @@ class BackupPart:
         refused = [f"{proof.where}: {'; '.join(proof.reasons)}" for proof in proofs if not proof.proven]
         if refused:
             return f"not proven on {', '.join(refused)}"
-        return f"proven on {_places(self._fresh()) or 'no keeper'} since this began; {KEEPERS} keepers are wanted"
+        return f"proven on {_places(self.fresh()) or 'no keeper'} since this began; {KEEPERS} keepers are wanted"
 
 
 def _places(proofs: list[BackupEvidence]) -> str:

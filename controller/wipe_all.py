@@ -125,10 +125,11 @@ class WipedNode(NodeRebuild):
 
     def proof(self) -> Evidence:
         """Whether the controller has a fresh, proven backup of the node: no node is left that could keep one."""
-        found = next((one for one in self.backups.proofs() if one.where == CONTROLLER), None)
-        if found is None or not found.proven:
-            reason = f": {'; '.join(found.reasons)}" if found and found.reasons else ""
-            return Evidence(False, f"the controller has no proven backup of {self.name}{reason}")
+        found = next((one for one in self.backups.fresh() if one.where == CONTROLLER), None)
+        if found is None:
+            refused = [text for one in self.backups.proofs() if one.where == CONTROLLER for text in one.reasons]
+            reason = f": {'; '.join(refused)}" if refused else ""
+            return Evidence(False, f"the controller has no proven backup of {self.name} from this run{reason}")
         if found.age_seconds > FRESH_SECONDS:
             return Evidence(False, f"the proof of {found.id} is {found.age_seconds / 3600:.0f} h old")
         return Evidence(True, f"{found.id}, proven {found.age_seconds:.0f} s ago", {"backup": found.id})
