@@ -151,8 +151,8 @@ def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
     assert host_of(HEAD).check_output("sudo cat /var/lib/rancher/k3s/server/token") == secret  # the same cluster
     status = product.gb10("status", "--json")
     assert status.status == 0, status.output
-    assert status.json["status"]["serving"]["mode"] == "cluster"
-    assert not any(node["kubernetes"]["cordoned"] for node in status.json["status"]["nodes"])
+    assert status.json["serving"]["mode"] == "cluster"
+    assert not any(node["kubernetes"]["cordoned"] for node in status.json["nodes"])
     history = product.gb10("rebuild", "history", "--json").json["runs"][-1]
     assert history["ended"] == "finished"
     for run in (secret.strip(), secret.strip().rpartition(":")[2]):
