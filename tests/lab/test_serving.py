@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from product import Product
+from product import Product, gaps, offered, probed
 
 from gb10.lab import serving as served
 
@@ -32,8 +28,10 @@ THEIRS = f"sudo docker run -d --name theirs {OPTIONS}"
 
 @pytest.fixture
 def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
-    """Both nodes with all that was downloaded, and nothing that serves."""
+    """Both nodes with all that was downloaded, and nothing that runs: no pods of a cluster that was there before."""
     hosts = {name: host_of(name) for name in (HEAD, WORKER)}
+    if any(host.file("/usr/local/bin/k3s").exists for host in hosts.values()):
+        lab.wipe_all()
 
     def clear() -> None:
         for host in hosts.values():
@@ -44,47 +42,6 @@ def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str
         lab.lab.download(name)
     yield hosts
     clear()
-
-
-def offered(address: str) -> str | None:
-    """The model that answers at an address, or None."""
-    try:
-        url, headers = f"http://{address}:{PORT}/v1/models", {"Authorization": f"Bearer {KEY}"}
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=0.5) as answer:
-            return str(json.load(answer)["data"][0]["id"])
-    except OSError:
-        return None
-
-
-@contextmanager
-def probed(addresses: list[str]) -> Iterator[list[tuple[float, bool]]]:
-    """Ask all addresses five times a second while the block runs; note whether one of them answers."""
-    seen: list[tuple[float, bool]] = []
-    stop = threading.Event()
-
-    def probe() -> None:
-        while not stop.wait(0.2):
-            seen.append((time.monotonic(), any(map(offered, addresses))))
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
-
-
-def gaps(seen: list[tuple[float, bool]]) -> list[float]:
-    """How long nobody answered, each time, in seconds."""
-    found, since = [], None
-    for moment, answered in seen:
-        if not answered:
-            since = since or moment
-        elif since:
-            found.append(moment - since)
-            since = None
-    return found
 
 
 def containers(host: Any) -> dict[str, str]:
@@ -103,14 +60,14 @@ def test_a_switch_costs_one_gap_and_a_second_run_is_silence(
     wanted = product.with_data(serving_env_file=KEY_FILE, serving_mode="cluster")
     planned = wanted.plan(DEPLOY)
     assert wanted.run(DEPLOY) == planned
-    assert offered(addresses[0]) == served.CLUSTER_MODEL
+    assert offered(addresses[0], KEY) == served.CLUSTER_MODEL
     assert wanted.run(DEPLOY) == set()
 
-    with probed(addresses) as seen:
+    with probed(addresses, KEY) as seen:
         done = keyed.gb10("serving", "solo", WORKER, "-vvv")
     assert done.status == 0, done.output
     assert KEY not in done.output + done.log
-    assert offered(addresses[1]) == served.SOLO_MODEL
+    assert offered(addresses[1], KEY) == served.SOLO_MODEL
     assert f"http://{addresses[1]}:{PORT}/v1" in done.output
     assert f"It was at http://{addresses[0]}:{PORT}/v1" in done.output
     assert len(gaps(seen)) == 1
