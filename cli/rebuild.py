@@ -29,8 +29,9 @@ from gb10.controller.sight import LOCK, Sight
 from gb10.controller.steps import seconds_last_time
 from gb10.facts.node_lock import LockHolder
 
-_NAMES = "\n".join(f"  {name:<14}{what}" for name, what in DEMANDS.items())
 LAST = "last"  # stands for the newest run
+
+_NAMES = "\n".join(f"  {name:<14}{what}" for name, what in DEMANDS.items())
 _GATE = f"\b\nWhat the gate asks for:\n{_NAMES}"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.paths import private_folder
+from gb10.operations.archive import sync_folder
 
 VERSION = 1
 FOLDER = "journal"
@@ -50,7 +51,7 @@ class Journal:
         """Begin the journal of a new run. Raise FileExistsError if there is one of that name."""
         path = (folder or private_folder(FOLDER)) / f"{name}{SUFFIX}"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        _sync_folder(path.parent)
+        sync_folder(str(path.parent))
         return cls(path)
 
     @classmethod
@@ -137,11 +138,3 @@ def now() -> str:
 def moment(text: str) -> datetime:
     """Given what `now` returned, return that time."""
     return datetime.fromisoformat(text)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

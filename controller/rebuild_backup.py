@@ -39,12 +39,14 @@ class BackupPart:
                 return Evidence(False, self._lacking())
             return Evidence(True, f"{found[0].id} is proven on {_places(found)}", {"backup": found[0].id})
 
-        def run() -> None:
-            self.tools.work("backup", f"Back {name} up", (name,))
-            self.tools.work("prove_backup", f"Prove the backup of {name}", (name,))
-
         plan = f"back {name} up to the controller and other nodes, and prove it by restoring it in each place"
-        return Step("backup", f"Back {name} up, and prove it", lambda: plan, verify, run)
+        return Step("backup", f"Back {name} up, and prove it", lambda: plan, verify, self.make)
+
+    def make(self) -> None:
+        """Back the node up, and prove every copy."""
+        name = self.target.name
+        self.tools.work("backup", f"Back {name} up", (name,))
+        self.tools.work("prove_backup", f"Prove the backup of {name}", (name,))
 
     def demand(self) -> Demand:
         """That a backup of this run is proven in two places."""

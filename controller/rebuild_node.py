@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from typing import Any, Literal
 
 from gb10.controller.arrival import (
+    Arrived,
     Seen,
     accept_host_key,
     instructions,
@@ -161,7 +162,7 @@ class NodeRebuild:
         if self.memory.k3s:
             yield self._rejoin()
             yield self._admit()
-        yield self._green()
+        yield self.green()
         yield self._validate()
         if self.serving.is_served(self.memory):
             yield self.serving.restore(self.memory)
@@ -376,13 +377,7 @@ class NodeRebuild:
                 self.tools.report("wipe-asked", node=self.name, instructions=list(lines))
                 self.tools.notify(f"{self.name} may be wiped now")
             arrived = wait_for_wipe(host, memory.before, self._seen, poll_seconds=self.tools.poll_seconds)
-            if known_host_keys(host) != (arrived.host_key,):
-                self.tools.confirm(host, arrived.host_key)
-                accept_host_key(host, arrived.host_key)
-            self.tools.report(
-                "returned", node=self.name, host_key=arrived.host_key.fingerprint, machine_id=arrived.machine_id
-            )
-            self.sight.absent.discard(self.name)
+            welcome(self.tools, host, arrived)
             self.sight.forget()
 
         plan = f"ask you to reinstall {self.name}, and wait until it is back, however long that takes"
@@ -456,7 +451,7 @@ class NodeRebuild:
         def run() -> None:
             self._copy_images(self.keeper, self.target, missing())
 
-        plan = f"{_count(self.memory.images, 'image')} from {self.keeper.name}"
+        plan = f"{count(self.memory.images, 'image')} from {self.keeper.name}"
         return Step("images", f"Copy images back to {self.name}", lambda: plan, verify, run, kind="copy")
 
     def _models(self) -> Step:
@@ -470,7 +465,7 @@ class NodeRebuild:
         def run() -> None:
             self._copy_models(self.keeper, self.target, missing())
 
-        plan = f"{_count(self.memory.models, 'model')} ({human(self.memory.bytes)}) from {self.keeper.name}"
+        plan = f"{count(self.memory.models, 'model')} ({human(self.memory.bytes)}) from {self.keeper.name}"
         return Step("models", f"Copy models back to {self.name}", lambda: plan, verify, run, kind="copy")
 
     def _rejoin(self) -> Step:
@@ -534,12 +529,7 @@ class NodeRebuild:
             return Evidence(False, "it is tried anew each time")
 
         def run() -> None:
-            found = validate(
-                self.tools.runner, [self._pattern(self.target)], without=self.untried(), while_serving=True
-            )
-            if error := unproven(found):
-                failed = [c for c in found.checks if c.outcome == found.outcome]
-                raise Gb10Error(error.code, "; ".join(f"{c.check}: {c.reason}" for c in failed))
+            check_works(self.tools, self.untried(), [self._pattern(self.target)])
             self._validated = True
 
         plan = f"a container on the GPU of {self.name}, packets on its rails, and what the cluster says"
@@ -553,7 +543,9 @@ class NodeRebuild:
         found |= set() if "network-operator" in memory.operators else {"network-operator", "rdma-allocatable"}
         return found | (set() if self.target.rails else set(RAIL_CHECKS))
 
-    def _green(self) -> Step:
+    def green(self) -> Step:
+        """The step that is done when nothing is amiss on any node."""
+
         def verify() -> Evidence:
             status = self.sight.status()
             if not status.healthy:
@@ -604,7 +596,7 @@ class NodeRebuild:
             self.tools.report("remembered", node=self.name, memory=now.to_json())
 
     def _copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
-        title = f"Copy {_count(names, 'model')} to {target.name}"
+        title = f"Copy {count(names, 'model')} to {target.name}"
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -616,17 +608,35 @@ class NodeRebuild:
             time.sleep(self.tools.poll_seconds)
 
     def _copy_images(self, source: InventoryHost, target: InventoryHost, tags: list[str]) -> None:
-        title = f"Copy {_count(tags, 'image')} to {target.name}"
+        title = f"Copy {count(tags, 'image')} to {target.name}"
         self.tools.work("sync_images", title, (target.name,), copies=True, tags=tags, source=source.name)
 
     def _proven(self, missing: list[str], wanted: Mapping[str, Any], what: str, where: str) -> Evidence:
         if missing:
             return Evidence(False, f"not {where}: {_first(missing)}")
-        return Evidence(True, f"{_count(wanted, what)} {where}")
+        return Evidence(True, f"{count(wanted, what)} {where}")
+
+
+def welcome(tools: Tools, host: InventoryHost, arrived: Arrived) -> None:
+    """Have a person confirm the new host key of a node that is back, and write down that it is."""
+    if known_host_keys(host) != (arrived.host_key,):
+        tools.confirm(host, arrived.host_key)
+        accept_host_key(host, arrived.host_key)
+    shown = {"host_key": arrived.host_key.fingerprint, "machine_id": arrived.machine_id}
+    tools.report("returned", node=host.name, **shown)
+    tools.sight.absent.discard(host.name)
+
+
+def check_works(tools: Tools, without: set[str], limit: Iterable[str] = ()) -> None:
+    """Try what the nodes are for, but for some checks, on all or those that are meant. Raise the faults."""
+    found = validate(tools.runner, list(limit), without=without, while_serving=True)
+    if error := unproven(found):
+        failed = [check for check in found.checks if check.outcome == found.outcome]
+        raise Gb10Error(error.code, "; ".join(f"{check.check}: {check.reason}" for check in failed))
 
 
 def _described(memory: Memory) -> str:
-    parts = [_count(memory.models, "model"), _count(memory.images, "image")]
+    parts = [count(memory.models, "model"), count(memory.images, "image")]
     k3s = f"K3s {memory.k3s}" if memory.k3s else "no K3s"
     return ", ".join([k3s, *parts, *(["cordoned"] if memory.cordoned else [])])
 
@@ -637,7 +647,8 @@ def _copying(missing: list[str], wanted: Mapping[str, Any], source: InventoryHos
     return f"{_first(missing)} from {source.name} to {target.name}"
 
 
-def _count(things: Any, what: str) -> str:
+def count(things: Sized, what: str) -> str:
+    """How many there are, in words: "1 model", "2 models"."""
     return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 

@@ -17,14 +17,13 @@ from gb10.controller.backups import CONTROLLER
 from gb10.controller.errors import Gb10Error
 from gb10.controller.gate import Demand, check
 from gb10.controller.hooks import Hooks
-from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
+from gb10.controller.host_keys import settle_host_key
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_memory import Memory, look_at, recall
-from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_node import NodeRebuild, check_works, count, welcome
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, sound
 from gb10.controller.steps import Evidence, Step, Steps
-from gb10.controller.validate import unproven, validate
 from gb10.operations.copy_plan import human
 
 KIND = "wipe-all"
@@ -45,12 +44,12 @@ class Loss:
 
     def lines(self) -> tuple[str, ...]:
         """In words, one matter a line."""
-        models = f"{_count(self.models, 'model')} ({human(self.model_bytes)}): {', '.join(self.models)}"
+        models = f"{count(self.models, 'model')} ({human(self.model_bytes)}): {', '.join(self.models)}"
         fate = "kept if the installer leaves the partition of /data alone" if self.own_device else "LOST with /data"
         cluster = {"server": "the cluster itself, with all that was deployed into it", "agent": "its place in it"}
         return (
             *([f"{models}: {fate}"] if self.models else []),
-            *([f"LOST: {_count(self.images, 'image')} of Docker: {', '.join(self.images)}"] if self.images else []),
+            *([f"LOST: {count(self.images, 'image')} of Docker: {', '.join(self.images)}"] if self.images else []),
             *([f"LOST: {cluster[self.k3s]} (K3s {self.k3s})"] if self.k3s else []),
             "LOST: every other file that no backup holds",
             "comes back from the backup: accounts, keys, host keys, network, Docker's and the system's settings",
@@ -77,10 +76,6 @@ def loss_of(node: str, memory: Memory) -> Loss:
         own_device=bool(memory.own_device),
         k3s=memory.k3s,
     )
-
-
-def _count(things: Sequence[str], what: str) -> str:
-    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
 
 
 def copy_off(host: InventoryHost) -> str:
@@ -135,12 +130,8 @@ class WipedNode(NodeRebuild):
         return Evidence(True, f"{found.id}, proven {found.age_seconds:.0f} s ago", {"backup": found.id})
 
     def _backed_up(self) -> Step:
-        def run() -> None:
-            self.tools.work("backup", f"Back {self.name} up", (self.name,))
-            self.tools.work("prove_backup", f"Prove the backup of {self.name}", (self.name,))
-
         plan = "back it up to the controller, and prove that by restoring it into an empty folder"
-        return Step("backup", f"Back {self.name} up", lambda: plan, self.proof, run)
+        return Step("backup", f"Back {self.name} up", lambda: plan, self.proof, self.backups.make)
 
 
 @dataclass(frozen=True)
@@ -280,18 +271,10 @@ class WipeAll:
                 case Seen():
                     self.tools.report("seen", node=told.host.name, **told.what.to_json())
                 case Arrived():
-                    self._welcome(told.host, told.what)
+                    welcome(self.tools, told.host, told.what)
                     waiting.discard(told.host.name)
                 case error:
                     raise error
-
-    def _welcome(self, host: InventoryHost, arrived: Arrived) -> None:
-        if known_host_keys(host) != (arrived.host_key,):
-            self.tools.confirm(host, arrived.host_key)
-            accept_host_key(host, arrived.host_key)
-        shown = {"host_key": arrived.host_key.fingerprint, "machine_id": arrived.machine_id}
-        self.tools.report("returned", node=host.name, **shown)
-        self.tools.sight.absent.discard(host.name)
 
     # Together again ---------------------------------------------------------------------------------------------------
 
@@ -301,7 +284,7 @@ class WipeAll:
         if self.download and self.lost_models():
             yield self._download()
         yield self._validate()
-        yield self._green()
+        yield self.nodes[0].green()
 
     def _cluster(self) -> Step:
         def verify() -> Evidence:
@@ -353,21 +336,10 @@ class WipeAll:
 
         def run() -> None:
             without = set.union(*(node.untried() for node in self.nodes))
-            found = validate(self.tools.runner, without=without, while_serving=True)
-            if error := unproven(found):
-                failed = [check for check in found.checks if check.outcome == found.outcome]
-                raise Gb10Error(error.code, "; ".join(f"{check.check}: {check.reason}" for check in failed))
+            check_works(self.tools, without)
             self._tried = True
 
         return Step("validate", "Validate all nodes", lambda: "try GPUs, rails and cluster", verify, run)
-
-    def _green(self) -> Step:
-        def verify() -> Evidence:
-            status = self.tools.sight.status()
-            return Evidence(status.healthy, "; ".join(status.reasons) or f"all {len(status.nodes)} nodes are healthy")
-
-        plan = "see that all nodes are healthy"
-        return Step("green", "All is green", lambda: plan, verify, patience_seconds=900)
 
 
 def _watch(node: WipedNode, poll_seconds: float, tell: Callable[[_Returned], None]) -> None:

@@ -253,7 +253,7 @@ class Writer:
                 self.note(path, "changed while it was read")
             with content:
                 size = content.seek(0, os.SEEK_END)
-                sha256 = _stream_digest(content)
+                sha256 = stream_digest(content)
                 content.seek(0)
                 self._put(Member(**member, size=size, sha256=sha256), iter(lambda: content.read(CHUNK), b""))
         self._names[found.st_dev, found.st_ino] = name
@@ -373,7 +373,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _stream_digest(stream: BinaryIO) -> str:
+def stream_digest(stream: BinaryIO) -> str:
+    """The sha256 of all that a stream holds, from its beginning."""
     stream.seek(0)
     found = hashlib.sha256()
     while chunk := stream.read(CHUNK):
@@ -381,10 +382,19 @@ def _stream_digest(stream: BinaryIO) -> str:
     return found.hexdigest()
 
 
+def sync_folder(path: str) -> None:
+    """Have the names in a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def file_digest(path: str) -> str:
     """The sha256 of a file."""
     with open(path, "rb") as file:
-        return _stream_digest(file)
+        return stream_digest(file)
 
 
 # Reading --------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import K3sInstall
 from gb10.operations import age, backup_store
-from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, shown
+from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, shown, stream_digest
 from gb10.operations.copy_plan import human
 from gb10.operations.copy_survey import has_sudo
 from gb10.operations.peer import peer_fact
@@ -160,7 +160,9 @@ def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any
                     host, MAKER, job, sudo=has_sudo(), seconds=MAKE_SECONDS, silence=SILENCE_SECONDS, take=meter.take
                 )
                 told = _told(ended)
-            sha256, size = (_digest(file), os.fstat(file.fileno()).st_size) if sealed else (meter.sha256, meter.size)
+            sha256, size = (
+                (stream_digest(file), os.fstat(file.fileno()).st_size) if sealed else (meter.sha256, meter.size)
+            )
         noted = told.pop("noted")
         summary = {**told, "sha256": sha256, "size": size, "encrypted": sealed}
         backup_store.put(keeping.folder, keeping.node, backup + backup_store.SUMMARY, _encoded(summary))
@@ -201,14 +203,6 @@ def _told(ended: Ended) -> dict[str, Any]:
 
 def _encoded(summary: Mapping[str, Any]) -> bytes:
     return backup_store.encode_summary(summary)
-
-
-def _digest(file: BinaryIO) -> str:
-    file.seek(0)
-    found = hashlib.sha256()
-    while chunk := file.read(CHUNK):
-        found.update(chunk)
-    return found.hexdigest()
 
 
 class _Meter:

@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, encode_summary
+from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, encode_summary, sync_folder
 from gb10.operations.backup_proof import prove_copy
 
 SUFFIXES = (".tar.gz", ".tar.gz.age")
@@ -73,14 +73,6 @@ def incoming(root: str, node: str, name: str) -> Iterator[BinaryIO]:
             os.unlink(path + PART)
         raise
     sync_folder(os.path.dirname(path))
-
-
-def sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def put(root: str, node: str, name: str, content: bytes) -> None:

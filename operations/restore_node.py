@@ -172,7 +172,7 @@ class Placer:
         for member in reversed([member for member in chosen if member.type == "d"]):
             self._attributes(self.place(member.path.removeprefix(ROOT)), member)
         for folder in {os.path.dirname(self.place(member.path.removeprefix(ROOT))) for member in chosen}:
-            sync_folder(folder)
+            archive.sync_folder(folder)
 
     def place(self, path: str) -> str:
         """Where a path of the node goes."""
@@ -275,15 +275,6 @@ def copy(source: str, new: str, more: bytes) -> None:
         out.write((b"" if last == b"\n" or not more else b"\n") + more)
         out.flush()
         os.fsync(out.fileno())
-
-
-def sync_folder(path: str) -> None:
-    """Have the names in a folder on the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def remove(path: str) -> None:

@@ -9,16 +9,21 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 CHECKOUT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # What a node writes by itself, or because somebody logs in.
 VOLATILE = ("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/cache", "/proc", "/sys", "/run", "/dev", "/tmp")
+
+
+Seen = TypeVar("Seen")
 
 
 @dataclass
@@ -137,13 +142,13 @@ def written_files(host: Any) -> dict[str, str]:
 
 
 @contextmanager
-def watched(look: Callable[[], Iterable[str]]) -> Iterator[list[str]]:
+def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> Iterator[list[Seen]]:
     """Look at something over and over while the block runs; collect what was seen."""
-    seen: list[str] = []
+    seen: list[Seen] = []
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.wait(0.01):
+        while not stop.wait(every_seconds):
             seen.extend(look())
 
     thread = threading.Thread(target=watch)
@@ -153,6 +158,34 @@ def watched(look: Callable[[], Iterable[str]]) -> Iterator[list[str]]:
     finally:
         stop.set()
         thread.join()
+
+
+def offered(address: str, key: str = "") -> str | None:
+    """The model that answers at an address, or None."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    url = f"http://{address}:8000/v1/models"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=0.5) as answer:
+            return str(json.load(answer)["data"][0]["id"])
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def probed(addresses: list[str], key: str = "") -> AbstractContextManager[list[tuple[float, bool]]]:
+    """Ask all addresses five times a second while the block runs; note whether one of them answers."""
+    return watched(lambda: [(time.monotonic(), any(offered(address, key) for address in addresses))], 0.2)
+
+
+def gaps(seen: list[tuple[float, bool]]) -> list[float]:
+    """How long nobody answered, each time, in seconds."""
+    found, since = [], None
+    for moment, answered in seen:
+        if not answered:
+            since = since or moment
+        elif since:
+            found.append(moment - since)
+            since = None
+    return found
 
 
 def processes_showing(canary: str) -> Iterator[str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from product import Done, Product
+from product import Done, Product, gaps, probed
 
 from gb10.lab.person import Person
 
@@ -60,44 +57,6 @@ class Attended:
         """How long our own work on a node took."""
         done = (record for record in self.heard("step-done") if record["node"] == node and record["kind"] == "own")
         return sum(record["seconds"] for record in done)
-
-
-@contextmanager
-def probed(addresses: list[str]) -> Iterator[list[tuple[float, bool]]]:
-    """Ask the addresses five times a second while the block runs; note whether one of them answers."""
-    seen: list[tuple[float, bool]] = []
-    stop = threading.Event()
-
-    def answers(address: str) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{address}:8000/v1/models", timeout=0.5) as answer:
-                return bool(json.load(answer)["data"])
-        except (OSError, ValueError):
-            return False
-
-    def probe() -> None:
-        while not stop.wait(0.2):
-            seen.append((time.monotonic(), any(map(answers, addresses))))
-
-    thread = threading.Thread(target=probe)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
-
-
-def gaps(seen: list[tuple[float, bool]]) -> list[float]:
-    """How long nobody answered, each time, in seconds."""
-    found, since = [], None
-    for moment, answered in seen:
-        if not answered:
-            since = since or moment
-        elif since:
-            found.append(moment - since)
-            since = None
-    return found
 
 
 @pytest.fixture
