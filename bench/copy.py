@@ -36,7 +36,7 @@ ROUNDS = 3
 INVENTORY = Path(__file__).parents[1] / "lab" / "inventory.py"
 SOURCE, TARGET = "/bench/source", "/bench/target"
 CEILING_SECONDS = 3
-SPARE_BYTES = 1 << 30
+SPARE_BYTES = 3 << 30
 ARGUMENTS = {"src_path": SOURCE, "dest_host": "spark-2", "dest_path": TARGET, "progress_seconds": 1}
 
 

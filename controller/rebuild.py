@@ -171,6 +171,8 @@ class Rebuild:
         if condition != "wiped":  # else the step that lets it settle locks all of them
             self.tools.lock(present, f"prepare {host.name}")
             self.tools.sight.forget()
+        if self.tools.journal.last("remembered", node=host.name):
+            node.wake(present)
         # Which steps there are is known only after the first has written down what the node has, and after its wipe.
         if condition == "intact":
             steps.carry_out(node.steps()[:1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gb10.controller.arrival import settle_host_key
-from gb10.controller.backups import evidence_for
+from gb10.controller.backups import CONTROLLER, evidence_for
 from gb10.controller.gate import Demand
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import moment
@@ -94,7 +94,7 @@ class BackupPart:
                 "backed-up", node=self.target.name, backup=found[0].id, places=[one.where for one in found]
             )
 
-    def fresh(self) -> list[BackupEvidence]:
+    def made_now(self) -> list[BackupEvidence]:
         """The proofs that hold, of a backup that was made in this run."""
         began = self.tools.journal.last("remembered", node=self.target.name)
         if began is None:
@@ -104,11 +104,24 @@ class BackupPart:
         found = [proof for proof in self.proofs() if proof.proven and proof.created]
         return [proof for proof in found if moment(str(proof.created)).timestamp() >= int(since)]
 
+    def fresh(self) -> list[BackupEvidence]:
+        """Those of them that still lie where they were proven."""
+        return [proof for proof in self.made_now() if self._is_kept(proof)]
+
+    def _is_kept(self, proof: BackupEvidence) -> bool:
+        if proof.where == CONTROLLER:  # of these only what is there is listed
+            return True
+        keeper = next((host for host in self.tools.inventory.hosts if host.name == proof.where), None)
+        return keeper is not None and self.tools.sight.keeps(keeper, proof.id, proof.sha256)
+
     def _lacking(self) -> str:
         proofs = self.proofs()
         refused = [f"{proof.where}: {'; '.join(proof.reasons)}" for proof in proofs if not proof.proven]
         if refused:
             return f"not proven on {', '.join(refused)}"
+        gone = [proof for proof in self.made_now() if not self._is_kept(proof)]
+        if gone:
+            return f"the proven copy on {_places(gone)} is gone, or another"
         return f"proven on {_places(self.fresh()) or 'no keeper'} since this began; {KEEPERS} keepers are wanted"
 
 

@@ -32,6 +32,7 @@ from gb10.controller.status_model import ClusterStatus
 from gb10.controller.steps import Evidence, Step
 from gb10.controller.validate import unproven, validate
 from gb10.facts.images import STORE
+from gb10.facts.k3s import UNITS
 from gb10.operations.copy_plan import human
 
 SETTLE_SECONDS = 3600.0  # updates after an installation take their time
@@ -40,6 +41,8 @@ BUSY_SECONDS = 90.0  # until a copy has ended whose run was killed
 K3S_CHECKS = ("k3s", "gpu-operator", "network-operator", "gpu-allocatable", "rdma-allocatable")
 RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
+
+DOCKER = "docker"
 
 Condition = Literal["intact", "wiped", "away"]
 
@@ -107,6 +110,14 @@ class NodeRebuild:
     def wanted_images(self) -> tuple[str, ...]:
         """Images that serving needs, beyond those that the inventory declares."""
         return self.serving.needs()[1]
+
+    def wake(self, names: tuple[str, ...]) -> None:
+        """Start what ran on these nodes when this began, and was stopped since; never K3s on a node not yet back."""
+        is_back = self.journal.last("returned", node=self.name) is not None
+        for name in sorted(names, key=lambda name: name != self._head.name):  # no agent starts without its server
+            k3s = list(UNITS.values()) if self.memory.k3s and not (name == self.name and is_back) else []
+            self.tools.work("start_services", f"See what runs on {name}", (name,), services=[DOCKER, *k3s])
+        self.sight.forget()
 
     # The list ---------------------------------------------------------------------------------------------------------
 

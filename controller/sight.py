@@ -21,6 +21,7 @@ ENGINE = "gb10.facts.images.DockerImages"
 STORE = "gb10.facts.images.SavedImages"
 MODELS = "gb10.facts.huggingface.HuggingFaceModels"
 DATA = "gb10.facts.data_mount.DataMount"
+BACKUPS = "gb10.facts.backups.Backups"
 
 Json = dict[str, Any]
 
@@ -58,7 +59,7 @@ class Sight:
         hubs = sorted({models_fact(host) for host in self.inventory.hosts})
         places = sorted({data_fact(host) for host in self.inventory.hosts})
         serving = [state_fact(self.inventory, complete=False)] if described(self.inventory) else []
-        return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, *hubs, *places, *serving]
+        return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, BACKUPS, *hubs, *places, *serving]
 
     def answers(self, host: InventoryHost) -> bool:
         """Whether the host could be asked."""
@@ -115,6 +116,11 @@ class Sight:
         store: Json | None = self.of(host, STORE)
         whole = (image for image in (store or {}).get("images", ()) if not image["missing"] and not image["damaged"])
         return {image["record"]["tag"]: image["record"]["contents"] for image in whole}
+
+    def keeps(self, host: InventoryHost, backup: str, sha256: str | None) -> bool:
+        """Whether the host keeps a backup, whole and with this digest."""
+        kept: list[Json] = self.of(host, BACKUPS) or []
+        return any(copy["complete"] and (copy["id"], copy["sha256"]) == (backup, sha256) for copy in kept)
 
     def data(self, host: InventoryHost) -> Json:
         place: Json = self.of(host, data_fact(host))

@@ -120,7 +120,7 @@ class WipedNode(NodeRebuild):
 
     def proof(self) -> Evidence:
         """Whether the controller has a fresh, proven backup of the node: no node is left that could keep one."""
-        found = next((one for one in self.backups.fresh() if one.where == CONTROLLER), None)
+        found = next((one for one in self.backups.made_now() if one.where == CONTROLLER), None)
         if found is None:
             refused = [text for one in self.backups.proofs() if one.where == CONTROLLER for text in one.reasons]
             reason = f": {'; '.join(refused)}" if refused else ""

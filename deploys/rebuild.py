@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from pyinfra.api import deploy
+from pyinfra.context import host
+from pyinfra.facts.systemd import SystemdEnabled
+from pyinfra.operations import systemd
 
 from gb10.deploys.settings import HEAD, is_in, value
 from gb10.facts.node_lock import LockHolder
 from gb10.operations import kubectl, node_lock
+
+START_SECONDS = 180  # K3s has no bound of its own
 
 
 @deploy("Lock nodes")
@@ -29,6 +34,19 @@ def unlock_nodes(run: str | None = None) -> None:
     + run: only that of this run; None: whoever holds it
     """
     node_lock.unlocked(name="Unlock the node", run=run)
+
+
+@deploy("Start services")
+def start_services(services: list[str]) -> None:
+    """
+    Have services running that start with the node: whoever stopped one meanwhile did not mean it to stay so.
+
+    + services: names of units, in the order of their start; one that is absent or disabled is left alone
+    """
+    enabled = host.get_fact(SystemdEnabled, services=services)
+    for service in services:
+        if enabled.get(f"{service}.service"):
+            systemd.service(name=f"Start {service}", service=service, running=True, _timeout=START_SECONDS)
 
 
 @deploy("Drain node")

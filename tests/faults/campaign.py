@@ -27,6 +27,7 @@ import testinfra
 from points import Point
 
 from gb10.controller.errors import CATALOGUE
+from gb10.facts.images import STORE
 from gb10.lab import serving
 from gb10.lab.kube import pause
 from gb10.lab.lab import Lab
@@ -193,6 +194,7 @@ class Ward:
     def renew(self) -> None:
         """Give the target a model and an image that only it has, so that every step of a rebuild has work to do."""
         self.courses += 1
+        self.sh(self.survivor, f"rm -rf {STORE}")  # what the engine has is to be saved again
         seed = f"{self.lab.name} {time.time()}"
         self.sh(
             self.survivor, f"rm -rf {serving.HOME}/hub/models--gb10-lab--extra; docker rmi -f {EXTRA_IMAGE} || true"

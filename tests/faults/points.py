@@ -69,16 +69,13 @@ def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point
 def courses(points: Iterable[Point], most: int) -> Iterator[list[Point]]:
     """Put points together into rebuilds of at most so many.
 
-    Several kills of one kind, each at another step, fit into one rebuild, since it goes on behind each of them. A fault
-    of another kind gets a rebuild of its own, so that what it does to the nodes is not mixed up with anything.
+    Several faults of one kind, each at another step, fit into one rebuild, since it goes on behind each of them. Faults
+    of different kinds get rebuilds of their own, so that what one does to the nodes is not mixed up with the other.
     """
-    kills: dict[str, list[Point]] = {}
+    kinds: dict[str, list[Point]] = {}
     for point in points:
-        if point.fault == "kill":
-            kills.setdefault(point.where, []).append(point)
-        else:
-            yield [point]
-    for alike in kills.values():
+        kinds.setdefault(point.where if point.fault == "kill" else point.fault, []).append(point)
+    for alike in kinds.values():
         pieces = -(-len(alike) // most)
-        # Each takes every n-th step, so that no two kills of a rebuild stand side by side.
+        # Each takes every n-th step, so that no two faults of a rebuild stand side by side.
         yield from (alike[first::pieces] for first in range(pieces))

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import testinfra
+from attended import HEAD, SETTINGS, WORKER
 from product import Product
 
 from gb10.controller.paths import private_folder
@@ -114,6 +115,26 @@ def cluster(lab: LabUnderTest, product: Product) -> None:
         lab.wipe_all()
         done = product.gb10("bootstrap")
         assert done.status == 0, done.output
+
+
+@pytest.fixture
+def served(lab: LabUnderTest, whole: Product) -> Callable[..., Product]:
+    """Both nodes new, provisioned and serving over the cluster; with K3s or without."""
+
+    def ready(*, k3s: bool, **more: Any) -> Product:
+        whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")  # nodes of all labs have the same names
+        product = whole.with_data(**{**SETTINGS, **more})
+        lab.wipe_all()
+        commands = [["provision", HEAD, WORKER], *([["bootstrap"]] if k3s else []), ["serving", "cluster"]]
+        for command in commands:
+            if command[0] == "serving":
+                for name in (HEAD, WORKER):
+                    lab.lab.download(name)
+            done = product.gb10(*command)
+            assert done.status == 0, done.output
+        return product
+
+    return ready
 
 
 @pytest.fixture

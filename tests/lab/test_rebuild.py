@@ -2,81 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-from product import Done, Product, gaps, probed
-
-from gb10.lab.person import Person
+from attended import HEAD, SETTINGS, WORKER, Attended
+from product import Product, gaps, probed
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest
 
-HEAD, WORKER = "spark-1", "spark-2"
 # The stand-in loads for 2.5 s; on a machine that does nothing else a switch takes less than 3 s more. Other tests run
 # beside this one.
 MOST_GAP_SECONDS = 20
 MOST_OWN_SECONDS = 120
-SETTINGS = {"rebuild_solo_seconds": 2, "rebuild_validate_without": ["rail-mtu", "rail-bandwidth"]}
-
-
-class Attended:
-    """A rebuild with a person at the boxes, who reads the new host key from the node's own screen."""
-
-    def __init__(self, lab: LabUnderTest, product: Product) -> None:
-        self.product = product
-        self.person = Person(lab.lab)
-        self.events = product.folder / "events.jsonl"
-
-    def __call__(self, *arguments: str) -> Done:
-        """Begin a rebuild, and go on with it until it ends otherwise than for want of a person."""
-        stop = threading.Event()
-        person = threading.Thread(target=self.person.follow, args=(self.events, stop))
-        person.start()
-        try:
-            done = self.product.gb10("rebuild", *arguments, "--events", str(self.events), seconds=900)
-            while done.status == 7:
-                key = self.person.fingerprint(self.person.wiped[-1])
-                more = ("--events", str(self.events), "--accept-host-key", key)
-                done = self.product.gb10("rebuild", "resume", *more, seconds=900)
-            return done
-        finally:
-            stop.set()
-            person.join()
-
-    def heard(self, event: str) -> list[dict[str, Any]]:
-        """The events of a name."""
-        records = (json.loads(line) for line in self.events.read_text().splitlines())
-        return [record for record in records if record["event"] == event]
-
-    def own_seconds(self, node: str) -> float:
-        """How long our own work on a node took."""
-        done = (record for record in self.heard("step-done") if record["node"] == node and record["kind"] == "own")
-        return sum(record["seconds"] for record in done)
-
-
-@pytest.fixture
-def served(lab: LabUnderTest, whole: Product) -> Callable[..., Product]:
-    """Both nodes new, provisioned and serving over the cluster; with K3s or without."""
-
-    def ready(*, k3s: bool, **more: Any) -> Product:
-        whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")  # nodes of all labs have the same names
-        product = whole.with_data(**{**SETTINGS, **more})
-        lab.wipe_all()
-        commands = [["provision", HEAD, WORKER], *([["bootstrap"]] if k3s else []), ["serving", "cluster"]]
-        for command in commands:
-            if command[0] == "serving":
-                for name in (HEAD, WORKER):
-                    lab.lab.download(name)
-            done = product.gb10(*command)
-            assert done.status == 0, done.output
-        return product
-
-    return ready
 
 
 def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
