@@ -9,7 +9,7 @@ from gb10.deploys.model_download import download_models
 from gb10.deploys.models import models
 from gb10.deploys.network_operator import network_operator, network_operator_teardown
 from gb10.deploys.node import node
-from gb10.deploys.rebuild import admit_node, drain_node, lock_nodes, unlock_nodes
+from gb10.deploys.rebuild import admit_node, drain_node, lock_nodes, start_services, unlock_nodes
 from gb10.deploys.restore import restore
 from gb10.deploys.serving import serving
 from gb10.deploys.validate import validate
@@ -39,6 +39,7 @@ __all__ = [
     "restore",
     "save_images",
     "serving",
+    "start_services",
     "sync_images",
     "unlock_nodes",
     "validate",

@@ -57,13 +57,13 @@ def all_points(steps: Sequence[str], seconds: Mapping[str, float], seed: int) ->
 
 
 def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point]:
-    """Given what --subset says, return those points: so many of them by lot, or those whose name has the text in it."""
+    """Given what --subset says, return those points: so many of them by lot, or those whose name has one of its texts in it."""
     if subset is None:
         return list(points)
     if subset.isdigit():
         lot = random.Random(seed).sample(range(len(points)), min(int(subset), len(points)))  # noqa: S311 - no secret
         return [points[index] for index in sorted(lot)]
-    return [point for point in points if subset in point.name]
+    return [point for point in points if any(text in point.name for text in subset.split(","))]
 
 
 def courses(points: Iterable[Point], most: int) -> Iterator[list[Point]]:

@@ -58,7 +58,10 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="when in a step a kill comes, and the lot of --subset")
-    parser.add_argument("--subset", help="so many points, by lot; or those whose name has this text in it")
+    parser.add_argument(
+        "--subset",
+        help="so many points, by lot; or those whose name has one of these texts (with commas between) in it",
+    )
     parser.add_argument("--together", type=int, default=7, help="at most so many faults in one rebuild")
     parser.add_argument("--labs", type=int, default=2, help="so many at a time")
     parser.add_argument("--target", default="spark-2", help="the node that is rebuilt; spark-1 is the head")

@@ -125,12 +125,13 @@ def test_a_key_that_asks_for_its_passphrase_is_an_authentication_error() -> None
 
 
 def test_connect_errors_are_told_apart() -> None:
-    hosts = ("good", "refused", "noroute", "wrongkey", "nokeyfile", "changed", "unresolved", "strict")
+    hosts = ("good", "refused", "noroute", "wrongkey", "nokeyfile", "changed", "unresolved", "strict", "cutoff")
     found = events("connect_errors", hosts)
     assert {event.host: event.error.code for event in found if isinstance(event, ConnectFailed)} == {
         "refused": "NODE_UNREACHABLE",
         "noroute": "NODE_UNREACHABLE",
         "unresolved": "NODE_UNREACHABLE",
+        "cutoff": "NODE_UNREACHABLE",
         "wrongkey": "SSH_AUTH",
         "changed": "SSH_HOST_KEY",
         "strict": "SSH_HOST_KEY",
