@@ -57,7 +57,7 @@ def all_points(steps: Sequence[str], seconds: Mapping[str, float], seed: int) ->
 
 
 def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point]:
-    """Given what --subset says, return those points: so many of them by lot, or those whose name has one of its texts in it."""
+    """Given what --subset says, return so many points by lot, or those whose name has one of its texts in it."""
     if subset is None:
         return list(points)
     if subset.isdigit():
@@ -69,12 +69,12 @@ def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point
 def courses(points: Iterable[Point], most: int) -> Iterator[list[Point]]:
     """Put points together into rebuilds of at most so many.
 
-    Several faults of one kind, each at another step, fit into one rebuild, since it goes on behind each of them. Faults
-    of different kinds get rebuilds of their own, so that what one does to the nodes is not mixed up with the other.
+    Several faults of one kind to the same node, each at another step, fit into one rebuild, since it goes on behind
+    each of them. Others get rebuilds of their own, so that what one does to the nodes is not mixed up with the next.
     """
-    kinds: dict[str, list[Point]] = {}
+    kinds: dict[tuple[str, str], list[Point]] = {}
     for point in points:
-        kinds.setdefault(point.where if point.fault == "kill" else point.fault, []).append(point)
+        kinds.setdefault((point.fault, point.where), []).append(point)
     for alike in kinds.values():
         pieces = -(-len(alike) // most)
         # Each takes every n-th step, so that no two faults of a rebuild stand side by side.

@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="when in a step a kill comes, and the lot of --subset")
     parser.add_argument(
         "--subset",
-        help="so many points, by lot; or those whose name has one of these texts (with commas between) in it",
+        help="so many points by lot, or those with one of these texts in their name: ssh,drain.",
     )
     parser.add_argument("--together", type=int, default=7, help="at most so many faults in one rebuild")
     parser.add_argument("--labs", type=int, default=2, help="so many at a time")

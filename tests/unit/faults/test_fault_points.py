@@ -50,9 +50,15 @@ def test_each_point_is_in_one_rebuild_and_no_step_twice_in_one() -> None:
         assert len({point.step for point in course}) == len(course)
 
 
-def test_what_hurts_nodes_gets_a_rebuild_of_its_own() -> None:
+def test_what_hurts_otherwise_gets_another_rebuild() -> None:
     for course in courses(all_points(STEPS, {}, seed=1), most=9):
-        assert len(course) == 1 or all(point.fault == "kill" for point in course)
+        assert len({(point.fault, point.where) for point in course}) == 1
+
+
+def test_several_texts_choose_what_has_one_of_them() -> None:
+    found = chosen(all_points(STEPS, {}, seed=1), "lost,drain.kill", 1)
+    assert {(point.fault, point.step) for point in found} > {("kill", "drain"), ("lost", "settle")}
+    assert all(point.fault == "lost" or point.step == "drain" for point in found)
 
 
 def test_a_hook_is_told_when_it_has_to_strike() -> None:
