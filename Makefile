@@ -29,7 +29,7 @@ demo: .venv/ready lab-programs
 	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python -m gb10.lab.demo'
 
 test: .venv/ready lab-programs
-	@scripts/with-labs .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile tests/unit tests/lab $(PYTEST)
+	@scripts/with-labs .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit tests/lab $(PYTEST)
 
 check: .venv/ready
 	.venv/bin/ruff check .
