@@ -18,7 +18,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from gb10.lab.lab import Lab
 from gb10.lab.node import USER
 from gb10.lab.paths import engine_folder, labs_folder
 from gb10.lab.person import Person
+from gb10.lab.problem import LabError
 from gb10.lab.shell import Docker
 
 HERE = Path(__file__).parent
@@ -244,8 +245,9 @@ class Ward:
                 arguments += ["--accept-host-key", person.fingerprint(self.target)]
 
     def _wait_until_up(self) -> None:
-        """Whatever we did to nodes is over, and no wipe is half done."""
-        self.lab.up(2)
+        """The nodes are on, and no wipe is half done. What does not run on them is for the product to find out."""
+        with suppress(LabError):
+            self.lab.up(2)
 
     @contextmanager
     def _company(self, person: Person, events: Path, points: list[Point]) -> Iterator[None]:
