@@ -111,11 +111,15 @@ class NodeRebuild:
         """Images that serving needs, beyond those that the inventory declares."""
         return self.serving.needs()[1]
 
-    def wake(self, names: tuple[str, ...]) -> None:
-        """Start what ran on these nodes when this began, and was stopped since; never K3s on a node not yet back."""
+    def wake(self, names: tuple[str, ...], *, joined: bool = False) -> None:
+        """Start what ran on these nodes when this began, and was stopped since.
+
+        Never K3s on a node that is back from its wipe, before it has joined.
+        """
         is_back = self.journal.last("returned", node=self.name) is not None
         for name in sorted(names, key=lambda name: name != self._head.name):  # no agent starts without its server
-            k3s = list(UNITS.values()) if self.memory.k3s and not (name == self.name and is_back) else []
+            waits = name == self.name and is_back and not joined
+            k3s = list(UNITS.values()) if self.memory.k3s and not waits else []
             self.tools.work("start_services", f"See what runs on {name}", (name,), services=[DOCKER, *k3s])
         self.sight.forget()
 
@@ -563,8 +567,11 @@ class NodeRebuild:
                 return Evidence(False, "; ".join(status.reasons))
             return Evidence(True, f"all {len(status.nodes)} nodes are healthy")
 
-        seconds = float(self.target.setting("rebuild_validate_seconds"))
-        return Step("green", "All is green", lambda: "see that all nodes are healthy", verify, patience_seconds=seconds)
+        def run() -> None:
+            self.wake(self.tools.inventory.names, joined=True)
+
+        plan, seconds = "see that all nodes are healthy", float(self.target.setting("rebuild_validate_seconds"))
+        return Step("green", "All is green", lambda: plan, verify, run, patience_seconds=seconds)
 
     def whereabouts(self) -> list[str]:
         """What is where, as far as is written down, for a person who has to go on without us. Nobody is asked."""
