@@ -33,22 +33,24 @@ class Person:
         self.lab = lab
         self.wiped: list[str] = []
         self._looked_away: dict[str, str] = {}  # node -> when we were done with it
+        self._at_a_box = threading.Lock()
         self._keep_data = keep_data
         self._reboots_first = reboots_first
 
     def wipe(self, node: str) -> None:
         """Reinstall a node from the USB stick."""
-        self.wiped.append(node)
-        self.lab.wipe(node, keep_data=self._keep_data)
+        with self._at_a_box:
+            self.wiped.append(node)
+            self.lab.wipe(node, keep_data=self._keep_data)
         self._looked_away[node] = now()
 
     def fingerprint(self, node: str) -> str:
         """What the screen at the box says of its host key: the way by which nobody between can lie."""
         state = states.require(self.lab.name)
-        self.lab.up(len(state.numbers))  # while a node is being wiped its screen shows nothing
-        listed = Docker(state.docker_host)(
-            "exec", state.node(node).container, "ssh-keygen", "-l", "-f", "/etc/ssh/ssh_host_ed25519_key.pub"
-        )
+        with self._at_a_box:  # while a node is being wiped its screen shows nothing
+            listed = Docker(state.docker_host)(
+                "exec", state.node(node).container, "ssh-keygen", "-l", "-f", "/etc/ssh/ssh_host_ed25519_key.pub"
+            )
         return listed.split()[1]
 
     def hear(self, event: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 ATTEMPTS = 6  # how often a rebuild is taken up again before we call it stuck
 RUN_SECONDS = 400
+NODE_SECONDS = 60.0  # until a node is on again that was switched off or wiped
 OUTAGE_SECONDS = 4.0  # how long SSH is lost
 EXTRA_IMAGE, EXTRA_MODEL = "gb10-lab/extra:1", "gb10-lab/extra"
 BYSTANDER = "bystander"  # a container and a service on the survivor that nobody may touch
@@ -245,9 +246,14 @@ class Ward:
                 arguments += ["--accept-host-key", person.fingerprint(self.target)]
 
     def _wait_until_up(self) -> None:
-        """The nodes are on, and no wipe is half done. What does not run on them is for the product to find out."""
-        with suppress(LabError):
-            self.lab.up(2)
+        """The nodes are on. What does not run on them is for the product to find out."""
+        deadline = time.monotonic() + NODE_SECONDS
+        for node in self.state.nodes:
+            while time.monotonic() < deadline:
+                with suppress(LabError):
+                    self.sh(node.name, "systemctl is-active ssh")
+                    break
+                time.sleep(0.5)
 
     @contextmanager
     def _company(self, person: Person, events: Path, points: list[Point]) -> Iterator[None]:
