@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gb10.facts.backup_listing import listing
-from gb10.facts.backups import BackupCopy, BackupEvidence, parse_backups
+from gb10.facts.backups import BackupCopy, BackupProof, parse_backups
 from gb10.operations.state_folder import backups_folder
 
 CONTROLLER = "controller"  # how evidence names this place
@@ -15,7 +15,7 @@ def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
     return tuple(copy for copy in found if node is None or copy.node == node.lower())
 
 
-def evidence_for(node: str) -> list[BackupEvidence]:
+def evidence_for(node: str) -> list[BackupProof]:
     """What came of the last proof of each copy of a node's newest backup, wherever it lies; nothing without any.
 
     A proof of the controller's copy counts only for the file that its summary still tells of: one that was exchanged

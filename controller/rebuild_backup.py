@@ -11,7 +11,7 @@ from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import moment
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.steps import Evidence, Step
-from gb10.facts.backups import BackupEvidence
+from gb10.facts.backups import BackupProof
 
 K3S = "k3s"
 PARTS = ("identity", "users", "network", "docker", K3S, "system", "serving", "extra")
@@ -25,7 +25,7 @@ class BackupPart:
         self.target = target
         self.tools = tools
 
-    def proofs(self) -> list[BackupEvidence]:
+    def proofs(self) -> list[BackupProof]:
         """The proofs of the newest backup, one of each place where it is."""
         return evidence_for(self.target.node_name)
 
@@ -94,7 +94,7 @@ class BackupPart:
                 "backed-up", node=self.target.name, backup=found[0].id, places=[one.where for one in found]
             )
 
-    def made_now(self) -> list[BackupEvidence]:
+    def made_now(self) -> list[BackupProof]:
         """The proofs that hold, of a backup that was made in this run."""
         began = self.tools.journal.last("remembered", node=self.target.name)
         if began is None:
@@ -104,11 +104,11 @@ class BackupPart:
         found = [proof for proof in self.proofs() if proof.proven and proof.created]
         return [proof for proof in found if moment(str(proof.created)).timestamp() >= int(since)]
 
-    def fresh(self) -> list[BackupEvidence]:
+    def fresh(self) -> list[BackupProof]:
         """Those of them that still lie where they were proven."""
         return [proof for proof in self.made_now() if self._is_kept(proof)]
 
-    def _is_kept(self, proof: BackupEvidence) -> bool:
+    def _is_kept(self, proof: BackupProof) -> bool:
         if proof.where == CONTROLLER:  # of these only what is there is listed
             return True
         keeper = next((host for host in self.tools.inventory.hosts if host.name == proof.where), None)
@@ -125,5 +125,5 @@ class BackupPart:
         return f"proven on {_places(self.fresh()) or 'no keeper'} since this began; {KEEPERS} keepers are wanted"
 
 
-def _places(proofs: list[BackupEvidence]) -> str:
+def _places(proofs: list[BackupProof]) -> str:
     return " and ".join(proof.where for proof in proofs)

@@ -21,7 +21,7 @@ FOLDER = "/data/backups"
 
 
 @dataclass(frozen=True)
-class BackupEvidence(FactValue):
+class BackupProof(FactValue):
     """What came of trying one copy of a backup. `at` is when that was, `age_seconds` how long that is ago."""
 
     where: str  # "controller", or the name of the host that keeps it
@@ -55,7 +55,7 @@ class BackupCopy(FactValue):
     parts: tuple[str, ...]
     versions: dict[str, Any] = field(default_factory=dict)  # of DGX OS, K3s, Docker ...
     machine: dict[str, Any] = field(default_factory=dict)  # which machine, and which installation of it
-    evidence: tuple[BackupEvidence, ...] = ()  # of the copies that this place knows of
+    evidence: tuple[BackupProof, ...] = ()  # of the copies that this place knows of
 
     @property
     def proven(self) -> bool:
@@ -70,7 +70,7 @@ class BackupCopy(FactValue):
     def from_json(cls, document: Mapping[str, Any]) -> BackupCopy:
         """The copy that `to_json` described."""
         values = {key: value for key, value in document.items() if key not in ("proven", "evidence", "parts")}
-        evidence = tuple(parse_evidence(one) for one in document["evidence"])
+        evidence = tuple(parse_proof(one) for one in document["evidence"])
         return cls(**values, parts=tuple(document["parts"]), evidence=evidence)
 
 
@@ -83,13 +83,34 @@ class Backups(FactBase[tuple[BackupCopy, ...] | None]):
     """
 
     def command(self, root: str | None = None) -> StringCommand:
-        root = root or host.data.get("backup_folder") or FOLDER
-        program = files(__package__).joinpath("backup_listing.py").read_text()
-        return StringCommand(shlex.join(["python3", "-c", program, root]))
+        return _listing(root)
 
     @understood
     def process(self, output: list[str]) -> tuple[BackupCopy, ...] | None:
         return parse_backups(json.loads("".join(output)))
+
+
+class BackupEvidence(FactBase[tuple[BackupProof, ...] | None]):
+    """What came of the last proof of each backup that the node keeps; None where it has no folder for them.
+
+    + root: the folder, instead of the one that `backup_folder` of the inventory names
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self, root: str | None = None) -> StringCommand:
+        return _listing(root)
+
+    @understood
+    def process(self, output: list[str]) -> tuple[BackupProof, ...] | None:
+        copies = parse_backups(json.loads("".join(output)))
+        return None if copies is None else tuple(proof for copy in copies for proof in copy.evidence)
+
+
+def _listing(root: str | None) -> StringCommand:
+    root = root or host.data.get("backup_folder") or FOLDER
+    program = files(__package__).joinpath("backup_listing.py").read_text()
+    return StringCommand(shlex.join(["python3", "-c", program, root]))
 
 
 def parse_backups(found: Iterable[Mapping[str, Any]] | None) -> tuple[BackupCopy, ...] | None:
@@ -110,14 +131,14 @@ def _copy(found: Mapping[str, Any]) -> BackupCopy:
         parts=tuple(summary.get("parts") or ()),
         versions=dict(summary.get("versions") or {}),
         machine=dict(summary.get("machine") or {}),
-        evidence=tuple(parse_evidence(proof) for proof in found["proofs"]),
+        evidence=tuple(parse_proof(proof) for proof in found["proofs"]),
     )
 
 
-def parse_evidence(found: Mapping[str, Any]) -> BackupEvidence:
+def parse_proof(found: Mapping[str, Any]) -> BackupProof:
     """Given what a proof came to, as operations/backup_store.py writes it, return it."""
     nodes = found.get("nodes")
-    return BackupEvidence(
+    return BackupProof(
         where=found["where"],
         node=found["node"],
         id=found["id"],
