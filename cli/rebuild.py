@@ -27,6 +27,7 @@ from gb10.controller.rebuild_tools import Tools
 from gb10.controller.results import RunResult
 from gb10.controller.sight import LOCK, Sight
 from gb10.controller.steps import seconds_last_time
+from gb10.controller.wipe_all import KIND as WIPE_ALL
 from gb10.facts.node_lock import LockHolder
 
 LAST = "last"  # stands for the newest run
@@ -226,6 +227,8 @@ def _unfinished(session: Session) -> work.Progress:
 
 def _check_possible(session: Session, names: Iterable[str]) -> None:
     """Refuse what cannot work before anything is written down."""
+    if work.unfinished(session.inventory, WIPE_ALL):
+        raise Gb10Error("WIPE_UNFINISHED")
     if len(session.inventory.hosts) < 2:
         raise Gb10Error("REBUILD_IMPOSSIBLE", f"{', '.join(names)} is alone: no other node could keep its models")
 

@@ -683,6 +683,12 @@ _CATALOGUE = (
         "Go on with it: {resume}{options}. Or give it up: gb10 rebuild abort{options}",
     ),
     Trouble(
+        "WIPE_UNFINISHED",
+        _S.REFUSED,
+        "a wipe of all these nodes is not finished",
+        "Go on with it: gb10 wipe-all{options}. Or, while nobody was asked to wipe: gb10 wipe-all --abort{options}",
+    ),
+    Trouble(
         "REBUILD_NONE",
         _S.USAGE,
         "there is no unfinished rebuild of these nodes",

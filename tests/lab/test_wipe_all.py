@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import threading
 import time
@@ -72,6 +73,11 @@ def test_nothing_is_asked_for_before_the_names_of_all_nodes_are_typed(
         done = product.gb10("wipe-all", *arguments)
         assert code in done.output
         assert done.status != 0
+    asked = shlex.join([*product.command("gb10"), "wipe-all"])
+    for typed in ("spark-1\n", "spark-2 spark-2\n", "\n"):  # at a terminal
+        done = product.run_command(["script", "--quiet", "--return", "--command", asked, "/dev/null"], stdin=typed)
+        assert "DECLINED" in done.output
+        assert done.status != 0
     assert [node.machine_id for node in lab.lab.status()] == before
 
 
@@ -102,6 +108,7 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
         wait_for(events, '"wiped"')
         running.send_signal(signal.SIGKILL)
         running.communicate()
+        assert "WIPE_UNFINISHED" in product.gb10("rebuild", "run", "spark-2").output
         done = through(product, events, person)
 
     assert sorted(person.wiped) == sorted(NODES), "each exactly once"
