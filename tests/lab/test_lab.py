@@ -55,7 +55,9 @@ def images(host: Any) -> list[str]:
     return str(host.check_output("sudo docker images --format '{{.Repository}}:{{.Tag}}'")).split()
 
 
-def test_a_node_is_a_machine_with_systemd_ssh_sudo_docker_and_two_rails(host_of: Callable[[str], Any]) -> None:
+def test_a_node_is_a_machine_with_systemd_ssh_sudo_docker_and_two_rails(
+    fresh_nodes: None, host_of: Callable[[str], Any]
+) -> None:
     for name in (HEAD, WORKER):
         host = host_of(name)
         assert host.check_output("systemctl is-system-running") == "running"
