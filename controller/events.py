@@ -154,7 +154,7 @@ _ABORT = re.compile(
 )
 _CRASH = re.compile(r"^--> An (?:internal exception occurred|exception occurred in: .*):")
 _FRAME = re.compile(r'^\s*File "(.+)", line (\d+)')
-_CUT_OFF = "transport shut down or saw EOF"
+_CUT_OFF = "transport shut down or saw EOF"  # paramiko's words
 _CONSEQUENCE = re.compile(r"^(?:No hosts remaining!|Over \d+% of hosts failed)")
 _CONNECTION_LOST = re.compile(r"^(?:Command socket/SSH error|Command IO error): (?P<text>.*)$")
 
@@ -269,8 +269,11 @@ class LogParser:
         if kind == "EOF error" and self._locked_key:
             reason = f"the key {self._locked_key} asks for a passphrase; put it into ssh-agent and leave out ssh_key"
             return Gb10Error("SSH_AUTH", host=host, reason=reason)
-        if _CUT_OFF in text:  # its sshd went away while we logged in
-            return Gb10Error("NODE_UNREACHABLE", host=host, reason="it closed the connection")
+        if _CUT_OFF in text:
+            why = (
+                "it closed the connection during the login: sshd was stopped, or was offered too many keys of an agent"
+            )
+            return Gb10Error("NODE_UNREACHABLE", host=host, reason=why)
         if kind == "Authentication error" or "authentication" in text.lower():
             who, _, why = text.rpartition(") (")
             return Gb10Error("SSH_AUTH", host=host, reason=f"{why} ({who})" if who else why)

@@ -172,7 +172,7 @@ class Rebuild:
             self.tools.lock(present, f"prepare {host.name}")
             self.tools.sight.forget()
         if self.tools.journal.last("remembered", node=host.name):
-            node.wake(present)
+            node.wake(present, whole=condition == "intact")
         # Which steps there are is known only after the first has written down what the node has, and after its wipe.
         if condition == "intact":
             steps.carry_out(node.steps()[:1])

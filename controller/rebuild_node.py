@@ -41,8 +41,7 @@ BUSY_SECONDS = 90.0  # until a copy has ended whose run was killed
 K3S_CHECKS = ("k3s", "gpu-operator", "network-operator", "gpu-allocatable", "rdma-allocatable")
 RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
-
-DOCKER = "docker"
+DOCKER = "docker"  # its unit
 
 Condition = Literal["intact", "wiped", "away"]
 
@@ -111,16 +110,16 @@ class NodeRebuild:
         """Images that serving needs, beyond those that the inventory declares."""
         return self.serving.needs()[1]
 
-    def wake(self, names: tuple[str, ...], *, joined: bool = False) -> None:
+    def wake(self, names: tuple[str, ...], *, whole: bool) -> None:
         """Start what ran on these nodes when this began, and was stopped since.
 
-        Never K3s on a node that is back from its wipe, before it has joined.
+        Unless the cluster is `whole`, with this node in it, never K3s on this one; and where it is the head, on none:
+        an agent that finds no server does not come up.
         """
-        is_back = self.journal.last("returned", node=self.name) is not None
         for name in sorted(names, key=lambda name: name != self._head.name):  # no agent starts without its server
-            waits = name == self.name and is_back and not joined
-            k3s = list(UNITS.values()) if self.memory.k3s and not waits else []
-            self.tools.work("start_services", f"See what runs on {name}", (name,), services=[DOCKER, *k3s])
+            joins = self.memory.k3s and (whole or not (self.is_head or name == self.name))
+            services = [DOCKER, *(UNITS.values() if joins else ())]
+            self.tools.work("start_services", f"See what runs on {name}", (name,), services=services)
         self.sight.forget()
 
     # The list ---------------------------------------------------------------------------------------------------------
@@ -501,6 +500,8 @@ class NodeRebuild:
             else:
                 deploy = "k3s_server" if self.is_head else "k3s_agent"
                 self.tools.work(deploy, f"Let {self.name} join again", (self.name,))
+                if self.is_head:  # agents that were stopped while it was away can come up now
+                    self.wake(self.tools.inventory.names, whole=True)
 
         plan = "a new cluster on all nodes" if self._new_cluster else "K3s, under its old name"
         return Step(
@@ -568,9 +569,10 @@ class NodeRebuild:
             return Evidence(True, f"all {len(status.nodes)} nodes are healthy")
 
         def run() -> None:
-            self.wake(self.tools.inventory.names, joined=True)
+            self.wake(self.tools.inventory.names, whole=True)
 
-        plan, seconds = "see that all nodes are healthy", float(self.target.setting("rebuild_validate_seconds"))
+        plan = "see that all nodes are healthy, and start Docker and K3s where they were stopped meanwhile"
+        seconds = float(self.target.setting("rebuild_validate_seconds"))
         return Step("green", "All is green", lambda: plan, verify, run, patience_seconds=seconds)
 
     def whereabouts(self) -> list[str]:

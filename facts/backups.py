@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.context import host
@@ -18,6 +18,8 @@ from gb10.facts.sections import understood
 from gb10.facts.values import FactValue
 
 FOLDER = "/data/backups"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,16 @@ class BackupCopy(FactValue):
         return cls(**values, parts=tuple(document["parts"]), evidence=evidence)
 
 
-class Backups(FactBase[tuple[BackupCopy, ...] | None]):
+class _Listing(FactBase[T]):
+    """What is read from the folder of backups on a node."""
+
+    def command(self, root: str | None = None) -> StringCommand:
+        root = root or host.data.get("backup_folder") or FOLDER
+        program = files(__package__).joinpath("backup_listing.py").read_text()
+        return StringCommand(shlex.join(["python3", "-c", program, root]))
+
+
+class Backups(_Listing[tuple[BackupCopy, ...] | None]):
     """The backups that the node keeps, of all nodes, oldest first; None where it has no folder for them.
 
     + root: the folder, instead of the one that `backup_folder` of the inventory names
@@ -82,35 +93,18 @@ class Backups(FactBase[tuple[BackupCopy, ...] | None]):
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, root: str | None = None) -> StringCommand:
-        return _listing(root)
-
     @understood
     def process(self, output: list[str]) -> tuple[BackupCopy, ...] | None:
         return parse_backups(json.loads("".join(output)))
 
 
-class BackupEvidence(FactBase[tuple[BackupProof, ...] | None]):
-    """What came of the last proof of each backup that the node keeps; None where it has no folder for them.
-
-    + root: the folder, instead of the one that `backup_folder` of the inventory names
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
-
-    def command(self, root: str | None = None) -> StringCommand:
-        return _listing(root)
+class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
+    """What came of the last proof of each of those backups; None and `root` are as with them, and what it raises."""
 
     @understood
     def process(self, output: list[str]) -> tuple[BackupProof, ...] | None:
         copies = parse_backups(json.loads("".join(output)))
         return None if copies is None else tuple(proof for copy in copies for proof in copy.evidence)
-
-
-def _listing(root: str | None) -> StringCommand:
-    root = root or host.data.get("backup_folder") or FOLDER
-    program = files(__package__).joinpath("backup_listing.py").read_text()
-    return StringCommand(shlex.join(["python3", "-c", program, root]))
 
 
 def parse_backups(found: Iterable[Mapping[str, Any]] | None) -> tuple[BackupCopy, ...] | None:
