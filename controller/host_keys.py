@@ -110,34 +110,63 @@ def accept_host_key(host: InventoryHost, key: HostKey) -> None:
 
 
 def settle_host_key(host: InventoryHost) -> Shown:
-    """Look at which key the host shows, and know it by all its old ones again if it is one of them.
+    """Look at which keys the host shows, and know it by its old ones again where it has them.
 
-    "known": it shows a key that known_hosts has. "recalled": it shows a key of before, and known_hosts is as it was.
+    "known": it shows a key that known_hosts has. "recalled": it shows its keys of before, and known_hosts is as it was.
     "strange": neither, and nothing was changed. "silent": no sshd answers.
+
+    A restore that was killed in the middle leaves old keys of some types beside new ones of others. Such a host is
+    known by those of its old keys that it shows, and the others are kept aside until it shows them, too.
     """
     known = _known(host)
     lines = [line for line in _lines(known.path) if _names(line, known.name)]
-    verdict = _shows_one_of(host, lines)
+    verdict = _shows_one_of(host, _keys(lines))
     if verdict is None:
         return "silent"
     for replaced in reversed(_read_aside(host)):
         # Whoever restored the node's keys may have told known_hosts about one of them already.
-        if _keys(lines) & _keys(replaced) if verdict else _shows_one_of(host, replaced):
-            given_up = _keys(lines)
-            kept = [line for line in _lines(known.path) if line not in lines and _key(line) not in given_up]
-            _replace(known.path, kept + replaced)
-            _aside(host).unlink(missing_ok=True)
-            return "recalled"
+        if verdict and not _keys(lines) & _keys(replaced):
+            continue
+        shown, withheld = _compared(host, _keys(replaced))
+        if not shown:
+            continue
+        if verdict and withheld:
+            return "known"
+        given_up = _keys(lines)
+        kept = [line for line in _lines(known.path) if line not in lines and _key(line) not in given_up]
+        _replace(known.path, kept + [line for line in replaced if _key(line) not in withheld])
+        if withheld:
+            return "known"
+        _aside(host).unlink(missing_ok=True)
+        return "recalled"
     return "known" if verdict else "strange"
 
 
-def _shows_one_of(host: InventoryHost, lines: Iterable[str]) -> bool | None:
-    """Whether the host proves to have a key of these lines; None where no sshd answers."""
-    with scratch_known_hosts(f"{_known(host).name} {key.kind} {key.blob}" for key in _keys(lines)) as path:
-        done = run_ssh(ssh_command(host, path, "yes", ["true"]))
+def shown_keys(host: InventoryHost, keys: Iterable[HostKey]) -> set[HostKey]:
+    """Given keys, return those that the host proves to have."""
+    return _compared(host, set(keys))[0]
+
+
+def _compared(host: InventoryHost, keys: set[HostKey]) -> tuple[set[HostKey], set[HostKey]]:
+    """Return the keys that the host proves to have, and those in whose place it shows another of the same type."""
+    answers = {key: _shows_one_of(host, {key}, key.kind) for key in keys}
+    shown = {key for key, answer in answers.items() if answer is True}
+    kinds = {key.kind for key in shown}
+    return shown, {key for key, answer in answers.items() if answer is False and key.kind not in kinds}
+
+
+def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None = None) -> bool | None:
+    """Whether the host proves to have one of these keys; None where no sshd answers, or it has none of that type."""
+    algorithms = {"ssh-rsa": "rsa-sha2-512,rsa-sha2-256"}.get(kind, kind) if kind else None  # no SHA-1
+    only = ["-o", f"HostKeyAlgorithms={algorithms}"] if algorithms else []
+    with scratch_known_hosts(f"{_known(host).name} {key.kind} {key.blob}" for key in keys) as path:
+        program, *rest = ssh_command(host, path, "yes", ["true"])
+        done = run_ssh([program, *only, *rest])
     if done.returncode == 0 or "Permission denied" in done.stderr:  # whom to let in is asked after the key was proven
         return True
-    return False if "Host key verification failed" in done.stderr or "host key" in done.stderr.lower() else None
+    if kind and "no matching host key type" in done.stderr:
+        return None
+    return False if "host key" in done.stderr.lower() else None
 
 
 def run_ssh(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gb10.controller.host_keys import run_ssh, scratch_known_hosts, settle_host_key, ssh_command
+from gb10.controller.host_keys import HostKey, settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.results import RunResult
 from gb10.operations.archive import ArchiveError
@@ -27,10 +27,9 @@ def know_host(host: InventoryHost, backup: str | None = None) -> None:
         return
     keys = _backed_up_keys(host, backup or LATEST)
     name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-    with scratch_known_hosts(f"{name} {kind} {key}" for kind, key in keys.items()) as path:
-        done = run_ssh(ssh_command(host, path, "yes", ["true"])) if keys else None
-    if done and (done.returncode == 0 or "Permission denied" in done.stderr):
-        put_known_hosts(Path(host.known_hosts or "~/.ssh/known_hosts").expanduser(), name, keys, {})
+    shown = {key.kind: key.blob for key in shown_keys(host, (HostKey(*key) for key in keys.items()))}
+    if shown:
+        put_known_hosts(Path(host.known_hosts or "~/.ssh/known_hosts").expanduser(), name, shown, {})
 
 
 def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ class SshServer:
         client = paramiko.ECDSAKey.generate()
         client.write_private_key_file(str(self.key))
         self._allowed = client.asbytes()
-        self._host_key = paramiko.ECDSAKey.generate()
+        self.host_keys: list[paramiko.PKey] = [paramiko.ECDSAKey.generate()]  # shown from the next connection on
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.touch()
         self._environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
@@ -64,7 +64,8 @@ class SshServer:
             except OSError:
                 return
             transport = paramiko.Transport(connection)
-            transport.add_server_key(self._host_key)
+            for key in self.host_keys:
+                transport.add_server_key(key)
             transport.set_subsystem_handler("sftp", paramiko.SFTPServer)
             self._transports.append(transport)
             with suppress(paramiko.SSHException, EOFError):

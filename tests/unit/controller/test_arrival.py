@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import paramiko
 import pytest
+from ssh_server import SshServer
 
 from gb10.controller.arrival import Before, HostKey, Sighting, confirmed, instructions, judge, key_lines
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
@@ -142,3 +144,58 @@ def test_a_silent_node_changes_nothing_that_is_known(node: InventoryHost, tmp_pa
     before = Path(str(node.known_hosts)).read_text()
     assert settle_host_key(node) == "silent"
     assert Path(str(node.known_hosts)).read_text() == before
+
+
+@pytest.fixture
+def server_host(ssh_server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
+    """A node that is a real SSH server, and lets us in."""
+    monkeypatch.setenv("GB10_STATE", str(tmp_path / "state"))
+    return InventoryHost(
+        "spark-2",
+        address="127.0.0.1",
+        port=ssh_server.port,
+        user="nvidia",
+        key=str(ssh_server.key),
+        known_hosts=str(ssh_server.known_hosts),
+    )
+
+
+def lines_of(server: SshServer, *keys: paramiko.PKey) -> list[str]:
+    return [f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}" for key in keys]
+
+
+def test_a_host_between_two_sets_of_keys_is_known_by_the_old_ones_that_it_shows(
+    ssh_server: SshServer, server_host: InventoryHost
+) -> None:
+    old = [paramiko.RSAKey.generate(2048), paramiko.ECDSAKey.generate()]
+    new = [paramiko.RSAKey.generate(2048), paramiko.ECDSAKey.generate()]
+    was = lines_of(ssh_server, *old)
+    ssh_server.known_hosts.write_text("\n".join(was) + "\n")
+
+    ssh_server.host_keys = new
+    assert settle_host_key(server_host) == "strange"
+    accept_host_key(server_host, HostKey(new[1].get_name(), new[1].get_base64()))
+    assert settle_host_key(server_host) == "known"
+    assert ssh_server.known_hosts.read_text().splitlines() == lines_of(ssh_server, new[1])
+
+    ssh_server.host_keys = [new[0], old[1]]  # a restore was killed after the first of the keys
+    assert settle_host_key(server_host) == "known"
+    assert ssh_server.known_hosts.read_text().splitlines() == lines_of(ssh_server, old[1])
+    assert settle_host_key(server_host) == "known", "once more, and nothing changes"
+    assert ssh_server.known_hosts.read_text().splitlines() == lines_of(ssh_server, old[1])
+
+    ssh_server.host_keys = old
+    assert settle_host_key(server_host) == "recalled"
+    assert ssh_server.known_hosts.read_text().splitlines() == was
+
+
+def test_old_keys_of_a_type_that_a_host_has_no_more_do_not_keep_it_from_being_known(
+    ssh_server: SshServer, server_host: InventoryHost
+) -> None:
+    rsa, old, new = paramiko.RSAKey.generate(2048), paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
+    was = lines_of(ssh_server, rsa, old)
+    ssh_server.known_hosts.write_text("\n".join(was) + "\n")
+    accept_host_key(server_host, HostKey(new.get_name(), new.get_base64()))
+    ssh_server.host_keys = [old]
+    assert settle_host_key(server_host) == "recalled"
+    assert ssh_server.known_hosts.read_text().splitlines() == was
