@@ -1,7 +1,7 @@
 """How fast files go from node to node, on the lab, as ratios within one run.
 
-Everything lies in memory (tmpfs) on both nodes: the lab's disk is slower than its network, and would be all that is
-measured. GB10_BENCH_MIB makes the set smaller than the 4 GiB of the promise.
+Everything lies on the nodes' /data, which is on this machine's disk, and the source is in its page cache as well.
+GB10_BENCH_MIB makes the set smaller than the 4 GiB of the promise.
 """
 
 from __future__ import annotations
@@ -34,28 +34,14 @@ SMALL_FILES = 20_000
 SMALL_BYTES = 64 << 10
 ROUNDS = 3
 INVENTORY = Path(__file__).parents[1] / "lab" / "inventory.py"
-SOURCE, TARGET = "/bench/source", "/bench/target"
+FOLDER = "/data/bench"
+SOURCE, TARGET = f"{FOLDER}/source", f"{FOLDER}/target"
 CEILING_SECONDS = 3
-SPARE_BYTES = 1 << 30
 ARGUMENTS = {"src_path": SOURCE, "dest_host": "spark-2", "dest_path": TARGET, "progress_seconds": 1}
 
 
-# A virtual machine may give free memory back to its host, and get it again slower than any network: in blocks of 2 MiB.
-# Some pages in each of them are kept, so that the rest of it stays at hand for the target.
-HOLD_MEMORY = """
-import mmap, time
-held, step = mmap.mmap(-1, size), 1 << 20
-for start in range(0, size, step):
-    held[start : start + step] = bytes([1]) * step
-for start in range(0, size, step):
-    held.madvise(mmap.MADV_DONTNEED, start + 4096, step - 4096)
-open("/bench/ready", "w").close()
-time.sleep(1800)
-"""
-
-
 class Bench:
-    """Two lab nodes with room in memory."""
+    """Two lab nodes with room on their disks."""
 
     def __init__(self, state: LabState) -> None:
         self.state = state
@@ -69,7 +55,7 @@ class Bench:
 
     def prepare(self) -> None:
         for number in (1, 2):
-            self.on(number, "mkdir -p /bench && (mountpoint -q /bench || mount -t tmpfs -o size=90% tmpfs /bench)")
+            self.on(number, f"rm -rf {FOLDER}; mkdir -p {FOLDER}")
         self.on(1, "rm -f /root/.ssh/bench*; mkdir -p /root/.ssh")
         key = self.on(1, "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench && cat /root/.ssh/bench.pub").strip()
         self.on(2, f"mkdir -p -m 700 /root/.ssh && echo '{key}' > /root/.ssh/authorized_keys && mkdir -p {TARGET}")
@@ -77,7 +63,7 @@ class Bench:
     def clean(self) -> None:
         for number in (1, 2):
             keys = "/root/.ssh/bench* /root/.ssh/authorized_keys"
-            self.on(number, f"pkill -f [b]ench/ready; umount /bench; rmdir /bench; rm -f {keys}")
+            self.on(number, f"rm -rf {FOLDER} {keys}")
 
     def make_model(self) -> None:
         """A tree as a model has it: shards, and some small files."""
@@ -99,14 +85,8 @@ class Bench:
         )
         self.on(1, f'rm -rf {SOURCE}; python3 -c "{program}"')
 
-    def hold_memory(self) -> None:
-        size = (max(MIB, SMALL_FILES * SMALL_BYTES >> 20) << 20) + SPARE_BYTES
-        program = f"size = {size}\n{HOLD_MEMORY}"
-        self.docker("exec", "--detach", self.state.nodes[1].container, "python3", "-c", program)
-        self.on(2, "while [ ! -e /bench/ready ]; do sleep 0.1; done")
-
     def empty_target(self) -> None:
-        self.on(2, f"rm -rf {TARGET}; mkdir -p {TARGET}")
+        self.on(2, f"rm -rf {TARGET}; mkdir -p {TARGET}; sync")  # nothing of before is written meanwhile
 
     def address(self, number: int, rail: str) -> str:
         return self.state.nodes[number - 1].address(rail)
@@ -267,11 +247,10 @@ def _await_end(bench: Bench) -> None:
 def main() -> int:
     """Measure, print the table; return 1 when a promise is not kept."""
     bench = Bench(Lab(lab_name()).up(2))
-    figures = Figures(f"Files from node to node ({os.cpu_count()} cores for both nodes; all in memory)")
+    figures = Figures(f"Files from node to node ({os.cpu_count()} cores for both nodes, one disk)")
     bench.prepare()
     try:
         bench.make_model()
-        bench.hold_memory()
         measure_model(bench, figures)
         measure_resume(bench, figures)
         bench.make_small_files()

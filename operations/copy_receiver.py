@@ -13,7 +13,8 @@ to an rsync daemon of this copy's own (one folder, one user, one secret), or our
     data            pieces of large files and bundles of small ones, several connections at a time, on whatever rail
 
 A large file grows under WORKSHOP in the target folder, beside a map of what has arrived of it, so that a later copy
-can go on after any kill. It gets its name when it is whole and on the disk.
+can go on after any kill. It gets its name when it is whole and on the disk. It is written past the page cache where
+the file system allows that: on a machine whose GPU has no memory of its own, a terabyte of models would fill that.
 
 With "ssh" in the job, rsync comes through the node's own sshd instead: with a key for this copy alone, that is good for
 its rsync daemon alone, from the peer alone, and expires.
@@ -29,6 +30,7 @@ import hashlib
 import hmac
 import itertools
 import json
+import mmap
 import os
 import pwd
 import re
@@ -55,6 +57,8 @@ AWAIT_SENDER_SECONDS = 60
 SILENCE_SECONDS = 30  # the sender speaks every second
 GRACE_SECONDS = 5  # for rsync, to put aside what it has of a file
 BUFFER_BYTES = 1 << 20
+DIRECT_BYTES = 4 << 20  # of one write past the page cache
+BLOCK_BYTES = 4096  # to which such writes are aligned
 F_SETPIPE_SZ = 1031  # fcntl(2)
 FRAME = struct.Struct(
     "!IQQI"
@@ -102,6 +106,7 @@ class Part:
         self.boot = boot
         self.lock = threading.Lock()
         self.descriptor: int | None = None
+        self.direct: int | None = None  # the same file, to be written past the page cache
         self.ranges: list[Range] = self.read_map()
 
     def read_map(self) -> list[Range]:
@@ -127,6 +132,8 @@ class Part:
                         file.write(f"{self.boot}\n")
                 self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 os.ftruncate(self.descriptor, self.size)
+                with suppress(OSError):  # not every file system can do that
+                    self.direct = os.open(self.path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC)
             return self.descriptor
 
     def arrived(self, offset: int, length: int) -> None:
@@ -149,8 +156,10 @@ class Part:
         os.makedirs(os.path.dirname(self.final), exist_ok=True)
         os.rename(self.path, self.final)
         os.unlink(self.map)
-        os.close(descriptor)
-        self.descriptor = None
+        for opened in (descriptor, self.direct):
+            if opened is not None:
+                os.close(opened)
+        self.descriptor = self.direct = None
 
     def is_final(self) -> bool:
         """Whether it has its name: a sender that lost its rail may ask twice."""
@@ -163,12 +172,13 @@ class Part:
 
 
 class Intake:
-    """A stream that carries files, and a pipe through which the kernel moves them into a file without copying twice."""
+    """A stream that carries files, and how they get from it into a file."""
 
     def __init__(self, stream: socket.socket) -> None:
         self.stream = stream
         self.end, self.mouth = os.pipe2(os.O_CLOEXEC)
         self.capacity = fcntl.fcntl(self.mouth, F_SETPIPE_SZ, BUFFER_BYTES)
+        self.buffer = memoryview(mmap.mmap(-1, DIRECT_BYTES))  # which is aligned
 
     def close(self) -> None:
         os.close(self.end)
@@ -177,7 +187,8 @@ class Intake:
     def move(self, descriptor: int, at: int, end: int) -> int:
         """Write what comes next to a file, from one place to at most another; return how many bytes that were.
 
-        Raise ConnectionError where nothing comes, and other OSErrors where it cannot be written.
+        Through a pipe: the kernel moves them without copying twice. Raise ConnectionError where nothing comes, and
+        other OSErrors where it cannot be written.
         """
         try:
             count = os.splice(self.stream.fileno(), self.mouth, min(end - at, self.capacity))
@@ -189,6 +200,36 @@ class Intake:
         while moved < count:
             moved += os.splice(self.end, descriptor, count - moved, offset_dst=at + moved)
         return count
+
+    def fill(self, part: Part, at: int, end: int) -> int:
+        """As `move`, into a part: whole blocks past the page cache, where that can be."""
+        descriptor, blocks = part.open(), (end - at) // BLOCK_BYTES * BLOCK_BYTES
+        if part.direct is None:
+            return self.move(descriptor, at, end)
+        if at % BLOCK_BYTES or not blocks:
+            return self.move(descriptor, at, min(end, at + BLOCK_BYTES - at % BLOCK_BYTES))
+        chunk, written = self.receive(min(blocks, DIRECT_BYTES)), 0
+        while written < len(chunk):
+            try:
+                written += os.pwrite(part.direct or descriptor, chunk[written:], at + written)
+            except OSError as error:
+                if error.errno != errno.EINVAL or part.direct is None:
+                    raise
+                part.direct = None  # its blocks are larger than ours; it is closed with this process
+        return written
+
+    def receive(self, count: int) -> memoryview:
+        """Return what comes next, at most the size of the buffer. Raise ConnectionError where nothing comes."""
+        filled = 0
+        while filled < count:
+            try:
+                more = self.stream.recv_into(self.buffer[filled:count], 0, socket.MSG_WAITALL)
+            except OSError as error:
+                raise ConnectionError(f"nothing comes from the sender: {error.strerror}") from error
+            if not more:
+                raise ConnectionError("the sender is gone")
+            filled += more
+        return self.buffer[:count]
 
 
 class Receiver:
@@ -444,12 +485,11 @@ class Receiver:
             offset <= start <= start + size <= offset + length for start, size in extents
         ):
             raise CopyError("COPY_FAILED", "a piece does not belong into its file")
-        descriptor = part.open()
         for start, size in extents:
             at, end = start, start + size
             try:
                 while at < end:
-                    at += intake.move(descriptor, at, end)
+                    at += intake.fill(part, at, end)
             except OSError:
                 part.arrived(start, at - start)
                 raise
@@ -462,9 +502,9 @@ class Receiver:
         temporary = os.path.join(self.root, WORKSHOP, "tmp", f"small-{next(self.numbers)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            at, end = 0, wanted["size"]
-            while at < end:
-                at += intake.move(descriptor, at, end)
+            left = wanted["size"]
+            while left:
+                left -= os.write(descriptor, intake.receive(min(left, DIRECT_BYTES)))
             os.fchown(descriptor, wanted["uid"], wanted["gid"])
             os.fchmod(descriptor, wanted["mode"])
             os.utime(descriptor, ns=(wanted["mtime"], wanted["mtime"]))

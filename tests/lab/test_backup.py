@@ -204,34 +204,71 @@ def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
     assert (done.status, done.json["error"]["code"]) == (4, "NODE_UNREACHABLE")
 
 
-def test_a_killed_backup_leaves_nothing_that_looks_like_one(
-    product: Product, host_of: HostOf, root_of: RootOf, folder: Path
+def test_a_controller_without_room_keeps_nothing_and_says_so(
+    product: Product, host_of: HostOf, root_of: RootOf
 ) -> None:
+    small = "/srv/small"
+    host_of(HEAD).check_output(f"sudo mkdir -p {small} && sudo mount -t tmpfs -o size=64k,mode=700 none {small}")
+    place = root_of(HEAD) / small[1:]
+    try:
+        done = replace(product, environment={**product.environment, "GB10_BACKUPS": str(place)}).gb10("backup", WORKER)
+        assert (done.status, "DISK_FULL" in done.output, str(place) in done.output) == (1, True, True), done.output
+        assert [path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")] == []
+    finally:
+        host_of(HEAD).check_output(f"sudo umount {small} && sudo rmdir {small}")
+
+
+@contextmanager
+def on_its_way(product: Product, folder: Path, host_of: HostOf) -> Iterator[subprocess.Popen[str]]:
+    """A backup of the worker of which some has arrived, and by far not all."""
     host_of(WORKER).check_output("sudo sh -c 'umask 77; head -c 400M /dev/urandom > /srv/large'")
     large = product.with_data(backup_paths=["/srv/large"])
     there = set((folder / WORKER).iterdir())
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*large.command("gb10"), "backup", WORKER],
         cwd=large.folder,
         env={**os.environ, **large.environment, "GB10_INVENTORY": str(large.inventory)},
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
-    )
-    deadline = time.monotonic() + 60
-    while not any(
-        path.name.endswith(".part") and path.stat().st_size > 1 << 20 for path in (folder / WORKER).iterdir()
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    left = set((folder / WORKER).iterdir()) - there
-    assert {path.suffix for path in left} <= {".part"}
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size > 1 << 20 for path in set((folder / WORKER).glob("*.part")) - there):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield process
     host_of(WORKER).check_output("sudo rm /srv/large")
+
+
+def test_a_killed_backup_leaves_nothing_that_looks_like_one(
+    product: Product, host_of: HostOf, root_of: RootOf, folder: Path
+) -> None:
+    there = set((folder / WORKER).iterdir())
+    with on_its_way(product, folder, host_of) as process:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        left = set((folder / WORKER).iterdir()) - there
+        assert {path.suffix for path in left} <= {".part"}
     deadline = time.monotonic() + 20
     while (root_of(WORKER) / "var/lib/gb10/backup").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     done = product.gb10("backup", WORKER, "--json")
     assert done.status == 0, done.output
+    assert not (root_of(WORKER) / "var/lib/gb10/backup").exists()
+
+
+def test_a_node_that_dies_during_its_backup_is_told_and_leaves_no_half_of_one(
+    product: Product, lab: Any, host_of: HostOf, root_of: RootOf, folder: Path
+) -> None:
+    there = set((folder / WORKER).iterdir())
+    with on_its_way(product, folder, host_of) as process:
+        lab.lab.reboot(WORKER)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, "NODE_UNREACHABLE" in said) == (4, True), said
+    assert set((folder / WORKER).iterdir()) == there
+    assert not list((root_of(HEAD) / "data/backups" / WORKER).glob("*.part"))
+    done = product.gb10("backup", WORKER, "--json")
+    assert (done.status, any(proofs(done).values())) == (0, False), done.output
     assert not (root_of(WORKER) / "var/lib/gb10/backup").exists()
 
 

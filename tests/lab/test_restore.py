@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,20 @@ def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
     latest = max(path.stem for path in (folder / HEAD).glob("*Z.json"))
     other = product.gb10("restore", WORKER, "--from", latest, "--json")
     assert (other.status, other.json["error"]["code"]) == (6, "RESTORE_OTHER_NODE")
+    asked = shlex.join([*product.command("gb10"), "restore", WORKER, "--from", latest])
+    declined = product.run_command(["script", "--quiet", "--return", "--command", asked, "/dev/null"], stdin="n\n")
+    assert ("Restore nevertheless?" in declined.output, "DECLINED" in declined.output) == (True, True), declined.output
+    other = product.gb10("restore", WORKER, "--from", latest, "--accept", "RESTORE_OTHER_NODE", "--json")
+    assert (other.status, other.json["error"]["code"]) == (6, "RESTORE_OTHER_MACHINE")
     archive = max((folder / WORKER).glob("*.tar.gz"))
     archive.write_bytes(archive.read_bytes()[:-1])
     damaged = product.gb10("restore", WORKER, "--json")
     assert (damaged.status, damaged.json["error"]["code"]) == (5, "BACKUP_DAMAGED")
     for path in (folder / WORKER).glob(f"{archive.name.split('.')[0]}.*"):
         path.unlink()
+
+    lab.wipe(WORKER, trust=True)
+    newer = product.with_data(k3s_version="v1.37.0+k3s1").gb10("restore", WORKER, "--json")
+    assert (newer.status, newer.json["error"]["code"]) == (6, "RESTORE_K3S_VERSION"), newer.output
+    assert shell(node, "test ! -e /etc/rancher && test ! -e /var/lib/gb10/restore && echo nothing") == "nothing"
+    lab.wipe_all()
