@@ -757,6 +757,12 @@ _CATALOGUE = (
         "It counts where it is: gb10 backup list{options}. Mend the way to the other node, then: {again}",
     ),
     Trouble(
+        "KEEPER_FULL",
+        _S.FAILED,
+        "there is no room for the backup where it is to be kept",
+        "See what fills the place that is named above, with df -h there. Make room, then: {again}",
+    ),
+    Trouble(
         "BACKUP_MISSING",
         _S.UNVERIFIED,
         "there is no such backup",

@@ -167,8 +167,7 @@ def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any
         summary = {**told, "sha256": sha256, "size": size, "encrypted": sealed}
         backup_store.put(keeping.folder, keeping.node, backup + backup_store.SUMMARY, _encoded(summary))
     except OSError as error:
-        code = "DISK_FULL" if error.errno in FULL else "BACKUP_FAILED"
-        raise _RefusedError(code, f"the controller cannot keep it in {keeping.folder}: {error.strerror}") from None
+        raise _unkept(keeping, error) from None
     except BrokenStreamError as error:
         raise _RefusedError("NODE_UNREACHABLE", f"{error}; nothing was kept") from None
     for note in noted:
@@ -176,6 +175,11 @@ def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any
     host.log(f"{backup}: {summary['members']} members, {human(size)}, on the controller")
     tell(host, "made", {**summary, "where": CONTROLLER, "seconds": round(meter.seconds, 1)})
     return summary
+
+
+def _unkept(keeping: Keeping, error: OSError) -> _RefusedError:
+    code = "KEEPER_FULL" if error.errno in FULL else "BACKUP_FAILED"
+    return _RefusedError(code, f"the controller cannot keep it in {keeping.folder}: {error.strerror}")
 
 
 @contextmanager
@@ -345,7 +349,7 @@ def _proven_here(job: Mapping[str, Any], keeping: Keeping, identity_file: str | 
     except ArchiveError as error:
         return _unproven(CONTROLLER, job, error.code, error.reason)
     except OSError as error:
-        code = "DISK_FULL" if error.errno in FULL else "BACKUP_MISSING"
+        code = "KEEPER_FULL" if error.errno in FULL else "BACKUP_MISSING"
         return _unproven(CONTROLLER, job, code, f"it cannot be tried in {keeping.folder}: {error.strerror}")
 
 
@@ -428,7 +432,7 @@ def _given(source: Host, keeping: Keeping, backup: str) -> dict[str, Any]:
         except BrokenStreamError as error:
             raise _RefusedError("NODE_UNREACHABLE", str(error)) from None
         except OSError as error:
-            raise _RefusedError("DISK_FULL" if error.errno in FULL else "BACKUP_FAILED", str(error.strerror)) from None
+            raise _unkept(keeping, error) from None
         if ended.status != 0:
             raise _RefusedError(*(ended.refusal or ("BACKUP_FAILED", "it ended without a word")))
         file.seek(0)

@@ -62,7 +62,7 @@ def prove_copy(
     except ArchiveError as error:
         reasons.append((error.code, error.reason))
     except OSError as error:
-        code = "DISK_FULL" if error.errno in FULL else "BACKUP_DAMAGED"
+        code = "KEEPER_FULL" if error.errno in FULL else "BACKUP_DAMAGED"
         reasons.append((code, f"it cannot be read: {error.strerror or error}"))
     return {
         **found,

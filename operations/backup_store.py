@@ -257,14 +257,14 @@ def keep(job: dict[str, Any]) -> None:
     try:
         if free_bytes(root) < summary["size"] + ROOM_BYTES:
             raise StoreError(
-                "DISK_FULL", f"{root} has {free_bytes(root)} bytes left, and {summary['size']} are to come"
+                "KEEPER_FULL", f"{root} has {free_bytes(root)} bytes left, and {summary['size']} are to come"
             )
         receive(root, summary, iter(lambda: sys.stdin.buffer.read(CHUNK), b""))
         prune(root, node, job["count"], job["days"], time.time())
     except StoreError as error:
         _stop(error.code, error.reason)
     except OSError as error:
-        _stop("DISK_FULL" if error.errno in (28, 122) else "BACKUP_FAILED", f"{root}: {error.strerror}")
+        _stop("KEEPER_FULL" if error.errno in (28, 122) else "BACKUP_FAILED", f"{root}: {error.strerror}")
 
 
 def receive(root: str, summary: Mapping[str, Any], chunks: Iterable[bytes]) -> None:

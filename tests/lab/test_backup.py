@@ -190,7 +190,7 @@ def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
         done = product.gb10("backup", WORKER)
     finally:
         host_of(HEAD).check_output("sudo umount /data/backups")
-    assert (done.status, "DISK_FULL" in done.output) == (1, True), done.output
+    assert (done.status, "KEEPER_FULL" in done.output) == (1, True), done.output
     assert not list((root_of(HEAD) / "data/backups" / WORKER).glob("*.part"))
 
     docker, container = Docker(lab.state.docker_host), lab.state.node(HEAD).container
@@ -208,11 +208,11 @@ def test_a_controller_without_room_keeps_nothing_and_says_so(
     product: Product, host_of: HostOf, root_of: RootOf
 ) -> None:
     small = "/srv/small"
-    host_of(HEAD).check_output(f"sudo mkdir -p {small} && sudo mount -t tmpfs -o size=64k,mode=700 none {small}")
+    host_of(HEAD).check_output(f"sudo mkdir -p {small} && sudo mount -t tmpfs -o size=16k,mode=700 none {small}")
     place = root_of(HEAD) / small[1:]
     try:
         done = replace(product, environment={**product.environment, "GB10_BACKUPS": str(place)}).gb10("backup", WORKER)
-        assert (done.status, "DISK_FULL" in done.output, str(place) in done.output) == (1, True, True), done.output
+        assert (done.status, "KEEPER_FULL" in done.output, str(place) in done.output) == (1, True, True), done.output
         assert [path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")] == []
     finally:
         host_of(HEAD).check_output(f"sudo umount {small} && sudo rmdir {small}")
