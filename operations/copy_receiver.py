@@ -485,6 +485,7 @@ class Receiver:
             offset <= start <= start + size <= offset + length for start, size in extents
         ):
             raise CopyError("COPY_FAILED", "a piece does not belong into its file")
+        part.open()  # also where the piece is all hole
         for start, size in extents:
             at, end = start, start + size
             try:
