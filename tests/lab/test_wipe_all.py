@@ -81,6 +81,24 @@ def test_nothing_is_asked_for_before_the_names_of_all_nodes_are_typed(
     assert [node.machine_id for node in lab.lab.status()] == before
 
 
+def test_a_full_wipe_is_given_up_as_long_as_nobody_was_asked_to_wipe(
+    product: Product, cluster: None, lab: LabUnderTest, host_of: Any, tmp_path: Path
+) -> None:
+    before = [node.machine_id for node in lab.lab.status()]
+    hook = tmp_path / "hook"
+    hook.write_text('#!/bin/sh\n[ "$1 $2" != "before backup" ] || { echo not today; exit 1; }\n')
+    hook.chmod(0o755)
+    done = product.with_data(rebuild_hooks=[str(hook)]).gb10("wipe-all", "--names", ",".join(NODES))
+    assert ("HOOK_FAILED" in done.output, "not today" in done.output) == (True, True), done.output
+    lock = "test -e /var/lib/gb10/rebuild.lock"
+    assert {host_of(node).run(lock).rc for node in NODES} == {0}
+    done = product.gb10("wipe-all", "--abort")
+    assert done.status == 0, done.output
+    assert 0 not in {host_of(node).run(lock).rc for node in NODES}
+    assert "REBUILD_NONE" in product.gb10("wipe-all", "--abort").output
+    assert [node.machine_id for node in lab.lab.status()] == before
+
+
 def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     product: Product, lab: LabUnderTest, host_of: Any, tmp_path: Path
 ) -> None:
@@ -109,6 +127,7 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
         running.send_signal(signal.SIGKILL)
         running.communicate()
         assert "WIPE_UNFINISHED" in product.gb10("rebuild", "run", "spark-2").output
+        assert "NODE_AWAY" in product.gb10("wipe-all", "--abort").output
         done = through(product, events, person)
 
     assert sorted(person.wiped) == sorted(NODES), "each exactly once"
