@@ -179,3 +179,16 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(tmp_path: Path) -> N
 def test_owners_are_found_by_name_first_and_by_number_where_the_name_is_unknown() -> None:
     assert restore_node.owner({"uid": 4711, "gid": 4711, "user": "root", "group": "root"}) == (0, 0)
     assert restore_node.owner({"uid": 4711, "gid": 4712, "user": "nobody-knows", "group": ""}) == (4711, 4712)
+
+
+def test_extended_attributes_come_back(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "tool").write_text("text\n")
+    os.setxattr(tree / "tool", "user.origin", b"\0of Ada")
+    content, manifest = made(tree)
+    node = Node(tmp_path / "root", tmp_path, content, manifest)
+    node.put()
+    place = f"{node.root}{tree}/tool"
+    assert {name: os.getxattr(place, name) for name in os.listxattr(place)} == {"user.origin": b"\0of Ada"}
+    assert not node.look()
