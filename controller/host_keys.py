@@ -159,7 +159,8 @@ def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None
     """Whether the host proves to have one of these keys; None where no sshd answers, or it has none of that type."""
     algorithms = {"ssh-rsa": "rsa-sha2-512,rsa-sha2-256"}.get(kind, kind) if kind else None  # no SHA-1
     only = ["-o", f"HostKeyAlgorithms={algorithms}"] if algorithms else []
-    with scratch_known_hosts(f"{_known(host).name} {key.kind} {key.blob}" for key in keys) as path:
+    name = _known(host).name
+    with scratch_known_hosts(f"{name} {key.kind} {key.blob}" for key in keys) as path:
         program, *rest = ssh_command(host, path, "yes", ["true"])
         done = run_ssh([program, *only, *rest])
     if done.returncode == 0 or "Permission denied" in done.stderr:  # whom to let in is asked after the key was proven

@@ -364,7 +364,7 @@ class Sender:
         alive = [rail for rail in self.rails if rail.alive]
         # While one stream waits for the target's disk another one sends; beyond that, more of them than cores only take
         # time from each other. An rsync often waits.
-        busy = max(min(2, self.job["streams"]), min(self.job["streams"], (os.cpu_count() or 1) // len(alive)))
+        busy = min(self.job["streams"], max(2, (os.cpu_count() or 1) // len(alive)))
         for number in range(self.job["streams"]):
             for rail in alive:
                 if self.work and number < busy:
