@@ -94,9 +94,13 @@ class NodeRebuild:
         return self.journal.last("wipe-asked", node=self.name) is not None
 
     def condition(self) -> Condition:
-        """Whether the node is as before, away, or another installation. Raise what keeps that from being known."""
+        """Whether the node is as before, away, or another installation. Raise what keeps that from being known.
+
+        A new installation that has its old host keys back already is known by them again after this.
+        """
         memory = recall(self.journal, self.name)
         if self.journal.last("returned", node=self.name):
+            settle_host_key(self.target)  # we may have been ended right after its old keys came back
             return "wiped"
         if memory is None or not self.asked:
             self.sight.identity(self.target)
@@ -129,8 +133,6 @@ class NodeRebuild:
         condition = self.condition()
         if condition == "away":
             self.sight.absent.add(self.name)
-        if condition == "wiped":
-            settle_host_key(self.target)  # we may have been ended right after its old keys came back
         before = list(self._before() if condition == "intact" else self._meanwhile())
         return [*before, self._wipe(), *self._after()]
 

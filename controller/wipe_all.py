@@ -17,7 +17,6 @@ from gb10.controller.backups import CONTROLLER
 from gb10.controller.errors import Gb10Error
 from gb10.controller.gate import Demand, check
 from gb10.controller.hooks import Hooks
-from gb10.controller.host_keys import settle_host_key
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_memory import Memory, look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild, check_works, count, welcome
@@ -189,8 +188,6 @@ class WipeAll:
                 intact.append(node)
             if condition == "away":
                 self.tools.sight.absent.add(node.name)
-            if condition == "wiped":
-                settle_host_key(node.target)  # we may have been ended right after its old keys came back
         return intact
 
     def give_up(self) -> None:

@@ -91,6 +91,7 @@ class Ward:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.lab.up(2)
         self.docker = Docker(self.state.docker_host)
+        self.host_keys = ""  # of the target before it is wiped, as a tar in base64
         self.survivor = next(node.name for node in self.state.nodes if node.name != self.target)
         self.inventory = self._write_inventory()
         self._begin_anew()
@@ -213,6 +214,7 @@ class Ward:
             flag.unlink()
         self.renew()
         before = self._look()
+        self.host_keys = self.sh(self.target, "tar -c -C / $(cd / && ls etc/ssh/ssh_host_*) | base64")
         hooks = [point.to_hook(self.target) for point in points]
         (self.folder / "points.json").write_text(json.dumps(hooks))
         started = time.monotonic()
@@ -421,6 +423,12 @@ def _k3s(ward: Ward, node: str) -> str:
     return _service("k3s" if node == "spark-1" else "k3s-agent")(ward, node)
 
 
+def _host_keys(ward: Ward, node: str) -> str:
+    """As a restore leaves it that is killed right after sshd has the old keys, and before known_hosts is told."""
+    ward.sh(node, "base64 -d | tar -x -C / && systemctl reload ssh", stdin=ward.host_keys)
+    return f"{node} shows its host keys of before, and nobody told known_hosts"
+
+
 def _lost(ward: Ward, node: str) -> str:
     """The other node is off, and somebody finds that out after a while and presses its button."""
     ward.docker("stop", "--time=1", ward.state.node(node).container)
@@ -434,6 +442,7 @@ FAULTS: dict[str, Callable[[Ward, str], str]] = {
     "disk": _disk,
     "docker": _service("docker.socket docker"),
     "k3s": _k3s,
+    "host-keys": _host_keys,
     "lost": _lost,
 }
 

@@ -17,10 +17,11 @@ HELP_SECONDS = 120.0  # for what the campaign does to nodes on our request
 
 
 def main(folder: Path, moment: str, step: str, node: str) -> int:
-    """Do what the points of this moment want. Return the exit status of the hook."""
+    """Do what the next point of this moment wants. Return the exit status of the hook."""
     for point in json.loads((folder / "points.json").read_text()):
         if (point["hook"], point["step"], point["node"]) == (moment, step, node) and _first(folder, point["name"]):
             _strike(folder, point, os.getppid())
+            break  # another one of the same step has its turn when the step begins once more
     return 0
 
 

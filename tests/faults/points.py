@@ -21,6 +21,7 @@ OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("docker", "target", ("images", "rejoin")),
     ("k3s", "survivor", ("drain", "rejoin")),
     ("k3s", "target", ("drain", "admit")),
+    ("host-keys", "target", ("restore",)),
     ("lost", "survivor", ("sync-models", "settle", "images", "rejoin")),
 )
 UNKNOWN_SECONDS = 2.0  # how long a step may take of which nobody knows

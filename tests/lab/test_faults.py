@@ -1,4 +1,4 @@
-"""Twelve points of the campaign (make faults): one rebuild, killed again and again."""
+"""Some points of the campaign (make faults): one rebuild, killed twelve times, and once surprised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from points import Point
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest
 
-# Each at another step: what was killed before it, in it or right behind it goes on there.
+# What was killed before a step, in it or right behind it goes on there.
 POINTS = [
     Point("sync-models", "kill", "before"),
     Point("sync-images", "kill", "inside", 1.5),
@@ -25,6 +25,7 @@ POINTS = [
     Point("wipe", "kill", "inside", 1.0),
     Point("settle", "kill", "after"),
     Point("provision", "kill", "inside", 3.0),
+    Point("restore", "host-keys", "target"),
     Point("restore", "kill", "inside", 2.0),
     Point("models", "kill", "before"),
     Point("rejoin", "kill", "inside", 2.5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
@@ -11,7 +12,11 @@ from ssh_server import SshServer
 
 from gb10.controller.arrival import Before, HostKey, Sighting, confirmed, instructions, judge, key_lines
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
-from gb10.controller.inventory import InventoryHost
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.journal import Journal
+from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_tools import Tools
+from gb10.controller.sight import Sight
 
 MACS = {"enP7s7": "4C:BB:47:01:02:03", "enp1s0f0np0": "4c:bb:47:01:02:04"}
 BEFORE = Before("0" * 32, "boot-1", MACS)
@@ -160,6 +165,11 @@ def server_host(ssh_server: SshServer, tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
+def nothing(*_: object, **__: object) -> Any:
+    """What is not to be asked for."""
+    raise AssertionError
+
+
 def lines_of(server: SshServer, *keys: paramiko.PKey) -> list[str]:
     return [f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}" for key in keys]
 
@@ -198,4 +208,21 @@ def test_old_keys_of_a_type_that_a_host_has_no_more_do_not_keep_it_from_being_kn
     accept_host_key(server_host, HostKey(new.get_name(), new.get_base64()))
     ssh_server.host_keys = [old]
     assert settle_host_key(server_host) == "recalled"
+    assert ssh_server.known_hosts.read_text().splitlines() == was
+
+
+def test_a_node_that_was_wiped_is_known_by_its_old_keys_before_anything_else_is_asked_of_it(
+    ssh_server: SshServer, server_host: InventoryHost
+) -> None:
+    old, new = paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
+    was = lines_of(ssh_server, old)
+    ssh_server.known_hosts.write_text("\n".join(was) + "\n")
+    accept_host_key(server_host, HostKey(new.get_name(), new.get_base64()))
+    ssh_server.host_keys = [old]  # a restore was killed before known_hosts was told
+
+    inventory = Inventory("inventory.py", (InventoryHost("spark-1", ("head",), "127.0.0.9"), server_host))
+    journal = Journal.create("rebuild")
+    journal.write("returned", node="spark-2")
+    tools = Tools(inventory, Sight(nothing, inventory), journal, journal.write, nothing, nothing, *[nothing] * 3)
+    assert NodeRebuild(server_host, tools).condition() == "wiped"
     assert ssh_server.known_hosts.read_text().splitlines() == was
