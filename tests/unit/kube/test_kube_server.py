@@ -46,7 +46,9 @@ def test_the_files_of_a_server_are_where_k3s_has_them_and_no_wider(machines: Mac
     for name in ("server/token", "server/agent-token", "server/db/state.db", "server/cred/passwd"):
         assert mode(server.data / name) == "0o600", name
     assert mode(server.kubeconfig) == "0o600"
-    assert mode(server.root / "etc/rancher/node/password") == "0o600"
+    password = server.root / "etc/rancher/node/password"
+    eventually(password.exists)  # the node joins once the server is up
+    assert mode(password) == "0o600"
     assert [str(key) for key in server.data.rglob("*.key") if mode(key) != "0o600"] == []
 
 
