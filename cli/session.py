@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from gb10.cli import console
+from gb10.controller.child import load_pyinfra
 from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost, load_inventory
 from gb10.controller.lock import cluster_lock
@@ -145,6 +146,7 @@ def command_options(*, limit: bool = True) -> Callable[[Command], Command]:
         def with_session(
             inventory: str, verbosity: int, as_json: bool, limit: tuple[str, ...] = (), **own: Any
         ) -> None:
+            load_pyinfra()
             ctx = click.get_current_context()
             session = Session(ctx.info_name or "gb10", inventory, limit, verbosity, as_json)
             ctx.find_root().obj = session

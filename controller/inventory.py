@@ -1,22 +1,23 @@
 """The nodes that an inventory names, without connecting to them.
 
-pyinfra itself loads the inventory, in a subprocess (its import patches the whole process), so that a host, a group
-or a value means here what it means in the run.
+pyinfra itself loads the inventory, in a process of its own (its import patches the whole process), so that a host, a
+group or a value means here what it means in the run.
 """
 
 from __future__ import annotations
 
 import glob
 import json
+import os
 import shlex
-import subprocess
-import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from gb10.controller.child import Child
 from gb10.controller.errors import Gb10Error
 from gb10.group_data import all as defaults
 
@@ -135,16 +136,17 @@ def load_inventory(source: str) -> Inventory:
 
 
 def _probe(source: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "gb10.controller.inventory_probe", source]
-    try:
-        probe = subprocess.run(
-            command, capture_output=True, text=True, timeout=LOAD_SECONDS, check=False, stdin=subprocess.DEVNULL
-        )
-        document: dict[str, Any] = json.loads(probe.stdout)
-    except subprocess.TimeoutExpired:
-        return {"error": f"it did not load within {LOAD_SECONDS} s"}
-    except json.JSONDecodeError:
-        return {"error": (probe.stderr.strip().splitlines() or ["pyinfra said nothing"])[-1]}
+    with Child("gb10.controller.inventory_probe", [source], os.environ) as probe:
+        probe.stop_after(LOAD_SECONDS)
+        began = time.monotonic()
+        said = [line.strip() for line in probe.lines() if line.strip()]
+        probe.wait()
+        try:
+            document: dict[str, Any] = json.loads(probe.output())
+        except json.JSONDecodeError:
+            if time.monotonic() - began >= LOAD_SECONDS:
+                return {"error": f"it did not load within {LOAD_SECONDS} s"}
+            return {"error": said[-1] if said else "pyinfra said nothing"}
     return document
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +116,7 @@ class Runner:
         self.log.write(f"$ {shlex.join(['pyinfra', *command])}")
         parser = LogParser(self.inventory.names)
         crashed_before = _modified(DEBUG_FILE)
-        with Child([sys.executable, "-m", "pyinfra", *command], _environment()) as child:
+        with Child("pyinfra", command, _environment()) as child:
             try:
                 for line in child.lines():
                     self.log.write(plain(line))

@@ -336,9 +336,14 @@ def in_the_middle(project: Project, two: str) -> Iterator[subprocess.Popen[str]]
     process.wait()
 
 
-def _children(pid: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
-    return [int(child) for child in found]
+def _child(pid: int) -> int:
+    (found,) = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    return int(found)
+
+
+def _pyinfra(wrapper: subprocess.Popen[str]) -> int:
+    """The process of the run: the wrapper's fork server has made it."""
+    return _child(_child(wrapper.pid))
 
 
 def _gone(pid: int) -> bool:
@@ -354,7 +359,7 @@ def _gone(pid: int) -> bool:
 
 
 def test_an_interrupted_run_ends_soon_and_says_so(project: Project, in_the_middle: subprocess.Popen[str]) -> None:
-    (pyinfra,) = _children(in_the_middle.pid)
+    pyinfra = _pyinfra(in_the_middle)
     began = time.monotonic()
     in_the_middle.send_signal(signal.SIGINT)
     output, _ = in_the_middle.communicate(timeout=30)
@@ -367,7 +372,7 @@ def test_an_interrupted_run_ends_soon_and_says_so(project: Project, in_the_middl
 def test_a_pyinfra_that_somebody_else_interrupts_is_not_taken_for_success(
     project: Project, in_the_middle: subprocess.Popen[str]
 ) -> None:
-    (pyinfra,) = _children(in_the_middle.pid)
+    pyinfra = _pyinfra(in_the_middle)
     os.kill(pyinfra, signal.SIGINT)
     (log,) = (project.root.parent / "state" / "log").iterdir()
     while "--> Disconnecting" not in log.read_text():
@@ -381,7 +386,7 @@ def test_a_pyinfra_that_somebody_else_interrupts_is_not_taken_for_success(
 def test_a_pyinfra_that_is_killed_is_not_taken_for_success(
     project: Project, in_the_middle: subprocess.Popen[str]
 ) -> None:
-    (pyinfra,) = _children(in_the_middle.pid)
+    pyinfra = _pyinfra(in_the_middle)
     os.kill(pyinfra, signal.SIGKILL)
     output, _ = in_the_middle.communicate(timeout=30)
     assert in_the_middle.returncode == ExitStatus.FAILED
@@ -389,7 +394,7 @@ def test_a_pyinfra_that_is_killed_is_not_taken_for_success(
 
 
 def test_a_killed_wrapper_leaves_no_pyinfra_behind(project: Project, in_the_middle: subprocess.Popen[str]) -> None:
-    (pyinfra,) = _children(in_the_middle.pid)
+    pyinfra = _pyinfra(in_the_middle)
     in_the_middle.kill()
     in_the_middle.wait()
     assert _gone(pyinfra)

@@ -1,0 +1,128 @@
+"""Run as `python -m gb10.controller.fork_server`: has pyinfra loaded, and becomes a run of it as often as asked.
+
+Half of the time of a short pyinfra run goes into loading it. This process loads it once, runs nothing itself, and forks
+for each run: every run is a process of its own that finds pyinfra as it is when just loaded, without anything that an
+earlier run has left in its caches. child.py is its one client.
+
+Standard input is a Unix socket. Each byte that comes on it brings three descriptors: standard output and standard error
+of a new run, and a socket on which a JSON line says what to run; there the answer is its process id, and in the end how
+it ended, each on a line. When the client is gone, so are this and all runs.
+
+Not to be imported: pyinfra_cli patches the process that imports it. What is used of the operating system here is used
+as it was before: this process must not have an event loop that its children would inherit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import pyinfra_cli.main  # type: ignore[import-untyped] # noqa: F401 # has no py.typed; loaded for the runs to come
+from gevent.monkey import get_original  # type: ignore[import-untyped] # likewise
+
+import gb10.deploys
+from gb10.controller.child import die_with_parent
+
+_fork: Callable[[], int] = get_original("os", "fork")
+_waitpid: Callable[[int, int], tuple[int, int]] = get_original("os", "waitpid")
+_select: Callable[..., tuple[list[int], list[int], list[int]]] = get_original("select", "select")
+_Socket: type[socket.socket] = get_original("socket", "socket")
+
+
+def serve() -> dict[str, Any] | None:
+    """Fork as often as asked. Return in the child what it is to run, and None here when the client is gone."""
+    control = _Socket(fileno=os.dup(0))
+    unloaded = list(gb10.deploys.__all__)
+    runs: dict[int, tuple[int, int]] = {}  # what tells that it ended -> its process, the socket to its client
+    while True:
+        ready, _, _ = _select([control.fileno(), *runs], [], [], 0 if unloaded else None)
+        if not ready:  # nobody waits: time to load what most runs will need
+            getattr(gb10.deploys, unloaded.pop())
+        for descriptor in ready:
+            if descriptor in runs:
+                _report_end(descriptor, *runs.pop(descriptor))
+                continue
+            word, given, _, _ = socket.recv_fds(control, 1, 3)
+            if not word:
+                return None
+            life, held = os.pipe()  # closed by the kernel when the run ends, however it ends
+            here = os.getpid()
+            gc.freeze()  # what is here now is nobody's garbage: looking through it would copy it into every run
+            pid = _fork()
+            if not pid:
+                control.close()
+                for other in (life, *runs, *(client for _, client in runs.values())):
+                    os.close(other)
+                die_with_parent(here)
+                return _become(*given)
+            for other in (held, *given[:2]):
+                os.close(other)
+            _tell(given[2], str(pid))
+            runs[life] = (pid, given[2])
+
+
+def _report_end(life: int, pid: int, client: int) -> None:
+    _, status = _waitpid(pid, 0)
+    _tell(client, str(os.waitstatus_to_exitcode(status)))
+    os.close(client)
+    os.close(life)
+
+
+def _tell(client: int, line: str) -> None:
+    with suppress(BrokenPipeError):
+        os.write(client, f"{line}\n".encode())
+
+
+def _become(output: int, errors: int, client: int) -> dict[str, Any]:
+    """Have this process be the run that the client describes."""
+    os.setsid()
+    with open(client, encoding="utf-8") as lines:
+        line = lines.readline()
+    if not line:  # the client has changed its mind
+        sys.exit(1)
+    asked: dict[str, Any] = json.loads(line)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for ours, standard in ((nothing, 0), (output, 1), (errors, 2)):
+        os.dup2(ours, standard)
+        os.close(ours)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.path[0] = asked["folder"]
+    return asked
+
+
+def _run(asked: dict[str, Any]) -> NoReturn:
+    """Do what `python -m` does, but leave without taking apart all that was loaded: that takes longer than a run."""
+    sys.argv = [asked["module"], *asked["arguments"]]
+    code: object = 0
+    try:
+        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # what it is does not matter: it is shown, as Python shows it
+        traceback.print_exc()
+        code = 1
+    if not isinstance(code, int | None):
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code or 0)
+
+
+if __name__ == "__main__":
+    asked = serve()
+    if asked:
+        _run(asked)
