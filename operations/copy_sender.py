@@ -22,6 +22,7 @@ import json
 import os
 import queue
 import re
+import resource
 import secrets
 import select
 import shutil
@@ -415,14 +416,14 @@ class Sender:
             for wanted in bundle:
                 try:
                     descriptor = os.open(os.path.join(self.root, wanted["path"]), os.O_RDONLY | os.O_CLOEXEC)
-                except OSError:
-                    self.trouble(wanted)
+                except OSError as error:
+                    self.trouble(f"{wanted['path']!r} cannot be read any more ({error.strerror})")
                     continue
                 opened.callback(os.close, descriptor)
                 if self.is_same(descriptor, wanted):
                     files.append((descriptor, wanted))
                 else:
-                    self.trouble(wanted)
+                    self.trouble(f"{wanted['path']!r} changed during the copy")
             header = json.dumps([wanted for _, wanted in files]).encode()
             size = sum(wanted["size"] for _, wanted in files)
             stream.sendall(FRAME.pack(BUNDLE, len(header), size, 0) + header, MSG_MORE)
@@ -436,9 +437,8 @@ class Sender:
             self.bundles_left -= 1
             self.lock.notify_all()
 
-    def trouble(self, wanted: Wanted) -> None:
+    def trouble(self, trouble: str) -> None:
         with self.lock:
-            trouble = f"{wanted['path']!r} changed during the copy"
             if trouble not in self.troubles:
                 self.troubles.append(trouble)
 
@@ -675,6 +675,8 @@ def main(job: dict[str, Any]) -> None:
     """Do the job."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
+    # a bundle's files are all open while it is sent, and there are several streams
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     # a pipe of the size of one line would make us wait for a slow reader
     with contextlib.suppress(OSError):
         fcntl.fcntl(sys.stdout.fileno(), fcntl.F_SETPIPE_SZ, 1 << 20)

@@ -243,6 +243,14 @@ def test_everything_arrives_as_it_is_and_a_second_copy_changes_nothing(pair: Pai
     assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
 
 
+def test_more_small_files_arrive_than_a_process_may_usually_have_open(pair: Pair) -> None:
+    program = "for n in range(3000):\n with open(f'file-{n}', 'w') as file: file.write(str(n))"
+    pair.python(SOURCE, FROM, program)
+    done = pair.copy()
+    assert done.status == 0, done.output
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+
+
 def test_only_what_changed_is_sent(pair: Pair) -> None:
     make_large(pair, 64)
     pair.on(SOURCE, f"head -c 100000 /dev/urandom >{FROM}/small")
