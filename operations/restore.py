@@ -41,7 +41,6 @@ PUT_SECONDS = 3600
 GUARD = "gb10-restore-end"  # the timer that removes what a killed controller left
 GUARD_SECONDS = 2 * 3600
 CHUNK_BYTES = 1 << 18
-SHOWN_BYTES = 64 << 10  # of a text whose changes a diff shows
 HOST_KEYS = "/etc/ssh/ssh_host_"
 NETPLAN = "/etc/netplan/"
 DOCKER_UNIT = "/etc/systemd/system/docker"
@@ -77,9 +76,14 @@ class Restoration:
                 restore_plan.is_merged(member)
                 or member.path == ACCOUNTS
                 or (str(member.node_path).startswith(HOST_KEYS) and member.path.endswith(".pub"))
-                or (state.config.DIFF and is_public(member))
+                or (state.config.DIFF and member.node_path in self.public)
             )
         )
+
+    @functools.cached_property
+    def public(self) -> frozenset[str]:
+        """The paths whose text a diff may show, as far as the backup is concerned."""
+        return restore_plan.public_texts(self.backup.manifest.members)
 
     @property
     def look(self) -> NodeLook:
@@ -134,17 +138,13 @@ class Restoration:
             busy=frozenset(accounts["busy"]),
             free=found["free"],
             left=found["left"],
+            open=frozenset(found["open"]),
         )
 
     def _compared(self) -> list[Member]:
         marks = restore_plan.server_marks(self.selection["k3s"])
         others = [m for m in self.selection.members if not restore_plan.in_server(str(m.node_path))]
         return [*others, *marks]
-
-
-def is_public(member: Member) -> bool:
-    """Whether everybody on the node may read a file: only then may a diff show it."""
-    return member.type == "f" and bool(member.mode & 0o004) and member.part != "k3s" and member.size <= SHOWN_BYTES
 
 
 def _sudo(node: Host) -> bool:
@@ -236,10 +236,20 @@ def describe(restoration: Restoration, step: str) -> None:
         if how is None:
             continue
         host.log(f"to restore: {restore_plan.described(path, how, member.sha256)}")
-        text = _text(restoration.contents.get(member.path)) if state.config.DIFF and is_public(member) else None
-        if text is not None:
+        if state.config.DIFF and may_show(path, how[0], restoration.public, restoration.look.open):
+            text = _text(restoration.contents.get(member.path))
             current = known(TextFile, path=path) if how[0] == "content" else None
-            show_diff(path, current.content if current else "", text)
+            if text is not None:
+                show_diff(path, current.content if current else "", text)
+
+
+def may_show(path: str, how: str, public: frozenset[str], readable: frozenset[str]) -> bool:
+    """Whether a diff may show what of a file would change: nothing of it is, or was, closed to anybody on the node.
+
+    + how: the word for how it differs, see restore_node.py
+    + public, readable: the paths of the backup, and of the node as it is, that everybody can read
+    """
+    return path in public and (how == "absent" or (how == "content" and path in readable))
 
 
 def _text(content: bytes | None) -> str | None:

@@ -46,12 +46,27 @@ def look(job: dict[str, Any]) -> None:
         what = difference(root + wanted["path"], wanted, root)
         if what:
             different[wanted["path"]] = what
-    room = shutil.disk_usage(existing(job["folder"]))
-    print(
-        json.dumps(
-            {"different": different, "accounts": accounts(), "free": room.free, "left": os.path.lexists(job["folder"])}
-        )
-    )
+    found = {
+        "different": different,
+        "open": [path for path in different if is_open(path, root)],
+        "accounts": accounts(),
+        "free": shutil.disk_usage(existing(job["folder"])).free,
+        "left": os.path.lexists(job["folder"]),
+    }
+    print(json.dumps(found))
+
+
+def is_open(path: str, root: str) -> bool:
+    """Whether everybody on the node can read a file: it and every folder above it let them."""
+    try:
+        found = os.lstat(root + path)
+        above = path
+        while (above := os.path.dirname(above)) != "/":
+            if not os.stat(root + above).st_mode & stat.S_IXOTH:
+                return False
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IROTH)
 
 
 def existing(path: str) -> str:

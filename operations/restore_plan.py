@@ -32,6 +32,26 @@ ACCOUNTS = "gb10/users.json"  # lines of passwd, shadow and group of the account
 NEVER = ("/etc/machine-id", "/var/lib/dbus/machine-id", "/etc/fstab", KUBECONFIG)
 SNAP = re.compile(r"/etc/systemd/system/(.*/)?snap[-.].*\.(mount|service)")  # of packages that come back by themselves
 AUTHORIZED_KEYS = "/.ssh/authorized_keys"
+# Where nobody keeps a secret: only of these a diff may show text. Docker's settings, units, sources of apt and
+# /etc/environment are not among them, for they hold passwords of proxies and registries.
+SHOWN = (
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/ssh/sshd_config",
+    "/etc/ssh/sshd_config.d",
+    "/etc/nvidia-container-runtime",
+    "/etc/sysctl.conf",
+    "/etc/sysctl.d",
+    "/etc/security/limits.conf",
+    "/etc/security/limits.d",
+    "/etc/modules-load.d",
+    "/etc/modprobe.d",
+    "/etc/udev/rules.d",
+    "/etc/default/locale",
+    "/etc/default/grub",
+    "/etc/timezone",
+)
+SHOWN_BYTES = 64 << 10  # of a text whose changes a diff shows
 SYSTEM_NUMBERS = 1000  # below it the numbers of groups are the installation's own business
 WORDS = {
     "absent": "is missing",
@@ -74,6 +94,7 @@ class NodeLook:
     busy: frozenset[int]  # numbers of users who have processes
     free: int  # bytes, where the backup is unpacked
     left: bool = False  # a restore that was killed has left its backup there
+    open: frozenset[str] = frozenset()  # files among what differs that everybody on the node can read
 
 
 @dataclass(frozen=True)
@@ -148,6 +169,21 @@ def server_marks(members: Sequence[Member]) -> list[Member]:
 def in_server(path: str) -> bool:
     """Whether a path belongs to the K3s server, whose folder is put in place as a whole."""
     return path == SERVER or path.startswith(f"{SERVER}/")
+
+
+def public_texts(members: Sequence[Member]) -> frozenset[str]:
+    """Given all members of a backup, return the paths of files that a diff may show: everybody could read them."""
+    closed = {member.node_path for member in members if member.type == "d" and not member.mode & 0o001}
+    return frozenset(
+        path
+        for member in members
+        if (path := member.node_path)
+        and member.type == "f"
+        and member.mode & 0o004
+        and member.size <= SHOWN_BYTES
+        and any(path == place or path.startswith(f"{place}/") for place in SHOWN)
+        and not any(path.startswith(f"{folder}/") for folder in closed)
+    )
 
 
 def described(member_path: str, difference: Sequence[str], sha256: str) -> str:

@@ -37,6 +37,9 @@ def settle_in(root: Path, node: Any) -> None:
             node, f"install -d -m 700 -o {owner} {Path('/', name).parent}; install -m 600 -o {owner} /dev/null /{name}"
         )
         path.write_text(CANARY)
+    # Open to everybody on the node, and nothing for a log nevertheless: there proxies have their passwords.
+    with (root / "etc/environment").open("a") as file:
+        file.write(f"# https_proxy=http://ada:{CANARY}@198.18.0.1\n")
     (root / "etc/systemd/system/own.timer").write_text(TIMER)
     (root / "etc/systemd/system/own.service").write_text("[Service]\nExecStart=/bin/true\n")
     (root / "etc/sysctl.d/90-own.conf").write_text("net.ipv4.ip_forward = 1\n")

@@ -119,6 +119,22 @@ def test_a_folder_where_a_file_belongs_and_a_link_where_a_folder_belongs_step_as
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_what_the_node_keeps_closed_now_is_not_told_to_be_open(tmp_path: Path) -> None:
+    node, place = node_with(tmp_path, {"open": "a", "closed": "b", "folder/inner": "c"})
+    for name in ("open", "closed", "folder/inner"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("another")
+    (place / "closed").chmod(0o640)
+    (place / "folder").chmod(0o750)
+    tree = str(place).removeprefix(str(node.root))
+    above = Path(str(node.root))
+    for part in Path(tree).relative_to("/").parts:
+        above = above / part
+        above.chmod(0o755)
+    names = ("open", "closed", "folder/inner", "absent")
+    assert [restore_node.is_open(f"{tree}/{name}", str(node.root)) for name in names] == [True, False, False, False]
+
+
 def test_keys_that_open_the_node_now_go_on_doing_so(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {".ssh/authorized_keys": "ssh-ed25519 OLD\nssh-ed25519 BOTH"})
     (place / ".ssh").mkdir()

@@ -7,13 +7,14 @@ from typing import Any
 
 from gb10.facts.identity import Identity
 from gb10.operations.archive import Manifest, Member
-from gb10.operations.restore import restored_units
+from gb10.operations.restore import may_show, restored_units
 from gb10.operations.restore_plan import (
     NodeLook,
     described,
     foreign,
     other_k3s,
     plan_accounts,
+    public_texts,
     read_accounts,
     read_groups,
     select,
@@ -89,6 +90,28 @@ def test_content_is_told_by_digest_alone() -> None:
     assert described("/etc/rancher/k3s/token", ["content", "a" * 64], "b" * 64) == (
         "/etc/rancher/k3s/token has other content: sha256 aaaaaaaaaaaa, in the backup bbbbbbbbbbbb"
     )
+
+
+def test_a_diff_shows_texts_of_the_system_alone_and_nothing_that_was_ever_closed() -> None:
+    """All these files are 0644: a mode alone makes nothing public."""
+    shown = ["root/etc/hosts", "root/etc/sysctl.d/90-own.conf"]
+    secret = [
+        "root/etc/environment",
+        "root/home/ada/.netrc",
+        "root/root/.docker/config.json",
+        "root/etc/docker/daemon.json",
+        "root/etc/systemd/system/docker.service.d/proxy.conf",
+        "root/etc/modprobe.d/closed/token",
+        "root/srv/own/settings",
+    ]
+    closed = replace(member("root/etc/modprobe.d/closed", kind="d"), mode=0o750)
+    members = [closed, *map(member, shown + secret), replace(member("root/etc/timezone"), mode=0o640)]
+    public = public_texts(members)
+    assert public == {"/etc/hosts", "/etc/sysctl.d/90-own.conf"}
+    assert may_show("/etc/hosts", "content", public, frozenset({"/etc/hosts"}))
+    assert may_show("/etc/hosts", "absent", public, frozenset())
+    assert not may_show("/etc/hosts", "content", public, frozenset())
+    assert not may_show("/etc/hosts", "mode", public, frozenset({"/etc/hosts"}))
 
 
 def test_units_of_an_administrator_are_told_from_drop_ins_links_and_templates() -> None:
