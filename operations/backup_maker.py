@@ -346,7 +346,8 @@ def copied(copy: str, scratch: str, running: bool) -> str | None:
             contextlib.closing(sqlite3.connect(f"file:{source}?mode={mode}", uri=True, timeout=20)) as database,
             contextlib.closing(sqlite3.connect(copy)) as other,
         ):
-            database.backup(other, pages=4096, sleep=0.01)
+            # All pages in one step: between two of them another process may write, and then SQLite begins anew.
+            database.backup(other, pages=-1)
             other.execute("PRAGMA journal_mode=DELETE")
             (answer, *_), *_ = other.execute("PRAGMA integrity_check").fetchall()
     except sqlite3.Error as error:

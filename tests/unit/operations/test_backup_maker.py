@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -92,6 +94,40 @@ def test_a_database_in_use_is_copied_between_two_transactions(tmp_path: Path, mo
                 ((count,),) = database.execute("SELECT count(*) FROM kine").fetchall()
             assert count % 2 == 0
             assert {path.name for path in tmp_path.iterdir()} == {"node", *(f"copy{n}" for n in range(number + 1))}
+
+
+WRITER = """
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], timeout=20)
+while True:
+    with database:
+        database.execute("INSERT INTO kine VALUES ('row')")
+    print(flush=True)
+    time.sleep(0.002)
+"""
+
+
+def test_a_large_database_to_which_another_process_writes_all_the_time_is_copied_nevertheless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE kine (name BLOB)")
+        database.execute(f"INSERT INTO kine VALUES (zeroblob({64 << 20}))")
+    arguments = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        copying = threading.Thread(
+            target=backup_maker.copied, args=(str(tmp_path / "copy"), str(tmp_path), True), daemon=True
+        )
+        copying.start()
+        copying.join(30)
+        process.kill()
+        assert not copying.is_alive()
+        process.stdout.close()
 
 
 def test_what_is_no_database_is_in_the_backup_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
