@@ -11,7 +11,7 @@ CONTROLLER = "controller"  # how evidence names this place
 
 def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
     """The controller's own copies, of one node or of all, oldest first for each node."""
-    found = parse_backups(listing(str(backups_folder()))) or ()
+    found = parse_backups(listing(str(backups_folder())), CONTROLLER) or ()
     return tuple(copy for copy in found if node is None or copy.node == node.lower())
 
 

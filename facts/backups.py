@@ -58,11 +58,14 @@ class BackupCopy(FactValue):
     versions: dict[str, Any] = field(default_factory=dict)  # of DGX OS, K3s, Docker ...
     machine: dict[str, Any] = field(default_factory=dict)  # which machine, and which installation of it
     evidence: tuple[BackupProof, ...] = ()  # of the copies that this place knows of
+    place: str | None = None  # "controller"; None for a node, which writes down no proofs but those of its own copies
 
     @property
     def proven(self) -> bool:
-        """Whether it was proven as it is kept, at whatever time."""
-        return any(one.proven and one.sha256 == self.sha256 for one in self.evidence)
+        """Whether it was proven as it is kept, in the place where it is, at whatever time."""
+        return any(
+            one.proven and one.sha256 == self.sha256 for one in self.evidence if self.place in (None, one.where)
+        )
 
     def to_json(self) -> dict[str, Any]:
         shown = {**super().to_json(), "proven": self.proven}
@@ -107,12 +110,14 @@ class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
         return None if copies is None else tuple(proof for copy in copies for proof in copy.evidence)
 
 
-def parse_backups(found: Iterable[Mapping[str, Any]] | None) -> tuple[BackupCopy, ...] | None:
-    """Given what backup_listing.py lists, return the backups."""
-    return None if found is None else tuple(_copy(one) for one in found)
+def parse_backups(
+    found: Iterable[Mapping[str, Any]] | None, place: str | None = None
+) -> tuple[BackupCopy, ...] | None:
+    """Given what backup_listing.py lists in a place, return the backups."""
+    return None if found is None else tuple(_copy(one, place) for one in found)
 
 
-def _copy(found: Mapping[str, Any]) -> BackupCopy:
+def _copy(found: Mapping[str, Any], place: str | None) -> BackupCopy:
     summary = found["summary"]
     return BackupCopy(
         node=found["node"],
@@ -126,6 +131,7 @@ def _copy(found: Mapping[str, Any]) -> BackupCopy:
         versions=dict(summary.get("versions") or {}),
         machine=dict(summary.get("machine") or {}),
         evidence=tuple(parse_proof(proof) for proof in found["proofs"]),
+        place=place,
     )
 
 

@@ -137,7 +137,7 @@ def _make(state: State, host: Host, keeping: Keeping, wanted: Wanted, about: dic
         say(host, error.code, f"{host.name}: {error.reason}")
         return False
     kept = [_kept(host, keeper, keeping, summary) for keeper in keeping.keepers]
-    gone = backup_store.prune(keeping.folder, keeping.node, keeping.count, keeping.days, time.time())
+    gone = backup_store.prune(keeping.folder, keeping.node, keeping.count, keeping.days, time.time(), CONTROLLER)
     if gone:
         host.log(f"thrown away, as old: {', '.join(gone)}")
     return all(kept)
@@ -238,7 +238,7 @@ class _Meter:
 def _kept(host: Host, keeper: Host, keeping: Keeping, summary: Mapping[str, Any]) -> bool:
     """Send a backup from the controller to another node; return whether it is there."""
     job: dict[str, Any] = {"function": "keep", "root": keeping.keeper_folder, "summary": summary}
-    job |= {"count": keeping.count, "days": keeping.days}
+    job |= {"where": keeper.name, "count": keeping.count, "days": keeping.days}
     path = os.path.join(keeping.folder, keeping.node, backup_store.archive_name(summary))
     try:
         with open(path, "rb") as file:

@@ -33,7 +33,8 @@ SUMMARY = ".json"
 PROOF = ".proof.json"
 PART = ".part"
 PROVING = ".proving"
-UNTOLD = {"BACKUP_STALE", "BACKUP_KEY"}  # say nothing against the archive
+# These say nothing against the archive: it is old, we have no key for it, or it could not be tried.
+UNTOLD = {"BACKUP_STALE", "BACKUP_KEY", "KEEPER_FULL", "DISK_FULL", "NODE_UNREACHABLE", "BACKUP_FAILED", "LOCKED"}
 LEFT_SECONDS = 3600  # after which what a dead run left is thrown away
 ROOM_BYTES = 32 << 20  # what has to stay free
 
@@ -134,31 +135,35 @@ def evidence(root: str, node: str, backup: str) -> list[dict[str, Any]]:
 def write_evidence(root: str, node: str, backup: str, found: Sequence[Mapping[str, Any]]) -> None:
     """Write down what came of a proof.
 
-    A backup that is only old, or that we have no key for, is as good as it was when it was proven.
+    A backup that is only old, or that could not be tried, is as good as it was when it was proven.
     """
     told = {copy["where"]: copy for copy in evidence(root, node, backup)}
-    told |= {copy["where"]: copy for copy in found if not copy["codes"] or set(copy["codes"]) - UNTOLD}
+    for copy in found:
+        tried = not copy["codes"] or set(copy["codes"]) - UNTOLD
+        if tried or not told.get(copy["where"], {}).get("proven"):
+            told[copy["where"]] = copy
     if told and os.path.isdir(os.path.join(root, node)):
         document = {"format": 1, "copies": list(told.values())}
         put(root, node, backup + PROOF, json.dumps(document, indent=1).encode() + b"\n")
 
 
-def is_proven(root: str, node: str, backup: str) -> bool:
-    """Whether the archive that is kept here was proven as it is."""
+def is_proven(root: str, node: str, backup: str, where: str) -> bool:
+    """Whether the archive that is kept here was proven here as it is; `where` is what this store is called."""
     with contextlib.suppress(ArchiveError):
         sha256 = read_summary(root, node, backup)["sha256"]
-        return any(copy.get("proven") and copy.get("sha256") == sha256 for copy in evidence(root, node, backup))
+        own = [copy for copy in evidence(root, node, backup) if copy.get("where") == where]
+        return any(copy.get("proven") and copy.get("sha256") == sha256 for copy in own)
     return False
 
 
-def prune(root: str, node: str, count: int | None, days: int | None, now: float) -> list[str]:
+def prune(root: str, node: str, count: int | None, days: int | None, now: float, where: str) -> list[str]:
     """Throw away what is not among the newest `count`, or older than `days`; return the ids.
 
-    None switches one of them off. The newest that was proven stays, and so does the newest. Those of another machine
-    that once had the name are no business of this one.
+    None switches one of them off. The newest that was proven in this store, called `where`, stays, and so does the
+    newest. Those of another machine that once had the name are no business of this one.
     """
     found = same_machine(root, node, sorted(ids(root, node), key=made_at, reverse=True))
-    proven = next((backup for backup in found if is_proven(root, node, backup)), None)
+    proven = next((backup for backup in found if is_proven(root, node, backup, where)), None)
     gone = [
         backup
         for place, backup in enumerate(found)
@@ -251,7 +256,7 @@ def free_bytes(root: str) -> int:
 
 
 def keep(job: dict[str, Any]) -> None:
-    """Take an archive from standard input. `job`: root, summary, count, days."""
+    """Take an archive from standard input. `job`: root, where (see `prove`), summary, count, days."""
     root, summary = job["root"], job["summary"]
     node = summary["node"]
     try:
@@ -260,7 +265,7 @@ def keep(job: dict[str, Any]) -> None:
                 "KEEPER_FULL", f"{root} has {free_bytes(root)} bytes left, and {summary['size']} are to come"
             )
         receive(root, summary, iter(lambda: sys.stdin.buffer.read(CHUNK), b""))
-        prune(root, node, job["count"], job["days"], time.time())
+        prune(root, node, job["count"], job["days"], time.time(), job["where"])
     except StoreError as error:
         _stop(error.code, error.reason)
     except OSError as error:

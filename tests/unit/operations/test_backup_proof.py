@@ -131,7 +131,7 @@ def test_an_old_backup_is_refused_and_keeps_its_proof(head: Path, store: Path) -
     old = proof(store, backup, most_age_seconds=3600)
     assert (old["proven"], old["codes"]) == (False, ["BACKUP_STALE"])
     backup_store.write_evidence(str(store), "spark-1", backup, [old])
-    assert backup_store.is_proven(str(store), "spark-1", backup)
+    assert backup_store.is_proven(str(store), "spark-1", backup, "controller")
 
 
 def test_another_nodes_backup_is_refused_under_whatever_name(head: Path, store: Path) -> None:
@@ -292,13 +292,37 @@ def test_old_backups_go_but_never_the_last_proven_one(head: Path, store: Path) -
     names = [stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days]
     backup_store.write_evidence(str(store), "spark-1", names[1], [proof(store, names[1])])
     now = backup_store.made_seconds(names[-1])
-    assert backup_store.prune(str(store), "spark-1", 2, None, now)
+    assert backup_store.prune(str(store), "spark-1", 2, None, now, "controller")
     assert kept(store) == ["20260102", "20260104", "20260105"]
-    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400)
+    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
     assert kept(store) == ["20260102", "20260105"]  # the proven one, and the newest
     backup_store.write_evidence(str(store), "spark-1", names[4], [proof(store, names[4])])
-    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400)
+    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
     assert kept(store) == ["20260105"]
+
+
+def test_a_proof_that_could_not_be_tried_takes_nothing_from_an_earlier_one(head: Path, store: Path) -> None:
+    backup = stored(store, made(head))
+    sound = proof(store, backup)
+    for code in sorted(backup_store.UNTOLD):
+        untried = {**sound, "proven": False, "sha256": None, "codes": [code], "reasons": ["no room"]}
+        backup_store.write_evidence(str(store), "spark-1", backup, [{**untried, "where": "spark-2"}])
+        backup_store.write_evidence(str(store), "spark-1", backup, [sound])
+        backup_store.write_evidence(str(store), "spark-1", backup, [untried])
+        assert backup_store.is_proven(str(store), "spark-1", backup, "controller"), code
+        assert not backup_store.is_proven(str(store), "spark-1", backup, "spark-2"), code
+    damaged = {**sound, "proven": False, "codes": ["KEEPER_FULL", "BACKUP_DAMAGED"], "reasons": ["no room", "changed"]}
+    backup_store.write_evidence(str(store), "spark-1", backup, [damaged])
+    assert not backup_store.is_proven(str(store), "spark-1", backup, "controller")
+
+
+def test_a_copy_is_not_kept_for_the_proof_of_another_one(head: Path, store: Path) -> None:
+    days = ["20260101", "20260102", "20260103"]
+    here, there, _ = (stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days)
+    backup_store.write_evidence(str(store), "spark-1", here, [proof(store, here)])
+    backup_store.write_evidence(str(store), "spark-1", there, [{**proof(store, there), "where": "spark-2"}])
+    backup_store.prune(str(store), "spark-1", 1, None, time.time(), "controller")
+    assert kept(store) == ["20260101", "20260103"]
 
 
 def test_another_machines_backups_under_the_same_name_do_not_count(head: Path, store: Path) -> None:
@@ -306,7 +330,7 @@ def test_another_machines_backups_under_the_same_name_do_not_count(head: Path, s
     stored(store, made(head, "spark-1-20260101T000000Z"))
     for day in ("20260102", "20260103"):
         stored(store, made(head, f"spark-1-{day}T000000Z", machine=other))
-    backup_store.prune(str(store), "spark-1", 1, None, time.time())
+    backup_store.prune(str(store), "spark-1", 1, None, time.time(), "controller")
     assert kept(store) == ["20260101", "20260103"]
 
 
@@ -315,9 +339,9 @@ def test_what_dead_runs_left_is_thrown_away_and_nothing_else(head: Path, store: 
     folder = store / "spark-1"
     for name in ("spark-1-20260101T000000Z.tar.gz.part", "spark-1-20260101T000000Z.tar.gz"):
         (folder / name).write_bytes(b"half")
-    backup_store.prune(str(store), "spark-1", 10, None, time.time())
+    backup_store.prune(str(store), "spark-1", 10, None, time.time(), "controller")
     assert len(list(folder.iterdir())) == 4  # they may be under way
-    backup_store.prune(str(store), "spark-1", 10, None, time.time() + 7200)
+    backup_store.prune(str(store), "spark-1", 10, None, time.time() + 7200, "controller")
     assert sorted(path.name for path in folder.iterdir()) == [f"{backup}.json", f"{backup}.tar.gz"]
 
 
@@ -349,4 +373,8 @@ def test_the_controller_knows_its_evidence(head: Path, store: Path, monkeypatch:
     ]
     (copy,) = local_backups("spark-1")
     assert copy.proven
+    damaged = {**found[0], "proven": False, "codes": ["BACKUP_DAMAGED"], "reasons": ["its content has changed"]}
+    backup_store.write_evidence(str(store), "spark-1", backup, [damaged, found[1]])
+    (damaged_copy,) = local_backups("spark-1")
+    assert not damaged_copy.proven  # the other place's proof says nothing of this one
     assert copy.from_json(copy.to_json()).id == copy.id
