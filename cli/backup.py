@@ -81,7 +81,7 @@ def make(session: Session, nodes: tuple[str, ...], everyone: bool, no_prove: boo
 @backup.command()
 @click.argument("nodes", metavar="[NODE]...", nargs=-1)
 @click.option("--from", "wanted", metavar="ID", default="latest", show_default=True, help="Which backup.")
-@click.option("--any-age", is_flag=True, help="Also one that is older than backup_fresh_hours.")
+@click.option("--any-age", is_flag=True, help="Also an older one than backup_fresh_hours, or of before a wipe.")
 @command_options(limit=False)
 def prove(session: Session, nodes: tuple[str, ...], wanted: str, any_age: bool) -> None:
     """Try the newest backup of each NODE, of all without any, in every place where it is.

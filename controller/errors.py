@@ -766,14 +766,15 @@ _CATALOGUE = (
         "BACKUP_MISSING",
         _S.UNVERIFIED,
         "there is no such backup",
-        "See what there is: gb10 backup list{options}. Make one: gb10 backup{options} {host}",
+        "See what there is: gb10 backup list{options}. Take it from a node that keeps it: gb10 backup fetch{options} "
+        "{host}. Make one only while {host} is as it should be, not after a wipe: gb10 backup{options} {host}",
     ),
     Trouble(
         "BACKUP_DAMAGED",
         _S.UNVERIFIED,
         "the backup is not what was put in",
-        "Do not rely on it; see whether another copy is proven: gb10 backup list{options}. Make a new one: "
-        "gb10 backup{options} {host}",
+        "See whether another copy is proven: gb10 backup list{options}. Take that: gb10 backup fetch{options} {host}. "
+        "Make a new one only while {host} is as it should be, not after a wipe: gb10 backup{options} {host}",
     ),
     Trouble(
         "BACKUP_UNSAFE",
@@ -832,6 +833,20 @@ _CATALOGUE = (
         "the backup is of another machine than {host}",
         "Check that the address leads to the right one. If the hardware was replaced: {again} --accept "
         "RESTORE_OTHER_MACHINE",
+    ),
+    Trouble(
+        "RESTORE_UNPROVEN",
+        _S.REFUSED,
+        "no copy of the backup is proven",
+        "See which are: gb10 backup list{options}. Take one from another node: gb10 backup fetch{options} {host}. Try "
+        "this one: gb10 backup prove{options} {host} --any-age. Or rely on it: {again} --accept RESTORE_UNPROVEN",
+    ),
+    Trouble(
+        "RESTORE_AFTER_WIPE",
+        _S.REFUSED,
+        "the newest backup of {host} was made after a wipe",
+        "Name the one that you want, of before the wipe: {again} --from ID. Or if it is the newest: {again} --accept "
+        "RESTORE_AFTER_WIPE",
     ),
     Trouble(
         "RESTORE_K3S_VERSION",
@@ -949,10 +964,17 @@ def markdown_table() -> str:
     shown = {name: name.upper() for name in ("host", "reason", "wanted", "known", "path", "owner", "since")}
     lines = ["| code | exit status | what happened | what to do |", "|---|---|---|---|"]
     for code in CATALOGUE:
-        error = Gb10Error(code, None, **shown)
+        error = Gb10Error(code, None, **shown, **_commands(code))
         cells = (f"[{code}](#{code.lower()})", str(int(error.status)), error.summary, error.remedy)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def _commands(code: str) -> dict[str, Detail]:
+    """The command that ends with a code, for the documentation: without a name here it is gb10 bootstrap."""
+    commands = {"BACKUP": "gb10 backup HOST", "KEEPER": "gb10 backup HOST", "RESTORE": "gb10 restore HOST"}
+    again = commands.get(code.partition("_")[0])
+    return {"again": again, "plan": f"{again} --dry-run"} if again else {}
 
 
 def markdown_statuses() -> str:

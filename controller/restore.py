@@ -15,7 +15,13 @@ from gb10.operations.restore_source import LATEST, open_backup
 from gb10.operations.state_folder import backups_folder
 
 # What a person may agree to.
-ACCEPTABLE = ("RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_K3S_VERSION")
+ACCEPTABLE = (
+    "RESTORE_OTHER_NODE",
+    "RESTORE_OTHER_MACHINE",
+    "RESTORE_UNPROVEN",
+    "RESTORE_AFTER_WIPE",
+    "RESTORE_K3S_VERSION",
+)
 
 
 def know_host(host: InventoryHost, backup: str | None = None) -> None:

@@ -71,7 +71,7 @@ def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool 
 
     + backup: its id, or "latest"
     + node: of another host than this one, which may be away
-    + any_age: also one that is older than backup_fresh_hours
+    + any_age: also one that is older than backup_fresh_hours, or of an installation that was wiped since
     """
     settings = backup_settings()
     of = host if node is None else _host(node)
@@ -83,6 +83,7 @@ def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool 
         backup=backup,
         most_age_seconds=None if hours is None else hours * 3600,
         stand_in=of.name != host.name,
+        any_installation=any_age,
     )
 
 

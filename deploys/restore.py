@@ -20,13 +20,17 @@ from gb10.operations.state_folder import backups_folder
 
 Part = Literal["identity", "users", "network", "docker", "k3s", "system", "serving", "inventory-of", "extra"]
 
+Acceptable = Literal[
+    "RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_UNPROVEN", "RESTORE_AFTER_WIPE", "RESTORE_K3S_VERSION"
+]
+
 
 class RestoreSettings(BaseModel):
     """What of which backup is to be restored: the keys of group_data/all.py."""
 
     restore_from: str
     restore_only: list[Part] | None
-    restore_accept: list[Literal["RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_K3S_VERSION"]]
+    restore_accept: list[Acceptable]
     backup_identity_file: str | None
 
 
@@ -35,7 +39,8 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None) -> Non
     """
     Have on a node what a backup of it holds: over the management network, and sshd's host keys last.
 
-    + backup: instead of `restore_from` of group_data/all.py: the id of a backup, or "latest" of this node's
+    + backup: instead of `restore_from` of group_data/all.py: the id of a backup, or "latest": this node's
+      newest proven one
     + only: instead of `restore_only`: parts of it
 
     What the node has beyond the backup stays, and what is replaced is kept beside. K3s is not installed by this: where

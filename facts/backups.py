@@ -63,9 +63,7 @@ class BackupCopy(FactValue):
     @property
     def proven(self) -> bool:
         """Whether it was proven as it is kept, in the place where it is, at whatever time."""
-        return any(
-            one.proven and one.sha256 == self.sha256 for one in self.evidence if self.place in (None, one.where)
-        )
+        return any(one.proven and one.sha256 == self.sha256 for one in self.evidence if self.place in (None, one.where))
 
     def to_json(self) -> dict[str, Any]:
         shown = {**super().to_json(), "proven": self.proven}
@@ -110,9 +108,7 @@ class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
         return None if copies is None else tuple(proof for copy in copies for proof in copy.evidence)
 
 
-def parse_backups(
-    found: Iterable[Mapping[str, Any]] | None, place: str | None = None
-) -> tuple[BackupCopy, ...] | None:
+def parse_backups(found: Iterable[Mapping[str, Any]] | None, place: str | None = None) -> tuple[BackupCopy, ...] | None:
     """Given what backup_listing.py lists in a place, return the backups."""
     return None if found is None else tuple(_copy(one, place) for one in found)
 

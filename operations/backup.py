@@ -20,13 +20,14 @@ from typing import Any, BinaryIO, cast
 from pyinfra.api import FunctionCommand, Host, State, operation
 from pyinfra.context import host, state
 
-from gb10.facts.backups import Backups
+from gb10.facts.backups import BackupCopy, Backups
 from gb10.facts.dgx import DgxRelease
 from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import K3sInstall
 from gb10.operations import age, backup_store
 from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, shown, stream_digest
+from gb10.operations.backup_store import CONTROLLER
 from gb10.operations.copy_plan import human
 from gb10.operations.copy_survey import has_sudo
 from gb10.operations.peer import peer_fact
@@ -36,7 +37,6 @@ from gb10.operations.trouble import guarded, known, refuse, say
 Commands = Generator[FunctionCommand, None, None]
 
 PROGRESS = "gb10-backup-"  # how lines begin that programs read
-CONTROLLER = "controller"
 MAKE_SECONDS = 3600
 KEEP_SECONDS = 3600
 SILENCE_SECONDS = 300  # of a node that makes or sends a backup: then it is dead
@@ -267,6 +267,7 @@ def proven(
     backup: str = "latest",
     most_age_seconds: float | None = None,
     stand_in: bool = False,
+    any_installation: bool = False,
 ) -> Commands:
     """
     Prove a backup in every place where it is: unpacked as a restore would, compared, its database opened.
@@ -276,6 +277,7 @@ def proven(
     + backup: its id, or "latest"
     + most_age_seconds: beyond it a backup is refused as stale; None: however old
     + stand_in: this host is not the node, which is away: the backup need not be of this machine
+    + any_installation: it need not be of the installation that the node has: of one that was wiped since
 
     It fails where one copy is not proven, after all have been tried.
     """
@@ -285,6 +287,8 @@ def proven(
     expected: dict[str, Any] = {"node": keeping.node, "most_age_seconds": most_age_seconds}
     if not stand_in:
         expected |= machine(known(NodeIdentity))
+    if any_installation:
+        expected.pop("machine_id", None)
     yield FunctionCommand(_prove, (keeping, identity_file, backup, expected), {})
 
 
@@ -329,7 +333,7 @@ def _newest(keeping: Keeping) -> str | None:
     return max([*here, *there], key=backup_store.made_at, default=None)
 
 
-def _listed(keeper: Host, keeping: Keeping) -> tuple[Any, ...]:
+def _listed(keeper: Host, keeping: Keeping) -> tuple[BackupCopy, ...]:
     return peer_fact(keeper, Backups, root=keeping.keeper_folder) or ()
 
 
@@ -391,27 +395,35 @@ def fetched(keeping: Keeping, backup: str = "latest") -> Commands:
     Have a backup on the controller that another node keeps: for a controller that lost its own, or is another one.
 
     + keeping: where it is kept
-    + backup: its id, or "latest" of those that nodes have
+    + backup: its id, or "latest": the newest that is proven of those that nodes have, without any the newest
+
+    A damaged copy of the controller is replaced. What proves a copy comes with it.
     """
-    copies = {keeper: _listed(keeper, keeping) for keeper in keeping.keepers}
-    there = {copy.id for found in copies.values() for copy in found if copy.node == keeping.node and copy.complete}
-    chosen = max(there, key=backup_store.made_at, default=None) if backup == "latest" else backup
+    copies = {
+        keeper: [copy for copy in _listed(keeper, keeping) if copy.node == keeping.node and copy.complete]
+        for keeper in keeping.keepers
+    }
+    there = {copy.id for found in copies.values() for copy in found}
+    proven = {copy.id for found in copies.values() for copy in found if copy.proven}
+    chosen = max(proven or there, key=backup_store.made_at, default=None) if backup == "latest" else backup
     if chosen is None or chosen not in there:
         what = f"no backup of {keeping.node}" if chosen is None else f"no backup {chosen}"
         yield from refuse("BACKUP_MISSING", f"{', '.join(one.name for one in keeping.keepers) or 'nobody'} has {what}")
         return
-    if chosen in backup_store.ids(keeping.folder, keeping.node):
+    if backup_store.is_whole(keeping.folder, keeping.node, chosen):
         host.noop(f"the controller has {chosen}")
         return
-    sources = tuple(keeper for keeper, found in copies.items() if chosen in {copy.id for copy in found})
+    sources = tuple((keeper, copy) for keeper, found in copies.items() for copy in found if copy.id == chosen)
     yield FunctionCommand(_fetch, (keeping, sources, chosen), {})
 
 
-def _fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[Host], backup: str) -> bool:
-    """Take a backup from the first node that gives it whole; return whether one did."""
-    for source in sources:
+def _fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[tuple[Host, BackupCopy]], backup: str) -> bool:
+    """Take a backup from the first node that gives it whole, a proven one if there is; return whether one did."""
+    for source, copy in sorted(sources, key=lambda one: not one[1].proven):
         try:
             summary = _given(source, keeping, backup)
+            evidence = [one.to_json() for one in copy.evidence]
+            backup_store.write_evidence(keeping.folder, keeping.node, backup, evidence)
         except (_RefusedError, ArchiveError, backup_store.StoreError) as error:
             say(host, error.code, f"{backup} of {source.name}: {error.reason}")
             continue

@@ -25,7 +25,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, encode_summary, sync_folder
+from gb10.operations.archive import (
+    CHUNK,
+    ID,
+    ArchiveError,
+    decode_summary,
+    encode_summary,
+    file_digest,
+    sync_folder,
+)
 from gb10.operations.backup_proof import prove_copy
 
 SUFFIXES = (".tar.gz", ".tar.gz.age")
@@ -33,6 +41,7 @@ SUMMARY = ".json"
 PROOF = ".proof.json"
 PART = ".part"
 PROVING = ".proving"
+CONTROLLER = "controller"  # how evidence names the controller's store; others are called as their hosts
 # These say nothing against the archive: it is old, we have no key for it, or it could not be tried.
 UNTOLD = {"BACKUP_STALE", "BACKUP_KEY", "KEEPER_FULL", "DISK_FULL", "NODE_UNREACHABLE", "BACKUP_FAILED", "LOCKED"}
 LEFT_SECONDS = 3600  # after which what a dead run left is thrown away
@@ -112,6 +121,14 @@ def ids(root: str, node: str) -> list[str]:
     return []
 
 
+def is_whole(root: str, node: str, backup: str) -> bool:
+    """Whether a backup is here, and its archive the one of which its summary tells."""
+    with contextlib.suppress(ArchiveError, OSError):
+        summary = read_summary(root, node, backup)
+        return file_digest(os.path.join(root, node, archive_name(summary))) == str(summary["sha256"])
+    return False
+
+
 def made_at(backup: str) -> str:
     """When a backup was made, as its id says."""
     return backup.rpartition("-")[2]
@@ -137,7 +154,7 @@ def write_evidence(root: str, node: str, backup: str, found: Sequence[Mapping[st
 
     A backup that is only old, or that could not be tried, is as good as it was when it was proven.
     """
-    told = {copy["where"]: copy for copy in evidence(root, node, backup)}
+    told: dict[str, Mapping[str, Any]] = {copy["where"]: copy for copy in evidence(root, node, backup)}
     for copy in found:
         tried = not copy["codes"] or set(copy["codes"]) - UNTOLD
         if tried or not told.get(copy["where"], {}).get("proven"):

@@ -208,14 +208,24 @@ def fitting(restoration: Restoration) -> Commands:
     refusals = [refusal for refusal in _refusals(restoration) if refusal.code not in restoration.accept]
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+    if not state.is_executing:
+        for newer in restoration.backup.passed_over:
+            host.log(f"note: {newer} is newer, and passed over: no copy of it is proven")
     if not state.is_executing and not refusals:
         for step in STEPS:
             describe(restoration, step)
 
 
 def _refusals(restoration: Restoration) -> list[Refusal]:
-    manifest, install = restoration.backup.manifest, known(K3sInstall)
-    found = list(restore_plan.foreign(manifest, restoration.name, known(NodeIdentity)))
+    backup, install, identity = restoration.backup, known(K3sInstall), known(NodeIdentity)
+    manifest = backup.manifest
+    found = list(restore_plan.foreign(manifest, restoration.name, identity))
+    if not backup.proven:
+        found.append(restore_plan.unproven(backup.id, backup.reasons))
+    machine = manifest.about.get("machine") or {}
+    former = backup.before_wipe() if backup.is_latest and machine.get("machine_id") == identity.machine_id else None
+    if former:
+        found.append(restore_plan.after_wipe(backup.id, former))
     if restoration.selection["k3s"]:
         installed = install.version if install else None
         found += restore_plan.other_k3s(manifest, installed, restoration.k3s_version)

@@ -217,6 +217,20 @@ def foreign(manifest: Manifest, node: str, identity: Identity) -> Iterator[Refus
         )
 
 
+def unproven(backup: str, reasons: Sequence[str]) -> Refusal:
+    """The refusal of a backup of which no copy is proven."""
+    why = "; ".join(reasons) or "nobody has tried it"
+    return Refusal("RESTORE_UNPROVEN", f"no copy of {backup} is proven: {why}")
+
+
+def after_wipe(backup: str, former: str) -> Refusal:
+    """The refusal of a backup that nobody named, and that was made between a wipe and the restore."""
+    return Refusal(
+        "RESTORE_AFTER_WIPE",
+        f"the newest backup, {backup}, is of the new installation, with its host keys; {former} is of the one before",
+    )
+
+
 def _macs(found: Any) -> set[str]:
     values = found.values() if isinstance(found, Mapping) else found or ()
     return {str(mac).lower() for mac in values}

@@ -7,9 +7,9 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from gb10.operations import age, archive, backup_store
 from gb10.operations.archive import ID, ArchiveError, Manifest, Member, shown
@@ -25,6 +25,10 @@ class Backup:
     path: Path
     manifest: Manifest = field(repr=False)
     identity_file: str | None = None
+    proven: bool = False  # some copy of it; it has been hashed here since, so that each speaks for it
+    reasons: tuple[str, ...] = ()  # what the last proof of this copy said against it
+    is_latest: bool = False  # nobody named it
+    passed_over: tuple[str, ...] = ()  # newer ones, of which no copy is proven
 
     @property
     def id(self) -> str:
@@ -35,6 +39,29 @@ class Backup:
         """The archive, decrypted: where it has to be, in a file without a name that ends with the block."""
         with _opened(self.path, self.identity_file) as stream:
             yield stream
+
+    def before_wipe(self) -> str | None:
+        """The newest proven backup of the same machine as another node: with other host keys, of another installation.
+
+        None where there is none: then this one is of a node that has been restored, or was never wiped.
+        """
+        root, node = str(self.path.parent.parent), self.path.parent.name
+        former = [
+            one for one in backup_store.ids(root, node) if backup_store.made_at(one) < backup_store.made_at(self.id)
+        ]
+        for one in backup_store.same_machine(
+            root, node, [self.id, *sorted(former, key=backup_store.made_at, reverse=True)]
+        )[1:]:
+            if _is_proven(root, node, one) and _installation(root, node, one) != _installation(root, node, self.id):
+                return None if self._has_keys_of(one) else one
+        return None
+
+    def _has_keys_of(self, other: str) -> bool:
+        root, node = str(self.path.parent.parent), self.path.parent.name
+        try:
+            return host_keys(open_backup(root, node, other, self.identity_file).manifest) == host_keys(self.manifest)
+        except ArchiveError:
+            return False
 
     def contents(self, chosen: Callable[[Member], bool]) -> dict[str, bytes]:
         """Return the content of those small files of the backup that are chosen, by their name in it."""
@@ -55,13 +82,13 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
     """Return a backup of the controller. Raise ArchiveError where there is none, or it is not what somebody made.
 
     + root: where the controller keeps backups
-    + node: whose newest one is meant by "latest"
+    + node: whose newest proven one is meant by "latest"; without any the newest
     + wanted: "latest", or the id of one, of whatever node
     + identity_file: age's, for encrypted ones
     """
     match = ID.fullmatch(wanted)
     node = match["node"] if match else node
-    found = backup_store.newest(root, node) if wanted == LATEST else wanted
+    found = latest(root, node) if wanted == LATEST else wanted
     if found is None or found not in backup_store.ids(root, node):
         raise ArchiveError(
             "BACKUP_MISSING", f"the controller keeps no backup {'' if found is None else shown(found) + ' '}of {node}"
@@ -69,10 +96,49 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
     summary = backup_store.read_summary(root, node, found)
     path = Path(root) / node / backup_store.archive_name(summary)
     try:
-        stat = path.stat()
-        return _checked(path, stat.st_mtime_ns, identity_file)
+        backup = _checked(path, path.stat().st_mtime_ns, identity_file)
     except OSError as error:
         raise archive.damaged(f"it cannot be read: {error.strerror}") from None
+    own = next(
+        (one for one in backup_store.evidence(root, node, found) if one.get("where") == backup_store.CONTROLLER), {}
+    )
+    return replace(
+        backup,
+        proven=_is_proven(root, node, found),
+        reasons=tuple(own.get("reasons", ())),
+        is_latest=wanted == LATEST,
+        passed_over=tuple(one for one in backup_store.ids(root, node) if wanted == LATEST and _is_newer(one, found)),
+    )
+
+
+def latest(root: str, node: str) -> str | None:
+    """The id of the newest backup of a node that is proven; without any, of the newest; None where there is none."""
+    proven = [backup for backup in backup_store.ids(root, node) if _is_proven(root, node, backup)]
+    return max(proven, key=backup_store.made_at, default=backup_store.newest(root, node))
+
+
+def _is_newer(backup: str, other: str) -> bool:
+    return backup_store.made_at(backup) > backup_store.made_at(other)
+
+
+def host_keys(manifest: Manifest) -> dict[str | None, str]:
+    """The digests of the public host keys in a backup, by path."""
+    return {
+        member.node_path: member.sha256
+        for member in manifest.members
+        if (member.node_path or "").startswith("/etc/ssh/ssh_host_") and member.path.endswith(".pub")
+    }
+
+
+def _is_proven(root: str, node: str, backup: str) -> bool:
+    """Whether a copy of the archive was proven, in whatever place: who opens this one hashes it."""
+    places = {str(one.get("where")) for one in backup_store.evidence(root, node, backup)}
+    return any(backup_store.is_proven(root, node, backup, where) for where in places)
+
+
+def _installation(root: str, node: str, backup: str) -> Any:
+    """The machine-id that a backup is of."""
+    return (backup_store.read_summary(root, node, backup).get("machine") or {}).get("machine_id")
 
 
 @functools.lru_cache(maxsize=4)

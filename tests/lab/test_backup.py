@@ -172,6 +172,7 @@ def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
 ) -> None:
     assert product.gb10("backup", WORKER, "--no-prove").status == 0
     newest = max((root_of(HEAD) / "data/backups" / WORKER).glob("*.tar.gz"))
+    backup = newest.name.partition(".")[0]
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
@@ -179,11 +180,11 @@ def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
     assert done.status == 5, done.output
     assert proofs(done) == {(WORKER, "controller"): [], (WORKER, HEAD): ["BACKUP_DAMAGED"]}
     lost = replace(product, environment={**product.environment, "GB10_BACKUPS": str(tmp_path / "anew")})
-    assert lost.gb10("backup", "fetch", WORKER).status == 1  # what arrives is not what was put in
+    assert lost.gb10("backup", "fetch", WORKER, "--from", backup).status == 1  # what arrives is not what was put in
     assert not list((tmp_path / "anew" / WORKER).iterdir())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    assert lost.gb10("backup", "fetch", WORKER).status == 0
+    assert lost.gb10("backup", "fetch", WORKER, "--from", backup).status == 0
     assert proofs(lost.gb10("backup", "prove", WORKER, "--json")) == {(WORKER, "controller"): [], (WORKER, HEAD): []}
     host_of(HEAD).check_output("sudo mount -t tmpfs -o size=64k none /data/backups")
     try:

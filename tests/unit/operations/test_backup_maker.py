@@ -115,7 +115,7 @@ def test_a_large_database_to_which_another_process_writes_all_the_time_is_copied
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("CREATE TABLE kine (name BLOB)")
-        database.execute(f"INSERT INTO kine VALUES (zeroblob({64 << 20}))")
+        database.execute("INSERT INTO kine VALUES (zeroblob(?))", (64 << 20,))
     arguments = [sys.executable, "-c", WRITER, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
         assert process.stdout
