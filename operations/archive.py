@@ -183,9 +183,12 @@ class Writer:
         device = os.lstat(path).st_dev if os.path.lexists(path) else None
         while waiting:
             found = waiting.pop()
-            if skip(found) or self.add(found, part) != "d" or os.lstat(found).st_dev != device:
+            if skip(found) or self.add(found, part) != "d":
                 continue
             try:
+                if os.lstat(found).st_dev != device:
+                    self.note(found, "is another file system, of which only the folder is in the backup")
+                    continue
                 waiting += sorted((os.path.join(found, name) for name in os.listdir(found)), reverse=True)
             except FileNotFoundError:
                 continue  # removed while we walk
@@ -239,6 +242,9 @@ class Writer:
             kind = "h"
         target = os.readlink(path) if kind == "l" else known or ""
         member = {"path": name, "part": part, "type": kind, "target": target, **_attributes(path, found)}
+        if kind == "l" and climbs(Member(**member)):
+            self.note(path, f"is a link to {shown(target)}, which climbs above the root folder, and was left out")
+            return ""
         if kind != "f":
             self._put(Member(**member), [])
             return kind
@@ -621,14 +627,24 @@ def refuse_place(path: str) -> None:
 
 
 def refuse_link(member: Member) -> None:
-    """Raise ArchiveError for a link that climbs out of the node's own tree. An absolute one starts at its root."""
-    depth = 0 if member.target.startswith("/") else member.path.count("/") - 1
-    for part in member.target.split("/"):
-        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
-        if depth < 0:
-            raise ArchiveError("BACKUP_UNSAFE", f"the link {shown(member.path)} leads out of the tree")
+    """Raise ArchiveError for a link that climbs out of the node's own tree."""
+    if climbs(member):
+        raise ArchiveError("BACKUP_UNSAFE", f"the link {shown(member.path)} leads out of the tree")
     if not member.path.startswith(f"{ROOT}/") or not member.target or "\0" in member.target:
         raise ArchiveError("BACKUP_UNSAFE", f"{shown(member.path)} is no link of a node")
+
+
+def climbs(link: Member) -> bool:
+    """Whether a link leads above the root folder: harmless on a node, but not in a folder where it is unpacked.
+
+    An absolute one starts at the root.
+    """
+    depth = 0 if link.target.startswith("/") else link.path.count("/") - 1
+    for part in link.target.split("/"):
+        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+        if depth < 0:
+            return True
+    return False
 
 
 def _agreed(manifest: Manifest, seen: Mapping[str, Member]) -> Manifest:

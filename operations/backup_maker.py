@@ -23,7 +23,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gb10.operations.archive import Writer, summary_of
+from gb10.operations.archive import ROOT, TRIES, Writer, summary_of
 
 SCRATCH = "/var/lib/gb10/backup"
 SERVER = "/var/lib/rancher/k3s/server"
@@ -38,7 +38,14 @@ CERTIFICATES = (f"{SERVER}/token", f"{SERVER}/tls", f"{SERVER}/cred")
 
 PATHS = {
     "identity": ("/etc/ssh", "/etc/hostname", "/etc/hosts"),
-    "users": ("/etc/sudoers", "/etc/sudoers.d", "/root/.ssh"),
+    "users": (
+        "/etc/sudoers",
+        "/etc/sudoers.d",
+        "/root/.ssh",
+        "/root/.cache/huggingface/token",
+        "/root/.cache/huggingface/stored_tokens",
+        "/root/.netrc",
+    ),
     "network": (
         "/etc/netplan",
         "/etc/NetworkManager/conf.d",
@@ -79,9 +86,10 @@ PATHS = {
         "/etc/apt/keyrings",
     ),
 }
+TOKENS = ("token", "stored_tokens")  # of the Hugging Face Hub, in the folder HF_HOME
 # Below the home of each human: an account's keys and what it logs in to registries and hubs with.
 HOMES = {
-    "users": (".ssh", ".cache/huggingface/token", ".cache/huggingface/stored_tokens", ".netrc"),
+    "users": (".ssh", *(f".cache/huggingface/{name}" for name in TOKENS), ".netrc"),
     "docker": (".docker/config.json",),
 }
 # Name -> command whose output is kept.
@@ -102,10 +110,12 @@ def main(job: dict[str, Any]) -> None:
         # First the database, then what belongs to it: a certificate that came later shows by its time.
         about["database"] = add_database(writer, scratch) if os.path.exists(DATABASE) else None
         add_paths(writer)
+        named = add_homes(writer, job["hub"])
         add_users(writer)
         add_lists(writer, job)
         for path in job["paths"]:
             add_extra(writer, path)
+        note_links(writer, [*named, *map(os.path.normpath, job["paths"])])
         manifest = writer.close(id=job["id"], node=job["node"], created=job["created"], about=about)
         sys.stdout.buffer.flush()
         told = {**summary_of(manifest, "", 0, False), "noted": [vars(note) for note in manifest.notes]}
@@ -155,10 +165,24 @@ def add_paths(writer: Writer) -> None:
                 writer.add_tree(path, part)
     if os.path.isdir(SERVER):
         writer.add_tree(SERVER, "k3s", lambda path: path in DISPENSABLE)
-    for user in humans():
-        for part, names in HOMES.items():
-            for name in names:
-                writer.add_tree(os.path.join(user.pw_dir, name), part)
+
+
+def add_homes(writer: Writer, hub: str) -> list[str]:
+    """Add what people log in with, from their homes and from beside the cache of models; return the paths."""
+    tokens = [os.path.join(os.path.dirname(hub), name) for name in TOKENS]
+    own = [(os.path.join(user.pw_dir, name), part) for user in humans() for part in HOMES for name in HOMES[part]]
+    for path, part in (*((path, "users") for path in tokens), *own):
+        writer.add_tree(path, part)
+    return [*tokens, *(path for path, _ in own)]
+
+
+def note_links(writer: Writer, paths: Iterable[str]) -> None:
+    """Note each of these paths that is a link to something else than what is in the archive as well."""
+    for path in paths:
+        end = os.path.realpath(path)
+        if os.path.islink(path) and os.path.exists(end) and ROOT + end not in writer.members:
+            text = f"is a link, and {end}, where it leads, is not in the backup: let backup_paths name that"
+            writer.note(path, text, harms=os.path.isdir(end))
 
 
 def humans() -> list[pwd.struct_passwd]:
@@ -197,12 +221,12 @@ def add_lists(writer: Writer, job: dict[str, Any]) -> None:
             writer.note(f"gb10/{name}", f"{command[0]} printed nothing")
         else:
             writer.add_text(name, printed, "system")
-    containers = own_containers()
+    containers = own_containers(writer)
     if containers is not None:
         writer.add_text("containers.json", json.dumps(containers, indent=1) + "\n", "serving")
     if job["serving"] is not None:
         writer.add_text("serving.json", json.dumps(job["serving"], indent=1) + "\n", "serving")
-    writer.add_text("images.json", json.dumps(images(), indent=1) + "\n", "inventory-of")
+    writer.add_text("images.json", json.dumps(images(writer), indent=1) + "\n", "inventory-of")
     writer.add_text("models.json", json.dumps(models(job["hub"]), indent=1) + "\n", "inventory-of")
 
 
@@ -215,23 +239,38 @@ def output(*command: str, seconds: int = 20) -> str | None:
     return done.stdout.decode("utf-8", "surrogateescape") if done.returncode == 0 else None
 
 
-def own_containers() -> list[Any] | None:
-    """How every container was started that Kubernetes has nothing to do with; None without a Docker engine."""
-    names = output("docker", "ps", "--all", "--quiet", "--no-trunc")
-    if names is None:
+def own_containers(writer: Writer) -> list[Any] | None:
+    """How every container was started that Kubernetes has nothing to do with; None where Docker does not tell."""
+    found = inspected(writer, ("docker", "container", "ls", "--all"), ("docker", "container", "inspect"))
+    if found is None:
         return None
-    found = json.loads(output("docker", "inspect", *names.split()) or "[]") if names.split() else []
     kubernetes = ("io.kubernetes.pod.namespace", "io.kubernetes.docker.type")
     return [one for one in found if not set(kubernetes) & set(one["Config"].get("Labels") or {})]
 
 
-def images() -> list[dict[str, Any]] | None:
-    """Tags, digests and layers of the engine's images; None without an engine."""
-    names = output("docker", "image", "ls", "--quiet", "--no-trunc")
-    if names is None:
+def inspected(writer: Writer, listing: tuple[str, ...], inspection: tuple[str, ...]) -> list[Any] | None:
+    """What Docker tells of all that it lists; None without an engine, or, noted, where it does not tell.
+
+    One that goes between the two commands makes the second fail for all: then both are tried again.
+    """
+    for _ in range(TRIES):
+        names = output(*listing, "--quiet", "--no-trunc")
+        if names is None:
+            return None
+        unique = sorted(set(names.split()))
+        told = output(*inspection, *unique) if unique else "[]"
+        if told is not None:
+            found: list[Any] = json.loads(told)
+            return found
+    writer.note(f"gb10/{inspection[1]}s.json", f"{' '.join(inspection)} failed {TRIES} times")
+    return None
+
+
+def images(writer: Writer) -> list[dict[str, Any]] | None:
+    """Tags, digests and layers of the engine's images; None where Docker does not tell."""
+    found = inspected(writer, ("docker", "image", "ls"), ("docker", "image", "inspect"))
+    if found is None:
         return None
-    unique = sorted(set(names.split()))
-    found = json.loads(output("docker", "image", "inspect", *unique) or "[]") if unique else []
     return [
         {
             "tags": image.get("RepoTags") or [],
@@ -304,7 +343,7 @@ def add_database(writer: Writer, scratch: str) -> dict[str, Any]:
     check_room(scratch, sum(os.path.getsize(path) for path in glob.glob(f"{DATABASE}*")))
     copy = os.path.join(scratch, "state.db")
     before = times(CERTIFICATES)
-    trouble = copied(copy, scratch, output("systemctl", "is-active", "k3s") is not None)
+    trouble = copied(copy, scratch, is_running(output("systemctl", "show", "--property=ActiveState", "--value", "k3s")))
     if trouble is None:
         writer.add(folder, "k3s")
         writer.add(DATABASE, "k3s", content_of=copy)
@@ -316,6 +355,11 @@ def add_database(writer: Writer, scratch: str) -> dict[str, Any]:
     if times(CERTIFICATES) != before:
         writer.note(SERVER, "its certificates changed while the database was copied", harms=True)
     return {"kind": "sqlite", "consistent": trouble is None}
+
+
+def is_running(state: str | None) -> bool:
+    """Whether somebody may have the database open, by the state of K3s' unit: also while it starts or stops."""
+    return (state or "").strip() not in ("inactive", "failed")
 
 
 def check_room(folder: str, size: int) -> None:

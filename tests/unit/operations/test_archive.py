@@ -269,6 +269,38 @@ def test_sockets_and_pipes_are_noted_and_left_out(tree: Path) -> None:
     assert noted == {"socket": False, "pipe": False}
 
 
+def test_a_link_that_climbs_above_the_root_is_noted_and_left_out_so_that_the_rest_is_accepted(
+    tree: Path, tmp_path: Path
+) -> None:
+    (tree / "etc/high").symlink_to("../" * 9 + "usr/share")
+    content, manifest = made(tree)
+    assert [(Path(note.path).name, note.harms) for note in manifest.notes] == [("high", False)]
+    assert refused(content, tmp_path / "out") is None
+
+
+def test_a_folder_that_goes_while_it_is_walked_ends_nothing(tree: Path) -> None:
+    class Vanishing(Writer):
+        """A node on which a folder goes as soon as it was added."""
+
+        def add(self, path: str, part: str, content_of: str | None = None) -> str:
+            kind = super().add(path, part, content_of)
+            if path.endswith("/gone"):
+                os.rmdir(path)
+            return kind
+
+    (tree / "etc/gone").mkdir()
+    writer = Vanishing(io.BytesIO(), str(tree.parent), str(tree))
+    writer.add_tree(str(tree), "system")
+    assert "root/etc/hostname" in writer.members
+
+
+@pytest.mark.skipif(os.stat("/dev/shm").st_dev == os.stat("/dev").st_dev, reason="no file system within another")
+def test_another_file_system_within_a_tree_is_noted(tmp_path: Path) -> None:
+    writer = Writer(io.BytesIO(), str(tmp_path))
+    writer.add_tree("/dev", "extra", lambda path: path not in ("/dev", "/dev/shm"))
+    assert [(note.path, "another file system" in note.text) for note in writer.notes] == [("/dev/shm", True)]
+
+
 def test_what_cannot_be_read_is_noted_and_harms(tree: Path) -> None:
     writer = Writer(io.BytesIO(), str(tree.parent))
     assert writer.add(str(tree / "etc/hostname"), "identity", content_of=str(tree)) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sqlite3
 import subprocess
 import sys
@@ -54,6 +55,58 @@ def test_what_is_never_in_a_backup_harms_it_where_somebody_wants_it(tmp_path: Pa
     writer = Writer(io.BytesIO(), str(tmp_path))
     backup_maker.add_extra(writer, path)
     assert ([note.harms for note in writer.notes], writer.members) == ([True], {})
+
+
+def test_a_named_path_that_is_a_link_is_in_the_backup_with_what_it_leads_to_or_noted(tmp_path: Path) -> None:
+    for name in ("in", "out"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"link-{name}").symlink_to(tmp_path / name)
+    (tmp_path / "file").touch()
+    (tmp_path / "link-file").symlink_to(tmp_path / "file")
+    named = [str(tmp_path / name) for name in ("in", "link-in", "link-out", "link-file", "absent")]
+    writer = Writer(io.BytesIO(), str(tmp_path))
+    for path in named[:-1]:
+        writer.add_tree(path, "extra")
+    backup_maker.note_links(writer, named)
+    assert [(Path(note.path).name, note.harms) for note in writer.notes] == [("link-out", True), ("link-file", False)]
+    assert str(tmp_path / "out") in writer.notes[0].text
+
+
+def test_tokens_beside_the_cache_of_models_are_in_the_backup(tmp_path: Path) -> None:
+    for name in ("token", "stored_tokens"):
+        (tmp_path / name).write_text("hf_secret")
+    (tmp_path / "hub").mkdir()
+    writer = Writer(io.BytesIO(), str(tmp_path))
+    backup_maker.add_homes(writer, str(tmp_path / "hub"))
+    assert {f"root{tmp_path}/{name}" for name in ("token", "stored_tokens")} <= writer.members.keys()
+    assert {member.part for path, member in writer.members.items() if path.startswith(f"root{tmp_path}/")} == {"users"}
+
+
+DOCKER = """#!/bin/sh
+# An engine of one container, of which the first inspections fail: another one has just gone.
+case "$2" in
+ls) echo c0ffee ;;
+inspect) echo >> {tries}; test "$(wc -l < {tries})" -gt {failures} && echo '[{{"Config": {{"Labels": null}}}}]' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("failures", "found", "noted"), [(1, 1, 0), (9, None, 1)])
+def test_a_container_that_goes_in_between_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, found: int | None, noted: int
+) -> None:
+    engine = tmp_path / "docker"
+    engine.write_text(DOCKER.format(tries=tmp_path / "tries", failures=failures))
+    engine.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    writer = Writer(io.BytesIO(), str(tmp_path))
+    containers = backup_maker.own_containers(writer)
+    assert (None if containers is None else len(containers), len(writer.notes)) == (found, noted)
+
+
+def test_k3s_counts_as_stopped_only_where_nobody_can_have_its_database_open() -> None:
+    states = ("active", "activating", "deactivating", "reloading", "inactive\n", "failed\n", None)
+    assert [backup_maker.is_running(state) for state in states] == [True, True, True, True, False, False, True]
 
 
 @contextmanager
