@@ -275,8 +275,7 @@ def plan_accounts(
     commands: list[tuple[str, ...]] = []
     refusals: list[Refusal] = []
     created: list[str] = []
-    primary = {account.gid for account in accounts}
-    own = {name: gid for name, (gid, _) in groups.items() if gid in primary and gid >= SYSTEM_NUMBERS}
+    own = {name: gid for name, (gid, _) in groups.items() if gid >= SYSTEM_NUMBERS}
     taken = {gid: name for name, (gid, _) in look.groups.items()}
     for name, gid in own.items():
         _plan_number(
@@ -298,7 +297,8 @@ def plan_accounts(
             created.append(account.name)
         else:
             _plan_number(("user", account.name, account.uid), have, taken, commands, refusals, busy=have in look.busy)
-    commands += _memberships(accounts, groups, look)
+    there = {**dict.fromkeys(own, ()), **{name: members for name, (_, members) in look.groups.items()}}
+    commands += _memberships(accounts, groups, there)
     return AccountPlan(tuple(commands), tuple(created), tuple(refusals))
 
 
@@ -338,14 +338,19 @@ def _useradd(account: Account) -> tuple[str, ...]:
 
 
 def _memberships(
-    accounts: Sequence[Account], groups: Mapping[str, tuple[int, tuple[str, ...]]], look: NodeLook
+    accounts: Sequence[Account],
+    groups: Mapping[str, tuple[int, tuple[str, ...]]],
+    there: Mapping[str, tuple[str, ...]],
 ) -> Iterator[tuple[str, ...]]:
-    """Commands that put accounts into the groups they were in, by name, where the node has those."""
+    """Commands that put accounts into the groups they were in, by name, where the node has those.
+
+    + there: the members of each group that the node has, or will have by then
+    """
     for account in accounts:
         missing = [
             name
             for name, (_, members) in groups.items()
-            if account.name in members and name in look.groups and account.name not in look.groups[name][1]
+            if account.name in members and name in there and account.name not in there[name]
         ]
         if missing:
             yield ("usermod", "--append", "--groups", ",".join(sorted(missing)), account.name)

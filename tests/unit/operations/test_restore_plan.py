@@ -138,6 +138,17 @@ def test_accounts_that_the_node_lacks_are_made_with_their_old_numbers_and_groups
     assert join == ("usermod", "--append", "--groups", "docker", "ada")
 
 
+def test_shared_groups_come_back_with_their_members_at_the_first_time() -> None:
+    group = f"{GROUP}\nresearch:x:1500:ada,nvidia"
+    commands = planned(FRESH, group=group).commands
+    assert ("groupadd", "--gid", "1500", "research") in commands
+    assert ("usermod", "--append", "--groups", "docker,research", "ada") in commands
+    assert ("usermod", "--append", "--groups", "research", "nvidia") in commands
+    groups = {**FRESH.groups, "ada": (1001, ()), "docker": (998, ("nvidia", "ada")), "research": (1500, ("ada",))}
+    then = replace(FRESH, users={**FRESH.users, "ada": 1001}, groups=groups)
+    assert planned(then, group=group).commands == (("usermod", "--append", "--groups", "research", "nvidia"),)
+
+
 def test_a_node_that_has_all_accounts_needs_nothing() -> None:
     groups = {**FRESH.groups, "ada": (1001, ()), "docker": (998, ("nvidia", "ada"))}
     plan = planned(replace(FRESH, users={**FRESH.users, "ada": 1001}, groups=groups))
