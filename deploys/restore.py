@@ -69,7 +69,12 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None) -> Non
 def restore_steps(restoration: operations.Restoration) -> None:
     """Refuse what does not fit, then bring the backup, restore it step by step, and remove what was brought."""
     nodes = node_settings()
-    operations.fitting(name="Compare the node with the backup", restoration=restoration)
+    operations.fitting(
+        name="Compare the node with the backup",
+        restoration=restoration,
+        disturb=nodes.restart_while_serving,
+        patterns=nodes.serving_containers,
+    )
     operations.brought(name=f"Bring {restoration.backup.id}", restoration=restoration)
     for step in restoration.steps:
         operations.step(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,13 +199,16 @@ def unusable(code: str, reason: str) -> Commands:
 
 @operation()
 @guarded
-def fitting(restoration: Restoration) -> Commands:
+def fitting(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> Commands:
     """
     Refuse a backup that is not of this node, or that would break it.
 
     + restoration: of this node
+    + disturb: Docker may be restarted although a container is serving
+    + patterns: names of containers that count as serving
     """
-    refusals = [refusal for refusal in _refusals(restoration) if refusal.code not in restoration.accept]
+    found = [*_refusals(restoration), *_disturbed(restoration, disturb, patterns)]
+    refusals = [refusal for refusal in found if refusal.code not in restoration.accept]
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
     if not state.is_executing:
@@ -280,7 +283,7 @@ def brought(restoration: Restoration) -> Commands:
     if not any(map(restoration.needs, STEPS)):
         host.noop(f"all is as in {restoration.backup.id}")
         return
-    yield FunctionCommand(_bring, (restoration,), {})
+    yield from cleared_up([FunctionCommand(_bring, (restoration,), {})])
 
 
 def _bring(state: State, host: Host, restoration: Restoration) -> bool:
@@ -344,11 +347,32 @@ def step(restoration: Restoration, step: str, disturb: bool, patterns: Sequence[
         return
     members = restoration.different(step)
     if step == "docker":
-        yield from _docker(restoration, members, disturb, patterns)
+        yield from cleared_up(_docker(restoration, members, disturb, patterns))
     elif step == "network":
-        yield from _network(restoration, members, seconds)
+        yield from cleared_up(_network(restoration, members, seconds))
     else:
-        yield FunctionCommand(_ACTIONS[step], (restoration, members), {})
+        yield from cleared_up([FunctionCommand(_ACTIONS[step], (restoration, members), {})])
+
+
+def cleared_up(commands: Iterable[StringCommand | FunctionCommand]) -> Commands:
+    """Yield the same commands, but where one fails nothing of the backup stays on the node."""
+    for command in commands:
+        yield FunctionCommand(_done_or_cleared, (command,), {})
+
+
+def _done_or_cleared(state: State, host: Host, command: StringCommand | FunctionCommand) -> bool:
+    done = False
+    try:
+        if isinstance(command, FunctionCommand):
+            done = command.function(state, host, *command.args, **command.kwargs) is not False
+        else:
+            done, output = shell(host, command)
+            for line in () if done else output.splitlines():
+                host.log(line)
+    finally:
+        if not done:
+            _clear(host)
+    return done
 
 
 def _put(node: Host, restoration: Restoration, function: str, members: Sequence[Member], **job: Any) -> bool:
@@ -438,17 +462,35 @@ _ACTIONS: dict[str, Action] = {
 # Docker and the network: taken back where they do not work ------------------------------------------------------------
 
 
-def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, patterns: Sequence[str]) -> Commands:
-    engine = known(DockerEngine)
-    file = next((m for m in members if m.node_path == docker.FILE and m.type == "f"), None)
-    restarts = bool(engine) and (file is not None or any(str(m.node_path).startswith(DOCKER_UNIT) for m in members))
-    running = known(RunningContainers) if restarts and not disturb else None
+def _disturbed(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> list[Refusal]:
+    """The refusal to restart Docker under a container that is serving, if that is what the restore would do."""
+    if disturb or not _restarts(restoration.different("docker")):
+        return []
+    running = known(RunningContainers)
     busy = serving(running or (), patterns)
-    if busy:
-        yield from refuse(
-            "SERVING_RUNS", f"{host.name}: Docker would be restarted, and {', '.join(busy)} may be serving"
-        )
+    return [Refusal("SERVING_RUNS", f"Docker would be restarted, and {', '.join(busy)} may be serving")] if busy else []
+
+
+def _restarts(members: Sequence[Member]) -> bool:
+    """Whether Docker takes these files over only when it is restarted, and runs."""
+    return any(_is_daemon_json(m) or str(m.node_path).startswith(DOCKER_UNIT) for m in members) and bool(
+        known(DockerEngine)
+    )
+
+
+def _is_daemon_json(member: Member) -> bool:
+    return member.node_path == docker.FILE and member.type == "f"
+
+
+def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, patterns: Sequence[str]) -> Commands:
+    # Looked at once more: it may have begun since the node was compared with the backup.
+    refusals = _disturbed(restoration, disturb, patterns)
+    for refusal in refusals:
+        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+    if refusals:
         return
+    restarts = _restarts(members)
+    file = any(map(_is_daemon_json, members))
     yield FunctionCommand(_put_docker, (restoration, members), {})
     if restarts and file:
         yield run_script("docker-config.sh", docker.FILE, "restart", "", "120", seconds=3 * docker.RESTART_SECONDS)

@@ -135,6 +135,23 @@ def test_a_worker_and_the_head_come_back_as_who_they_were(
     assert product.plan() == set()
 
 
+def is_refused_before_anything_changes(product: Product, node: Any, root: Path) -> None:
+    """Docker would have to be restarted under a container that serves: not even what comes before Docker is changed."""
+    daemon, hosts = root / "etc/docker/daemon.json", root / "etc/hosts"
+    before = {path: path.read_text() for path in (daemon, hosts)}
+    daemon.write_text(json.dumps({**json.loads(before[daemon]), "debug": True}))
+    hosts.write_text(before[hosts] + "# later\n")
+    shell(node, "tar -C / -c bin/busybox usr/bin/busybox | docker import - toy")
+    shell(node, "docker run -d --name toy-model --network none toy /usr/bin/busybox sleep 600")
+    done = product.gb10("restore", WORKER, "--only", "identity,docker", "--json")
+    assert (done.status, done.json["error"]["code"]) == (6, "SERVING_RUNS"), done.output
+    assert hosts.read_text() == before[hosts] + "# later\n"
+    assert not (root / "var/lib/gb10/restore").exists()
+    shell(node, "docker rm -f toy-model")
+    for path, text in before.items():
+        path.write_text(text)
+
+
 def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
     product: Product, lab: Any, host_of: HostOf, root_of: RootOf
 ) -> None:
@@ -150,6 +167,7 @@ def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
     assert backup.status == 0, backup.output
     for file, text in files.items():
         file.write_text(text)
+    is_refused_before_anything_changes(product, node, root)
     for part, code in (("identity", "SSHD_REJECTED"), ("network", "RESTORE_NETWORK")):
         done = product.gb10("restore", WORKER, "--only", part, "--json")
         assert done.json["error"]["code"] == code, done.output
