@@ -29,7 +29,8 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, BinaryIO, cast
 
 FORMAT = 1
@@ -55,6 +56,15 @@ class ArchiveError(Exception):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+class UnwritableError(Exception):
+    """An archive cannot be written: not the fault of what is put into it."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.errno = error.errno
+        self.strerror = error.strerror
 
 
 @dataclass(frozen=True)
@@ -129,12 +139,42 @@ def decoded(content: bytes) -> Manifest:
         members = tuple(Member(**member) for member in found.pop("members"))
         notes = tuple(Note(**note) for note in found.pop("notes"))
         manifest = Manifest(**found, members=members, notes=notes)
-        same = manifest.encoded() == content
+        same = manifest.encoded() == content and _is_plain(manifest)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(f"its manifest cannot be read ({type(error).__name__})") from None
     if not same:
         raise damaged("its manifest is not as it was written")
     return manifest
+
+
+def _is_plain(manifest: Manifest) -> bool:
+    """Whether everything in a manifest is of the type that a writer gives it. It may raise what `decoded` catches."""
+    names = {member_field.name: _FIELDS[str(member_field.type)] for member_field in fields(Member)}
+    for member in manifest.members:
+        for content in member.xattrs.values():
+            base64.b64decode(content, validate=True)
+        if not all(type(getattr(member, name)) is kind for name, kind in names.items()):
+            return False
+    notes = all(isinstance(note.path, str) and isinstance(note.text, str) for note in manifest.notes)
+    told = all(isinstance(text, str) for text in (manifest.id, manifest.node, manifest.created))
+    return notes and told and _is_about(manifest.about)
+
+
+_FIELDS: Mapping[str, type] = {"str": str, "int": int, "Mapping[str, str]": dict}
+
+
+def _is_about(about: Any) -> bool:
+    """Whether what is told of a node has the shape that its maker gave it: lists and names where they are read."""
+    if not isinstance(about, dict):
+        return False
+    machine, versions, cluster = (about.get(name) or {} for name in ("machine", "versions", "cluster"))
+    if not all(isinstance(one, dict) for one in (machine, versions, cluster)):
+        return False
+    macs, lists = machine.get("macs") or {}, [names for names in cluster.values() if isinstance(names, list)]
+    words = [machine.get("architecture"), machine.get("machine_id"), versions.get("k3s"), about.get("role")]
+    words += macs.values() if isinstance(macs, dict) else [macs]
+    words += [name for names in lists for name in names]
+    return len(lists) == len(cluster) and all(word is None or isinstance(word, str) for word in words)
 
 
 def seconds(created: str) -> float:
@@ -198,6 +238,8 @@ class Writer:
     def add(self, path: str, part: str, content_of: str | None = None) -> str:
         """Given an absolute path, add it alone; return its type, "" where nothing was added.
 
+        Raise UnwritableError where the archive, or what is held in the scratch folder, cannot be written.
+
         With `content_of` the content is that of another file: a consistent copy of one that changes.
         """
         name = f"{ROOT}/{os.path.relpath(path, self._root)}"
@@ -225,9 +267,10 @@ class Writer:
         """Write the manifest, whose fields are given but for members and notes, and so complete the archive."""
         manifest = Manifest(**about, members=tuple(self.members.values()), notes=tuple(self.notes))
         content = manifest.encoded()
-        self._tar.addfile(_header(MANIFEST, 0o600, len(content)), _Chunks([content]))
-        self._tar.close()
-        self._zipped.end()
+        with _writing():
+            self._tar.addfile(_header(MANIFEST, 0o600, len(content)), _Chunks([content]))
+            self._tar.close()
+            self._zipped.end()
         return manifest
 
     def _try(self, name: str, path: str, source: str, part: str, last: bool) -> str | None:
@@ -269,7 +312,8 @@ class Writer:
         """Read as much as a file had when it was opened: one that somebody goes on writing to has no end."""
         held = cast(BinaryIO, tempfile.SpooledTemporaryFile(HELD_BYTES, dir=self._scratch))  # noqa: SIM115 - returned
         while size > 0 and (chunk := file.read(min(CHUNK, size))):
-            held.write(chunk)
+            with _writing():
+                held.write(chunk)
             size -= len(chunk)
         return held
 
@@ -279,8 +323,17 @@ class Writer:
         header.linkname = member.target
         header.uid, header.gid, header.uname, header.gname = member.uid, member.gid, member.user, member.group
         header.mtime = member.mtime // 10**9
-        self._tar.addfile(header, _Chunks(content) if member.type == "f" else None)
+        with _writing():
+            self._tar.addfile(header, _Chunks(content) if member.type == "f" else None)
         self.members[member.path] = member
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(error) from error
 
 
 class _Zipped:
@@ -731,6 +784,7 @@ def decode_summary(content: bytes) -> dict[str, Any]:
             and all(isinstance(found.get(name), str) for name in ("id", "node", "created", "sha256", "manifest_sha256"))
             and isinstance(found.get("size"), int)
             and isinstance(found.get("encrypted"), bool)
+            and _is_about(found)
         )
     except (ValueError, RecursionError):
         whole = False

@@ -10,6 +10,7 @@ images and logs are not in it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import grp
@@ -23,13 +24,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from gb10.operations.archive import ROOT, TRIES, Writer, summary_of
+from gb10.operations.archive import ROOT, TRIES, UnwritableError, Writer, summary_of
 
 SCRATCH = "/var/lib/gb10/backup"
 SERVER = "/var/lib/rancher/k3s/server"
 DATABASE = f"{SERVER}/db/state.db"
 K3S = "/usr/local/bin/k3s"
 HUMANS = range(1000, 60000)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ROOM_BYTES = 64 << 20  # what has to stay free
 NEVER = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108 - never in a backup, even where somebody lists them
 # What members of K3s' server folder are not worth keeping: charts that it brings itself, and its sockets.
@@ -102,6 +104,15 @@ LISTS = {
 
 def main(job: dict[str, Any]) -> None:
     """Write the archive. `job`: id, node, created, about, paths, hub, serving."""
+    try:
+        make(job)
+    except (UnwritableError, OSError) as error:
+        code = "DISK_FULL" if error.errno in FULL else "BACKUP_FAILED"
+        stop(code, f"the archive cannot be written, with {SCRATCH} as its scratch folder: {error.strerror}")
+
+
+def make(job: dict[str, Any]) -> None:
+    """See `main`. Raise UnwritableError or OSError where that is not possible."""
     with scratch_folder() as scratch:
         writer = Writer(sys.stdout.buffer, scratch)
         about = dict(job["about"])
@@ -395,5 +406,7 @@ def copied(copy: str, scratch: str, running: bool) -> str | None:
             other.execute("PRAGMA journal_mode=DELETE")
             (answer, *_), *_ = other.execute("PRAGMA integrity_check").fetchall()
     except sqlite3.Error as error:
+        if str(error) == "database or disk is full":
+            raise OSError(errno.ENOSPC, str(error)) from error
         return str(error)
     return None if answer == "ok" else str(answer)

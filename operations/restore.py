@@ -6,6 +6,7 @@ kept beside it; each step is planned from what the node has, so that a second re
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import time
@@ -22,7 +23,7 @@ from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import SERVER, UNITS, K3sInstall
 from gb10.operations import docker, restore_plan
-from gb10.operations.archive import ROOT, Member
+from gb10.operations.archive import ROOT, ArchiveError, Member
 from gb10.operations.file import show_diff
 from gb10.operations.known_hosts import known_as, known_hosts_file, public_keys, put_known_hosts
 from gb10.operations.preflight import Refusal
@@ -41,6 +42,7 @@ PUT_SECONDS = 3600
 GUARD = "gb10-restore-end"  # the timer that removes what a killed controller left
 GUARD_SECONDS = 2 * 3600
 CHUNK_BYTES = 1 << 18
+FULL = (errno.ENOSPC, errno.EDQUOT)
 HOST_KEYS = "/etc/ssh/ssh_host_"
 NETPLAN = "/etc/netplan/"
 DOCKER_UNIT = "/etc/systemd/system/docker"
@@ -294,9 +296,15 @@ def _bring(state: State, host: Host, restoration: Restoration) -> bool:
     if not done:
         return _failed(node, Refusal("RESTORE_FAILED", output))
     job = {"folder": folder, "manifest_sha256": restoration.backup.manifest.sha256}
-    with restoration.backup.opened() as stream:
-        chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
-        trouble = run(node, "unpack", job, PUT_SECONDS, give=chunks)
+    try:
+        with restoration.backup.opened() as stream:
+            chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
+            trouble = run(node, "unpack", job, PUT_SECONDS, give=chunks)
+    except ArchiveError as error:
+        trouble = Refusal(error.code, error.reason)
+    except OSError as error:
+        code = "KEEPER_FULL" if error.errno in FULL else "BACKUP_DAMAGED"
+        trouble = Refusal(code, f"the controller cannot read {restoration.backup.path}: {error.strerror}")
     return trouble is None or _failed(node, trouble)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import tarfile
 import tempfile
@@ -98,6 +99,8 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
     try:
         backup = _checked(path, path.stat().st_mtime_ns, identity_file)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ArchiveError("KEEPER_FULL", f"there is no room to decrypt it in {path.parent}") from None
         raise archive.damaged(f"it cannot be read: {error.strerror}") from None
     own = next(
         (one for one in backup_store.evidence(root, node, found) if one.get("where") == backup_store.CONTROLLER), {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -163,6 +164,21 @@ def with_manifest(**changes: Any) -> Callable[[list[tuple[tarfile.TarInfo, bytes
     return change
 
 
+def spoiled(*way: Any) -> Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]:
+    """Change one value of the manifest, named by the way that leads there, to the last of these."""
+    *above, last, value = way
+
+    def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        info, data = members[-1]
+        found = place = json.loads(data)
+        for name in above:
+            place = place[name]
+        place[last] = value
+        members[-1] = (info, json.dumps(found, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+
+    return change
+
+
 def evil(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> Callable[[list[Any]], None]:
     """Put a member into both the archive and its manifest."""
 
@@ -192,6 +208,14 @@ def evil(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> Callable
         (lambda members: setattr(members[2][0], "uid", 77), "BACKUP_DAMAGED", "another uid"),
         (lambda members: setattr(members[2][0], "type", tarfile.FIFOTYPE), "BACKUP_DAMAGED", "no file, folder or link"),
         (with_manifest(format=2), "BACKUP_NEWER", "version 2"),
+        (spoiled("members", 0, "path", [1]), "BACKUP_DAMAGED", "not as it was written"),
+        (spoiled("members", 0, "mode", "x"), "BACKUP_DAMAGED", "not as it was written"),
+        (spoiled("members", 0, "xattrs", {"user.x": "?"}), "BACKUP_DAMAGED", "cannot be read"),
+        (spoiled("about", ["a"]), "BACKUP_DAMAGED", "not as it was written"),
+        (spoiled("about", {"machine": ["a"]}), "BACKUP_DAMAGED", "not as it was written"),
+        (spoiled("about", {"machine": {"macs": {"a": 1}}}), "BACKUP_DAMAGED", "not as it was written"),
+        (spoiled("about", {"cluster": {"nodes": 7}}), "BACKUP_DAMAGED", "not as it was written"),
+        (spoiled("node", None), "BACKUP_DAMAGED", "not as it was written"),
         (evil("/etc/cron.d/x"), "BACKUP_UNSAFE", "absolute"),
         (evil("root/../../etc/cron.d/x"), "BACKUP_UNSAFE", "leads out"),
         (evil("etc/cron.d/x"), "BACKUP_UNSAFE", "no path of a backup"),
@@ -299,6 +323,27 @@ def test_another_file_system_within_a_tree_is_noted(tmp_path: Path) -> None:
     writer = Writer(io.BytesIO(), str(tmp_path))
     writer.add_tree("/dev", "extra", lambda path: path not in ("/dev", "/dev/shm"))
     assert [(note.path, "another file system" in note.text) for note in writer.notes] == [("/dev/shm", True)]
+
+
+class FullDisk(io.BytesIO):
+    """What is written to a disk without room, until somebody makes some."""
+
+    full = True
+
+    def write(self, data: Any) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_full_disk_is_not_laid_at_the_door_of_the_file_that_was_being_read(tree: Path) -> None:
+    (tree / "etc/large").write_bytes(os.urandom(1 << 20))
+    out = FullDisk()
+    writer = Writer(out, str(tree.parent))
+    with pytest.raises(archive.UnwritableError, match="No space left"):
+        writer.add_tree(str(tree), "system")
+    assert writer.notes == []
+    out.full = False
 
 
 def test_what_cannot_be_read_is_noted_and_harms(tree: Path) -> None:
