@@ -15,7 +15,7 @@ from gb10.controller.events import Event, HostOutput
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
 from gb10.controller.results import RunResult
-from gb10.operations.archive import PARTS
+from gb10.operations.restore_plan import RESTORABLE
 
 # Lines of the run that are for people: of a dry run, and of every run.
 PLANNED = ("to restore: ", "to run: ")
@@ -24,16 +24,16 @@ TOLD = ("note: ", "sent ")
 
 def _parts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
     parts = text.split(",") if text else None
-    unknown = [part for part in parts or () if part not in PARTS]
+    unknown = [part for part in parts or () if part not in RESTORABLE]
     if unknown:
-        raise click.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(PARTS)}")
+        raise click.BadParameter(f"{', '.join(unknown)}: choose from {', '.join(RESTORABLE)}")
     return parts
 
 
 @click.command()
 @click.argument("node", metavar="NODE")
 @click.option("--from", "backup", metavar="ID", help="Which backup; without it the newest of this node.")
-@click.option("--only", metavar="PART,...", callback=_parts, help=f"Only these parts: {', '.join(PARTS)}.")
+@click.option("--only", metavar="PART,...", callback=_parts, help=f"Only these parts: {', '.join(RESTORABLE)}.")
 @click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE), help="Go on in spite of this; repeatable.")
 @command_options(limit=False)
 @run_options

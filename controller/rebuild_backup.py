@@ -14,7 +14,7 @@ from gb10.controller.steps import Evidence, Step
 from gb10.facts.backups import BackupProof
 
 K3S = "k3s"
-PARTS = ("identity", "users", "network", "docker", K3S, "system", "serving", "extra")
+PARTS = ("identity", "users", "network", "docker", K3S, "system", "extra")
 KEEPERS = 2  # that must have it: one may be lost together with the node
 
 

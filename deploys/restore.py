@@ -18,7 +18,7 @@ from gb10.operations.restore_plan import TITLES
 from gb10.operations.restore_source import open_backup
 from gb10.operations.state_folder import backups_folder
 
-Part = Literal["identity", "users", "network", "docker", "k3s", "system", "serving", "inventory-of", "extra"]
+Part = Literal["identity", "users", "network", "docker", "k3s", "system", "extra"]
 
 Acceptable = Literal[
     "RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_UNPROVEN", "RESTORE_AFTER_WIPE", "RESTORE_K3S_VERSION"

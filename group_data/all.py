@@ -184,7 +184,7 @@ backup_fresh_hours: float | None = 24.0
 
 # Which backup of the controller: its id, or "latest", the node's newest that is proven.
 restore_from = "latest"
-# Only these parts of it: identity, users, network, docker, k3s, system, serving, extra. None: all.
+# Only these parts of it: identity, users, network, docker, k3s, system, extra. None: all.
 restore_only: list[str] | None = None
 # What a person has agreed to: RESTORE_OTHER_NODE, RESTORE_OTHER_MACHINE, RESTORE_UNPROVEN, RESTORE_AFTER_WIPE,
 # RESTORE_K3S_VERSION are refused otherwise.

@@ -70,6 +70,11 @@ class Restoration:
         """The steps for which the backup has anything."""
         return tuple(step for step in STEPS if self.selection[step])
 
+    @property
+    def vain(self) -> tuple[str, ...]:
+        """The parts that somebody wants, and that the backup does not have."""
+        return tuple(part for part in self.only or () if part not in self.backup.manifest.parts)
+
     @functools.cached_property
     def contents(self) -> dict[str, bytes]:
         """The small files of the backup that the plan depends on: none of them leaves this process."""
@@ -214,6 +219,8 @@ def fitting(restoration: Restoration, disturb: bool, patterns: Sequence[str]) ->
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
     if not state.is_executing:
+        for part in restoration.vain:
+            host.log(f"note: {restoration.backup.id} holds nothing of {part}")
         for newer in restoration.backup.passed_over:
             host.log(f"note: {newer} is newer, and passed over: no copy of it is proven")
     if not state.is_executing and not refusals:
@@ -388,6 +395,9 @@ def _put(node: Host, restoration: Restoration, function: str, members: Sequence[
     merge = [str(member.node_path) for member in members if restore_plan.is_merged(member)]
     whole = {"folder": FOLDER, "stamp": restoration.stamp, "paths": paths, "merge": merge, **job}
     trouble = run(node, function, whole, PUT_SECONDS)
+    if trouble is None:
+        for text in restore_plan.not_in_force(paths):
+            node.log(f"note: {text}")
     return trouble is None or _failed(node, trouble)
 
 
@@ -460,7 +470,6 @@ _ACTIONS: dict[str, Action] = {
     "users": _users,
     "identity": _identity,
     "system": _system,
-    "serving": _place,
     "extra": _place,
     "k3s": _k3s,
     "sshd": _sshd,

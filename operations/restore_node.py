@@ -29,6 +29,7 @@ MANIFEST, TREE = "manifest.json", "tree"  # in the folder of the restore
 NEW = ".gb10-restore"  # what a file is called until it is complete
 BESIDE = ".before-restore-"  # and the time of the restore: what it replaced
 CHUNK = 1 << 20
+NOTED = 5  # lines of what a command complains of
 
 
 def fail(code: str, reason: str) -> NoReturn:
@@ -361,7 +362,9 @@ def system(job: dict[str, Any]) -> None:
     put(job)
     subprocess.run(["systemctl", "daemon-reload"], check=False, timeout=60)
     if any(path.startswith("/etc/sysctl") for path in job["paths"]):
-        subprocess.run(["sysctl", "--system"], capture_output=True, check=False, timeout=60)
+        done = subprocess.run(["sysctl", "--system"], capture_output=True, text=True, check=False, timeout=60)
+        for line in done.stderr.splitlines()[:NOTED] if done.returncode else ():
+            print(f"note: {line.strip()}", file=sys.stderr)
     for unit in job["units"]:
         enabled = subprocess.run(["systemctl", "is-enabled", "--quiet", unit], check=False).returncode == 0
         started = enabled and subprocess.run(

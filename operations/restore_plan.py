@@ -14,14 +14,15 @@ from gb10.operations.preflight import Refusal
 
 # In this order: who may come in, what the node is called, how it is reached; then what runs there. sshd is the last:
 # with its keys the node shows another face to everybody who knows only the one of its new installation.
-STEPS = ("users", "identity", "network", "docker", "system", "serving", "extra", "k3s", "sshd")
+STEPS = ("users", "identity", "network", "docker", "system", "extra", "k3s", "sshd")
+# What can be restored. "serving" and "inventory-of" are written down about a node, and are no files of it.
+RESTORABLE = ("identity", "users", "network", "docker", "k3s", "system", "extra")
 TITLES = {
     "users": "accounts and their files",
     "identity": "the node's names",
     "network": "the network",
     "docker": "Docker's configuration",
     "system": "system settings",
-    "serving": "the serving definitions",
     "extra": "further paths",
     "k3s": "K3s' configuration and state",
     "sshd": "the SSH host keys",
@@ -192,6 +193,22 @@ def described(member_path: str, difference: Sequence[str], sha256: str) -> str:
     if difference[0] == "content" and len(difference) > 1:
         word += f": sha256 {difference[1][:12]}, in the backup {sha256[:12]}"
     return f"{shown(member_path)} {word}"
+
+
+def not_in_force(paths: Sequence[str]) -> list[str]:
+    """Given paths that were restored, return what is to be typed for settings that nobody takes over by himself."""
+    found = [words for folder, words in _TAKEN_OVER.items() if any(path.startswith(folder) for path in paths)]
+    return list(dict.fromkeys(found))
+
+
+_UFW = "the firewall goes on with its former rules; it takes over the restored ones with: sudo ufw reload"
+_TAKEN_OVER = {
+    "/etc/ufw/": _UFW,
+    "/etc/default/ufw": _UFW,
+    "/etc/NetworkManager/": "NetworkManager takes over its restored settings with: sudo systemctl reload NetworkManager",
+    "/etc/systemd/network/": "systemd-networkd takes over its restored settings with: sudo networkctl reload",
+    "/etc/default/grub": "the kernel takes over its restored command line with: sudo update-grub && sudo reboot",
+}
 
 
 # Who may get it -------------------------------------------------------------------------------------------------------

@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from gb10.facts.identity import Identity
-from gb10.operations.archive import Manifest, Member
+from gb10.operations.archive import PARTS, Manifest, Member
 from gb10.operations.restore import may_show, restored_units
 from gb10.operations.restore_plan import (
+    RESTORABLE,
+    STEPS,
     NodeLook,
     described,
     foreign,
+    not_in_force,
     other_k3s,
     plan_accounts,
     public_texts,
@@ -112,6 +115,21 @@ def test_a_diff_shows_texts_of_the_system_alone_and_nothing_that_was_ever_closed
     assert may_show("/etc/hosts", "absent", public, frozenset())
     assert not may_show("/etc/hosts", "content", public, frozenset())
     assert not may_show("/etc/hosts", "mode", public, frozenset({"/etc/hosts"}))
+
+
+def test_every_part_that_can_be_asked_for_has_a_step() -> None:
+    manifest = backup(*(member(f"root/etc/{part}", part) for part in RESTORABLE))
+    for part in RESTORABLE:
+        assert select(manifest, [part]).members, part
+    assert set(RESTORABLE) < set(PARTS)
+    assert set(RESTORABLE) | {"sshd"} == set(STEPS)
+
+
+def test_settings_that_nobody_takes_over_by_himself_are_named_once_each() -> None:
+    assert not_in_force(["/etc/hosts", "/etc/netplan/a.yaml", "/etc/systemd/system/a.service"]) == []
+    (firewall,) = not_in_force(["/etc/ufw/user.rules", "/etc/ufw/user6.rules", "/etc/default/ufw"])
+    assert "ufw reload" in firewall
+    assert len(not_in_force(["/etc/ufw/user.rules", "/etc/NetworkManager/conf.d/a.conf"])) == 2
 
 
 def test_units_of_an_administrator_are_told_from_drop_ins_links_and_templates() -> None:
