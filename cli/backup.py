@@ -20,8 +20,10 @@ from gb10.cli.session import Session, command_options
 from gb10.controller.backups import CONTROLLER, local_backups
 from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.events import Event, HostOutput
+from gb10.controller.inventory import InventoryHost
 from gb10.controller.results import RunResult
 from gb10.facts.backups import BackupCopy
+from gb10.operations.archive import ID
 from gb10.operations.copy_plan import human
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
@@ -73,7 +75,7 @@ def make(session: Session, nodes: tuple[str, ...], everyone: bool, no_prove: boo
         runs = [result]
         if not no_prove and view.made:
             ids = {made["node"] for made in view.made}
-            nodes_made = [host.name for host in session.inventory.select(chosen) if host.name.lower() in ids]
+            nodes_made = [host.name for host in session.inventory.select(chosen) if host.node_name in ids]
             runs.append(session.runner(nodes_made or chosen).run(PROVE, on_event=view.hear))
     _end(session, runs, view)
 
@@ -90,21 +92,18 @@ def prove(session: Session, nodes: tuple[str, ...], wanted: str, any_age: bool) 
     it must be sound, hold the cluster's nodes and Helm releases, and belong to the token beside it. A node that is away
     does not matter: then another one is asked.
     """
-    hosts = session.inventory.select(nodes)
+    hosts = session.inventory.select(nodes) if nodes else _whose(session.inventory.hosts, wanted)
     with session.lock(), _shown(session.as_json) as view:
         kwargs = {"backup": wanted, "any_age": any_age}
         result = session.runner([host.name for host in hosts]).run(PROVE, kwargs=kwargs, on_event=view.hear)
         runs = [result]
-        away = {error.host for error in result.errors if error.code in ("NODE_UNREACHABLE", "SSH_HOST_KEY", "SSH_AUTH")}
+        away = _away(result)
         tried = {proof["node"] for proof in view.proofs}
         others = [host.name for host in session.inventory.hosts if host.name not in away]
-        missing = [host.name for host in hosts if host.name in away and host.name.lower() not in tried]
+        missing = [host.name for host in hosts if host.name in away and host.node_name not in tried]
         if missing and others:
             runs = [_without(result, missing)]
-            runs += [
-                session.runner(others[:1]).run(PROVE, kwargs={**kwargs, "node": name}, on_event=view.hear)
-                for name in missing
-            ]
+            runs += [_asked(session, others, PROVE, {**kwargs, "node": name}, view) for name in missing]
     _end(session, runs, view)
 
 
@@ -123,7 +122,7 @@ def fetch(session: Session, node: str, wanted: str) -> None:
         raise Gb10Error("BACKUP_MISSING", f"the inventory has no other node that could keep a backup of {host.name}")
     with session.lock(), _shown(session.as_json) as view:
         kwargs = {"node": host.name, "backup": wanted}
-        result = session.runner(others[:1]).run(FETCH, kwargs=kwargs, on_event=view.hear)
+        result = _asked(session, others, FETCH, kwargs, view)
     _end(session, [result], view)
 
 
@@ -132,7 +131,7 @@ def fetch(session: Session, node: str, wanted: str) -> None:
 @command_options(limit=False)
 def list_(session: Session, nodes: tuple[str, ...]) -> None:
     """Show the backups of each NODE, of all without any: on this controller and on the nodes that answer."""
-    names = {host.name.lower() for host in session.inventory.select(nodes)}
+    names = {host.node_name for host in session.inventory.select(nodes)}
     with console.waiting("Look at the nodes", quiet=session.as_json):
         found = session.runner(()).facts([FACT])
     places = {CONTROLLER: local_backups()}
@@ -152,6 +151,30 @@ def _chosen(session: Session, nodes: Sequence[str], everyone: bool) -> list[str]
     if bool(nodes) == everyone:
         raise Gb10Error("USAGE", reason="name the nodes to back up, or --all")
     return [host.name for host in session.inventory.select(nodes)]
+
+
+def _whose(hosts: Sequence[InventoryHost], wanted: str) -> tuple[InventoryHost, ...]:
+    """Of all hosts, those that a backup can be of: the one that its id names; all where it is not named."""
+    match = ID.fullmatch(wanted)
+    found = tuple(host for host in hosts if match is None or host.node_name == match["node"])
+    if not found:
+        raise Gb10Error("USAGE", f"{wanted} is of no node of the inventory: name a NODE as well")
+    return found
+
+
+def _asked(session: Session, names: Sequence[str], deploy: str, kwargs: dict[str, Any], view: _View) -> RunResult:
+    """Run a deploy on the first of some hosts that can be reached."""
+    for name in names:
+        heard = len(view.proofs)
+        result = session.runner([name]).run(deploy, kwargs=kwargs, on_event=view.hear)
+        if name not in _away(result) or len(view.proofs) > heard:  # who tells of a proof is there, whoever else is not
+            break
+    return result
+
+
+def _away(result: RunResult) -> set[str | None]:
+    """The hosts that a run did not get to."""
+    return {error.host for error in result.errors if error.code in ("NODE_UNREACHABLE", "SSH_HOST_KEY", "SSH_AUTH")}
 
 
 def _without(result: RunResult, hosts: Sequence[str]) -> RunResult:

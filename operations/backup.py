@@ -104,6 +104,10 @@ def made(keeping: Keeping, wanted: Wanted) -> Commands:
     names = ", ".join(keeper.name for keeper in keeping.keepers) or "no other node"
     if not state.is_executing:
         host.log(f"would back up {keeping.node} to the controller ({keeping.folder}/{keeping.node}) and to {names}")
+    if not keeping.keepers:
+        host.log(
+            f"MISSING: another node that keeps it: with the controller's disk the backup of {keeping.node} is lost"
+        )
     yield FunctionCommand(_make, (keeping, wanted, about), {})
 
 

@@ -205,8 +205,8 @@ _UFW = "the firewall goes on with its former rules; it takes over the restored o
 _TAKEN_OVER = {
     "/etc/ufw/": _UFW,
     "/etc/default/ufw": _UFW,
-    "/etc/NetworkManager/": "NetworkManager takes over its restored settings with: sudo systemctl reload NetworkManager",
-    "/etc/systemd/network/": "systemd-networkd takes over its restored settings with: sudo networkctl reload",
+    "/etc/NetworkManager/": "NetworkManager takes over its settings with: sudo systemctl reload NetworkManager",
+    "/etc/systemd/network/": "systemd-networkd takes over its settings with: sudo networkctl reload",
     "/etc/default/grub": "the kernel takes over its restored command line with: sudo update-grub && sudo reboot",
 }
 
