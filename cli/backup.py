@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from gb10.operations.copy_plan import human
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
 FACT = "gb10.facts.backups.Backups"
+LINE_SECONDS = 10  # between two lines that say how far something is
 _LINE = re.compile(r"^gb10-backup-(?P<kind>progress|made|kept|proof): (?P<text>\{.*)$")
 
 
@@ -192,7 +194,8 @@ class _View:
         self.proofs: list[dict[str, Any]] = []
         self._progress = progress
         self._quiet = quiet
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[tuple[str, str], Any] = {}
+        self._told: dict[str, float] = {}  # host -> when a line said how far it is
 
     def hear(self, event: Event) -> None:
         """Take in the next event of a run."""
@@ -204,12 +207,13 @@ class _View:
                     self._print(f"  {host}: {text}")
 
     def _heard(self, host: str, kind: str, told: dict[str, Any]) -> None:
+        if kind != "progress":
+            self._end(host)
         match kind:
             case "progress":
                 self._show(host, told)
             case "made":
                 self.made.append(told)
-                self._end(host)
                 self._print(
                     f"  {told['id']}: {human(told['size'])}, {told['members']} members, in {told['seconds']:.1f} s"
                 )
@@ -223,14 +227,27 @@ class _View:
 
     def _show(self, host: str, told: dict[str, Any]) -> None:
         if self._progress is None:
+            self._show_line(host, told)
             return
-        if host not in self._tasks:
-            self._tasks[host] = self._progress.add_task(f"Back up {host}", total=None)
-        self._progress.update(self._tasks[host], completed=told["bytes"])
+        key = (host, told["what"])
+        if key not in self._tasks:
+            self._end(host)
+            self._tasks[key] = self._progress.add_task(told["what"], total=told["total"])
+        self._progress.update(self._tasks[key], completed=told["bytes"])
+
+    def _show_line(self, host: str, told: dict[str, Any]) -> None:
+        """The same as a line: not many of them, for they stay."""
+        now = time.monotonic()
+        if told["bytes"] and now - self._told.setdefault(host, now) < LINE_SECONDS:
+            return
+        self._told[host] = now
+        of = f" of {human(told['total'])}" if told["total"] else ""
+        self._print(f"  {told['what']}" + (f": {human(told['bytes'])}{of} so far" if told["bytes"] else " ..."))
 
     def _end(self, host: str) -> None:
-        if self._progress is not None and host in self._tasks:
-            self._progress.remove_task(self._tasks.pop(host))
+        for key in [key for key in self._tasks if key[0] == host]:
+            if self._progress is not None:
+                self._progress.remove_task(self._tasks.pop(key))
 
     def _print(self, text: str) -> None:
         if self._quiet:

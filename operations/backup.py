@@ -41,6 +41,7 @@ MAKE_SECONDS = 3600
 KEEP_SECONDS = 3600
 SILENCE_SECONDS = 300  # of a node that makes or sends a backup: then it is dead
 PROVE_SECONDS = 1800
+PROGRESS_SECONDS = 10.0  # after which to say how far a long transfer is
 MAKER = ("archive", "backup_maker")
 STORE = ("archive", "backup_proof", "backup_store")
 FULL = (28, 122)  # ENOSPC, EDQUOT
@@ -66,7 +67,7 @@ class Wanted:
     recipients: tuple[str, ...] = ()
     hub: str = "/data/huggingface/hub"
     serving: Any = field(default=None, repr=False)  # the inventory's serving modes, which may hold secrets
-    progress_seconds: float = 10.0
+    progress_seconds: float = PROGRESS_SECONDS
 
 
 class _RefusedError(Exception):
@@ -140,7 +141,7 @@ def _make(state: State, host: Host, keeping: Keeping, wanted: Wanted, about: dic
     except _RefusedError as error:
         say(host, error.code, f"{host.name}: {error.reason}")
         return False
-    kept = [_kept(host, keeper, keeping, summary) for keeper in keeping.keepers]
+    kept = [_kept(host, keeper, keeping, summary, wanted.progress_seconds) for keeper in keeping.keepers]
     gone = backup_store.prune(keeping.folder, keeping.node, keeping.count, keeping.days, time.time(), CONTROLLER)
     if gone:
         host.log(f"thrown away, as old: {', '.join(gone)}")
@@ -159,7 +160,7 @@ def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any
     try:
         with backup_store.incoming(keeping.folder, keeping.node, name) as file:
             with _plain(file, keeping.folder, wanted.recipients) as plain:
-                meter = _Meter(host, plain, wanted.progress_seconds)
+                meter = _Meter(plain, _Progress(host, f"Back up {keeping.node}", wanted.progress_seconds))
                 ended = stream_program(
                     host, MAKER, job, sudo=has_sudo(), seconds=MAKE_SECONDS, silence=SILENCE_SECONDS, take=meter.take
                 )
@@ -213,22 +214,40 @@ def _encoded(summary: Mapping[str, Any]) -> bytes:
     return backup_store.encode_summary(summary)
 
 
+class _Progress:
+    """Says now and then how far something is. `total`: bytes, where they are known."""
+
+    def __init__(self, host: Host, what: str, every: float, total: int | None = None) -> None:
+        self.size = 0
+        self._host, self._what, self._every, self._total = host, what, every, total
+        self._told = time.monotonic()
+
+    def add(self, size: int) -> None:
+        self.size += size
+        if time.monotonic() - self._told > self._every:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        tell(self._host, "progress", {"what": self._what, "bytes": self.size, "total": self._total})
+
+
 class _Meter:
     """Writes what comes, hashes it, and says now and then how far it is."""
 
-    def __init__(self, host: Host, file: BinaryIO, every: float) -> None:
-        self.size = 0
-        self._host, self._file, self._every = host, file, every
+    def __init__(self, file: BinaryIO, progress: _Progress) -> None:
+        self._file, self._progress = file, progress
         self._sha256 = hashlib.sha256()
-        self._began = self._told = time.monotonic()
+        self._began = time.monotonic()
 
     def take(self, chunk: bytes) -> None:
         self._file.write(chunk)
         self._sha256.update(chunk)
-        self.size += len(chunk)
-        if time.monotonic() - self._told > self._every:
-            self._told = time.monotonic()
-            tell(self._host, "progress", {"bytes": self.size, "seconds": round(self.seconds, 1)})
+        self._progress.add(len(chunk))
+
+    @property
+    def size(self) -> int:
+        return self._progress.size
 
     @property
     def sha256(self) -> str:
@@ -239,15 +258,17 @@ class _Meter:
         return time.monotonic() - self._began
 
 
-def _kept(host: Host, keeper: Host, keeping: Keeping, summary: Mapping[str, Any]) -> bool:
+def _kept(host: Host, keeper: Host, keeping: Keeping, summary: Mapping[str, Any], every: float) -> bool:
     """Send a backup from the controller to another node; return whether it is there."""
     job: dict[str, Any] = {"function": "keep", "root": keeping.keeper_folder, "summary": summary}
     job |= {"where": keeper.name, "count": keeping.count, "days": keeping.days}
     path = os.path.join(keeping.folder, keeping.node, backup_store.archive_name(summary))
     try:
         with open(path, "rb") as file:
-            chunks = iter(lambda: file.read(CHUNK), b"")
-            ended = stream_program(keeper, STORE, job, sudo=has_sudo(), seconds=KEEP_SECONDS, give=chunks)
+            progress = _Progress(host, f"Send {summary['id']} to {keeper.name}", every, summary["size"])
+            ended = stream_program(
+                keeper, STORE, job, sudo=has_sudo(), seconds=KEEP_SECONDS, give=_counted(file, progress)
+            )
     except BrokenStreamError as error:
         say(host, "BACKUP_NOT_KEPT", f"{summary['id']} is not on {keeper.name}: {error}")
         return False
@@ -258,6 +279,12 @@ def _kept(host: Host, keeper: Host, keeping: Keeping, summary: Mapping[str, Any]
     host.log(f"{summary['id']}: on {keeper.name}")
     tell(host, "kept", {"id": summary["id"], "where": keeper.name})
     return True
+
+
+def _counted(file: BinaryIO, progress: _Progress) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK):
+        yield chunk
+        progress.add(len(chunk))
 
 
 # Proving --------------------------------------------------------------------------------------------------------------
@@ -314,9 +341,13 @@ def _prove(
         say(host, "BACKUP_MISSING", f"there is no backup of {keeping.node}, neither here nor on another node")
         return False
     job = {"node": keeping.node, "id": chosen, "expected": expected}
+    _begin_proof(host, chosen, CONTROLLER)
     first = _proven_here(job, keeping, identity_file)
+    found = [first]
     trusted = first["sha256"] if first["proven"] and first["opened"] and first["encrypted"] else None
-    found = [first, *(_proven_there(keeper, {**job, "trusted": trusted}, keeping) for keeper in keeping.keepers)]
+    for keeper in keeping.keepers:
+        _begin_proof(host, chosen, str(keeper.name))
+        found.append(_proven_there(keeper, {**job, "trusted": trusted}, keeping))
     backup_store.write_evidence(keeping.folder, keeping.node, chosen, found)
     for evidence in found:
         tell(host, "proof", evidence)
@@ -328,6 +359,11 @@ def _prove(
             reasons = "; ".join(evidence["reasons"])
             say(host, evidence["codes"][0], f"{chosen} on {evidence['where']} is not proven: {reasons}")
     return all(evidence["proven"] for evidence in found)
+
+
+def _begin_proof(host: Host, backup: str, where: str) -> None:
+    """Say what may take minutes now."""
+    _Progress(host, f"Prove {backup} on {where}", 0).tell()
 
 
 def _newest(keeping: Keeping) -> str | None:
@@ -425,7 +461,8 @@ def _fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[tuple[H
     """Take a backup from the first node that gives it whole, a proven one if there is; return whether one did."""
     for source, copy in sorted(sources, key=lambda one: not one[1].proven):
         try:
-            summary = _given(source, keeping, backup)
+            progress = _Progress(host, f"Fetch {backup} from {source.name}", PROGRESS_SECONDS, copy.size)
+            summary = _given(source, keeping, backup, progress)
             evidence = [one.to_json() for one in copy.evidence]
             backup_store.write_evidence(keeping.folder, keeping.node, backup, evidence)
         except (_RefusedError, ArchiveError, backup_store.StoreError) as error:
@@ -437,13 +474,18 @@ def _fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[tuple[H
     return False
 
 
-def _given(source: Host, keeping: Keeping, backup: str) -> dict[str, Any]:
+def _given(source: Host, keeping: Keeping, backup: str, progress: _Progress) -> dict[str, Any]:
     """Have a node send a backup, and write it to the controller's disk; return its summary."""
+
+    def take(chunk: bytes) -> None:
+        file.write(chunk)
+        progress.add(len(chunk))
+
     job = {"function": "give", "root": keeping.keeper_folder, "node": keeping.node, "id": backup}
     with tempfile.TemporaryFile(dir=backup_store.node_folder(keeping.folder, keeping.node)) as file:
         try:
             ended = stream_program(
-                source, STORE, job, sudo=has_sudo(), seconds=KEEP_SECONDS, silence=SILENCE_SECONDS, take=file.write
+                source, STORE, job, sudo=has_sudo(), seconds=KEEP_SECONDS, silence=SILENCE_SECONDS, take=take
             )
         except BrokenStreamError as error:
             raise _RefusedError("NODE_UNREACHABLE", str(error)) from None

@@ -10,9 +10,9 @@ import errno
 import functools
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.context import host, state
@@ -24,6 +24,7 @@ from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import SERVER, UNITS, K3sInstall
 from gb10.operations import docker, restore_plan
 from gb10.operations.archive import ROOT, ArchiveError, Member
+from gb10.operations.copy_plan import human
 from gb10.operations.file import show_diff
 from gb10.operations.known_hosts import known_as, known_hosts_file, public_keys, put_known_hosts
 from gb10.operations.preflight import Refusal
@@ -42,6 +43,7 @@ PUT_SECONDS = 3600
 GUARD = "gb10-restore-end"  # the timer that removes what a killed controller left
 GUARD_SECONDS = 2 * 3600
 CHUNK_BYTES = 1 << 18
+TELL_SECONDS = 10  # after which to say how far the transfer is
 FULL = (errno.ENOSPC, errno.EDQUOT)
 HOST_KEYS = "/etc/ssh/ssh_host_"
 NETPLAN = "/etc/netplan/"
@@ -305,7 +307,7 @@ def _bring(state: State, host: Host, restoration: Restoration) -> bool:
     job = {"folder": folder, "manifest_sha256": restoration.backup.manifest.sha256}
     try:
         with restoration.backup.opened() as stream:
-            chunks = iter(lambda: stream.read(CHUNK_BYTES), b"")
+            chunks = _chunks(node, stream, restoration.backup.path.stat().st_size)
             trouble = run(node, "unpack", job, PUT_SECONDS, give=chunks)
     except ArchiveError as error:
         trouble = Refusal(error.code, error.reason)
@@ -313,6 +315,17 @@ def _bring(state: State, host: Host, restoration: Restoration) -> bool:
         code = "KEEPER_FULL" if error.errno in FULL else "BACKUP_DAMAGED"
         trouble = Refusal(code, f"the controller cannot read {restoration.backup.path}: {error.strerror}")
     return trouble is None or _failed(node, trouble)
+
+
+def _chunks(node: Host, stream: BinaryIO, total: int) -> Iterator[bytes]:
+    """What is to be sent; now and then it is said how far it is."""
+    sent, told = 0, time.monotonic()
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+        sent += len(chunk)
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            node.log(f"sent {human(sent)} of {human(total)}")
 
 
 def _failed(node: Host, trouble: Refusal) -> bool:

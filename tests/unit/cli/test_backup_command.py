@@ -1,0 +1,53 @@
+"""gb10 backup: what it shows of a long way, and whom it asks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra_project import Project
+
+from gb10.cli.backup import _View
+from gb10.controller.events import HostOutput
+
+GB10 = str(Path(sys.executable).with_name("gb10"))
+
+
+def heard(view: _View, kind: str, **told: Any) -> None:
+    """Have the view hear what a run on spark-2 says."""
+    view.hear(HostOutput("spark-2", f"gb10-backup-{kind}: {json.dumps(told)}"))
+
+
+def test_without_a_terminal_what_takes_long_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    view = _View(None, quiet=False)
+    for done in range(1, 1000):
+        heard(view, "progress", what="Send b1 to spark-1", bytes=done << 20, total=1 << 30)
+    heard(view, "kept", id="b1", where="spark-1")
+    heard(view, "progress", what="Prove b1 on spark-1", bytes=0, total=None)
+    assert capsys.readouterr().err.splitlines() == ["  b1: also on spark-1", "  Prove b1 on spark-1 ..."]
+
+
+def test_a_long_transfer_is_told_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gb10.cli.backup.LINE_SECONDS", 0)
+    heard(_View(None, quiet=False), "progress", what="Fetch b1 from spark-1", bytes=1 << 20, total=1 << 30)
+    assert capsys.readouterr().err == "  Fetch b1 from spark-1: 1.0 MiB of 1.0 GiB so far\n"
+    heard(_View(None, quiet=True), "progress", what="Fetch b1 from spark-1", bytes=1 << 20, total=1 << 30)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_backup_of_no_node_of_the_inventory_is_not_looked_for_on_all_of_them(project: Project) -> None:
+    project.inventory(spark_1={"ssh_port": 1}, spark_2={"ssh_port": 1})
+    done = subprocess.run(
+        [GB10, "backup", "prove", "--from", "spark-9-20261123T201500Z"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, "is of no node of the inventory" in done.stderr) == (2, True), done.stderr
