@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,23 @@ from gb10.operations import archive
 CANARY = "canary4711canary4711canary4711ca"
 HEAD, WORKER = "spark-1", "spark-2"
 SERVER = "/var/lib/rancher/k3s/server"
+
+# What makes a head this head, by its path; and what is written down about it.
+CHARACTER = {
+    *(f"/etc/ssh/ssh_host_{kind}_key{end}" for kind in ("ed25519", "rsa", "ecdsa") for end in ("", ".pub")),
+    *("/etc/hostname", "/etc/hosts", "/etc/sudoers", "/etc/docker/daemon.json", "/etc/environment"),
+    *("/home/nvidia/.ssh/authorized_keys", "/home/nvidia/.ssh/id_ed25519", "/root/.docker/config.json"),
+    *("/etc/rancher/k3s/config.yaml", "/etc/rancher/node/password", "/etc/systemd/system/k3s.service"),
+    *(f"{SERVER}/token", f"{SERVER}/tls/server-ca.crt", f"{SERVER}/tls/server-ca.key", f"{SERVER}/db/state.db"),
+    "/srv/own/settings",
+}
+DESCRIPTION = {
+    f"gb10/{name}"
+    for name in (
+        *("users.json", "packages.txt", "packages-chosen.txt", "units.txt"),
+        *("containers.json", "images.json", "models.json"),
+    )
+}
 
 RootOf = Callable[[str], Path]
 HostOf = Callable[[str], Any]
@@ -55,6 +72,15 @@ def plant(root: Path) -> None:
         os.mkfifo(path.parent / "pipe")
 
 
+def open_to_others(store: Path) -> Iterator[str]:
+    """What of a store anybody but its owner could read: its content is packed, and shows no canary."""
+    for place, folders, names in os.walk(store):
+        for path in (place, *(os.path.join(place, name) for name in (*folders, *names))):
+            with suppress(FileNotFoundError):
+                if os.lstat(path).st_mode & 0o077:
+                    yield path
+
+
 def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
     product: Product, cluster: Any, host_of: HostOf, root_of: RootOf, folder: Path, logs: Path, tmp_path: Path
 ) -> None:
@@ -62,10 +88,12 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
         plant(root_of(name))
     wanted = product.with_data(backup_paths=["/srv/own", "/srv/absent"])
     before = written_files(host_of(HEAD))
-    roots = [root_of(name) / place for name in (HEAD, WORKER) for place in ("var/lib/gb10", "data/backups", "tmp")]
+    roots = [root_of(name) / place for name in (HEAD, WORKER) for place in ("var/lib/gb10", "tmp")]
+    stores = [folder, *(root_of(name) / "data/backups" for name in (HEAD, WORKER))]
     with (
         watched(lambda: processes_showing(CANARY)) as arguments,
-        watched(lambda: (found for root in (*roots, folder) for found in wide_files(root, CANARY))) as wide,
+        watched(lambda: (found for root in roots for found in wide_files(root, CANARY))) as wide,
+        watched(lambda: (found for store in stores for found in open_to_others(store))) as opened,
     ):
         done = wanted.gb10("backup", "--all", "--json", "-vvv")
         raw = wanted.pyinfra("-vvv", "--debug", "--limit", WORKER, "--dry", "--diff", "gb10.deploys.backup")
@@ -74,7 +102,7 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
     assert (set(proofs(done)), any(proofs(done).values())) == (everywhere, False)
     head = next(proof for proof in done.json["proofs"] if proof["node"] == HEAD)
     assert head["nodes"] == [HEAD, WORKER]
-    assert (arguments, wide) == ([], [])
+    assert (arguments, wide, opened) == ([], [], [])
     assert CANARY not in done.output + raw.output
     assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
     after = written_files(host_of(HEAD))
@@ -99,6 +127,14 @@ def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
     backup = next(made["id"] for made in done.json["made"] if made["node"] == HEAD)
     with (folder / HEAD / f"{backup}.tar.gz").open("rb") as file:
         manifest = archive.unpack(file, str(scratch / "out"))
+    assert {str(member.node_path) for member in manifest.members} >= CHARACTER
+    assert {member.path for member in manifest.members if member.node_path is None} >= DESCRIPTION
+    told = manifest.about
+    for place, name in (
+        *(("versions", name) for name in ("dgx_os", "os", "k3s", "docker", "kernel")),
+        *(("machine", name) for name in ("hostname", "machine_id", "macs", "architecture", "serial")),
+    ):
+        assert told[place][name], (place, name)
     root = scratch / "out" / archive.ROOT
     assert (root / "srv/own/settings").read_text() == CANARY
     assert {note.path for note in manifest.notes} >= {"/srv/own/pipe", "/srv/absent"}
@@ -290,3 +326,14 @@ def test_an_encrypted_backup_is_opened_by_its_key_alone(
         assert (place / WORKER / f"{backup}.tar.gz.age").read_bytes().startswith(b"age-encryption.org/v1")
     done = product.with_data(**sealed, backup_identity_file=str(files[1])).gb10("backup", "prove", WORKER, "--json")
     assert (done.status, set(map(tuple, proofs(done).values()))) == (6, {("BACKUP_KEY",)})
+
+    hosts = root_of(WORKER) / "etc/hosts"
+    before = hosts.read_text()
+    hosts.write_text(before + "# of another time\n")
+    wanted = ("restore", WORKER, "--from", backup, "--only", "identity", "--json")
+    done = product.with_data(backup_identity_file=str(files[1])).gb10(*wanted)
+    assert (done.status, done.json["error"]["code"]) == (6, "BACKUP_KEY"), done.output
+    assert hosts.read_text() != before
+    done = product.with_data(backup_identity_file=str(files[0])).gb10(*wanted)
+    assert (done.status, hosts.read_text()) == (0, before), done.output
+    assert not (root_of(WORKER) / "var/lib/gb10/restore").exists()

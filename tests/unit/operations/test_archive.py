@@ -99,6 +99,21 @@ def test_any_tree_comes_back_as_it_was(tree: dict[bytes, Any]) -> None:
         assert not archive.compare(str(back), manifest, attributes=True)
 
 
+def test_files_around_every_limit_of_the_format_come_back_as_they_were(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for size in (0, 1, archive.SAMPLE_BYTES, archive.BLOCK, archive.CHUNK, archive.HELD_BYTES):
+        for more in (-1, 0, 1, 4097):
+            content = os.urandom(max(0, size + more)) if more % 2 else b"text\n" * (max(0, size + more) // 5 + 1)
+            (home / f"{size}{more:+}").write_bytes(content)
+    before = listed(home)
+    content, manifest = made(home)
+    back = tmp_path / "back"
+    archive.unpack(io.BytesIO(content), str(back), attributes=True)
+    assert listed(Path(f"{back}/{archive.ROOT}{home}")) == before
+    assert not archive.compare(str(back), manifest, attributes=True)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A small node: text, keys, a link, a further name."""

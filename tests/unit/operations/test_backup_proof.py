@@ -165,9 +165,18 @@ def test_a_token_of_another_cluster_is_refused(head: Path, store: Path) -> None:
     assert "another cluster" in reason(head, store)[1]
 
 
-def test_a_database_that_lacks_what_the_cluster_had_is_refused(head: Path, store: Path) -> None:
-    code, text = reason(head, store, cluster={**CLUSTER, "nodes": ["spark-1", "gone"]})
-    assert (code, "node gone" in text) == ("BACKUP_DATABASE", True)
+@pytest.mark.parametrize(
+    ("cluster", "lacking"),
+    [
+        ({**CLUSTER, "nodes": ["spark-1", "gone"]}, "node gone"),
+        ({**CLUSTER, "releases": ["x/y"]}, "Helm release x/y"),
+    ],
+)
+def test_a_database_that_lacks_what_the_cluster_had_is_refused(
+    head: Path, store: Path, cluster: dict[str, Any], lacking: str
+) -> None:
+    code, text = reason(head, store, cluster=cluster)
+    assert (code, lacking in text) == ("BACKUP_DATABASE", True)
 
 
 @pytest.mark.parametrize(
@@ -268,8 +277,14 @@ def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_p
     files, other = ({s: (folder / f"{of}{s}").read_bytes() for s in (".tar.gz", ".json")} for of in (one, two))
     assert proof(store, one)["proven"]
     assert proof(store, two)["proven"]
+    three = stored(store, made(head, "spark-2-20261120T100000Z"))
+    of_another_node = {s: (store / "spark-2" / f"{three}{s}").read_bytes() for s in (".tar.gz", ".json")}
+
+    def anothers(files: Files, other: Files) -> Files:
+        return of_another_node
+
     for number in range(500):
-        change = CHANGES[number % len(CHANGES)]
+        change = [*CHANGES, anothers][number % (len(CHANGES) + 1)]
         place = tmp_path / f"changed{number}"
         place.mkdir()
         for suffix, content in change(files, other).items():
