@@ -27,7 +27,7 @@ SERVER = "/var/lib/rancher/k3s/server"
 # What makes a head this head, by its path; and what is written down about it.
 CHARACTER = {
     *(f"/etc/ssh/ssh_host_{kind}_key{end}" for kind in ("ed25519", "rsa", "ecdsa") for end in ("", ".pub")),
-    *("/etc/hostname", "/etc/hosts", "/etc/sudoers", "/etc/docker/daemon.json", "/etc/environment"),
+    *("/etc/hostname", "/etc/hosts", "/etc/sudoers", "/etc/environment"),
     *("/home/nvidia/.ssh/authorized_keys", "/home/nvidia/.ssh/id_ed25519", "/root/.docker/config.json"),
     *("/etc/rancher/k3s/config.yaml", "/etc/rancher/node/password", "/etc/systemd/system/k3s.service"),
     *(f"{SERVER}/token", f"{SERVER}/tls/server-ca.crt", f"{SERVER}/tls/server-ca.key", f"{SERVER}/db/state.db"),
@@ -77,7 +77,7 @@ def open_to_others(store: Path) -> Iterator[str]:
     for place, folders, names in os.walk(store):
         for path in (place, *(os.path.join(place, name) for name in (*folders, *names))):
             with suppress(FileNotFoundError):
-                if os.lstat(path).st_mode & 0o077:
+                if not os.path.islink(path) and os.lstat(path).st_mode & 0o077:
                     yield path
 
 
