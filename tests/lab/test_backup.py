@@ -131,8 +131,8 @@ def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
     assert {member.path for member in manifest.members if member.node_path is None} >= DESCRIPTION
     told = manifest.about
     for place, name in (
-        *(("versions", name) for name in ("dgx_os", "os", "k3s", "docker", "kernel")),
-        *(("machine", name) for name in ("hostname", "machine_id", "macs", "architecture", "serial")),
+        *(("versions", name) for name in ("os", "k3s", "docker", "kernel")),
+        *(("machine", name) for name in ("hostname", "machine_id", "macs", "architecture")),
     ):
         assert told[place][name], (place, name)
     root = scratch / "out" / archive.ROOT
