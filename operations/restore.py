@@ -329,9 +329,8 @@ def _chunks(node: Host, stream: BinaryIO, total: int) -> Iterator[bytes]:
 
 
 def _failed(node: Host, trouble: Refusal) -> bool:
-    """Say why a program ended, and leave nothing of the backup on the node."""
+    """Say why a program ended."""
     say(node, trouble.code, f"{node.name}: {trouble.message}")
-    _clear(node)
     return False
 
 
@@ -551,6 +550,5 @@ def _keep_network(
 ) -> bool:
     """Confirm the trial; then give the files the owners and times that they had."""
     if not confirmed.function(state, host, *confirmed.args):
-        _clear(host)
         return False
     return _put(host, restoration, "put", members)

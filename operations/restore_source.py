@@ -47,12 +47,9 @@ class Backup:
         None where there is none: then this one is of a node that has been restored, or was never wiped.
         """
         root, node = str(self.path.parent.parent), self.path.parent.name
-        former = [
-            one for one in backup_store.ids(root, node) if backup_store.made_at(one) < backup_store.made_at(self.id)
-        ]
-        for one in backup_store.same_machine(
-            root, node, [self.id, *sorted(former, key=backup_store.made_at, reverse=True)]
-        )[1:]:
+        older = [one for one in backup_store.ids(root, node) if _is_newer(self.id, one)]
+        older.sort(key=backup_store.made_at, reverse=True)
+        for one in backup_store.same_machine(root, node, [self.id, *older])[1:]:
             if _is_proven(root, node, one) and _installation(root, node, one) != _installation(root, node, self.id):
                 return None if self._has_keys_of(one) else one
         return None
