@@ -12,7 +12,7 @@ from gb10.deploys.settings import HEAD, WORKERS, K3sSettings, head, is_in, k3s_s
 from gb10.facts.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
 from gb10.facts.sealed import Secret
 from gb10.operations import k3s, kubectl, preflight, upgrade
-from gb10.operations.file import text_file
+from gb10.operations.file import masked_file, text_file
 from gb10.operations.kubeconfig import kubeconfig_file
 from gb10.operations.secret import secret_file
 from gb10.templates import render
@@ -152,10 +152,10 @@ def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> lis
     registries = Secret(render("k3s/registries.yaml.j2", registries=settings.registries))
     variables = Secret(render("k3s/k3s.service.env.j2", environment=environment))
     return [
-        text_file(name="Write config.yaml", path=CONFIG, content=config, mode="600"),
+        masked_file(name="Write config.yaml", path=CONFIG, content=config, mode="600"),
         secret_file(name="Write registries.yaml", path=REGISTRIES, content=registries),
         secret_file(name="Write the unit's environment", path=env_file(role), content=variables),
-        text_file(name="Write the systemd unit", path=unit_file(role), content=unit),
+        masked_file(name="Write the systemd unit", path=unit_file(role), content=unit),
     ]
 
 

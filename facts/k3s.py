@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
+from gb10.facts.masking import masked
 from gb10.facts.sealed import Secret, seal, unseal
 from gb10.facts.sections import Section, read_sections, sections, understood
 from gb10.facts.values import FactValue
@@ -71,6 +72,8 @@ class K3sInstall(FactBase[K3sInstallation | None]):
     def command(self) -> StringCommand:
         started_from = " ".join((BINARY, CONFIG, REGISTRIES, TOKEN_FILE))
         units = " ".join(f"{unit_file(role)} {env_file(role)}" for role in UNITS)
+        # Some install K3s with its token as a flag: it is masked before anything is printed.
+        units_text = masked(*map(unit_file, UNITS)).get_raw_value()
         properties = "Id,LoadState,ActiveState,UnitFileState,MainPID,ExecMainStartTimestamp"
         return sections(
             {
@@ -78,7 +81,7 @@ class K3sInstall(FactBase[K3sInstallation | None]):
                 "binary": f"sha256sum {BINARY}",
                 "config": f"sha256sum {CONFIG}",
                 "units": f"systemctl show --timestamp=us+utc -p {properties} k3s.service k3s-agent.service",
-                "exec": f"sed -n '/^ExecStart=/,/[^\\\\]$/p' {unit_file('server')} {unit_file('agent')} 2>/dev/null",
+                "exec": f"{units_text} 2>/dev/null | sed -n '/^ExecStart=/,/[^\\\\]$/p'",
                 "scripts": f"ls -1 {KILLALL} {UNINSTALL['server']} {UNINSTALL['agent']} 2>/dev/null; true",
                 "changed": f"stat -L -c '%.6Z %n' {started_from} {units}; true",
                 "state": "ls -1d /var/lib/rancher/k3s; true",
@@ -141,8 +144,6 @@ def _changed_since(started: str, changes: tuple[str, ...], role: str | None) -> 
 def _exec_start(lines: tuple[str, ...]) -> str | None:
     """Given the lines of an ExecStart setting, continued by backslashes, return the command as one line."""
     command = " ".join(line.removesuffix("\\").strip() for line in lines).removeprefix("ExecStart=")
-    # Some install K3s with its token as a flag: what a fact prints must not repeat it.
-    command = re.sub(r"(--(?:agent-)?token['\"]?(?:=|\s+))\S+", r"\1*MASKED*", command)
     return " ".join(command.split()) or None
 
 

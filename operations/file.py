@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator
 
 from pyinfra import logger
@@ -10,7 +11,7 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
-from gb10.facts.file import TextFile
+from gb10.facts.file import MaskedFile, TextFile
 from gb10.operations.trouble import guarded, known
 
 
@@ -35,6 +36,26 @@ def text_file(
         return
     if state.config.DIFF:
         show_diff(path, current.content if current else "", content)
+    yield replace_file(path, content, mode, user, group)
+
+
+@operation()
+@guarded
+def masked_file(
+    path: str, content: str, mode: str = "644", user: str = "root", group: str = "root"
+) -> Generator[StringCommand, None, None]:
+    """
+    Keep a text file of K3s in whose place somebody else's may stand, with secrets in it: those are shown nowhere.
+
+    + path, content, mode, user, group: as for `text_file`
+    """
+    current = known(MaskedFile, path=path)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    if current and (current.sha256, current.mode, current.owner, current.group) == (digest, mode, user, group):
+        host.noop(f"{path} is as wanted")
+        return
+    if state.config.DIFF:
+        show_diff(path, current.shown if current else "", content)
     yield replace_file(path, content, mode, user, group)
 
 

@@ -146,7 +146,9 @@ def test_a_cluster_of_the_official_script_is_taken_over_with_one_restart_and_its
     token = "adopted-0815"  # noqa: S105
     names = {"head": f"--node-name {HEAD} --node-ip {lab.address(HEAD)}", "worker": f"--node-name {WORKER}"}
     server_flags = f"server '--docker' '--disable=traefik,servicelb' '--write-kubeconfig-mode' '644' {names['head']}"
-    install_officially(head, lab.mirror_url, "server", server_flags, f"K3S_TOKEN={token}\\n")
+    # With `--token` the install script writes it into the unit, a word on each line.
+    flags = f"{server_flags} \\\n '--token' \\\n '{token}'"
+    install_officially(head, lab.mirror_url, "server", flags, f"K3S_TOKEN={token}\\n")
     url = f"https://{lab.address(HEAD)}:6443"
     agent_flags = f"agent '--docker' --node-ip {lab.address(WORKER)} {names['worker']}"
     install_officially(worker, lab.mirror_url, "agent", agent_flags, f"K3S_TOKEN={token}\\nK3S_URL={url}\\n")
@@ -155,6 +157,8 @@ def test_a_cluster_of_the_official_script_is_taken_over_with_one_restart_and_its
     server_token = sh(head, "cat /var/lib/rancher/k3s/server/token")
     restarts = [starts(head, "k3s"), starts(worker, "k3s-agent")]
 
+    seen = product.pyinfra("-vvv", "--debug", "--dry", "--diff", "gb10.deploys.cluster").output
+    assert ("--node-name" in seen, token in seen) == (True, False)
     plan = product.plan()
     assert product.run() == plan
     assert not any("Download" in operation for operation, _ in plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.k3s import K3sInstall, K3sInstallation, K3sLeftovers, K3sToken, Kubeconfig
+from gb10.facts.masking import masked
 from gb10.facts.sealed import Secret, seal, unseal
 
 # `systemctl show` of systemd 255 for a running server; the second unit does not exist.
@@ -113,12 +115,47 @@ def test_a_command_line_over_several_lines_is_one() -> None:
     assert install(exec=(text, 0)).exec_start == "/usr/local/bin/k3s server '--docker' '--disable=traefik'"
 
 
+def shown(text: str, folder: Path) -> str:
+    """What of a file is printed at all."""
+    (folder / "file").write_text(text)
+    command = masked(str(folder / "file")).get_raw_value()
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("flag", ["--token=canary", "--token canary", "'--token' 'canary'", "--agent-token=canary"])
-def test_a_token_on_the_command_line_is_masked(flag: str) -> None:
-    found = install(exec=(f"ExecStart=/usr/local/bin/k3s server {flag} --docker", 0)).exec_start
+def test_a_token_on_the_command_line_is_masked(flag: str, tmp_path: Path) -> None:
+    found = install(exec=(shown(f"ExecStart=/usr/local/bin/k3s server {flag} --docker\n", tmp_path), 0)).exec_start
     assert found is not None
     assert "canary" not in found
     assert found.endswith(" --docker")
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "ExecStart=/usr/local/bin/k3s \\\n    server \\\n\t'--token' \\\n\t'canary' \\\n",
+        "ExecStart=/usr/local/bin/k3s server '--token=canary and canary'\n",
+        "ExecStart=/usr/local/bin/k3s server -t canary\n",
+        "ExecStart=/usr/local/bin/k3s server --datastore-endpoint 'postgres://canary:canary@db/k3s'\n",
+        "Environment=K3S_TOKEN=canary\n",
+        "Environment='HTTPS_PROXY=http://anna:canary@proxy:3128'\n",
+        "token: canary\n",
+        '"token": "canary"\n',
+        "agent-token: >\n  canary\n  canary\n",
+        "{docker: true, datastore-endpoint: canary}\n",
+    ],
+)
+def test_a_secret_that_somebody_elses_installation_holds_is_never_printed(secret: str, tmp_path: Path) -> None:
+    text = f"token-file: /etc/rancher/k3s/token\n{secret}tls-san: [spark.lan]\n"
+    masked_text = shown(text, tmp_path)
+    assert "canary" not in masked_text
+    assert masked_text.startswith("token-file: /etc/rancher/k3s/token\n")
+    assert masked_text.endswith("tls-san: [spark.lan]\n")
+
+
+def test_a_file_without_secrets_is_shown_as_it_is(tmp_path: Path) -> None:
+    text = "# a token is in the token-file\ntoken-file: /x\nserver: https://10.0.0.1:6443\nkubelet-arg: [-v=2]"
+    assert shown(text, tmp_path) == text
 
 
 @pytest.mark.parametrize("text", ["k3s version dev", "bash: k3s: cannot execute", ""])

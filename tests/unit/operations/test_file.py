@@ -18,7 +18,7 @@ from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.facts.sealed import Secret
-from gb10.operations.file import text_file
+from gb10.operations.file import masked_file, text_file
 from gb10.operations.secret import secret_file
 
 Apply = Callable[..., bool]
@@ -26,11 +26,15 @@ Apply = Callable[..., bool]
 
 @pytest.fixture
 def apply() -> Apply:
-    """Given an operation and its arguments, run it here; return whether it changed anything."""
+    """Given an operation and its arguments, run it here; return whether it changed anything.
+
+    All that pyinfra can print is printed, as with -vvv and --diff.
+    """
 
     def run(operation: Any, **arguments: Any) -> bool:
         inventory = Inventory((["@local"], {}))
-        state = State(inventory, Config())
+        state = State(inventory, Config(DIFF=True))
+        state.print_input = state.print_output = state.print_fact_input = state.print_fact_output = True
         try:
             connect_all(state)
             (meta,) = add_op(state, operation, name="under test", **arguments).values()
@@ -79,6 +83,20 @@ def test_a_secret_is_kept_0600_and_compared_without_reading_it_out(apply: Apply,
     path.chmod(0o644)
     assert apply(secret_file, path=str(path), content=Secret("canary"))
     assert mode(path) == "600"
+
+
+def test_secrets_in_a_file_that_is_replaced_are_shown_nowhere(
+    apply: Apply, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "pyinfra")
+    path = tmp_path / "config.yaml"
+    path.write_text("token: canary\ndisable: [coredns]\n")
+    assert apply(masked_file, path=str(path), content="docker: true\n", mode="600", **ME)
+    assert (path.read_text(), mode(path)) == ("docker: true\n", "600")
+    assert not apply(masked_file, path=str(path), content="docker: true\n", mode="600", **ME)
+    printed = "".join(capfd.readouterr()) + caplog.text
+    assert "disable: [coredns]" in printed
+    assert "canary" not in printed
 
 
 def test_a_fact_that_cannot_be_read_fails_the_operation_and_writes_nothing(tmp_path: Path, apply: Apply) -> None:
