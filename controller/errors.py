@@ -252,6 +252,18 @@ _CATALOGUE = (
         "Take {host} out and let it join anew: gb10 teardown{options} --limit {host}, then: {again}",
     ),
     Trouble(
+        "TOKEN_CHANGED",
+        _S.FAILED,
+        "the cluster on {host} was made with another token than its token file holds",
+        "Take that file away: {ssh_base} sudo rm /etc/rancher/k3s/token. The old token is put back from K3s' own: {again}",
+    ),
+    Trouble(
+        "NODE_PASSWORD_REJECTED",
+        _S.FAILED,
+        "the head knows another node under the name of {host}",
+        "Unless that node is there: gb10 teardown{options} --limit {host}, which lets it be forgotten. Then: {again}",
+    ),
+    Trouble(
         "SERVER_UNREACHABLE",
         _S.FAILED,
         "{host} cannot reach the head's API server",
@@ -317,6 +329,24 @@ _CATALOGUE = (
         _S.FAILED,
         "sshd on {host} does not accept its configuration",
         "It is as it was. See why: {ssh_base} sudo sshd -T. Then: {again}",
+    ),
+    Trouble(
+        "SUDOERS_REJECTED",
+        _S.FAILED,
+        "sudo on {host} does not accept the rule for the user",
+        "It is as it was. See what sudo reads: {ssh_base} sudo visudo -c. Then: {again}",
+    ),
+    Trouble(
+        "RAILS_REJECTED",
+        _S.FAILED,
+        "the network settings of the rails cut the way to {host}, or netplan refused them, and were taken back",
+        "Correct rails in the inventory, then look at what would be written: {plan} --diff",
+    ),
+    Trouble(
+        "FIREWALL_REJECTED",
+        _S.FAILED,
+        "the firewall on {host} would have cut the way to it, or refused its rules, and was taken back",
+        "See its rules: {ssh_base} sudo ufw show added. Then: {again}",
     ),
     Trouble(
         "KEY_LOGIN_FAILED",

@@ -1,4 +1,4 @@
-"""Files of K3s as somebody else may have written them: their secrets are masked on the node, before anything is printed.
+"""Files of K3s as somebody else may have written them: secrets are masked on the node, before anything is printed.
 
 The official install script takes the token as a flag and writes it into the unit; config.yaml may hold it as well.
 """

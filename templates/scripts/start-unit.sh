@@ -10,16 +10,21 @@ systemctl enable --quiet "$unit" || exit 1
 if timeout "$seconds" systemctl restart "$unit" && [ "$(systemctl is-active "$unit")" = active ]; then
     exit 0
 fi
+journal=$(journalctl -u "$unit" --since "@$since" --no-pager -o cat | sed 's/K10[0-9a-f]*::[^ "]*/*MASKED*/g')
 timeout 30 systemctl stop "$unit"
 
-journal=$(journalctl -u "$unit" --since "@$since" --no-pager -o cat | sed 's/K10[0-9a-f]*::[^ "]*/*MASKED*/g')
-printf '%s\n' "$journal" | tail -n 20 | sed "s/^/$unit: /" >&2
-cause=$(printf '%s\n' "$journal" | grep -i -E 'level=(fatal|error)|rejected|not authorized|unauthorized|does not match|refused|in use' | tail -n 1)
-case "$cause$journal" in
-*"Node password rejected"*) code=NODE_PASSWORD_REJECTED ;;
-*"CA hash does not match"* | *"not authorized"* | *[Uu]nauthorized* | *"different token"*) code=TOKEN_REJECTED ;;
+last=$(printf '%s\n' "$journal" | tail -n 20)
+printf '%s\n' "$last" | sed "s/^/$unit: /" >&2
+# What ended it, or what it repeats to the end. Earlier errors are those that any start has, and gets over.
+cause=$(printf '%s\n' "$journal" | grep 'level=fatal' | tail -n 1)
+[ -n "$cause" ] ||
+    cause=$(printf '%s\n' "$last" | grep -i -E 'level=error|rejected|not authorized|unauthorized|does not match' | tail -n 1)
+case "$unit:$cause" in
+k3s-agent:*"Node password rejected"*) code=NODE_PASSWORD_REJECTED ;;
+k3s-agent:*"CA hash does not match"* | k3s-agent:*"not authorized"* | k3s-agent:*[Uu]nauthorized*) code=TOKEN_REJECTED ;;
+k3s:*"different token"*) code=TOKEN_CHANGED ;;
 *"address already in use"*) code=PORT_TAKEN ;;
-*"connection refused"* | *"no route to host"* | *"i/o timeout"*) code=SERVER_UNREACHABLE ;;
+k3s-agent:*"connection refused"* | k3s-agent:*"no route to host"* | k3s-agent:*"i/o timeout"*) code=SERVER_UNREACHABLE ;;
 *) code=SERVICE_FAILED ;;
 esac
 echo "gb10: $code: $unit did not start within $seconds s and is stopped: ${cause:-see journalctl -u $unit}" >&2

@@ -24,6 +24,8 @@ EMITTED = (
     re.compile(r"gb10: ([A-Z][A-Z0-9_]+):"),
     re.compile(r"""\b(?:refuse|Refusal|RefusedError|say)\(\s*(?:\w+, )?"([A-Z][A-Z0-9_]+)\""""),
     re.compile(r"\bfail ([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b"),
+    re.compile(r"\bcode=([A-Z][A-Z0-9_]+)\b"),
+    re.compile(r"""\b(?:trial|write_checked|replace_checked)\([^)]*"([A-Z][A-Z0-9_]+)\""""),  # the code is passed on
 )
 
 
