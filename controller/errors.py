@@ -255,7 +255,7 @@ _CATALOGUE = (
         "TOKEN_CHANGED",
         _S.FAILED,
         "the cluster on {host} was made with another token than its token file holds",
-        "Take that file away: {ssh_base} sudo rm /etc/rancher/k3s/token. The old token is put back from K3s' own: {again}",
+        "Take it away: {ssh_base} sudo rm /etc/rancher/k3s/token. It is made anew from the one that K3s keeps: {again}",
     ),
     Trouble(
         "NODE_PASSWORD_REJECTED",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
+from gb10.facts.identity import ARCHITECTURES
 from gb10.facts.masking import masked
 from gb10.facts.sealed import Secret, seal, unseal
 from gb10.facts.sections import Section, read_sections, sections, understood
@@ -48,6 +49,7 @@ class K3sInstallation(FactValue):
     role: str | None  # "server" or "agent", by the unit that is there
     version: str | None  # "v1.36.4+k3s1"; None without a binary that answers
     binary_sha256: str | None
+    architecture: str  # of the machine: "arm64", "amd64", or what uname says
     unit_state: str | None  # systemd's ActiveState: "active", "activating", "failed" ...
     unit_enabled: bool
     main_pid: int | None
@@ -79,6 +81,7 @@ class K3sInstall(FactBase[K3sInstallation | None]):
             {
                 "version": f"{BINARY} --version",
                 "binary": f"sha256sum {BINARY}",
+                "machine": "uname -m",
                 "config": f"sha256sum {CONFIG}",
                 "units": f"systemctl show --timestamp=us+utc -p {properties} k3s.service k3s-agent.service",
                 "exec": f"{units_text} 2>/dev/null | sed -n '/^ExecStart=/,/[^\\\\]$/p'",
@@ -100,10 +103,12 @@ class K3sInstall(FactBase[K3sInstallation | None]):
         if not (role or digest or config or scripts or found["state"].lines):
             return None
         pid = int(unit.get("MainPID", "0"))
+        machine = found["machine"].first or "unknown"
         return K3sInstallation(
             role=role,
             version=_version(found["version"]),
             binary_sha256=digest.split()[0] if digest else None,
+            architecture=ARCHITECTURES.get(machine, machine),
             unit_state=unit.get("ActiveState"),
             unit_enabled=unit.get("UnitFileState") == "enabled",
             main_pid=pid or None,

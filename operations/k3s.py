@@ -30,7 +30,7 @@ from gb10.facts.k3s import (
     K3sToken,
     env_file,
 )
-from gb10.facts.secret import SecretFile
+from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.download import verified_download
 from gb10.operations.file import replace_file
 from gb10.operations.kubectl import delete_node_command
@@ -46,16 +46,27 @@ Commands = Generator[StringCommand | FileUploadCommand | FunctionCommand, None, 
 
 IMAGES = "/var/lib/rancher/k3s/agent/images"
 LINKS = ("kubectl", "crictl")
+EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n")}  # a token file that holds no token
 
 
 @operation()
 @guarded
 def server_token() -> Commands:
-    """Keep a token file for the server: with the token that it has already, or with a new one."""
-    if known(SecretFile, path=TOKEN_FILE):
+    """Keep a token file for the server, which only root can read: with the token that it has, or with a new one."""
+    command = token_command(known(SecretFile, path=TOKEN_FILE))
+    if command is None:
         host.noop(f"{TOKEN_FILE} is there")
         return
-    yield run_script("server-token.sh", TOKEN_FILE, env_file("server"), seconds=30)
+    yield command
+
+
+def token_command(found: SecretFileState | None) -> StringCommand | None:
+    """Given the state of the server's token file, return what makes it one that only root can read, or None."""
+    if found is None or found.sha256 in EMPTY:
+        return run_script("server-token.sh", TOKEN_FILE, env_file("server"), seconds=30)
+    if (found.mode, found.owner) == ("600", "root"):
+        return None
+    return StringCommand(f"chmod 600 {TOKEN_FILE} && chown root:root {TOKEN_FILE}")
 
 
 @operation()

@@ -9,7 +9,7 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.hiddenvalue import HiddenValue
 from pyinfra.context import host
 
-from gb10.facts.secret import SecretFile
+from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.file import replace_file
 from gb10.operations.trouble import guarded, known
 
@@ -28,7 +28,7 @@ def secret_file(path: str, content: HiddenValue) -> Generator[StringCommand, Non
     """
     wanted = content.unmask().removesuffix("\n") + "\n"
     state = known(SecretFile, path=path)
-    if state and state.mode == "600" and state.sha256 == hashlib.sha256(wanted.encode()).hexdigest():
+    if state == SecretFileState(hashlib.sha256(wanted.encode()).hexdigest(), mode="600", owner="root"):
         host.noop(f"{path} holds the wanted secret")
         return
     yield replace_file(path, wanted, "600")

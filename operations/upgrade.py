@@ -108,10 +108,10 @@ def last_line(output: str) -> str:
 
 
 def is_wanted(install: K3sInstallation | None, version: str, sha256: Mapping[str, str]) -> bool:
-    """Tell whether the installed binary is of a version and, where there is a pin, the very one."""
-    return (
-        install is not None and install.version == version and (not sha256 or install.binary_sha256 in sha256.values())
-    )
+    """Tell whether the installed binary is of a version and, where this architecture has a pin, the very one."""
+    if install is None or install.version != version:
+        return False
+    return install.binary_sha256 == sha256.get(install.architecture, install.binary_sha256)
 
 
 def staged(version: str) -> str:

@@ -64,6 +64,7 @@ HALVES = {
     ],
     "changed, readable by others, and without an uninstall script": [
         (HEAD, "chmod 644 /etc/rancher/k3s/config.yaml; rm /usr/local/bin/k3s-uninstall.sh"),
+        (HEAD, "chown nvidia /etc/rancher/k3s/token"),
         (WORKER, "sed -i 's/docker: true/docker: false/' /etc/rancher/k3s/config.yaml"),
     ],
     "without its binary": [(WORKER, "rm /usr/local/bin/k3s")],

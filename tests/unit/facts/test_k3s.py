@@ -43,6 +43,7 @@ def output(**changes: tuple[str, int]) -> list[str]:
     texts: dict[str, tuple[str, int]] = {
         "version": ("k3s version v1.36.4+k3s1 (0a1b2c3d)\ngo version go1.25.1", 0),
         "binary": (f"{DIGEST}  /usr/local/bin/k3s", 0),
+        "machine": ("aarch64", 0),
         "config": (f"{'b' * 64}  /etc/rancher/k3s/config.yaml", 0),
         "units": (UNITS, 0),
         "exec": ("ExecStart=/usr/local/bin/k3s server", 0),
@@ -80,6 +81,7 @@ def test_a_running_server_is_read() -> None:
         role="server",
         version="v1.36.4+k3s1",
         binary_sha256=DIGEST,
+        architecture="arm64",
         unit_state="active",
         unit_enabled=True,
         main_pid=4711,

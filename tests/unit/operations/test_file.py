@@ -83,6 +83,9 @@ def test_a_secret_is_kept_0600_and_compared_without_reading_it_out(apply: Apply,
     path.chmod(0o644)
     assert apply(secret_file, path=str(path), content=Secret("canary"))
     assert mode(path) == "600"
+    os.chown(path, 65534, 65534)
+    assert apply(secret_file, path=str(path), content=Secret("canary"))
+    assert path.stat().st_uid == 0
 
 
 def test_secrets_in_a_file_that_is_replaced_are_shown_nowhere(
