@@ -35,7 +35,7 @@ def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> I
     """Given the parts of a status, yield why it is not healthy: nothing for a healthy cluster."""
     installed = [node for node in status.nodes if node.k3s]
     for node in status.nodes:
-        if reason := _node_reason(node, bool(installed), api_answers):
+        if reason := _node_reason(node, bool(installed) and node.group in ("head", "workers"), api_answers):
             yield Finding(reason)
     if installed and not api_answers:
         yield Finding("no API server answers")

@@ -10,7 +10,7 @@ from gb10.deploys.gpu_operator import gpu_operator
 from gb10.deploys.k3s import check_k3s, install_k3s
 from gb10.deploys.network_operator import network_operator
 from gb10.deploys.node import node
-from gb10.deploys.settings import HEAD, WORKERS, head, is_in, k3s_settings, value
+from gb10.deploys.settings import HEAD, WORKERS, head, is_in, k3s_role, k3s_settings, value
 from gb10.operations import k3s
 
 
@@ -25,12 +25,12 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
     Nodes are provisioned only with `node_enabled`, and each operator may be left out: `gpu_operator_enabled`,
     `network_operator_enabled`. pyinfra interleaves the operations of different hosts, but for those that all of them
     share: such ones stand between the parts, so that no agent starts before the server answers, and no operator before
-    the agents have joined.
+    the agents have joined. Hosts outside the groups `head` and `workers` are left alone, but share those.
     """
     settings = k3s_settings(**overrides)
-    if value("node_enabled"):
+    if value("node_enabled") and k3s_role():
         node()
-    check_k3s("server" if is_in(HEAD) else "agent", settings)
+    check_k3s(k3s_role(), settings)
     if is_in(HEAD):
         install_k3s("server", settings)
     k3s.server_answers(name="Wait for the K3s server", head=head(), seconds=settings.start_seconds)

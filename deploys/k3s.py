@@ -84,14 +84,16 @@ def kubeconfig(dest: str) -> None:
         kubeconfig_file(name="Fetch the kubeconfig", dest=dest)
 
 
-def check_k3s(role: str, settings: K3sSettings) -> None:
-    """Refuse nodes on which the rest could not work. The call stands once for all roles, so that all hosts share it."""
+def check_k3s(role: str | None, settings: K3sSettings) -> None:
+    """Refuse nodes on which the rest could not work. The call stands once for all roles, so that all hosts share it:
+    those outside the cluster too, of which nothing is asked.
+    """
     preflight.preflight(
         name="Check the nodes",
         role=role,
         version=settings.version,
         runtime=settings.runtime,
-        config=_config(role, settings),
+        config=_config(role, settings) if role else {},
     )
 
 

@@ -108,6 +108,11 @@ def is_in(group: str) -> bool:
     return group in host.groups
 
 
+def k3s_role() -> str | None:
+    """Return what this host is to be in the cluster, "server" or "agent"; None outside the groups head and workers."""
+    return "server" if is_in(HEAD) else "agent" if is_in(WORKERS) else None
+
+
 def node_name(node: Host) -> str:
     """Given a host, return its name in Kubernetes: pinned, since a wiped node comes back with its factory hostname."""
     return str(node.data.get("node_name") or node.name).lower()

@@ -30,18 +30,21 @@ class Refusal(NamedTuple):
 @operation()
 @guarded
 def preflight(
-    role: str, version: str, runtime: str, config: Mapping[str, object]
+    role: str | None, version: str, runtime: str, config: Mapping[str, object]
 ) -> Generator[FunctionCommand, None, None]:
     """
     Refuse a node on which the rest could not work.
 
-    + role: "server" or "agent"
+    + role: "server" or "agent"; None for a host that is no node of the cluster, and is left alone
     + version: the K3s version that is wanted
     + runtime: "docker" or "containerd"
     + config: what config.yaml will hold, to compare with the flags of an installation that somebody else made
 
     All hosts share it, so that nothing is changed on any before all have passed.
     """
+    if role is None:
+        host.noop(f"{host.name} is no node of the cluster")
+        return
     identity, install = known(NodeIdentity), known(K3sInstall)
     refusals = [*machine_refusals(identity, time.time()), *_name_refusals(identity)]
     if install:

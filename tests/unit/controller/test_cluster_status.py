@@ -21,8 +21,10 @@ from two_nodes import (
     RAILS,
     WITH_GPU,
     connectx7,
+    facts,
     gpu,
     half,
+    identity,
     install,
     node,
     pod,
@@ -35,7 +37,7 @@ from gb10.cli.console import status_lines, status_tables
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.results import FactsResult
-from gb10.controller.status import ClusterStatus, build_status, unhealthy
+from gb10.controller.status import OVERVIEW, ClusterStatus, build_status, unhealthy
 
 
 def test_a_cluster_whose_nodes_are_ready_is_healthy() -> None:
@@ -87,6 +89,15 @@ def test_a_node_that_is_not_ready_says_why() -> None:
 
 def test_a_silent_api_server_is_said_once() -> None:
     assert status(BOTH).reasons == ("no API server answers",)
+
+
+def test_a_host_outside_the_cluster_needs_no_k3s() -> None:
+    nas = InventoryHost("nas", ("storage",), address="198.18.0.20", node_name="nas")
+    answers = facts(BOTH, [node("spark-1"), node("spark-2")])
+    overviews = {**answers.values[OVERVIEW], "nas": {"identity": identity("nas"), "k3s": None, "troubles": {}}}
+    inventory = Inventory("inventory.py", (*INVENTORY.hosts, nas))
+    found = build_status(inventory, FactsResult({OVERVIEW: overviews}, inventory.names))
+    assert (found.healthy, found.reasons) == (True, ())
 
 
 def test_a_stopped_k3s_a_missing_one_and_one_that_did_not_join_are_reasons() -> None:
