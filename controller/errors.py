@@ -282,6 +282,12 @@ _CATALOGUE = (
         "See what stays: kubectl get pods -A --field-selector spec.nodeName={host}. Then: {again}",
     ),
     Trouble(
+        "UPGRADE_HELD",
+        _S.FAILED,
+        "{host} was not upgraded, since the upgrade of another node failed",
+        "Mend that node first, as its own error says, then: {again}",
+    ),
+    Trouble(
         "NODE_NOT_READY",
         _S.UNVERIFIED,
         "{host} did not become Ready in time",

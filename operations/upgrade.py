@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from typing import Any
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.command import QuoteString
@@ -32,18 +33,27 @@ def upgrade(
     + seconds: how long the restart may take, and then the kubelet
     + drain_seconds: how long the node's pods may take to leave
 
-    Call it with `_serial=True`: one node at a time. A killed run goes on where it stopped, and a node that somebody had
-    cordoned before stays cordoned.
+    Call it with `_serial=True`: one node at a time, and none after one that failed, although pyinfra would go on. A
+    killed run goes on where it stopped, and a node that somebody had cordoned before stays cordoned.
     """
     install = known(K3sInstall)
     if install is None or install.version is None or (is_wanted(install, version, sha256) and not install.drained):
         host.noop("nothing is to be upgraded")
         return
-    yield FunctionCommand(_upgrade, (role, version, sha256, node, head, seconds, drain_seconds), {})
+    yield FunctionCommand(_upgrade_unless_held, (role, version, sha256, node, head, seconds, drain_seconds), {})
+
+
+def _upgrade_unless_held(state: State, host: Host, *arguments: Any) -> bool:
+    failed = [peer.name for peer in host.inventory if peer.data.get("gb10_upgrade_failed")]
+    if failed:
+        say(host, "UPGRADE_HELD", f"{host.name} is as it was: the upgrade of {', '.join(failed)} has failed")
+        return False
+    host.data.gb10_upgrade_failed = True  # until it is done: also where it ends in an exception
+    host.data.gb10_upgrade_failed = not _upgrade(host, *arguments)
+    return not host.data.gb10_upgrade_failed
 
 
 def _upgrade(
-    state: State,
     host: Host,
     role: str,
     version: str,
