@@ -101,13 +101,7 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
     """Lay down what K3s starts from, then have it running: the same for both roles, but for the token."""
     node, seconds = node_name(host), settings.start_seconds
     environment = proxy().environment([node_ip(peer) for peer in host.inventory])
-    if role == "server":
-        token = k3s.server_token(name="Keep the server's token")
-    else:
-        token = k3s.join_token(name="Keep the join token", head=head())
-    files = _files(role, settings, environment)
-    if settings.airgap:
-        k3s.airgap_images(name="Bring K3s' images", folder=settings.airgap, runtime=settings.runtime)
+    # What may well fail comes first: without it a node has neither half a K3s, nor a new configuration for the old one.
     binary = k3s.binary(
         name=f"Download K3s {settings.version}",
         version=settings.version,
@@ -116,6 +110,13 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         airgap=settings.airgap,
         proxy=environment,
     )
+    if settings.airgap:
+        k3s.airgap_images(name="Bring K3s' images", folder=settings.airgap, runtime=settings.runtime)
+    if role == "server":
+        token = k3s.server_token(name="Keep the server's token")
+    else:
+        token = k3s.join_token(name="Keep the join token", head=head())
+    files = _files(role, settings, environment)
     k3s.command_links(name="Link kubectl and crictl")
     upgraded = upgrade.upgrade(
         name=f"Upgrade to K3s {settings.version}",
