@@ -8,7 +8,20 @@ from pyinfra.api import deploy
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
-from gb10.deploys.settings import HEAD, WORKERS, K3sSettings, head, is_in, k3s_settings, node_ip, node_name, proxy
+from gb10.deploys.settings import (
+    API_PORT,
+    HEAD,
+    WORKERS,
+    K3sSettings,
+    head,
+    is_in,
+    k3s_settings,
+    kubernetes_ip,
+    node_ip,
+    node_name,
+    proxy,
+    ssh_address,
+)
 from gb10.facts.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
 from gb10.facts.sealed import Secret
 from gb10.operations import k3s, kubectl, preflight, upgrade
@@ -166,12 +179,21 @@ def _config(role: str, settings: K3sSettings) -> dict[str, object]:
     """Given a role, return what config.yaml holds: what we must say, then what the inventory adds or overrides."""
     ours: dict[str, object] = {
         "node-name": node_name(host),
-        "node-ip": node_ip(host),
+        "node-ip": kubernetes_ip(host),
         "token-file": TOKEN_FILE,
     }
     if settings.runtime == "docker":
         ours["docker"] = True
     if role == "server":
         ours |= {"write-kubeconfig-mode": "0600", "disable": settings.disable}
-        return {**ours, **settings.config, **settings.server_config}
-    return {**ours, "server": f"https://{node_ip(head())}:6443", **settings.config, **settings.agent_config}
+        return with_name({**ours, **settings.config, **settings.server_config}, ssh_address(host))
+    ip = kubernetes_ip(head())
+    url = f"https://[{ip}]:{API_PORT}" if ":" in ip else f"https://{ip}:{API_PORT}"
+    return {**ours, "server": url, **settings.config, **settings.agent_config}
+
+
+def with_name(config: dict[str, object], name: str) -> dict[str, object]:
+    """Given a server's configuration and the name that kubeconfigs have for it, have its certificate carry the name."""
+    given = config.get("tls-san", [])
+    names = [str(each) for each in given] if isinstance(given, list) else str(given).split(",")
+    return config if name in (config["node-ip"], *names) else {**config, "tls-san": [*names, name]}

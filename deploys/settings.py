@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -17,6 +18,20 @@ Model = TypeVar("Model", bound=BaseModel)
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 HEAD, WORKERS = "head", "workers"
+API_PORT = 6443
+# Keys of config.yaml that would have no effect, or break what looks for K3s where it always is: key -> why.
+REFUSED_KEYS = {
+    **dict.fromkeys(
+        ("token", "agent-token", "datastore-endpoint", "etcd-s3-access-key", "etcd-s3-secret-key", "vpn-auth"),
+        "config.yaml holds no secret, since a diff shows it; K3s reads it as a variable in /etc/default/k3s as well",
+    ),
+    **dict.fromkeys(
+        ("token-file", "data-dir", "write-kubeconfig", "config"), "gb10 looks for it in its official place"
+    ),
+    "https-listen-port": f"gb10 and the workers look for the API server on port {API_PORT}",
+    "node-name": "set node_name for the host",
+    "docker": "set k3s_runtime",
+}
 CLUSTER_NETWORKS = ("10.42.0.0/16", "10.43.0.0/16", ".svc", ".cluster.local")  # K3s' pods and services
 
 
@@ -42,6 +57,15 @@ class K3sSettings(BaseModel):
     def pins(self) -> dict[str, str]:
         """Architecture -> pinned digest of the wanted version."""
         return {str(architecture): digest for architecture, digest in self.sha256.get(self.version, {}).items()}
+
+    @field_validator("config", "server_config", "agent_config")
+    @classmethod
+    def _is_ours_to_keep(cls, config: dict[str, Any]) -> dict[str, Any]:
+        # K3s takes "key+" for one that adds to a list.
+        found = [f"{key}: {REFUSED_KEYS[name]}" for key in config if (name := key.removesuffix("+")) in REFUSED_KEYS]
+        if found:
+            raise ValueError("; ".join(found))
+        return config
 
     @field_validator("version")
     @classmethod
@@ -120,4 +144,24 @@ def node_name(node: Host) -> str:
 
 def node_ip(node: Host) -> str:
     """Given a host, return the address at which the other nodes reach it on the management network."""
-    return str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name)
+    return str(node.data.get("node_ip") or ssh_address(node))
+
+
+def ssh_address(node: Host) -> str:
+    """Given a host, return the address or name at which the controller reaches it."""
+    return str(node.data.get("ssh_hostname") or node.name)
+
+
+def kubernetes_ip(node: Host) -> str:
+    """Given a host, return the IP address under which K3s is to know it. Raise DeployError where we have a name only.
+
+    K3s takes no name for it, and what the controller's DNS or ssh knows need not mean anything on the other nodes.
+    """
+    address = node_ip(node)
+    try:
+        return str(ip_address(address))
+    except ValueError as error:
+        raise DeployError(
+            f"gb10: SETTINGS_INVALID: {node.name}: {address!r} is no IP address: "
+            "set node_ip to the one that it has on the management network"
+        ) from error

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from gb10.lab.kube import client, config, host, nodepassword, paths, tokens
@@ -36,13 +37,19 @@ class Membership:
 
 
 def describe_node(options: config.Options, version: str, runtime: str, roles: tuple[str, ...]) -> NodeDescription:
-    """Given the settings, return the node that will register. Raise StartError where it has no address."""
+    """Given the settings, return the node that will register. Raise StartError where it has no IP address."""
+    addresses = tuple(options.many("node-ip")) or (default_address(),)
+    for address in addresses:
+        try:
+            ip_address(address)
+        except ValueError as error:
+            raise StartError(f"invalid ip format '{address}'") from error
     name = options.text("node-name") or socket.gethostname().lower()
     if options.flag("with-node-id"):
         name = f"{name}-{_node_id()}"
     return NodeDescription(
         name=name,
-        addresses=tuple(options.many("node-ip")) or (default_address(),),
+        addresses=addresses,
         version=version,
         runtime=runtime,
         roles=roles,
