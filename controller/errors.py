@@ -193,8 +193,8 @@ _CATALOGUE = (
     Trouble(
         "ADOPT_FLAGS",
         _S.REFUSED,
-        "the K3s on {host} was installed with flags that gb10 would lose",
-        "Put them into k3s_server_config or k3s_agent_config in group_data/, then: {plan} --diff",
+        "the K3s on {host} was set up otherwise than gb10 would have it",
+        "Set what is named above in the inventory or in group_data/, then: {plan} --diff",
     ),
     Trouble(
         "KUBECONFIG_CONFLICT",

@@ -107,13 +107,14 @@ def check_k3s(role: str | None, settings: K3sSettings) -> None:
         version=settings.version,
         runtime=settings.runtime,
         config=_config(role, settings) if role else {},
+        variables=sorted(_environment()),
     )
 
 
 def install_k3s(role: str, settings: K3sSettings) -> None:
     """Lay down what K3s starts from, then have it running: the same for both roles, but for the token."""
     node, seconds = node_name(host), settings.start_seconds
-    environment = proxy().environment([node_ip(peer) for peer in host.inventory])
+    environment = _environment()
     # What may well fail comes first: without it a node has neither half a K3s, nor a new configuration for the old one.
     binary = k3s.binary(
         name=f"Download K3s {settings.version}",
@@ -154,6 +155,11 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         started_from=[token, *files, binary],
         restarted_by=upgraded,
     )
+
+
+def _environment() -> dict[str, str]:
+    """Return the variables of this host's downloads and of its K3s."""
+    return proxy().environment([node_ip(peer) for peer in host.inventory])
 
 
 def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> list[OperationMeta]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
+from typing import Any
 
+import yaml
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.identity import ARCHITECTURES
@@ -56,6 +58,7 @@ class K3sInstallation(FactValue):
     config_sha256: str | None
     uninstall_scripts: tuple[str, ...]
     stale: bool  # the running process is older than a file that it was started from
+    foreign: bool  # somebody else wrote the unit: see ForeignK3s
     exec_start: str | None  # the unit's command line: flags, when somebody else installed it
     node_password: bool  # the node has joined a cluster since it was installed
     drained: bool  # an upgrade drained the node and has not yet put it back
@@ -85,6 +88,7 @@ class K3sInstall(FactBase[K3sInstallation | None]):
                 "config": f"sha256sum {CONFIG}",
                 "units": f"systemctl show --timestamp=us+utc -p {properties} k3s.service k3s-agent.service",
                 "exec": f"{units_text} 2>/dev/null | sed -n '/^ExecStart=/,/[^\\\\]$/p'",
+                "foreign": f"grep -L 'Written by pyinfra-gb10' {' '.join(map(unit_file, UNITS))}; true",
                 "scripts": f"ls -1 {KILLALL} {UNINSTALL['server']} {UNINSTALL['agent']} 2>/dev/null; true",
                 "changed": f"stat -L -c '%.6Z %n' {started_from} {units}; true",
                 "state": "ls -1d /var/lib/rancher/k3s; true",
@@ -115,6 +119,7 @@ class K3sInstall(FactBase[K3sInstallation | None]):
             config_sha256=config.split()[0] if config else None,
             uninstall_scripts=tuple(sorted(scripts)),
             stale=bool(pid) and _changed_since(unit["ExecMainStartTimestamp"], found["changed"].lines, role),
+            foreign=bool(found["foreign"].lines),
             exec_start=_exec_start(found["exec"].lines),
             node_password=found["password"].status == 0,
             drained=found["drained"].status == 0,
@@ -150,6 +155,41 @@ def _exec_start(lines: tuple[str, ...]) -> str | None:
     """Given the lines of an ExecStart setting, continued by backslashes, return the command as one line."""
     command = " ".join(line.removesuffix("\\").strip() for line in lines).removeprefix("ExecStart=")
     return " ".join(command.split()) or None
+
+
+@dataclass(frozen=True)
+class ForeignSettings(FactValue):
+    """How K3s is set up on a node beside its flags: keys of config.yaml, and the names of variables."""
+
+    config: dict[str, Any]  # secrets in it are masked
+    variables: tuple[str, ...]  # of the unit's environment file, but for those that /etc/default has as well
+
+
+class ForeignK3s(FactBase[ForeignSettings]):
+    """What the K3s that somebody else installed reads in a role. Its secrets do not leave the node.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self, role: str) -> StringCommand:
+        names = "sed -n 's/^[[:space:]]*\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'"
+        return sections(
+            {
+                "config": f"test ! -e {CONFIG} || {masked(CONFIG).get_raw_value()}",
+                "variables": f"{names} {env_file(role)}; true",
+                "defaults": f"{names} /etc/default/{UNITS[role]}; true",
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> ForeignSettings:
+        found = read_sections(output)
+        config = yaml.safe_load(found["config"].text) or {}
+        if not isinstance(config, dict):
+            raise ValueError(f"{CONFIG} is no mapping")
+        variables = dict.fromkeys(found["variables"].lines)
+        kept = [name for name in variables if name not in found["defaults"].lines]
+        return ForeignSettings(config={str(key): value for key, value in config.items()}, variables=tuple(kept))
 
 
 class K3sToken(FactBase[Secret | None]):

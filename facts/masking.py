@@ -27,7 +27,7 @@ _PROGRAM = (
     # http://user:password@proxy
     f"s#://[^/@[:space:]]+@#://{MASK}@#g",
     # token: word, "token": "word", and a text on the lines below it
-    f"s/((^|[^-A-Za-z0-9_]){_KEY}[+]?['\"]?[[:blank:]]*:)[^\\n]*(\\n[[:blank:]]+[^\\n]*)*/\\1 {MASK}/g",
+    f"s/((^|[^-A-Za-z0-9_]){_KEY}[+]?['\"]?[[:blank:]]*:)[^\\n]*(\\n[[:blank:]]+[^\\n]*)*/\\1 '{MASK}'/g",
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from typing import NamedTuple
 
 from pyinfra.api import FunctionCommand, operation
@@ -11,10 +11,10 @@ from pyinfra.context import host
 
 from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
-from gb10.facts.k3s import K3sInstall, K3sInstallation
+from gb10.facts.k3s import ForeignK3s, K3sInstall, K3sInstallation
 from gb10.facts.listeners import TcpListeners
 from gb10.operations.trouble import guarded, known, refuse
-from gb10.operations.versions import foreign_flags, step_refused
+from gb10.operations.versions import differences, step_refused
 
 MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
 API_PORT = 6443
@@ -30,7 +30,7 @@ class Refusal(NamedTuple):
 @operation()
 @guarded
 def preflight(
-    role: str | None, version: str, runtime: str, config: Mapping[str, object]
+    role: str | None, version: str, runtime: str, config: Mapping[str, object], variables: Collection[str]
 ) -> Generator[FunctionCommand, None, None]:
     """
     Refuse a node on which the rest could not work.
@@ -38,7 +38,8 @@ def preflight(
     + role: "server" or "agent"; None for a host that is no node of the cluster, and is left alone
     + version: the K3s version that is wanted
     + runtime: "docker" or "containerd"
-    + config: what config.yaml will hold, to compare with the flags of an installation that somebody else made
+    + config: what config.yaml will hold, to compare with an installation that somebody else made
+    + variables: names of what the unit's environment file will hold, likewise
 
     All hosts share it, so that nothing is changed on any before all have passed.
     """
@@ -48,7 +49,11 @@ def preflight(
     identity, install = known(NodeIdentity), known(K3sInstall)
     refusals = [*machine_refusals(identity, time.time()), *_name_refusals(identity)]
     if install:
-        refusals += install_refusals(install, role, version, config)
+        refusals += install_refusals(install, role, version)
+        if install.foreign and install.role == role:
+            settings = known(ForeignK3s, role=role)
+            found = differences(install.exec_start, settings, identity.hostname, config, set(variables))
+            refusals += [Refusal("ADOPT_FLAGS", difference) for difference in found]
     if runtime == "docker" and known(DockerEngine) is None:
         refusals.append(Refusal("DOCKER_ABSENT", "no Docker engine answers"))
     if role == "server" and not (install and install.is_active):
@@ -66,16 +71,12 @@ def machine_refusals(identity: Identity, now: float) -> Iterator[Refusal]:
         yield Refusal("CLOCK_SKEW", f"its clock is {skew:+.0f} s from the controller's: certificates would fail")
 
 
-def install_refusals(
-    install: K3sInstallation, role: str, version: str, config: Mapping[str, object]
-) -> Iterator[Refusal]:
+def install_refusals(install: K3sInstallation, role: str, version: str) -> Iterator[Refusal]:
     """Given what is installed and what is wanted, yield what speaks against going from one to the other."""
     if install.role not in (None, role):
         yield Refusal("ROLE_CONFLICT", f"it is a K3s {install.role} and is to be a {role}")
     if install.version and (step := step_refused(install.version, version)):
         yield Refusal(*step)
-    if flags := foreign_flags(install.exec_start, config):
-        yield Refusal("ADOPT_FLAGS", f"its K3s was started with {flags}, which k3s_config does not hold")
 
 
 def port_refusals(listeners: dict[int, str]) -> Iterator[Refusal]:

@@ -188,3 +188,18 @@ def test_a_flag_that_would_get_lost_is_named_and_nothing_is_changed(
     assert (done.status, "ADOPT_FLAGS" in done.output, "spark.lan" in done.output) == (6, True, True), done.output
     assert sh(head, "systemctl show -p MainPID --value k3s") == pid
     assert product.with_data(k3s_server_config={"tls-san": ["spark.lan"]}).gb10("bootstrap").status == 0
+
+
+def test_a_bare_server_is_not_made_another_one_without_a_word(
+    product: Product, fresh_nodes: Any, host_of: Any, lab: Any
+) -> None:
+    head = host_of(HEAD)
+    install_officially(head, lab.mirror_url, "server", "server", "K3S_TOKEN=adopted\\n")
+    pid = sh(head, "systemctl show -p MainPID --value k3s")
+    name = sh(head, "hostname").lower()
+    done = product.gb10("bootstrap")
+    assert done.status == 6, done.output
+    for setting in ("k3s_runtime = 'containerd'", "k3s_disable = []", f"node_name = '{name}'"):
+        assert setting in done.output + done.log
+    assert sh(head, "systemctl show -p MainPID --value k3s") == pid
+    assert not head.file("/etc/rancher/k3s/config.yaml").exists

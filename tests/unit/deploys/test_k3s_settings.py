@@ -41,7 +41,7 @@ def test_the_groups_of_a_host_are_its_role(on: Any, name: str, role: str | None)
 
 def test_a_host_outside_the_cluster_is_not_even_asked(on: Any) -> None:
     assert not on("nas").connected
-    assert list(preflight._inner(role=None, version="v1.36.4+k3s1", runtime="docker", config={})) == []
+    assert list(preflight._inner(role=None, version="v1.36.4+k3s1", runtime="docker", config={}, variables=[])) == []
 
 
 @pytest.mark.parametrize("part", ["config", "server_config", "agent_config"])

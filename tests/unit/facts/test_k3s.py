@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.k3s import K3sInstall, K3sInstallation, K3sLeftovers, K3sToken, Kubeconfig
+from gb10.facts.k3s import ForeignK3s, ForeignSettings, K3sInstall, K3sInstallation, K3sLeftovers, K3sToken, Kubeconfig
 from gb10.facts.masking import masked
 from gb10.facts.sealed import Secret, seal, unseal
 
@@ -47,6 +47,7 @@ def output(**changes: tuple[str, int]) -> list[str]:
         "config": (f"{'b' * 64}  /etc/rancher/k3s/config.yaml", 0),
         "units": (UNITS, 0),
         "exec": ("ExecStart=/usr/local/bin/k3s server", 0),
+        "foreign": ("", 0),
         "scripts": ("/usr/local/bin/k3s-killall.sh\n/usr/local/bin/k3s-uninstall.sh", 0),
         "changed": (f"{STARTED - 9:.6f} /usr/local/bin/k3s", 0),
         "state": ("/var/lib/rancher/k3s", 0),
@@ -88,10 +89,33 @@ def test_a_running_server_is_read() -> None:
         config_sha256="b" * 64,
         uninstall_scripts=("/usr/local/bin/k3s-killall.sh", "/usr/local/bin/k3s-uninstall.sh"),
         stale=False,
+        foreign=False,
         exec_start="/usr/local/bin/k3s server",
         node_password=True,
         drained=False,
     )
+
+
+def test_what_somebody_else_set_up_is_read_but_for_its_secrets_and_for_what_stays(tmp_path: Path) -> None:
+    text = "token: canary\ncluster-cidr: 10.52.0.0/16\ndisable:\n  - traefik\ndebug: true\n"
+    printed = [
+        *section("config", shown(text, tmp_path)),
+        *section("variables", "K3S_TOKEN\nK3S_DATASTORE_ENDPOINT\nK3S_NODE_NAME"),
+        *section("defaults", "K3S_NODE_NAME"),
+    ]
+    assert ForeignK3s().process(printed) == ForeignSettings(
+        config={"token": "*MASKED*", "cluster-cidr": "10.52.0.0/16", "disable": ["traefik"], "debug": True},
+        variables=("K3S_TOKEN", "K3S_DATASTORE_ENDPOINT"),
+    )
+    assert ForeignK3s().process([*section("config"), *section("variables"), *section("defaults")]) == ForeignSettings(
+        config={}, variables=()
+    )
+
+
+def test_a_config_yaml_that_is_none_fails_its_host_alone() -> None:
+    for text in ("- a", "a: [", "*MASKED*"):
+        with pytest.raises(FactProcessError):
+            ForeignK3s().process([*section("config", text), *section("variables"), *section("defaults")])
 
 
 def test_a_node_without_anything_of_k3s_is_none() -> None:

@@ -20,6 +20,7 @@ INSTALLED = K3sInstallation(
     config_sha256="b" * 64,
     uninstall_scripts=(),
     stale=False,
+    foreign=False,
     exec_start="/usr/local/bin/k3s server",
     node_password=True,
     drained=False,

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.operations.versions import foreign_flags, parse_version, step_refused
+from gb10.facts.k3s import ForeignSettings
+from gb10.operations.versions import differences, parse_version, step_refused
 
 versions = st.builds("v1.{}.{}+k3s{}".format, st.integers(20, 40), st.integers(0, 30), st.integers(1, 4))
 
@@ -40,7 +41,8 @@ def test_what_is_no_k3s_version_is_refused(text: str) -> None:
         parse_version(text)
 
 
-CONFIG = {"docker": True, "disable": ["traefik", "servicelb"], "tls-san": ["10.0.0.1"]}
+NOTHING = ForeignSettings(config={}, variables=())
+CONFIG = {"node-name": "spark-1", "docker": True, "disable": ["traefik", "servicelb"], "tls-san": ["10.0.0.1"]}
 
 
 @pytest.mark.parametrize(
@@ -56,4 +58,40 @@ CONFIG = {"docker": True, "disable": ["traefik", "servicelb"], "tls-san": ["10.0
     ],
 )
 def test_a_flag_that_config_yaml_would_not_keep_is_named(command: str | None, lost: str | None) -> None:
-    assert foreign_flags(command, CONFIG) == lost
+    found = list(differences(command, NOTHING, "spark-1", CONFIG, set()))
+    assert [text for text in found if text.startswith("it was started with ")] == (
+        [f"it was started with {lost}: k3s_config or a setting of its own keeps that"] if lost else []
+    )
+
+
+SAME = "/usr/local/bin/k3s server --docker --disable traefik,servicelb"
+
+
+def found(command: str = SAME, hostname: str = "spark-1", variables: tuple[str, ...] = (), **config: object) -> str:
+    """In what an installation would be another one after ours."""
+    settings = ForeignSettings({key.replace("_", "-"): value for key, value in config.items()}, variables)
+    return "; ".join(differences(command, settings, hostname, CONFIG, {"HTTP_PROXY"}))
+
+
+def test_an_installation_that_is_as_ours_would_be_is_taken_over() -> None:
+    assert found() == ""
+    assert found(hostname="Spark-1") == ""
+    assert found("/usr/local/bin/k3s server", docker=True, disable=["traefik", "servicelb"]) == ""
+    assert found(f"{SAME} --node-name spark-1", hostname="promaxgb10-1234") == ""
+    assert found(variables=("K3S_TOKEN", "K3S_URL", "K3S_KUBECONFIG_MODE", "HTTP_PROXY")) == ""
+
+
+def test_a_bare_server_would_lose_its_runtime_and_its_parts_and_each_setting_that_keeps_them_is_named() -> None:
+    assert found("/usr/local/bin/k3s server") == (
+        "its pods run in containerd: k3s_runtime = 'containerd' keeps that; "
+        "it runs traefik, servicelb: k3s_disable = [] keeps that"
+    )
+    assert "it runs servicelb: k3s_disable = ['traefik'] keeps that" in found("k3s server --docker --disable=traefik")
+
+
+def test_another_name_a_key_of_config_yaml_and_a_variable_are_named() -> None:
+    assert found(hostname="promaxgb10-1234") == "its node is called promaxgb10-1234: node_name = 'promaxgb10-1234' " + (
+        "keeps that"
+    )
+    assert found(cluster_cidr="10.52.0.0/16").startswith("it was started with --cluster-cidr=10.52.0.0/16: ")
+    assert found(variables=("K3S_DATASTORE_ENDPOINT",)).startswith("its environment file sets K3S_DATASTORE_ENDPOINT: ")
