@@ -227,12 +227,19 @@ class Leftovers(FactValue):
     paths: tuple[str, ...]
     mounts: tuple[str, ...]  # mount points below K3s' folders
     processes: tuple[str, ...]  # "pid command" of what runs from K3s' folders
-    containers: tuple[str, ...]  # Docker containers with a label of Kubernetes: "id name"
+    # Docker containers with a label of Kubernetes, "id name"; None where Docker is there and does not answer.
+    containers: tuple[str, ...] | None
     links: tuple[str, ...]  # network interfaces of the CNI
 
     @property
     def is_empty(self) -> bool:
+        """Nothing was found."""
         return not (self.paths or self.mounts or self.processes or self.containers or self.links)
+
+    @property
+    def is_absence(self) -> bool:
+        """It is known that there is nothing."""
+        return self.is_empty and self.containers is not None
 
 
 class K3sLeftovers(FactBase[Leftovers]):
@@ -250,15 +257,20 @@ class K3sLeftovers(FactBase[Leftovers]):
             "/run/k3s",
             "/run/flannel",
             "/var/lib/rancher/k3s",
+            STATE,
         )
+        parts = ("/usr/local/bin/k3s.*part*", "/usr/local/bin/k3s.sums*", "/usr/local/bin/k3s*.new")
+        new = (f"{file(role)}.new" for file in (unit_file, env_file) for role in UNITS)
+        links = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
         label = "--filter label=io.kubernetes.pod.namespace"
         return sections(
             {
-                "paths": f"ls -1d {' '.join(files + folders)}; true",
+                "paths": f"ls -1d {' '.join((*files, *folders, *parts, *new))}; true",
                 "mounts": "awk '$5 ~ \"^/(var/lib/(rancher|kubelet)|run/k3s)(/|$)\" {print $5}' /proc/self/mountinfo",
                 "processes": "pgrep -a -f '^(/usr/local/bin/k3s|/var/lib/rancher/k3s/data/)'; true",
-                "containers": f"timeout 10 docker ps -a {label} --format '{{{{.ID}}}} {{{{.Names}}}}'; true",
-                "links": "ls -1 /sys/class/net | grep -x -e cni0 -e flannel.1 -e flannel-wg; true",
+                "containers": "command -v docker >/dev/null || exit 0; "
+                f"timeout 10 docker ps -a {label} --format '{{{{.ID}}}} {{{{.Names}}}}'",
+                "links": f"ls -1 /sys/class/net | grep -x -F {' '.join(f'-e {link}' for link in links)}; true",
             }
         )
 
@@ -266,5 +278,9 @@ class K3sLeftovers(FactBase[Leftovers]):
     def process(self, output: list[str]) -> Leftovers:
         found = read_sections(output)
         return Leftovers(
-            **{name: found[name].lines for name in ("paths", "mounts", "processes", "containers", "links")}
+            paths=found["paths"].lines,
+            mounts=found["mounts"].lines,
+            processes=found["processes"].lines,
+            containers=found["containers"].lines if found["containers"].status == 0 else None,
+            links=found["links"].lines,
         )

@@ -284,7 +284,7 @@ def uninstall(role: str | None = None) -> Commands:
 
     Proves absence in the end. /data, containers without a label of Kubernetes, and what is mounted from elsewhere stay.
     """
-    if known(K3sLeftovers).is_empty:
+    if known(K3sLeftovers).is_absence:
         host.noop("nothing of K3s is here")
         return
     install = known(K3sInstall)
@@ -297,7 +297,9 @@ def uninstall(role: str | None = None) -> Commands:
 
 def _absent(state: State, host: Host) -> bool:
     left = host.get_fact(K3sLeftovers)
-    found = [item for items in left.to_json().values() for item in items]
+    found = [item for items in left.to_json().values() for item in items or ()]
     if found:
         say(host, "TEARDOWN_LEFTOVER", f"{host.name} still has {', '.join(found)}")
-    return not found
+    elif left.containers is None:
+        say(host, "DOCKER_STOPPED", f"{host.name}: nobody can tell whether containers of pods are left")
+    return left.is_absence

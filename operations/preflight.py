@@ -52,8 +52,8 @@ def preflight(
         refusals += install_refusals(install, role, version)
         if install.foreign and install.role == role:
             settings = known(ForeignK3s, role=role)
-            found = differences(install.exec_start, settings, identity.hostname, config, set(variables))
-            refusals += [Refusal("ADOPT_FLAGS", difference) for difference in found]
+            found = list(differences(install.exec_start, settings, identity.hostname, config, set(variables)))
+            refusals += [Refusal("ADOPT_FLAGS", "; ".join(found))] if found else []
     if runtime == "docker" and known(DockerEngine) is None:
         refusals.append(Refusal("DOCKER_ABSENT", "no Docker engine answers"))
     if role == "server" and not (install and install.is_active):

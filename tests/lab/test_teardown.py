@@ -12,6 +12,7 @@ HEAD, WORKER = "spark-1", "spark-2"
 UNITS = tuple(f"/etc/systemd/system/{unit}.service{end}" for unit in ("k3s", "k3s-agent") for end in ("", ".env"))
 COMMANDS = ("k3s", "kubectl", "crictl", "k3s-killall.sh", "k3s-uninstall.sh", "k3s-agent-uninstall.sh")
 FOLDERS = ("/etc/rancher", "/var/lib/rancher", "/var/lib/kubelet", "/run/k3s", "/var/lib/gb10/k3s")
+HALF_WRITTEN = ("/usr/local/bin/k3s.*", "/etc/systemd/system/k3s*")
 LEFT = (*(f"/usr/local/bin/{command}" for command in COMMANDS), *UNITS, *FOLDERS)
 
 
@@ -21,7 +22,10 @@ def sh(host: Any, command: str) -> str:
 
 def remaining(host: Any) -> list[str]:
     found = [path for path in LEFT if host.run(f"sudo test -e {path}").rc == 0]
+    found += host.run(f"ls -d {' '.join(HALF_WRITTEN)}").stdout.split()
     found += sh(host, "docker ps -aq --filter label=io.kubernetes.pod.namespace").split()
+    found += host.run("ls /sys/class/net | grep -x -e cni0 -e flannel.1").stdout.split()
+    found += host.run("sudo iptables-save | grep -e ^:KUBE- -e ^:FLANNEL-").stdout.split()
     found += host.run("pgrep -f '^[^ ]*python3 /usr/local/bin/k3s|^/usr/local/bin/k3s'").stdout.split()
     return found
 
@@ -45,6 +49,22 @@ def test_a_teardown_is_planned_before_it_is_done(product: Product, cluster: None
     plan = product.plan("gb10.deploys.k3s_teardown")
     assert {host for _, host in plan} == {HEAD, WORKER}
     assert product.run("gb10.deploys.k3s_teardown") == plan
+
+
+def test_agents_go_before_the_server_and_a_stopped_docker_proves_nothing(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    worker = host_of(WORKER)
+    sh(worker, "systemctl stop docker.socket docker")
+    stopped = product.gb10("teardown", "--yes", "--limit", WORKER)
+    assert (stopped.status, "DOCKER_STOPPED" in stopped.output) == (1, True), stopped.output
+    sh(worker, "systemctl start docker")
+    done = product.pyinfra("--json", "-y", "gb10.deploys.k3s_teardown")
+    names = [operation["name"] for operation in done.json["results"]["operations"] if operation["success"]]
+    assert names.index("K3s teardown | Uninstall the K3s agent") < names.index(
+        "K3s teardown | Uninstall the K3s server"
+    )
+    assert remaining(worker) == []
 
 
 def test_a_teardown_asks_and_takes_no_for_an_answer(product: Product, cluster: None) -> None:
@@ -90,6 +110,9 @@ HALVES = {
     "a lone config": "mkdir -p /etc/rancher/k3s && echo 'docker: true' > /etc/rancher/k3s/config.yaml",
     "a unit without its binary": "printf '[Service]\\nExecStart=/usr/local/bin/k3s agent\\n'"
     " > /etc/systemd/system/k3s-agent.service",
+    "a download that was killed": "touch /usr/local/bin/k3s.0123456789abcdef.part"
+    " /usr/local/bin/k3s.0123456789abcdef.part.error /usr/local/bin/k3s.sums /usr/local/bin/k3s.new"
+    " /etc/systemd/system/k3s.service.new",
     "state without anything else": "mkdir -p /var/lib/rancher/k3s/agent /etc/rancher/node"
     " && echo x > /etc/rancher/node/password",
 }

@@ -205,6 +205,19 @@ def test_the_command_runs_on_a_machine_without_k3s() -> None:
     assert K3sLeftovers().process(done.stdout.splitlines()).is_empty
 
 
+@pytest.mark.parametrize(
+    ("containers", "status", "absence"),
+    [("", 0, True), ("1f2e k8s_coredns", 0, False), ("", 1, False), ("", 124, False)],
+)
+def test_a_docker_that_does_not_answer_is_no_proof_that_no_container_is_left(
+    containers: str, status: int, absence: bool
+) -> None:
+    nothing = [line for name in ("paths", "mounts", "processes", "links") for line in section(name)]
+    left = K3sLeftovers().process([*nothing, *section("containers", containers, status)])
+    assert left.is_absence is absence
+    assert left.containers == (None if status else tuple(containers.splitlines()))
+
+
 def test_a_sealed_secret_comes_back_and_is_nowhere_in_what_was_printed() -> None:
     secret = "K10" + "f" * 64 + "::server:canary-0815\nsecond line\n"
     command = seal("cat")
