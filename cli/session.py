@@ -104,7 +104,7 @@ class Session:
         """End the command: print the document if JSON is wanted, and exit with the error's status, or the given one."""
         if self.as_json:
             print_json({**document, "error": error.to_json() if error else None})
-        elif error or self.verbosity:
+        else:
             self.print_log()
         sys.exit(int(error.status if error else status))
 

@@ -39,7 +39,7 @@ from gb10.operations.script import run_script
 from gb10.operations.secret import secret_file
 from gb10.operations.trouble import guarded, known, refuse, say
 from gb10.operations.upgrade import is_wanted, staged
-from gb10.operations.wait import await_condition, await_node, member, reason
+from gb10.operations.wait import await_condition, await_node, reason
 from gb10.templates import render
 
 Commands = Generator[StringCommand | FileUploadCommand | FunctionCommand, None, None]
@@ -189,13 +189,18 @@ def rejoin(node: str, head: Host) -> Commands:
     + node: its name in Kubernetes
     + head: the host with the API server
 
-    K3s refuses a known name with another node password. A node that has its password still is left alone.
+    K3s refuses a known name with another node password. A node that has its password still is left alone. In a dry run
+    before the server exists there is nothing to be cleared.
     """
     install = known(K3sInstall)
     if install and install.node_password:
         host.noop(f"{node} has its node password")
         return
-    if node not in (peer_fact(head, NodePasswords) or ()) and not member(head, node):
+    nodes, passwords = peer_fact(head, ClusterNodes), peer_fact(head, NodePasswords)
+    if state.is_executing and (nodes is None or passwords is None):
+        yield from refuse("SERVER_UNREACHABLE", f"{head.name} does not tell whether the cluster knows {node}")
+        return
+    if node not in (*(found.name for found in nodes or ()), *(passwords or ())):
         host.noop(f"the cluster does not know {node}")
         return
     yield FunctionCommand(_forget, (node, head), {})

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Generator, Mapping
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
-from gb10.facts.k3s import BINARY, KUBECTL
-from gb10.operations.trouble import guarded, known
+from gb10.facts.k3s import BINARY, KUBECTL, K3sInstall
+from gb10.operations.trouble import guarded, known, refuse
 
 DRAIN_SECONDS = 300
 
@@ -104,13 +104,21 @@ def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> StringCom
 
 @operation()
 @guarded
-def delete_node(node: str) -> Generator[StringCommand, None, None]:
+def delete_node(node: str) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
     Remove a node from the cluster, with the password Secret that would keep it from coming back under its name.
 
     + node: its name in Kubernetes
     """
-    if not _node(node) and node not in (known(NodePasswords) or ()):
+    nodes, passwords = known(ClusterNodes), known(NodePasswords)
+    if nodes is None or passwords is None:
+        install = known(K3sInstall)
+        if install and install.role == "server":
+            yield from refuse("SERVER_UNREACHABLE", f"the API server on {host.name} does not answer: {node} stays")
+        else:
+            host.noop(f"there is no cluster that could know {node}")
+        return
+    if node not in (*(found.name for found in nodes), *passwords):
         host.noop(f"the cluster does not know {node}")
         return
     yield delete_node_command(node)

@@ -14,6 +14,20 @@ from gb10.lab.clients import kubectl
 
 HEAD, WORKER = "spark-1", "spark-2"
 MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ours, namespace: default}\ndata: {it's: kept}\n"
+# On the worker alone. A drain evicts no pod that nobody would make anew, hence the Deployment.
+PODS = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: traveller, namespace: kube-system}
+spec:
+  replicas: 1
+  selector: {matchLabels: {app: traveller}}
+  template:
+    metadata: {labels: {app: traveller}}
+    spec:
+      nodeSelector: {kubernetes.io/hostname: spark-2}
+      containers: [{name: traveller, image: "rancher/mirrored-pause:lab"}]
+"""
 
 
 def changed(product: Product, operation: str, **arguments: Any) -> bool:
@@ -55,10 +69,16 @@ def test_labels_are_put_on_and_taken_off(product: Product, cluster: None, host_o
 
 def test_a_node_is_drained_and_let_in_again(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
+    assert changed(product, "apply", manifest=PODS)
+    head.check_output("sudo k3s kubectl -n kube-system rollout status deployment/traveller --timeout=30s")
+    on_worker = f"pods -A -o name --field-selector spec.nodeName={WORKER}"
+    assert "traveller" in get(head, on_worker)
     assert changed(product, "cordon", node=WORKER)
     assert not changed(product, "cordon", node=WORKER)
     assert changed(product, "drain", node=WORKER, seconds=20)
+    assert "traveller" not in get(head, on_worker)
     assert get(head, f"node {WORKER} -o jsonpath={{.spec.unschedulable}}") == "true"
+    head.check_output("sudo k3s kubectl -n kube-system delete deployment traveller")
     assert changed(product, "uncordon", node=WORKER)
     assert not changed(product, "uncordon", node=WORKER)
 
@@ -68,6 +88,16 @@ def test_a_node_is_deleted_with_its_password(product: Product, cluster: None, ho
     assert changed(product, "delete_node", node=WORKER)
     assert not changed(product, "delete_node", node=WORKER)
     assert WORKER not in get(host_of(HEAD), "nodes,secrets -A -o name")
+
+
+def test_a_node_is_not_taken_for_deleted_when_no_api_server_answers(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    host_of(HEAD).check_output("sudo systemctl stop k3s")
+    done = product.pyinfra("-y", f"--limit={HEAD}", "gb10.operations.kubectl.delete_node", f"node={WORKER}")
+    assert (done.status != 0, "gb10: SERVER_UNREACHABLE" in done.output) == (True, True), done.output
+    host_of(HEAD).check_output("sudo systemctl start k3s")
+    assert changed(product, "delete_node", node=WORKER)
 
 
 def test_the_kubeconfig_works_from_here_and_leaves_other_contexts_alone(
