@@ -50,4 +50,4 @@ lab-up: .venv/ready lab-programs
 	@.venv/bin/gb10 lab up
 
 lab-down: .venv/ready
-	@.venv/bin/gb10 lab down --all
+	@scripts/lab-down

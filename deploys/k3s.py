@@ -168,6 +168,8 @@ def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> lis
     text_file(
         name="Write the uninstall script", path=UNINSTALL[role], content=render("k3s/k3s-uninstall.sh.j2"), mode="755"
     )
+    if settings.registries and settings.runtime == "docker":
+        host.log_styled("k3s_registries has no effect with Docker: mirrors and logins are Docker's own", fg="yellow")
     config = render("k3s/config.yaml.j2", config=_config(role, settings))
     unit = render("k3s/k3s.service.j2", unit=UNITS[role], role=role, runtime=settings.runtime)
     # These two may hold passwords, of a registry and of a proxy: a diff shows none of them.

@@ -31,7 +31,8 @@ k3s_config: dict[str, object] = {}
 k3s_server_config: dict[str, object] = {}
 k3s_agent_config: dict[str, object] = {}
 
-# The content of /etc/rancher/k3s/registries.yaml (docs.k3s.io/installation/private-registry): mirrors and configs.
+# The content of /etc/rancher/k3s/registries.yaml (docs.k3s.io/installation/private-registry): mirrors and configs. It
+# counts with containerd only: Docker has mirrors and logins of its own.
 k3s_registries: dict[str, object] = {}
 
 # How long a start of K3s may take, and then its node until it is Ready, in seconds.

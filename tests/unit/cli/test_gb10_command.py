@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from pyinfra_project import Project
 
 from gb10.cli.app import Gb10Group
+from gb10.cli.session import Session
 from gb10.controller.errors import ExitStatus
 from gb10.controller.lock import cluster_lock
 
@@ -126,6 +127,19 @@ def test_an_unreachable_node_is_told_with_the_ssh_command_and_the_log(down: Proj
     assert "Then: gb10 bootstrap -i inventory.py" in found.stderr
     log = Path(found.stderr.strip().splitlines()[-1].removeprefix("The whole log: "))
     assert "Could not connect" in log.read_text()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_command_that_went_well_names_its_log_too_but_not_to_a_program(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GB10_STATE", str(tmp_path))
+    session = Session("bootstrap", as_json=as_json)
+    session.log.write("what was done")
+    with pytest.raises(SystemExit) as ended:
+        session.finish({}, None)
+    assert ended.value.code == 0
+    assert capfd.readouterr().err == ("" if as_json else f"The whole log: {session.log.path}\n")
 
 
 def test_the_result_of_a_failed_bootstrap_is_one_json_document(down: Project) -> None:

@@ -15,10 +15,11 @@ import pytest
 from pyinfra_project import Project
 
 from gb10.controller.errors import ExitStatus, Gb10Error
-from gb10.controller.events import Event, OperationStarted
+from gb10.controller.events import Event, OperationStarted, Ready
 from gb10.controller.inventory import load_inventory
 from gb10.controller.log import RunLog
 from gb10.controller.runner import Runner
+from gb10.controller.story import Story
 
 TARGET = "tiny.cluster"
 
@@ -403,3 +404,11 @@ def test_a_killed_wrapper_leaves_no_pyinfra_behind(project: Project, in_the_midd
 def _public(key: Path) -> str:
     made = subprocess.run(["ssh-keygen", "-y", "-f", key], capture_output=True, text=True, check=True)
     return " ".join(made.stdout.split()[:2])
+
+
+def test_a_host_that_pyinfra_left_out_without_a_word_is_named() -> None:
+    story = Story("tiny.cluster", dry=False, hosts=("spark-1", "spark-2"))
+    story.hear(Ready("spark-1"))
+    result = story.result(0, '{"results": {"operations": []}}', lambda error: error, None)
+    assert [(error.code, error.host) for error in result.errors] == [("NOT_RUN", "spark-2")]
+    assert not result.ok

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ from gb10.lab.paths import lab_name, lab_names
 from gb10.lab.problem import LabError
 from gb10.lab.releases import publish
 from gb10.lab.state import LabState
+
+CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +104,21 @@ def test_the_command_says_in_two_lines_that_no_lab_is_up() -> None:
     done = CliRunner().invoke(command, ["status"])
     assert done.exit_code == 1
     assert done.output == "The lab 'mine' is not up.\nBring it up: gb10 lab up\n"
+
+
+def test_labs_of_a_command_that_was_killed_are_taken_down_and_those_at_work_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
+    root = tmp_path / "state"
+    with subprocess.Popen(["sleep", "0"]) as dead:
+        pass
+    with subprocess.Popen(["sh", "-c", "sleep 60; :", "scripts/with-labs"], start_new_session=True) as alive:
+        try:
+            for pid in (dead.pid, alive.pid):
+                (root / f"own-{pid}" / "lab" / f"own-{pid}").mkdir(parents=True)
+            subprocess.run([CHECKOUT / "scripts" / "lab-down"], check=True, capture_output=True)
+            assert [path.name for path in root.glob("own-*")] == [f"own-{alive.pid}"]
+            assert (root / f"own-{alive.pid}" / "lab" / f"own-{alive.pid}").is_dir()
+        finally:
+            os.killpg(alive.pid, signal.SIGKILL)
