@@ -8,7 +8,9 @@ head = [
     (
         "spark-1",  # the node's name: in Kubernetes, in backups, and on the command line
         {
-            "ssh_hostname": "192.168.1.11",  # its address on the management network: a DHCP reservation survives a wipe
+            # Its address on the management network: a DHCP reservation survives a wipe. For a name, K3s wants the address
+            # beside it, as "node_ip".
+            "ssh_hostname": "192.168.1.11",
             "ssh_user": "nvidia",
             "_sudo": True,  # this user's sudo must not ask for a password
             "rails": {  # the two halves of the cabled ConnectX-7 port, each in a subnet of its own
