@@ -8,8 +8,8 @@ head = [
     (
         "spark-1",  # the node's name: in Kubernetes, in backups, and on the command line
         {
-            # Its address on the management network: a DHCP reservation survives a wipe. For a name, K3s wants the address
-            # beside it, as "node_ip".
+            # Its address on the management network: a DHCP reservation survives a wipe. With a name here, K3s needs the
+            # address as well, as "node_ip".
             "ssh_hostname": "192.168.1.11",
             "ssh_user": "nvidia",
             "_sudo": True,  # this user's sudo must not ask for a password

@@ -216,6 +216,12 @@ def test_a_broken_registries_file_stops_the_start(machines: Machines):
     assert "registries.yaml: yaml" in fatal(server)
 
 
+def test_a_name_is_no_node_ip(machines: Machines):
+    server = machines.server()
+    server.configure(https_listen_port=server.port, node_ip="spark.lan")
+    assert "invalid ip format 'spark.lan'" in fatal(server)
+
+
 def test_kubectl_comes_with_it_also_under_its_own_name(machines: Machines):
     server = machines.server()
     server.up()
