@@ -86,6 +86,7 @@ class CopyProof(FactValue):
     different: tuple[str, ...] = ()  # in type, size, where a link leads, or (hashed) in content
     broken_links: tuple[str, ...] = ()  # do not resolve inside the target's folder
     damaged: tuple[str, ...] = ()  # content is not what the name of the file says, already on the source
+    unread: tuple[str, ...] = ()  # node:path of what should have been read (hashed) and could not be
     unnoted: tuple[str, ...] = ()  # shared blobs that the target's store may remove too early
     allowed: tuple[str, ...] = field(default=())  # links that are broken on the source too, and were allowed to be
 
@@ -101,7 +102,8 @@ class CopyProof(FactValue):
             "missing": self.missing,
             "different": self.different,
             "links that lead nowhere": self.broken_links,
-            "damaged": self.damaged,
+            "damaged on the source": self.damaged,
+            "that could not be read": self.unread,
             "not noted in the shared store": self.unnoted,
         }
         return tuple(f"{len(paths)} {what}: {_first(paths)}" for what, paths in found.items() if paths)
@@ -126,7 +128,7 @@ def prove_copy(
     if source.digest != target.digest and not source.entries:
         return None
     allowed = source.broken if allow_broken else ()
-    selected = source.by_path() or dict.fromkeys(target.broken)
+    selected = source.by_path() or dict.fromkeys((*target.broken, *target.unread))
     return CopyProof(
         source=f"{names[0]}:{source.root}",
         target=f"{names[1]}:{target.root}",
@@ -139,6 +141,7 @@ def prove_copy(
         different=_shown(e.path for e in wanted if e.path in there and _differs(e, there[e.path])),
         broken_links=_shown(path for path in target.broken if path in selected and path not in allowed),
         damaged=_shown(source.damaged),
+        unread=_unread(names[0], source.unread) + _unread(names[1], [p for p in target.unread if p in selected]),
         unnoted=_shown(blob for blob in target.unreferenced if blob in source.references),
         allowed=_shown(allowed),
     )
@@ -148,6 +151,10 @@ def _differs(one: Entry, other: Entry) -> bool:
     return (one.type, one.size, one.target) != (other.type, other.size, other.target) or (
         one.sha256 is not None and one.sha256 != other.sha256
     )
+
+
+def _unread(node: str, paths: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{node}:{path}" for path in _shown(paths))
 
 
 def _shown(paths: Any) -> tuple[str, ...]:

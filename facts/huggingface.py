@@ -15,14 +15,13 @@ from typing import Any
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.sections import understood
-from gb10.facts.tree import Entry, FileTree, Tree, shown
+from gb10.facts.tree import LOCKS, Entry, FileTree, Tree, shown
 from gb10.facts.values import FactValue
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 FOLDER = re.compile(r"(?P<kind>models|datasets|spaces)--(?P<name>.+)")
 LISTING_VERSION = 1  # of trees/<commit>.json (huggingface_hub, _tree_cache.py)
 SMALL_FILES = ("*--*/refs/*", "*--*/trees/*.json")
-LOCKS = (".locks", "*.lock", "*.lock.soft")
 
 # What belongs to the hub as a whole, and is needed beside any of its models.
 HUB_FILES = ("blobs/.huggingface-shared-blobs", "CACHEDIR.TAG")

@@ -20,9 +20,11 @@ from pyinfra.api import FactBase, StringCommand
 from gb10.facts.sections import understood
 from gb10.facts.values import FactValue
 
-LISTS = ("missing", "broken", "damaged", "unreferenced")  # of a tree, beside its entries
+LISTS = ("missing", "broken", "damaged", "unread", "unreferenced")  # of a tree, beside its entries
+# Where a Hugging Face hub keeps its locks. A lock file of a snapshot (uv.lock, poetry.lock) is a file of the model.
+LOCKS = ("/.locks", "/*--*/blobs/*.lock", "/*--*/blobs/*.lock.soft")
 # What nobody wants on another node: downloads that are not complete, locks, and links that are being made.
-UNFINISHED = ("*.incomplete", ".locks", "*.lock", "*.lock.soft", ".*.shared")
+UNFINISHED = ("*.incomplete", *LOCKS, ".*.shared")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Tree(FactValue):
     links: int = 0
     broken: tuple[str, ...] = ()  # links that do not resolve inside the root
     damaged: tuple[str, ...] = ()  # files whose name tells their sha256, and that have another
+    unread: tuple[str, ...] = ()  # files whose content was asked for, and could not be read
     absent: bool = False
     missing: tuple[str, ...] = ()  # of the paths that were asked for; then nothing else is listed
     entries: tuple[Entry, ...] = ()
@@ -86,7 +89,7 @@ class FileTree(FactBase[Tree]):
     + root: absolute path on the node
     + paths: only these below it, with what their links reach inside the root
     + also: more of them, where they exist
-    + exclude: names that are left out, as the shell matches them
+    + exclude: names that are left out, as the shell matches them; with a leading slash, whole paths below the root
     + read: paths, as the shell matches them, of small files whose text is wanted
     + hashed: with the sha256 of every file, read at the speed of the storage
     + brief: without the entries themselves
@@ -117,9 +120,7 @@ class FileTree(FactBase[Tree]):
 def parse_tree(packed: str) -> Tree:
     """Given what tree_walk.py printed, return the tree. Raise ValueError, KeyError or TypeError for anything else."""
     found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
-    lists: dict[str, Any] = {
-        name: tuple(found.pop(name, ())) for name in ("missing", "broken", "damaged", "unreferenced")
-    }
+    lists: dict[str, Any] = {name: tuple(found.pop(name, ())) for name in LISTS}
     return Tree(
         root=found.pop("root", ""),
         entries=tuple(Entry(**entry) for entry in found.pop("entries", ())),

@@ -5,9 +5,9 @@ This file runs on the nodes, as text for their own python3: standard library onl
     python3 tree_walk.py JOB      print the listing: JSON, deflated, in base64
 
 JOB is JSON with "root", and of these what is wanted: "paths" (only these below root, and what their links reach),
-"also" (more of them, where they exist), "exclude" (names that are left out, as the shell matches them), "read" (paths,
-as the shell matches them, of small files whose text is listed), "hash" (sha256 of every file, many at a time) and
-"brief" (what all of it comes to, without the entries).
+"also" (more of them, where they exist), "exclude" (names that are left out, as the shell matches them; with a leading
+slash, whole paths below root), "read" (paths, as the shell matches them, of small files whose text is listed), "hash"
+(sha256 of every file, many at a time) and "brief" (what all of it comes to, without the entries).
 
 The contract: names are bytes on a node, and may be anything but a slash. Here they are text with surrogate escapes, and
 always relative to the root, which itself is ".".
@@ -34,7 +34,7 @@ PARTIAL = ".gb10-partial"  # where rsync over ssh does, beside the file
 STORE_BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{64}")
 CLASSIC_BLOB = re.compile(r"(?:models|datasets|spaces)--[^/]+/blobs/([0-9a-f]{64})")
 STORE_MARKER = "blobs/.huggingface-shared-blobs"
-STORE_OWN = re.compile(STORE_BLOB.pattern + r"\.(refs|lock)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp")
+STORE_OWN = re.compile(STORE_BLOB.pattern + r"\.(refs|lock|lock\.soft)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp")
 READ_BYTES = 64 << 20
 BUFFER_BYTES = 4 << 20
 LINE = 64 * 1024
@@ -104,6 +104,7 @@ class Walk:
             "links": sum(entry["type"] == "l" for entry in entries),
             "broken": [e["path"] for e in entries if e["type"] == "l" and e["state"] != "inside"],
             "damaged": [e["path"] for e in files if is_damaged(e)],
+            "unread": [e["path"] for e in files if e.get("sha256", "") is None],
         }
 
     def reach(self, paths: list[str]) -> None:
@@ -149,7 +150,7 @@ class Walk:
             return True
         if path == WORKSHOP or (self.is_hub and STORE_OWN.fullmatch(path)):
             return True
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.job.get("exclude", []))
+        return any(matches(path, name, pattern) for pattern in self.job.get("exclude", []))
 
     def add_halves(self, folder: str) -> None:
         with os.scandir(self.full(folder)) as found:
@@ -238,6 +239,14 @@ class Walk:
 
 
 KINDS = (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK))
+
+
+def matches(path: str, name: str, pattern: str) -> bool:
+    """Whether a pattern of the shell means a name, or, with a leading slash, a path: `*` never stands for a slash."""
+    if not pattern.startswith("/"):
+        return fnmatch.fnmatchcase(name, pattern)
+    found, wanted = path.split("/"), pattern[1:].split("/")
+    return len(found) == len(wanted) and all(map(fnmatch.fnmatchcase, found, wanted))
 
 
 def digest(shape: list[str], more: list[str]) -> str:

@@ -114,6 +114,10 @@ def _copy(host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey
 def accept(where: Host, proof: CopyProof) -> bool:
     """Say what a proof proves; return whether it holds."""
     where.log(f"{PROGRESS}proof: {json.dumps(proof.to_json())}")
+    if proof.damaged:
+        text = f"{proof.source}: content that is not what its name says: {', '.join(proof.damaged[:5])}"
+        say(where, "MODEL_BROKEN", text)
+        return False
     if not proof.holds:
         say(where, "COPY_UNPROVEN", f"{proof.target} is not what {proof.source} is: {'; '.join(proof.faults)}")
         return False

@@ -22,6 +22,7 @@ from reading import run, shell_accepts
 from gb10.facts.copy import CopyProgress, RunningCopy
 from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
 from gb10.facts.tree import FileTree, Tree, shown
+from gb10.facts.tree_walk import Walk
 from gb10.operations.models import describe_repository, split_name
 
 sys.path.append(str(Path(__file__).parents[2] / "lab"))
@@ -84,7 +85,7 @@ def test_paths_that_are_missing_are_named(tmp_path: Path) -> None:
 
 
 def test_downloads_and_locks_are_left_out(tmp_path: Path) -> None:
-    for name in ("a.incomplete", "b.lock", ".blob.0123abcd.shared", "kept"):
+    for name in ("a.incomplete", ".blob.0123abcd.shared", "kept"):
         (tmp_path / name).write_text("x")
     (tmp_path / ".locks").mkdir()
     (tmp_path / ".gb10-copy").mkdir()
@@ -93,6 +94,28 @@ def test_downloads_and_locks_are_left_out(tmp_path: Path) -> None:
     found = listed(tmp_path)
     assert [entry.path for entry in found.entries] == [".", "kept"]
     assert found.halves == {"half": 3}
+
+
+def test_locks_are_left_out_where_a_hub_has_them_and_nowhere_else(tmp_path: Path) -> None:
+    hub = Hub(tmp_path)
+    files = {"uv.lock": 1000, "blobs/poetry.lock": 1000, ".locks/kept": 1000}
+    model = hub.shared("a/b", "main", files)
+    hub.classic("c/d", "main", files)
+    (model / "blobs" / "0123.lock").touch()
+    (tmp_path / ".locks" / model.name).mkdir(parents=True)
+    (tmp_path / "Cargo.lock").write_text("x")
+    found = {entry.path for entry in listed(tmp_path).entries}
+    kept = {path.split("/", 3)[-1] for path in found if path.startswith(f"{model.name}/snapshots/")}
+    assert set(files) <= kept
+    assert {path for path in found if path.endswith(".lock")} == {"Cargo.lock"} | {
+        f"{folder}/snapshots/{hub.commit(tmp_path / folder, 'main')}/{name}"
+        for folder in (model.name, "models--c--d")
+        for name in ("uv.lock", "blobs/poetry.lock")
+    }
+    assert ".locks" not in found
+    repository = cache(tmp_path).repository("c/d")
+    assert repository is not None
+    assert repository.complete
 
 
 def test_two_names_of_one_file_count_once(tmp_path: Path) -> None:
@@ -125,6 +148,17 @@ def test_a_blob_whose_name_is_not_its_hash_is_damaged(tmp_path: Path) -> None:
     (blobs / hashlib.sha256(b"y").hexdigest()).write_bytes(b"altered")
     assert listed(tmp_path).damaged == ()
     assert listed(tmp_path, hashed=True).damaged == (f"models--a--b/blobs/{hashlib.sha256(b'y').hexdigest()}",)
+
+
+def test_a_file_that_cannot_be_read_is_told_where_it_was_to_be_read(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"x")
+    job = {"root": str(tmp_path), "hash": True}
+    walk = Walk(job)
+    walk.run()
+    (tmp_path / "one").unlink()  # root may read anything that is there
+    walk.hash()
+    assert walk.result()["unread"] == ["one"]
+    assert listed(tmp_path, hashed=True).unread == listed(tmp_path).unread == ()
 
 
 @settings(max_examples=200, deadline=None)

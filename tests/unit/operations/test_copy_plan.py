@@ -275,6 +275,26 @@ def test_a_link_that_is_broken_on_the_source_too_is_allowed_only_when_asked_for(
     assert prove(both, both, allow_broken=True).allowed == ("link",)
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_file_that_could_not_be_read_is_a_fault_and_its_node_is_named(side: int) -> None:
+    whole = tree(file("a", sha256=HASH), digest="one")
+    unread = tree(file("a"), digest="one", unread=("a",))
+    proof = prove_copy(*((unread, whole), (whole, unread))[side], NAMES, True, False)
+    assert proof is not None
+    assert proof.unread == (f"{NAMES[side]}:a",)
+    assert not proof.holds
+    both = prove_copy(unread, unread, NAMES, True, False)
+    assert both is not None
+    assert not both.holds, "what neither node could read is not proven"
+
+
+def test_a_blob_that_is_damaged_on_the_source_is_blamed_on_the_source() -> None:
+    both = tree(file("a", sha256=HASH), digest="one", damaged=("a",))
+    proof = prove_copy(both, both, NAMES, True, False)
+    assert proof is not None
+    assert proof.faults == ("1 damaged on the source: a",)
+
+
 def test_brief_listings_prove_equality_and_nothing_else() -> None:
     brief = tree(digest="one", file_count=3, size=7)
     proof = prove_copy(brief, brief, NAMES, False, False)
