@@ -34,7 +34,9 @@ PARTIAL = ".gb10-partial"  # where rsync over ssh does, beside the file
 STORE_BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{64}")
 CLASSIC_BLOB = re.compile(r"(?:models|datasets|spaces)--[^/]+/blobs/([0-9a-f]{64})")
 STORE_MARKER = "blobs/.huggingface-shared-blobs"
-STORE_OWN = re.compile(STORE_BLOB.pattern + r"\.(refs|lock|lock\.soft)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp")
+STORE_OWN = re.compile(
+    STORE_BLOB.pattern + r"\.(refs|lock(\.soft)?)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp"
+)
 READ_BYTES = 64 << 20
 BUFFER_BYTES = 4 << 20
 LINE = 64 * 1024

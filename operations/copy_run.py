@@ -11,19 +11,18 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from pyinfra.api import Host, StringCommand
-from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
-from gb10.facts.bandwidth import RailBandwidth, RdmaBandwidth, Verdict, listen_command
+from gb10.facts.bandwidth import RailBandwidth, Verdict
 from gb10.facts.program import program_text, run_program
 from gb10.operations.copy_plan import file_jobs, large_jobs, owner_options, spread
-from gb10.operations.copy_survey import Survey, Wanted, Way, has_sudo, management_address, read_fact, run_on
+from gb10.operations.copy_survey import Survey, Wanted, Way, has_sudo, management_address, run_on
 from gb10.operations.peer import peer_run
 from gb10.operations.trouble import say
+from gb10.operations.validate import measured, serving_on
 
 MEASURE_FROM_BYTES = 8 << 30  # a smaller copy is over before a measurement pays
 MEASURE_SECONDS = 1
-MEASURE_PORT = 8860
 START_SECONDS = 60
 SLOWEST = 20e6  # bytes per second: a copy that is slower than that is stopped, and may be resumed
 
@@ -157,32 +156,38 @@ def delete(target: Host, wanted: Wanted, paths: Sequence[str]) -> bool:
 
 
 def carries_enough(source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
-    """Measure the rails before a large copy; return whether none is throttled, and say which is."""
+    """Measure the rails before a large copy; return whether none is throttled, and say which is.
+
+    Not while something is served: a measurement takes all that the rails have.
+    """
     if survey.plan.size < MEASURE_FROM_BYTES or wanted.force or wanted.network != "rails":
         return True
-    throttled = [_is_throttled(found, source, target) for found in measure(source, target, survey.ways)]
+    for node in (source, target):
+        # without that setting, any container may be
+        if busy := serving_on([node], node.data.get("node_serving_containers") or ["*"]):
+            host.log(f"the rails are not measured: {busy}")
+            return True
+    throttled = [_is_throttled(source, target, way) for way in survey.ways]
     return not any(throttled)
 
 
-def measure(source: Host, target: Host, ways: Sequence[Way]) -> tuple[RailBandwidth, ...]:
-    """Measure what each way carries, one after the other."""
-    lifetime, peers = 20 + 5 * len(ways), {}
-    for number, way in enumerate(ways):
-        port = MEASURE_PORT + 2 * number
-        listen = listen_command(way.peer_interface or "", way.peer, port, way.local or "", lifetime, MEASURE_SECONDS)
-        unit = f"gb10-bandwidth-{secrets.token_hex(4)}"
-        transient = f"systemd-run --quiet --collect --unit={unit} sh -c"
-        peer_run(target, StringCommand(transient, QuoteString(listen)))
-        peers[way.interface or ""] = (way.peer, port)
-    found: tuple[RailBandwidth, ...] = read_fact(source, RdmaBandwidth, peers=peers, seconds=MEASURE_SECONDS) or ()
-    return found
+def _is_throttled(source: Host, target: Host, way: Way) -> bool:
+    found = measured(source, target, way, MEASURE_SECONDS)
+    fault, text = judge_rate(found, f"{way.interface} from {source.name} to {target.name}")
+    if fault:
+        say(host, "LINK_THROTTLED", text)
+    else:
+        host.log(text)
+    return fault
 
 
-def _is_throttled(found: RailBandwidth, source: Host, target: Host) -> bool:
-    rate = "nothing" if found.measured_gbps is None else f"{found.measured_gbps:.1f} Gb/s"
-    way = f"{found.netdev} from {source.name} to {target.name}"
+def judge_rate(found: RailBandwidth | str, way: str) -> tuple[bool, str]:
+    """Given a measurement, or why there is none, return whether the rail is throttled, and that in words."""
+    if isinstance(found, str):
+        return False, f"what {way} carries is not known: {found}"
+    if found.measured_gbps is None:
+        return False, f"what {way} carries is not known: {found.trouble or 'nothing was measured'}"
+    rate = f"{way} carries {found.measured_gbps:.1f} Gb/s"
     if found.verdict is Verdict.THROTTLED:
-        say(host, "LINK_THROTTLED", f"{way} carries {rate}, and its link says {found.link_gbps:.0f} Gb/s")
-        return True
-    host.log(f"{way} carries {rate}: {found.verdict}{f' ({found.trouble})' if found.trouble else ''}")
-    return False
+        return True, f"{rate}, and its link says {found.link_gbps:.0f} Gb/s"
+    return False, f"{rate}: {found.verdict}"

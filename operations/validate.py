@@ -36,6 +36,7 @@ LONGEST = 300  # of what a failed command said
 START_SECONDS = 10  # for a listener
 STOP_SECONDS = 10  # for a container that is to end
 SPARE_SECONDS = 30
+SLOWED = ", and would be slowed down (--while-serving)"
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,8 @@ def _rail_bandwidth(
 ) -> bool:
     target = host.inventory.get_host(peer)
     check = Check("rail-bandwidth", host.name, "skip", "", peer=peer)
-    if not while_serving and (busy := _serving([host, target], patterns)):
-        tell(host, replace(check, reason=busy))
+    if not while_serving and (busy := serving_on([host, target], patterns)):
+        tell(host, replace(check, reason=f"{busy}{SLOWED}"))
         return True
     ways, lost = find_ways(host, target, [_interfaces(host), _interfaces(target)])
     for text in lost:
@@ -217,16 +218,16 @@ def _rail_bandwidth(
         tell(host, replace(check, reason=f"the inventory names no rail that {host.name} and {peer} share"))
     for way in ways:
         tell(host, _packet(host, way, replace(check, check="rail-mtu", rail=way.name), mtu))
-        tell(host, judged(_measured(host, target, way, seconds), replace(check, rail=way.name)))
+        tell(host, judged(measured(host, target, way, seconds), replace(check, rail=way.name)))
     return True
 
 
-def _serving(nodes: Sequence[Host], patterns: Sequence[str]) -> str | None:
-    """Why nothing may be measured now, or None."""
+def serving_on(nodes: Sequence[Host], patterns: Sequence[str]) -> str | None:
+    """What may be serving on nodes, so that nothing may be measured now, or None."""
     for node in nodes:
         running: tuple[Container, ...] | None = peer_fact(node, RunningContainers)
         if names := serving(running or (), patterns):
-            return f"{', '.join(names)} may be serving on {node.name}, and would be slowed down (--while-serving)"
+            return f"{', '.join(names)} may be serving on {node.name}"
     return None
 
 
@@ -251,7 +252,7 @@ def _packet(where: Host, way: Way, check: Check, mtu: int | None) -> Check:
     return replace(check, outcome="fail", reason=reason, code="RAIL_FAULT")
 
 
-def _measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidth | str:
+def measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidth | str:
     """What a way carries, or why that could not be measured. The listener is gone afterwards."""
     unit = _unique()
     lifetime = seconds + SPARE_SECONDS
@@ -307,8 +308,8 @@ def _all_reduce(
 ) -> bool:
     members = [host.inventory.get_host(name) for name in nodes]
     check = Check("nccl", host.name, "skip", "", peer=", ".join(nodes[1:]))
-    if not while_serving and (busy := _serving(members, patterns)):
-        tell(host, replace(check, reason=busy))
+    if not while_serving and (busy := serving_on(members, patterns)):
+        tell(host, replace(check, reason=f"{busy}{SLOWED}"))
         return True
     command = settings.command or ("python3", "-c", files(__package__).joinpath("all_reduce.py").read_text())
     runs = [

@@ -672,3 +672,16 @@ def test_a_throttled_rail_is_refused_unless_it_is_forced(pair: Pair) -> None:
         assert pair.on(TARGET, f"ls -A {TO} 2>/dev/null || true") == ""
     forced = pair.copy(force=True)
     assert forced.status == 0, forced.output
+
+
+def test_rails_are_not_measured_while_something_may_be_serving_on_either_node(pair: Pair) -> None:
+    pair.on(SOURCE, f"mkdir -p {FROM}; truncate -s 9G {FROM}/large")
+    image = "tar -chf - /usr/bin/sleep $(ldd /usr/bin/sleep | grep -o '/[^ ]*') 2>/dev/null | docker import - sleep:lab"
+    pair.on(TARGET, f"{image} && docker run -d --name vllm sleep:lab /usr/bin/sleep 600")
+    try:
+        done = pair.copy()
+    finally:
+        pair.on(TARGET, "docker rm -f vllm; docker rmi sleep:lab")
+    assert done.status == 0, done.output
+    assert "the rails are not measured: vllm may be serving on spark-2" in done.output
+    assert not re.search(r"carries [\d.]+ Gb/s", done.output)
