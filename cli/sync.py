@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,26 +23,37 @@ def sync() -> None:
     """
 
 
+def copy_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every copy."""
+    options = (
+        click.option("--dry-run", is_flag=True, help="Only show what would be sent."),
+        click.option(
+            "--verify",
+            type=click.Choice(["size", "hash"]),
+            default="size",
+            show_default=True,
+            help="How to prove the copy: hash reads everything on both nodes.",
+        ),
+        click.option("--network", type=click.Choice(["rails", "management"]), default="rails", show_default=True),
+        click.option(
+            "--transport",
+            type=click.Choice(["rsyncd", "ssh"]),
+            default="rsyncd",
+            show_default=True,
+            help="ssh is encrypted, and slower.",
+        ),
+        click.option("--force", is_flag=True, help="Also over a rail that is found to be throttled."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @sync.command()
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Only show what would be sent.")
-@click.option(
-    "--verify",
-    type=click.Choice(["size", "hash"]),
-    default="size",
-    show_default=True,
-    help="How to prove the copy: hash reads everything on both nodes.",
-)
-@click.option("--network", type=click.Choice(["rails", "management"]), default="rails", show_default=True)
-@click.option(
-    "--transport",
-    type=click.Choice(["rsyncd", "ssh"]),
-    default="rsyncd",
-    show_default=True,
-    help="ssh is encrypted, and slower.",
-)
+@copy_options
 @click.option(
     "--dangling",
     type=click.Choice(["refuse", "list"]),
@@ -50,7 +61,6 @@ def sync() -> None:
     show_default=True,
     help="What to do about links on SRC that lead nowhere.",
 )
-@click.option("--force", is_flag=True, help="Also over a rail that is found to be throttled.")
 @command_options(limit=False)
 def models(session: Session, source: str, target: str, names: tuple[str, ...], dry_run: bool, **options: Any) -> None:
     """Copy models of the Hugging Face cache from node SRC to node DST.
@@ -65,9 +75,9 @@ def models(session: Session, source: str, target: str, names: tuple[str, ...], d
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.argument("tags", metavar="[TAG]...", nargs=-1)
-@click.option("--dry-run", is_flag=True, help="Only show what would be sent.")
+@copy_options
 @command_options(limit=False)
-def images(session: Session, source: str, target: str, tags: tuple[str, ...], dry_run: bool) -> None:
+def images(session: Session, source: str, target: str, tags: tuple[str, ...], dry_run: bool, **options: Any) -> None:
     """Copy Docker images from node SRC to node DST.
 
     TAG is as in docker image ls. Without any, those that the inventory declares (images). Only layers that DST lacks
@@ -75,7 +85,7 @@ def images(session: Session, source: str, target: str, tags: tuple[str, ...], dr
     engine has the same layers, architecture and settings.
     """
     kwargs = {"tags": list(tags)} if tags else {}
-    copy_between(session, "gb10.deploys.sync_images", source, target, dry_run, kwargs)
+    copy_between(session, "gb10.deploys.sync_images", source, target, dry_run, {**kwargs, **options})
 
 
 def copy_between(
@@ -86,6 +96,7 @@ def copy_between(
         session.inventory.select([node])
     if source == target:
         raise Gb10Error("COPY_SAME_NODE", f"{source} is both source and target")
+    session.known["copy"] = session.known["again"]  # which takes the options of a copy
     arguments = {"source": source, "progress_seconds": 0.5, **kwargs}
     with (
         nullcontext() if dry_run else session.lock(),

@@ -47,6 +47,7 @@ Detail = str | int | list[str]
 # What a template says where nobody knows better, so that every text can always be printed.
 UNKNOWN: Mapping[str, str] = {
     "again": "gb10 bootstrap",
+    "copy": "gb10 sync models SRC DST",  # a copy alone, to which options can be added
     "host": "the node",
     "inventory": "inventory.py",
     "known": "the hosts of the inventory",
@@ -561,13 +562,13 @@ _CATALOGUE = (
         "COPY_DANGLING",
         _S.REFUSED,
         "the source has links that lead nowhere, or out of what is copied",
-        "Mend or remove them on the source, or copy them as they are: {again} --dangling list",
+        "Mend or remove them on the source, then: {again}. Or copy them as they are: {copy} --dangling list",
     ),
     Trouble(
         "RAIL_DOWN",
         _S.REFUSED,
         "no rail between the nodes carries anything",
-        "Check the cable, and on both nodes: {ssh_base} ip -br addr. Then: {again}. Without rails: {again} "
+        "Check the cable, and on both nodes: {ssh_base} ip -br addr. Then: {again}. Without rails: {copy} "
         "--network management",
     ),
     Trouble(
@@ -575,7 +576,7 @@ _CATALOGUE = (
         _S.REFUSED,
         "a rail carries a fraction of what it should: the known power fault of the NIC",
         "On both nodes: sudo apt full-upgrade, shut down, pull the power plug for a minute, start. Then: {again}. Or "
-        "put up with it: {again} --force",
+        "put up with it: {copy} --force",
     ),
     Trouble(
         "COPY_BUSY",
@@ -605,7 +606,7 @@ _CATALOGUE = (
         "COPY_UNPROVEN",
         _S.UNVERIFIED,
         "after the copy the target is not what the source is",
-        "Copy again, comparing the content: {again} --verify hash",
+        "Copy again, comparing the content: {copy} --verify hash",
     ),
     Trouble(
         "MODEL_MISSING",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel
 from pyinfra.api import Host, deploy
@@ -40,13 +40,13 @@ def images(tags: Sequence[str] | None = None) -> None:
 
 
 @deploy("Sync images")
-def sync_images(source: str, tags: Sequence[str] | None = None, progress_seconds: float = 10.0) -> None:
+def sync_images(source: str, tags: Sequence[str] | None = None, **options: Any) -> None:
     """
     Have images as another node has them, over the rails and without what is there already.
 
     + source: name of the host that has them
     + tags: instead of `images` of group_data/all.py
-    + progress_seconds: how often to say how far the move is
+    + options: network, transport, verify, force, progress_seconds, as gb10.operations.cx7.sync has them
     """
     wanted = _tags(tags)
     if not wanted:
@@ -56,8 +56,8 @@ def sync_images(source: str, tags: Sequence[str] | None = None, progress_seconds
             name=f"Get {len(wanted)} images from {source}",
             tags=wanted,
             source=_peer(source),
-            progress_seconds=progress_seconds,
             _serial=True,
+            **options,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
 from pyinfra.api import Host, StringCommand
@@ -18,6 +18,13 @@ from gb10.operations.peer import peer_fact, reached
 from gb10.operations.trouble import UnreadFactError
 
 STREAMS = 4  # for each rail
+MOST_STREAMS = 64
+
+Transport = Literal["rsyncd", "ssh"]
+Network = Literal["rails", "management"]
+Verify = Literal["size", "hash"]
+Dangling = Literal["refuse", "list"]
+CHOICES = {"transport": Transport, "network": Network, "verify": Verify, "dangling": Dangling}
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,10 @@ class Wanted:
     paths: tuple[str, ...] | None = None
     also: tuple[str, ...] = ()
     exclude: tuple[str, ...] = UNFINISHED
-    transport: Literal["rsyncd", "ssh"] = "rsyncd"
-    network: Literal["rails", "management"] = "rails"
-    verify: Literal["size", "hash"] = "size"
-    dangling: Literal["refuse", "list"] = "refuse"
+    transport: Transport = "rsyncd"
+    network: Network = "rails"
+    verify: Verify = "size"
+    dangling: Dangling = "refuse"
     delete: bool = False
     force: bool = False
     streams: int = STREAMS
@@ -76,6 +83,8 @@ class Survey:
 
 def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     """Look at both nodes and the way between them; change nothing."""
+    if mistakes := mistaken(wanted):
+        return Survey(tuple(Refusal("SETTINGS_INVALID", text) for text in mistakes))
     for path in (wanted.src_path, wanted.dest_path):
         if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
             text = f"{path!r} is no folder for a copy: absolute, not /, no % and no line break"
@@ -99,6 +108,18 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
         notes += (f"{lost[0]}: only {ways[0].name} carries the copy",)
     extra = extras(ours, theirs, wanted.paths) if wanted.delete else ()
     return Survey(refusals, notes, ours, theirs, plan, extra, ways)
+
+
+def mistaken(wanted: Wanted) -> list[str]:
+    """Given what people wrote, return what no copy can be made of: a word that is none of those to choose from."""
+    texts = [
+        f"{name} is {chosen!r}, and not one of: {', '.join(get_args(choice))}"
+        for name, choice in CHOICES.items()
+        if (chosen := getattr(wanted, name)) not in get_args(choice)
+    ]
+    if not 1 <= wanted.streams <= MOST_STREAMS:
+        texts.append(f"streams is {wanted.streams!r}, and not 1 to {MOST_STREAMS}")
+    return texts
 
 
 def selection(wanted: Wanted, root: str) -> dict[str, Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Literal
 
 from pyinfra.api import FunctionCommand, Host, operation
 
 from gb10.facts.tree import UNFINISHED
-from gb10.operations.copy_survey import STREAMS, Wanted
+from gb10.operations.copy_survey import STREAMS, Dangling, Network, Transport, Verify, Wanted
 from gb10.operations.copying import copy_commands, node, this_node
 from gb10.operations.trouble import guarded, refuse
 
@@ -22,10 +21,10 @@ def sync(
     paths: Sequence[str] | None = None,
     also: Sequence[str] = (),
     exclude: Sequence[str] = UNFINISHED,
-    transport: Literal["rsyncd", "ssh"] = "rsyncd",
-    network: Literal["rails", "management"] = "rails",
-    verify: Literal["size", "hash"] = "size",
-    dangling: Literal["refuse", "list"] = "refuse",
+    transport: Transport = "rsyncd",
+    network: Network = "rails",
+    verify: Verify = "size",
+    dangling: Dangling = "refuse",
     delete: bool = False,
     force: bool = False,
     streams: int = STREAMS,
@@ -46,7 +45,7 @@ def sync(
     + dangling: "refuse" a source with links that lead nowhere, or "list" them and go on
     + delete: remove what is on the target alone, below src_path or the paths
     + force: also over a link that is found to be throttled
-    + streams: how many on each rail
+    + streams: how many on each rail, 1 to 64
     + progress_seconds: how often to say how far it is
 
     What has arrived is never sent again: not whole files, and not pieces of large ones after a kill of any side.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pyinfra import logger
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -19,7 +19,8 @@ from pyinfra.context import host, state
 
 from gb10.facts.image_store import SPARE_BYTES, familiar
 from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
-from gb10.operations.copying import Wanted, copy, look, read_facts, tell, this_node
+from gb10.operations.copy_survey import Network, Transport, Verify, Wanted, look, mistaken, read_facts
+from gb10.operations.copying import copy, tell, this_node
 from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
 from gb10.operations.peer import peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
@@ -29,6 +30,7 @@ Commands = Generator[StringCommand | FunctionCommand, None, None]
 LONGEST_SECONDS = 4 * 3600
 ROUNDS = 3  # of getting blobs that turned out to be damaged once more
 REFUSAL = re.compile(r"gb10-refused: ([A-Z_]+): (.*)")
+MOVE = Wanted(src_path=STORE, dest_path=STORE)  # how blobs go from store to store
 DAMAGED = ("IMAGE_BLOB_DAMAGED", "IMAGE_INCOMPLETE")
 
 
@@ -87,19 +89,33 @@ def load(tags: Sequence[str]) -> Commands:
 
 @operation()
 @guarded
-def sync(tags: Sequence[str], source: Host, progress_seconds: float = 10.0) -> Commands:
+def sync(
+    tags: Sequence[str],
+    source: Host,
+    network: Network = "rails",
+    transport: Transport = "rsyncd",
+    verify: Verify = "size",
+    force: bool = False,
+    progress_seconds: float = 10.0,
+) -> Commands:
     """
     Have images in the engine as another node has them, by way of both nodes' stores.
 
     + tags: as people type them; without a version, "latest" is meant
     + source: the host that has them, in its engine or in its store
-    + progress_seconds: how often to say how far the move is
+    + network, transport, verify, force, progress_seconds: as gb10.operations.cx7.sync has them
 
-    Only blobs that this node's store lacks are moved, over the rails. A blob that turns out to be damaged when it is
+    Only blobs that this node's store lacks are moved. A blob that turns out to be damaged when it is
     loaded is fetched again.
     """
+    move = replace(
+        MOVE, network=network, transport=transport, verify=verify, force=force, progress_seconds=progress_seconds
+    )
+    if mistakes := mistaken(move):
+        yield from refuse("SETTINGS_INVALID", f"{host.name}: {'; '.join(mistakes)}")
+        return
     wanted = _familiar(tags)
-    yield from _get(lambda: [_from_source(wanted, source)], progress_seconds)
+    yield from _get(lambda: [_from_source(wanted, source)], move)
 
 
 @operation()
@@ -203,8 +219,8 @@ def _from_anywhere(tags: Sequence[str], peers: Sequence[Host]) -> list[Supply]:
 # Getting them ---------------------------------------------------------------------------------------------------------
 
 
-def _get(find: Callable[[], list[Supply]], progress_seconds: float = 10.0) -> Commands:
-    """Given what finds out where to get images, get them and prove that they are there."""
+def _get(find: Callable[[], list[Supply]], move: Wanted = MOVE) -> Commands:
+    """Given what finds out where to get images, and how, get them and prove that they are there."""
     try:
         supplies = find()
         _check(supplies)
@@ -218,7 +234,7 @@ def _get(find: Callable[[], list[Supply]], progress_seconds: float = 10.0) -> Co
         return
     for supply in supplies:
         _tell_plan(supply)
-    yield FunctionCommand(_bring, (supplies, find, progress_seconds), {})
+    yield FunctionCommand(_bring, (supplies, find, move), {})
 
 
 def _tell_plan(supply: Supply) -> None:
@@ -257,16 +273,14 @@ def _count(things: Sequence[str], name: str) -> str:
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
-def _bring(
-    state: State, host: Host, supplies: list[Supply], find: Callable[[], list[Supply]], progress_seconds: float
-) -> bool:
+def _bring(state: State, host: Host, supplies: list[Supply], find: Callable[[], list[Supply]], move: Wanted) -> bool:
     """Get images, and once more what turned out to be damaged."""
     damage = ""
     try:
         for _ in range(ROUNDS):
             try:
                 for supply in supplies:
-                    _supply(host, supply, progress_seconds)
+                    _supply(host, supply, move)
             except _RefusedError as error:
                 if error.code not in DAMAGED:
                     raise
@@ -289,7 +303,7 @@ def _bring(
     return False
 
 
-def _supply(host: Host, supply: Supply, progress_seconds: float) -> None:
+def _supply(host: Host, supply: Supply, move: Wanted) -> None:
     """Get images from where they are. Raise _RefusedError where that fails."""
     plan, source = supply.plan, supply.source
     if source and (moving := plan.of(Action.MOVE)):
@@ -298,7 +312,7 @@ def _supply(host: Host, supply: Supply, progress_seconds: float) -> None:
             supply = _from_source(moving, source)
             _check([supply])
         if supply.plan.paths:
-            _move(source, host, supply.plan.paths, progress_seconds)
+            _move(source, host, replace(move, paths=tuple(supply.plan.paths)))
         for tag in moving:
             saved = supply.there.store.image(tag) if supply.there and supply.there.store else None
             if saved:
@@ -314,8 +328,7 @@ def _supply(host: Host, supply: Supply, progress_seconds: float) -> None:
         raise
 
 
-def _move(source: Host, target: Host, paths: Sequence[str], progress_seconds: float) -> None:
-    wanted = Wanted(src_path=STORE, dest_path=STORE, paths=tuple(paths), progress_seconds=progress_seconds)
+def _move(source: Host, target: Host, wanted: Wanted) -> None:
     survey = look(source, target, wanted)
     for refusal in survey.refusals:
         raise _RefusedError(*refusal)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from typing import Literal
 
 from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
 
 from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, Repository, folder_name
 from gb10.operations.copy_plan import human
-from gb10.operations.copy_survey import Refusal, Wanted, read_fact
+from gb10.operations.copy_survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact
 from gb10.operations.copying import copy_commands, this_node
 from gb10.operations.trouble import guarded, refuse
 
@@ -24,10 +23,10 @@ def present(
     source: Host,
     hub: str,
     source_hub: str,
-    network: Literal["rails", "management"] = "rails",
-    transport: Literal["rsyncd", "ssh"] = "rsyncd",
-    verify: Literal["size", "hash"] = "size",
-    dangling: Literal["refuse", "list"] = "refuse",
+    network: Network = "rails",
+    transport: Transport = "rsyncd",
+    verify: Verify = "size",
+    dangling: Dangling = "refuse",
     force: bool = False,
     progress_seconds: float = 10.0,
 ) -> Generator[FunctionCommand, None, None]:

@@ -25,6 +25,7 @@ from gb10.operations.copy_plan import (
 )
 from gb10.operations.copy_receiver import merged
 from gb10.operations.copy_sender import PIECE_BYTES, bundles, pieces
+from gb10.operations.copy_survey import Wanted, mistaken
 
 HASH = "0" * 64
 NAMES = ("spark-1", "spark-2")
@@ -301,6 +302,22 @@ def test_brief_listings_prove_equality_and_nothing_else() -> None:
     assert proof is not None
     assert (proof.holds, proof.files, proof.bytes) == (True, 3, 7)
     assert prove_copy(brief, replace(brief, digest="another"), NAMES, False, False) is None
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+def test_words_that_no_copy_knows_are_named_with_those_that_it_knows() -> None:
+    assert mistaken(Wanted("/a", "/b")) == []
+    for name, text in {
+        "transport": "transport is 'SSH', and not one of: rsyncd, ssh",
+        "network": "network is 'SSH', and not one of: rails, management",
+        "verify": "verify is 'SSH', and not one of: size, hash",
+        "dangling": "dangling is 'SSH', and not one of: refuse, list",
+    }.items():
+        assert mistaken(replace(Wanted("/a", "/b"), **{name: "SSH"})) == [text]
+    for streams in (0, -1, 65):
+        assert mistaken(Wanted("/a", "/b", streams=streams)) == [f"streams is {streams}, and not 1 to 64"]
 
 
 # Words ---------------------------------------------------------------------------------------------------------------
