@@ -43,9 +43,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 WORKSHOP = ".gb10-copy"
@@ -105,6 +105,9 @@ class Part:
         self.path, self.map = f"{base}.part", f"{base}.map"
         self.boot = boot
         self.lock = threading.Lock()
+        self.finishing = threading.Lock()
+        self.users = 0  # streams that write into it now
+        self.is_named = False
         self.descriptor: int | None = None
         self.direct: int | None = None  # the same file, to be written past the page cache
         self.ranges: list[Range] = self.read_map()
@@ -124,6 +127,24 @@ class Part:
                 os.unlink(path)
         return []
 
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a stream writes into it, its descriptors stay open: their numbers must not come to mean other files.
+
+        Raise ConnectionError for a piece of a file that has its name: its sender lost a rail and has sent it twice.
+        """
+        with self.lock:
+            if self.is_named:
+                raise ConnectionError(f"{self.wanted['path']!r} is complete already")
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.users -= 1
+                if self.is_named and not self.users:
+                    self.close()
+
     def open(self) -> int:
         with self.lock:
             if self.descriptor is None:
@@ -138,14 +159,19 @@ class Part:
 
     def arrived(self, offset: int, length: int) -> None:
         with self.lock:
+            if self.is_named:
+                return
             with open(self.map, "a") as file:
                 file.write(f"{offset} {length}\n")
             self.ranges = merged([*self.ranges, (offset, offset + length)])
 
     def complete(self) -> None:
-        """Give the file its name."""
-        if self.is_final():
-            return
+        """Give the file its name. A sender that lost its rail may ask twice."""
+        with self.finishing:
+            if not self.is_named:
+                self.finish()
+
+    def finish(self) -> None:
         if self.size and self.ranges != [(0, self.size)]:
             raise CopyError("COPY_FAILED", f"{self.wanted['path']!r} is not complete")
         descriptor = self.open()
@@ -154,21 +180,21 @@ class Part:
         os.fchmod(descriptor, self.wanted["mode"])
         os.utime(descriptor, ns=(time.time_ns(), self.wanted["mtime"]))
         os.makedirs(os.path.dirname(self.final), exist_ok=True)
-        os.rename(self.path, self.final)
-        os.unlink(self.map)
-        for opened in (descriptor, self.direct):
+        with self.lock:
+            os.rename(self.path, self.final)
+            os.unlink(self.map)
+            self.is_named = True
+            if not self.users:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the file, with the time that it must have: a stream may have written the same bytes once more."""
+        if self.descriptor is not None:
+            os.utime(self.descriptor, ns=(time.time_ns(), self.wanted["mtime"]))
+        for opened in (self.descriptor, self.direct):
             if opened is not None:
                 os.close(opened)
         self.descriptor = self.direct = None
-
-    def is_final(self) -> bool:
-        """Whether it has its name: a sender that lost its rail may ask twice."""
-        if os.path.exists(self.path):
-            return False
-        with suppress(FileNotFoundError):
-            found = os.lstat(self.final)
-            return (found.st_size, found.st_mtime_ns) == (self.size, self.wanted["mtime"])
-        return False
 
 
 class Intake:
@@ -485,16 +511,17 @@ class Receiver:
             offset <= start <= start + size <= offset + length for start, size in extents
         ):
             raise CopyError("COPY_FAILED", "a piece does not belong into its file")
-        part.open()  # also where the piece is all hole
-        for start, size in extents:
-            at, end = start, start + size
-            try:
-                while at < end:
-                    at += intake.fill(part, at, end)
-            except OSError:
-                part.arrived(start, at - start)
-                raise
-        part.arrived(offset, length)
+        with part.in_use():
+            part.open()  # also where the piece is all hole
+            for start, size in extents:
+                at, end = start, start + size
+                try:
+                    while at < end:
+                        at += intake.fill(part, at, end)
+                except OSError:
+                    part.arrived(start, at - start)
+                    raise
+            part.arrived(offset, length)
 
     def take_small(self, intake: Intake, wanted: dict[str, Any]) -> None:
         """Take one small file: it has its name when it is whole."""
@@ -641,7 +668,7 @@ def start(document: dict[str, Any]) -> str:
     if not re.fullmatch(r"gb10-copy-[0-9a-f]{12}", name):
         raise CopyError("COPY_FAILED", "that is no id of a copy")
     root = document["root"]
-    os.makedirs(root, exist_ok=True)
+    make_root(root, document["top"])
     folder = f"/run/{name}"
     os.mkdir(folder, 0o700)
     write_file(f"{folder}/receiver.py", document.pop("program"))
@@ -672,6 +699,20 @@ def start(document: dict[str, Any]) -> str:
         subprocess.run(["systemctl", "stop", name], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def make_root(root: str, top: dict[str, Any] | None) -> None:
+    """Make the target folder with the source's owner and mode, unless it is there: then it keeps its own."""
+    os.makedirs(os.path.dirname(os.path.abspath(root)), exist_ok=True)
+    try:
+        os.mkdir(root)
+    except FileExistsError:
+        if not os.path.isdir(root):
+            raise CopyError("COPY_PATH", f"{root} is there, and no folder") from None
+        return
+    if top:
+        os.chown(root, top["uid"], top["gid"])
+        os.chmod(root, top["mode"])
 
 
 def authorized_keys(user: str) -> str:

@@ -71,6 +71,7 @@ def _start_receiver(
         "user": session.user,
         "ssh": _public(session.key) if session.key else "",
         "root": wanted.dest_path,
+        "top": file_jobs([survey.source.top], survey.source, survey.target)[0] if survey.source.top else None,
         "rails": {way.name: {"address": way.peer, "peers": _addresses(source, way)} for way in survey.ways},
         "large": large_jobs(survey.plan, survey.source, survey.target),
         "references": survey.plan.references,

@@ -1,0 +1,76 @@
+"""The receiving side of a copy, on this machine's own disk: files that arrive in pieces, and the folder for them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from gb10.operations.copy_receiver import WORKSHOP, CopyError, Part, make_root
+
+SIZE = 10_000
+TIME = 10**18 + 7
+
+
+def part(root: Path) -> Part:
+    (root / WORKSHOP).mkdir(exist_ok=True)
+    wanted = {"path": "folder/file", "key": "0-1", "size": SIZE, "mtime": TIME, "mode": 0o640}
+    return Part(str(root), {**wanted, "uid": os.getuid(), "gid": os.getgid()}, "this boot")
+
+
+def test_a_file_gets_its_name_once_however_often_that_is_asked_for(tmp_path: Path) -> None:
+    for number in range(20):
+        root = tmp_path / str(number)
+        root.mkdir()
+        arriving = part(root)
+        os.pwrite(arriving.open(), bytes(SIZE), 0)
+        arriving.arrived(0, SIZE)
+        start = threading.Barrier(4)
+
+        def complete(arriving: Part = arriving, start: threading.Barrier = start) -> None:
+            start.wait()
+            arriving.complete()
+
+        with ThreadPoolExecutor(4) as pool:
+            for asked in [pool.submit(complete) for _ in range(4)]:
+                asked.result()
+        found = (root / "folder" / "file").stat()
+        assert (found.st_size, found.st_mtime_ns, oct(found.st_mode)[-3:]) == (SIZE, TIME, "640")
+        assert list((root / WORKSHOP).iterdir()) == []
+
+
+def test_a_stream_that_still_writes_into_a_complete_file_writes_into_no_other(tmp_path: Path) -> None:
+    arriving = part(tmp_path)
+    with arriving.in_use():
+        late = arriving.open()
+        os.pwrite(late, bytes(SIZE), 0)
+        arriving.arrived(0, SIZE)
+        arriving.complete()
+        other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+        os.pwrite(late, b"x", 0)
+        arriving.arrived(0, 1)
+        os.close(other)
+    assert (tmp_path / "other").read_bytes() == b""
+    assert (tmp_path / "folder" / "file").stat().st_mtime_ns == TIME
+    assert list((tmp_path / WORKSHOP).iterdir()) == []
+    assert arriving.descriptor is None
+    with pytest.raises(ConnectionError, match="complete already"), arriving.in_use():
+        pass
+
+
+def test_a_folder_that_is_made_for_a_copy_is_the_sources_and_one_that_is_there_stays(tmp_path: Path) -> None:
+    top = {"uid": 1000, "gid": 100, "mode": 0o2750}
+    if os.getuid() != 0:
+        top |= {"uid": os.getuid(), "gid": os.getgid()}
+    made = tmp_path / "above" / "made"
+    make_root(str(made), top)
+    found = made.stat()
+    assert (found.st_uid, found.st_gid, oct(found.st_mode)[-4:]) == (top["uid"], top["gid"], "2750")
+    make_root(str(tmp_path), top)
+    assert oct(tmp_path.stat().st_mode)[-4:] == "0700"
+    (tmp_path / "file").touch()
+    with pytest.raises(CopyError, match="COPY_PATH"):
+        make_root(str(tmp_path / "file"), top)
