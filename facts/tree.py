@@ -21,6 +21,8 @@ from gb10.facts.sections import understood
 from gb10.facts.values import FactValue
 
 LISTS = ("missing", "broken", "damaged", "unread", "unreferenced")  # of a tree, beside its entries
+LIST_SECONDS = 2 * 3600
+HASH_SECONDS = 24 * 3600  # terabytes, from a slow disk
 # Where a Hugging Face hub keeps its locks. A lock file of a snapshot (uv.lock, poetry.lock) is a file of the model.
 LOCKS = ("/.locks", "/*--*/blobs/*.lock", "/*--*/blobs/*.lock.soft")
 # What nobody wants on another node: downloads that are not complete, locks, and links that are being made.
@@ -66,6 +68,7 @@ class Tree(FactValue):
     unread: tuple[str, ...] = ()  # files whose content was asked for, and could not be read
     absent: bool = False
     missing: tuple[str, ...] = ()  # of the paths that were asked for; then nothing else is listed
+    top: Entry | None = None  # the root itself
     entries: tuple[Entry, ...] = ()
     users: Mapping[int, str] = field(default_factory=dict)  # of the node, by number
     groups: Mapping[int, str] = field(default_factory=dict)
@@ -110,7 +113,8 @@ class FileTree(FactBase[Tree]):
         job: dict[str, Any] = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read}
         job |= {"hash": hashed, "brief": brief}
         program = files(__package__).joinpath("tree_walk.py").read_text()
-        return StringCommand(shlex.join(["python3", "-c", program, json.dumps(job)]))
+        limit = ["timeout", "--kill-after=15", str(HASH_SECONDS if hashed else LIST_SECONDS)]
+        return StringCommand(shlex.join([*limit, "python3", "-c", program, json.dumps(job)]))
 
     @understood
     def process(self, output: list[str]) -> Tree:
@@ -123,6 +127,7 @@ def parse_tree(packed: str) -> Tree:
     lists: dict[str, Any] = {name: tuple(found.pop(name, ())) for name in LISTS}
     return Tree(
         root=found.pop("root", ""),
+        top=Entry(**top) if (top := found.pop("top", None)) else None,
         entries=tuple(Entry(**entry) for entry in found.pop("entries", ())),
         users={int(number): name for number, name in found.pop("users").items()},
         groups={int(number): name for number, name in found.pop("groups").items()},

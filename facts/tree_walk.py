@@ -22,6 +22,7 @@ import json
 import os
 import pwd
 import re
+import select
 import stat
 import sys
 import zlib
@@ -93,6 +94,7 @@ class Walk:
     def details(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
         return {
             "entries": entries,
+            "top": self.top(),
             "texts": {path: self.text(path) for path in self.entries if self.is_wanted_text(path)},
             "parts": self.parts(),
             "halves": self.halves,
@@ -108,6 +110,12 @@ class Walk:
             "damaged": [e["path"] for e in files if is_damaged(e)],
             "unread": [e["path"] for e in files if e.get("sha256", "") is None],
         }
+
+    def top(self) -> dict[str, Any]:
+        """The root itself, which is not listed where only some paths are."""
+        found = os.stat(self.root)
+        owner = {"uid": found.st_uid, "gid": found.st_gid}
+        return {"path": ".", "type": "d", "mode": stat.S_IMODE(found.st_mode), "mtime": found.st_mtime_ns, **owner}
 
     def reach(self, paths: list[str]) -> None:
         """Add some paths with all below them, and whatever their links lead to inside the root."""
@@ -234,6 +242,7 @@ class Walk:
             with open(self.full(path), "rb", buffering=0) as file:  # unbuffered: it is read in large pieces
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
                 while count := file.readinto(buffer):
+                    end_without_reader()
                     digest.update(memoryview(buffer)[:count])
         except OSError:
             return None
@@ -241,6 +250,14 @@ class Walk:
 
 
 KINDS = (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK))
+
+
+def end_without_reader() -> None:
+    """End the program, from whatever thread, when nobody is there any more to read what it will print."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLERR | select.POLLHUP)
+    if poll.poll(0):
+        os._exit(1)
 
 
 def matches(path: str, name: str, pattern: str) -> bool:

@@ -11,6 +11,7 @@ from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModel
 from gb10.operations.copy_plan import human
 from gb10.operations.copy_survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact
 from gb10.operations.copying import copy_commands, this_node
+from gb10.operations.peer import reached
 from gb10.operations.trouble import guarded, refuse
 
 EVERYTHING = "*"
@@ -40,9 +41,12 @@ def present(
 
     What is being downloaded on the source is left out.
     """
+    if not reached(source):
+        yield from refuse("NODE_UNREACHABLE", f"{source.name} cannot be reached")
+        return
     cache = read_fact(source, HuggingFaceModels, hub=source_hub)
     if cache is None:
-        yield from refuse("MODEL_MISSING", f"{source.name} has no Hugging Face cache {source_hub}, or does not answer")
+        yield from refuse("MODEL_MISSING", f"{source.name} has no Hugging Face cache {source_hub}")
         return
     everything = EVERYTHING in names
     found = cache.repositories if everything else tuple(filter(None, (_repository(cache, name) for name in names)))

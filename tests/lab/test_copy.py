@@ -354,6 +354,13 @@ def test_the_whole_hub_arrives_without_what_is_being_downloaded(pair: Pair) -> N
     assert "nothing had to be sent" in again.output
 
 
+def test_a_hub_that_is_made_for_a_model_belongs_to_who_owns_the_source(pair: Pair) -> None:
+    Hub(pair.roots[SOURCE] / HUB.lstrip("/")).classic("acme/small", "main", {"config.json": 600})
+    pair.on(SOURCE, f"chown -R 1000:100 {HUB}; chmod 2775 {HUB}")
+    assert pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/small").status == 0
+    assert pair.on(TARGET, f"stat -c '%u %g %a' {HUB}") == "1000 100 2775\n"
+
+
 def test_a_shared_blob_that_the_target_has_is_not_sent_and_keeps_the_notes_of_its_other_owners(pair: Pair) -> None:
     fill(pair.roots[SOURCE] / HUB.lstrip("/"))
     mine = Hub(pair.roots[TARGET] / HUB.lstrip("/"))
@@ -612,6 +619,9 @@ def test_a_peer_that_is_down_is_named(pair: Pair) -> None:
         done = pair.copy()
         failed(done, "NODE_UNREACHABLE")
         assert TARGET in done.output
+        models = pair.product.gb10("sync", "models", TARGET, SOURCE, "acme/any")
+        assert models.status == 4, models.output
+        assert "MODEL_MISSING" not in models.output
     finally:
         pair.docker("start", container)
         nodes.wait_until_ready(pair.docker, states.require(pair.lab.name).node(TARGET))

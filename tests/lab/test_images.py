@@ -277,6 +277,19 @@ def test_a_save_that_was_killed_leaves_an_intact_store_and_the_next_one_complete
     assert not image["damaged"]
 
 
+def test_an_image_goes_without_rails_and_encrypted_where_that_is_asked_for(
+    nodes: tuple[Node, Node], product: Product
+) -> None:
+    source, target = nodes
+    source.build("vllm:1", first=str(LAYER_BYTES))
+    options = ("--network", "management", "--transport", "ssh", "--verify", "hash", "--force")
+    done = product.gb10("sync", "images", SOURCE, TARGET, "vllm:1", *options)
+    assert done.status == 0, done.output
+    assert "over the management network, as asked for" in done.output
+    assert "sha256 of both nodes compared" in done.output
+    assert target.layers("vllm:1") == source.layers("vllm:1")
+
+
 def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
     nodes: tuple[Node, Node], product: Product
 ) -> None:

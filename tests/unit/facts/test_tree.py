@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 from reading import run, shell_accepts
 
+from gb10.facts import tree_walk
 from gb10.facts.copy import CopyProgress, RunningCopy
 from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
 from gb10.facts.tree import FileTree, Tree, shown
@@ -148,6 +149,27 @@ def test_a_blob_whose_name_is_not_its_hash_is_damaged(tmp_path: Path) -> None:
     (blobs / hashlib.sha256(b"y").hexdigest()).write_bytes(b"altered")
     assert listed(tmp_path).damaged == ()
     assert listed(tmp_path, hashed=True).damaged == (f"models--a--b/blobs/{hashlib.sha256(b'y').hexdigest()}",)
+
+
+def test_hashing_ends_soon_after_its_reader_is_gone(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("w") as file:
+        file.truncate(1 << 40)  # a hole, which takes minutes to read
+    job = json.dumps({"root": str(tmp_path), "hash": True})
+    child = subprocess.Popen([sys.executable, tree_walk.__file__, job], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(1)
+    child.stdout.close()
+    assert child.wait(10) == 1
+
+
+def test_the_root_itself_is_known_also_where_only_some_paths_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "one").touch()
+    tmp_path.chmod(0o2750)
+    found = listed(tmp_path, paths=["one"])
+    assert [entry.path for entry in found.entries] == ["one"]
+    assert found.top is not None
+    assert (found.top.path, found.top.mode, found.top.uid) == (".", 0o2750, os.getuid())
 
 
 def test_a_file_that_cannot_be_read_is_told_where_it_was_to_be_read(tmp_path: Path) -> None:
