@@ -565,6 +565,12 @@ _CATALOGUE = (
         "Mend or remove them on the source, then: {again}. Or copy them as they are: {copy} --dangling list",
     ),
     Trouble(
+        "COPY_CONFLICT",
+        _S.REFUSED,
+        "the target has a folder where the source has a file or a link, or the other way round",
+        "Look at it on the target: {ssh_base} ls -ld PATH. Move it away, then: {again}",
+    ),
+    Trouble(
         "RAIL_DOWN",
         _S.REFUSED,
         "no rail between the nodes carries anything",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import zlib
 from collections.abc import Mapping, Sequence
@@ -96,6 +97,7 @@ class FileTree(FactBase[Tree]):
     + read: paths, as the shell matches them, of small files whose text is wanted
     + hashed: with the sha256 of every file, read at the speed of the storage
     + brief: without the entries themselves
+    + copied_to: folder of another node that is to get a copy: absolute links that do not lead into it are broken
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -109,9 +111,10 @@ class FileTree(FactBase[Tree]):
         read: Sequence[str] = (),
         hashed: bool = False,
         brief: bool = False,
+        copied_to: str | None = None,
     ) -> StringCommand:
         job: dict[str, Any] = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read}
-        job |= {"hash": hashed, "brief": brief}
+        job |= {"hash": hashed, "brief": brief, "copied_to": copied_to and os.path.normpath(copied_to)}
         program = files(__package__).joinpath("tree_walk.py").read_text()
         limit = ["timeout", "--kill-after=15", str(HASH_SECONDS if hashed else LIST_SECONDS)]
         return StringCommand(shlex.join([*limit, "python3", "-c", program, json.dumps(job)]))

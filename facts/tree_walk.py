@@ -7,7 +7,8 @@ This file runs on the nodes, as text for their own python3: standard library onl
 JOB is JSON with "root", and of these what is wanted: "paths" (only these below root, and what their links reach),
 "also" (more of them, where they exist), "exclude" (names that are left out, as the shell matches them; with a leading
 slash, whole paths below root), "read" (paths, as the shell matches them, of small files whose text is listed), "hash"
-(sha256 of every file, many at a time) and "brief" (what all of it comes to, without the entries).
+(sha256 of every file, many at a time), "brief" (what all of it comes to, without the entries) and "copied_to" (where a
+copy of it will lie: an absolute link that does not lead into that folder leads outside).
 
 The contract: names are bytes on a node, and may be anything but a slash. Here they are text with surrogate escapes, and
 always relative to the root, which itself is ".".
@@ -193,11 +194,17 @@ class Walk:
         target = os.readlink(self.full(path))
         end = os.path.realpath(self.full(path))
         inside = end == self.root or end.startswith(self.root + "/")
-        state = "dangling" if not os.path.exists(end) else "inside" if inside else "outside"
+        stays = inside and self.stays_inside(target)
+        state = "dangling" if not os.path.exists(end) else "inside" if stays else "outside"
         blob = os.path.relpath(end, self.root) if inside else ""
         if self.is_hub and STORE_BLOB.fullmatch(blob) and os.path.basename(os.path.dirname(path)) == "blobs":
             self.references[blob].append(path)
         return {"target": target, "state": state}
+
+    def stays_inside(self, target: str) -> bool:
+        """Whether a link leads inside also where the listing's copy will lie: an absolute one knows but one place."""
+        there = self.job.get("copied_to")
+        return not there or not target.startswith("/") or f"{os.path.normpath(target)}/".startswith(f"{there}/")
 
     def is_noted(self, blob: str, links: list[str]) -> bool:
         try:

@@ -95,6 +95,22 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
     )
 
 
+def conflicts(source: Tree, target: Tree) -> tuple[str, ...]:
+    """Given both listings, return the paths that are a folder on one side and something else on the other.
+
+    Anything else that is in a file's way is replaced by it; a folder may hold what nobody else has.
+    """
+    there = target.by_path()
+    return tuple(
+        entry.path
+        for entry in source.entries
+        if entry.type != "o"
+        and entry.path in there
+        and "d" in (types := {entry.type, there[entry.path].type})
+        and len(types) > 1
+    )
+
+
 def spread(files: Iterable[Entry], streams: int) -> tuple[tuple[Entry, ...], ...]:
     """Given files and a number of streams, return a list for each stream: about as much work for all.
 

@@ -111,6 +111,7 @@ def _send(source: Host, target: Host, wanted: Wanted, survey: Survey, session: _
         "ssh": ssh,
         "root": survey.source.root,
         "peer": target.name,
+        "unit": f"gb10-copy-{session.id}",
         "rails": [
             {"name": w.name, "interface": w.interface, "local": w.local, "peer": w.peer, "port": ports[w.name]}
             for w in survey.ways

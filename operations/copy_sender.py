@@ -51,11 +51,16 @@ ATTEMPTS = 5  # of an rsync, each on another rail
 BEAT_SECONDS = 1.0
 GONE = -1_000_000
 LOST = {10, 12, 30, 35, 255, -signal.SIGTERM}  # what rsync returns when the connection is gone
-SOME_LEFT = {23, 24}  # files could not be read, or vanished: the proof will name them
+SOME_LEFT = {23, 24}  # files could not be read or written, or vanished: the proof will name them
+TARGET_SAYS = re.compile(r"rsync: \[(?:receiver|generator)\]|could not make way for |cannot delete non-empty ")
 
 Range = tuple[int, int]
 Piece = tuple[int, int, int]  # index, offset, length
 Wanted = dict[str, Any]  # a file, as it was planned
+
+
+class RefusedError(ConnectionError):
+    """The receiver is there, and does not want to talk to us."""
 
 
 class CopyError(Exception):
@@ -102,6 +107,7 @@ class Rail:
         self.peer: str = job["peer"]
         self.port: int = job["port"]
         self.alive = False
+        self.is_closed = False  # by the receiver
         self.sent = 0
         self.control: socket.socket | None = None
         self.answered = 0  # number of the last beat that the receiver has answered
@@ -136,10 +142,12 @@ class Rail:
         ours = secrets.token_hex(16)
         stream.sendall(f"GB10 {kind} {ours}\n".encode())
         theirs = lines.readline(256).decode().strip()
+        if not theirs:
+            raise RefusedError("it hangs up")
         stream.sendall((proven(secret, "sender", kind, ours, theirs) + "\n").encode())
         proof = lines.readline(256).decode().strip()
         if not hmac.compare_digest(proof, proven(secret, "receiver", kind, ours, theirs)):
-            raise ConnectionError("the receiver does not know the secret of this copy")
+            raise RefusedError("one side does not know the secret of this copy")
 
     def fail(self) -> None:
         """Give the rail up, and wake whoever waits for it."""
@@ -171,6 +179,7 @@ class Sender:
         self.lists_left = 0
         self.answers: dict[str, Any] = {}
         self.troubles: list[str] = []  # what went wrong with single files: the rest is copied nevertheless
+        self.complaints: list[str] = []  # the same, of the target
         self.fatal: BaseException | None = None
         self.wire = 0  # with what rsync needs beside the content of files
         self.resumed = 0
@@ -192,6 +201,8 @@ class Sender:
                 self.ask("note", "noted")
             self.queue_list(self.job["finish"], finish=True)
             self.wait(lambda: not self.lists_left)
+            if self.complaints:
+                raise CopyError("COPY_FAILED", f"on {self.job['peer']}: {'; '.join(self.complaints[:5])}")
             if self.troubles:
                 raise CopyError("SOURCE_CHANGED", "; ".join(self.troubles[:5]))
             self.ask("end", "ended")
@@ -241,6 +252,10 @@ class Sender:
 
     def beat(self, now: float) -> None:
         self.number += 1
+        alive = [rail for rail in self.rails if rail.alive]
+        if alive and all(rail.is_closed for rail in alive):
+            why = f"there, sudo journalctl --unit={self.job['unit']} says why"
+            raise CopyError("COPY_FAILED", f"the receiver on {self.job['peer']} ended before the copy did: {why}")
         progress = {"total": self.job["total"], "peer": self.job["peer"], "source": self.root, **self.result()}
         for rail in self.rails:
             if not rail.alive:
@@ -291,28 +306,37 @@ class Sender:
     # -- control -------------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        reasons = []
+        reasons, refused = [], False
         for rail in self.rails:
             try:
                 rail.control = rail.connect("control", self.secret)
             except OSError as error:
+                refused = refused or isinstance(error, RefusedError)
                 reasons.append(f"{rail.peer} over rail {rail.name}: {error}")
                 continue
             rail.alive = True
             threading.Thread(target=self.listen, args=(rail, rail.control), daemon=True).start()
         if not any(rail.alive for rail in self.rails):
+            if refused:
+                raise CopyError("COPY_REFUSED", f"the receiver on {self.job['peer']} refuses us: {'; '.join(reasons)}")
             raise CopyError("RAIL_DOWN", f"the receiver cannot be reached: {'; '.join(reasons)}")
 
     def listen(self, rail: Rail, control: socket.socket) -> None:
         """Take in what the receiver answers."""
-        with contextlib.suppress(OSError, ValueError):
+        hung_up = True
+        try:
             for line in control.makefile("rb"):
                 answer = json.loads(line)
                 rail.answered = answer.get("beat", rail.answered)
                 self.hear(answer)
+        except ConnectionResetError:
+            pass
+        except (OSError, ValueError):
+            hung_up = False
         with self.lock:
             closed = rail.alive and "ended" not in self.answers
         if closed:
+            rail.is_closed = hung_up  # which a rail that is down cannot tell
             rail.answered = GONE  # the next beat gives it up
 
     def hear(self, answer: dict[str, Any]) -> None:
@@ -539,7 +563,10 @@ class Sender:
                 return  # the next beat says so
             status, said = self.rsync(rail, paths, finish)
             if status == 0 or status in SOME_LEFT:
-                self.troubles += [line for line in said if status in SOME_LEFT and line.startswith("rsync: ")]
+                if status in SOME_LEFT:
+                    ours, theirs = blamed(said)
+                    self.troubles += ours
+                    self.complaints += theirs
                 return
             if any("No space left" in line or "quota" in line for line in said):
                 raise CopyError("DISK_FULL", next(line for line in said if "No space left" in line or "quota" in line))
@@ -624,6 +651,12 @@ class Sender:
                     self.wire += int(re.sub(rb"\D", b"", sent[1]))
         reader.join()
         return process.wait(), [line for line in complaints if line]
+
+
+def blamed(said: list[str]) -> tuple[list[str], list[str]]:
+    """Given what rsync complained about, return what is wrong with the source, and what with the target."""
+    theirs = [line for line in said if TARGET_SAYS.match(line)]
+    return [line for line in said if line.startswith("rsync: ") and line not in theirs], theirs
 
 
 def write_names(descriptor: int, paths: list[str]) -> None:

@@ -13,7 +13,7 @@ from pyinfra.context import host, state
 
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.tree import UNFINISHED, FileTree, Tree
-from gb10.operations.copy_plan import CopyPlan, human, named, plan_copy
+from gb10.operations.copy_plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.peer import peer_fact, reached
 from gb10.operations.trouble import UnreadFactError
 
@@ -124,7 +124,8 @@ def mistaken(wanted: Wanted) -> list[str]:
 
 def selection(wanted: Wanted, root: str) -> dict[str, Any]:
     """The arguments of FileTree for what is copied, below one of the two roots."""
-    return {"root": root, "paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
+    chosen = {"paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
+    return {"root": root, "copied_to": wanted.dest_path, **chosen}
 
 
 def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refusal | None:
@@ -231,6 +232,9 @@ def judge(
             refusals.append(Refusal("COPY_DANGLING", text))
         else:
             notes.append(text)
+    if found := conflicts(ours, theirs):
+        text = f"{target.name}:{wanted.dest_path}: a folder on one node, and none on the other: {named(found)}"
+        refusals.append(Refusal("COPY_CONFLICT", text))
     if left_out := [entry.path for entry in ours.entries if entry.type == "o"]:
         notes.append(f"left out, since neither file, folder nor link: {named(left_out)}")
     if plan.room > theirs.free:

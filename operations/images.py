@@ -330,6 +330,8 @@ def _supply(host: Host, supply: Supply, move: Wanted) -> None:
 
 def _move(source: Host, target: Host, wanted: Wanted) -> None:
     survey = look(source, target, wanted)
+    for note in survey.notes:
+        target.log(note)
     for refusal in survey.refusals:
         raise _RefusedError(*refusal)
     if not survey.is_done and not copy(state, host, source, target, wanted, survey):

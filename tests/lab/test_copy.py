@@ -71,6 +71,17 @@ for folder, folders, names in os.walk(b"."):
 """
 
 
+# Our own protocol, spoken by the peer without the secret; what is answered to it.
+KNOWS_NOTHING = r"""
+import socket
+stream = socket.create_connection(("{address}", 8873), timeout=10)
+stream.sendall(b"GB10 data 00\n")
+assert stream.recv(100)
+stream.sendall(b"0" * 64 + b"\n")
+print(stream.recv(100))
+"""
+
+
 @dataclass
 class Pair:
     """The two nodes, as a stranger sees them, and the product that copies between them."""
@@ -453,8 +464,10 @@ def test_a_stranger_is_refused_and_logged_and_so_is_the_peer_without_the_secret(
         )
         assert "auth failed on module copy" in peer
         assert "Unknown module 'etc'" in peer
+        assert pair.python(SOURCE, "/tmp", KNOWS_NOTHING.format(address=target)) == "b''\n"
         child.kill()
     journal = pair.on(TARGET, "journalctl --no-pager -o cat -u 'gb10-copy-*' -n 300")
+    assert "gb10: COPY_REFUSED: refused a connection that does not know the secret of this copy" in journal
     assert re.search(r"refused a connection from 198\.18\.\d+\.1: it is not the peer", journal)
 
 
@@ -480,7 +493,10 @@ def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: P
             pair.on(SOURCE, "pkill -KILL -f 'names.job.pop'")
         else:
             pair.on(TARGET, "pkill -KILL -f 'receiver.py serve'")
-        child.wait()
+        output, _ = child.communicate()
+        if victim == "receiver":
+            assert "gb10: COPY_FAILED: the receiver on spark-2 ended before the copy did" in output
+            assert "RAIL_DOWN" not in output
         # A sender ends when nobody reads its progress, a receiver when its sender is gone: a bounded time.
         await_nothing(pair.leftovers, 20)
     done = pair.copy()
@@ -665,6 +681,27 @@ def test_links_that_lead_nowhere_or_outside_are_named_and_copied_only_when_asked
     assert "2 links on spark-1 lead nowhere, or out of /data/from: dangling, outside" in done.output
     assert proof_of(done)["allowed"] == ["dangling", "outside"]
     assert pair.on(TARGET, f"readlink {TO}/dangling {TO}/outside {TO}/fine") == "nothing\n/etc/hostname\nx\n"
+
+
+def test_absolute_links_of_the_source_are_refused_where_the_copy_lies_elsewhere(pair: Pair) -> None:
+    pair.on(SOURCE, f"mkdir -p {FROM}; echo x >{FROM}/file; ln -s {FROM}/file {FROM}/absolute")
+    refused = pair.copy()
+    failed(refused, "COPY_DANGLING")
+    assert ": absolute" in refused.output
+    assert pair.copy(dest_path=FROM).status == 0
+    pair.on(TARGET, f"rm -r {FROM}")
+    done = pair.copy(dangling="list")
+    assert done.status == 0, done.output
+    assert proof_of(done)["allowed"] == ["absolute"]
+
+
+def test_a_folder_in_the_way_of_a_file_is_refused_by_name_before_anything_is_sent(pair: Pair) -> None:
+    pair.on(SOURCE, f"mkdir -p {FROM}/sub; echo x >{FROM}/file; echo x >{FROM}/other")
+    pair.on(TARGET, f"mkdir -p {TO}/file; ln -s /etc {TO}/sub")
+    refused = pair.copy()
+    failed(refused, "COPY_CONFLICT")
+    assert "file, sub" in refused.output
+    assert pair.on(TARGET, f"ls {TO}") == "file\nsub\n"
 
 
 def test_a_throttled_rail_is_refused_unless_it_is_forced(pair: Pair) -> None:

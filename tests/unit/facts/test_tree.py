@@ -74,6 +74,16 @@ def test_links_are_followed_inside_the_root_and_told_apart(tmp_path: Path) -> No
     assert set(found.broken) == {"chosen/dangling", "chosen/outside", "chosen/loop"}
 
 
+def test_an_absolute_link_is_broken_where_the_copy_will_lie_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "absolute").symlink_to(tmp_path / "file")
+    (tmp_path / "relative").symlink_to("file")
+    assert listed(tmp_path).broken == ()
+    assert listed(tmp_path, copied_to=f"{tmp_path}/").broken == ()
+    assert listed(tmp_path, copied_to=f"{tmp_path}-2").broken == ("absolute",)
+    assert listed(tmp_path, copied_to="/data", brief=True).broken == ("absolute",)
+
+
 def test_a_link_to_a_folder_brings_all_of_it(tmp_path: Path) -> None:
     (tmp_path / "folder" / "sub").mkdir(parents=True)
     (tmp_path / "folder" / "sub" / "file").write_text("x")

@@ -15,6 +15,7 @@ from gb10.operations.copy_plan import (
     ENTRY_BYTES,
     LARGE_BYTES,
     changed,
+    conflicts,
     describe,
     human,
     named,
@@ -24,7 +25,7 @@ from gb10.operations.copy_plan import (
     spread,
 )
 from gb10.operations.copy_receiver import merged
-from gb10.operations.copy_sender import PIECE_BYTES, bundles, pieces
+from gb10.operations.copy_sender import PIECE_BYTES, blamed, bundles, pieces
 from gb10.operations.copy_survey import Wanted, mistaken
 
 HASH = "0" * 64
@@ -167,12 +168,35 @@ def test_names_of_one_file_are_set_together_and_its_content_goes_once() -> None:
     assert plan_copy(source, tree(file("a"), file("b"))).finish == ("a", "b"), "two files must become one"
 
 
+def test_a_folder_in_the_way_of_a_file_is_a_conflict_and_so_is_a_file_in_the_way_of_a_folder() -> None:
+    link, folder = (Entry("a", kind, 0o777, 0, 0, 1) for kind in "ld")
+    for other in (link, file("a")):
+        assert conflicts(tree(other), tree(folder)) == conflicts(tree(folder), tree(other)) == ("a",)
+        assert conflicts(tree(other), tree()) == ()
+    assert conflicts(tree(folder), tree(folder)) == conflicts(tree(link), tree(file("a"))) == ()
+
+
 def test_a_store_that_does_not_note_a_link_is_told() -> None:
     references = {f"blobs/00/{HASH}": ("models--a--b/blobs/x",)}
     source = tree(references=references)
     assert plan_copy(source, tree()).references == references
     assert plan_copy(source, tree(references=references)).is_empty
     assert plan_copy(source, tree(references=references, unreferenced=tuple(references))).references == references
+
+
+# What rsync says ------------------------------------------------------------------------------------------------------
+
+
+def test_what_rsync_complains_about_is_blamed_on_the_side_that_has_it() -> None:
+    ours = 'rsync: [sender] link_stat "/data/a" failed: No such file or directory (2)'
+    theirs = [
+        'rsync: [generator] recv_generator: mkdir "/b" (in copy) failed: Read-only file system (30)',
+        'rsync: [receiver] mkstemp "/c" (in copy) failed: Permission denied (13)',
+        "could not make way for new symlink: d",
+        "cannot delete non-empty directory: d",
+    ]
+    end = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338)"
+    assert blamed([ours, *theirs, end]) == ([ours], theirs)
 
 
 # Streams and pieces --------------------------------------------------------------------------------------------------

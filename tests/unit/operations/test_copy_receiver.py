@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from gb10.operations.copy_receiver import WORKSHOP, CopyError, Part, make_root
+from gb10.operations.copy_receiver import WORKSHOP, CopyError, Part, Receiver, make_root
+from gb10.operations.copy_sender import Rail, RefusedError
 
 SIZE = 10_000
 TIME = 10**18 + 7
@@ -59,6 +62,37 @@ def test_a_stream_that_still_writes_into_a_complete_file_writes_into_no_other(tm
     assert arriving.descriptor is None
     with pytest.raises(ConnectionError, match="complete already"), arriving.in_use():
         pass
+
+
+def greeted(folder: Path, ours: str, theirs: str) -> tuple[BaseException | None, BaseException | None]:
+    """What a sender and a receiver, each with its secret, make of each other on a real connection."""
+    (folder / "job.json").write_text(json.dumps({"root": str(folder), "secret": theirs, "rails": {}}))
+    receiver = Receiver(str(folder))
+    sender = Rail({"name": "a", "interface": None, "local": None, "peer": "127.0.0.1", "port": 0})
+    one, other = socket.socketpair()
+
+    def receive() -> None:
+        try:
+            receiver.authenticate(other)
+        finally:
+            other.shutdown(socket.SHUT_RDWR)
+
+    with one, other, ThreadPoolExecutor(1) as pool:
+        received = pool.submit(receive)
+        try:
+            sender.greet(one, "data", ours.encode())
+        except ConnectionError as error:
+            return error, received.exception()
+        return None, received.exception()
+
+
+def test_both_sides_of_a_copy_must_know_its_secret(tmp_path: Path) -> None:
+    assert greeted(tmp_path, "secret", "secret") == (None, None)
+    refused, refuses = greeted(tmp_path, "wrong", "secret")
+    assert isinstance(refused, RefusedError)
+    assert isinstance(refuses, CopyError)
+    assert refuses.code == "COPY_REFUSED"
+    assert "secret" not in str(refuses).replace("the secret of this copy", "")
 
 
 def test_a_folder_that_is_made_for_a_copy_is_the_sources_and_one_that_is_there_stays(tmp_path: Path) -> None:
