@@ -10,7 +10,7 @@ from pyinfra.api import Host, deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
-from gb10.deploys.settings import checked, value
+from gb10.deploys.settings import checked, is_node, nodes, value
 from gb10.facts.image_store import familiar
 from gb10.operations import images as operations
 
@@ -30,11 +30,12 @@ def images(tags: Sequence[str] | None = None) -> None:
 
     One node after the other, since a node that takes may be the one that another would take from.
     """
-    if wanted := _tags(tags):
+    wanted = _tags(tags)
+    if wanted and is_node():
         operations.present(
             name=f"Have {len(wanted)} images",
             tags=wanted,
-            peers=[peer for peer in host.inventory if peer.name != host.name],
+            peers=[peer for peer in nodes() if peer.name != host.name],
             _serial=True,
         )
 

@@ -10,7 +10,7 @@ from pyinfra.api import Host, deploy
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
-from gb10.deploys.settings import checked, head, value
+from gb10.deploys.settings import checked, head, is_node, nodes, value
 from gb10.group_data import all as defaults
 from gb10.operations import models as operations
 
@@ -31,13 +31,28 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
     Have models in the Hugging Face cache, copied from a node that has them.
 
     + names: instead of `models` of group_data/all.py: "org/name", "datasets/org/name", or "*" for all that is there
-    + source: instead of `models_from`: name of the host that has them; without either, the head
+    + source: instead of `models_from`: name of the host that has them; without either, the first other node that
+      has a model that is not here, and for "*" the head
     + options: network, transport, verify, dangling, force, progress_seconds, as gb10.operations.cx7.sync has them
     """
     chosen = {"models": names, "models_from": source}
     settings = checked(ModelSettings, {key: value(key) if given is None else given for key, given in chosen.items()})
+    if not settings.models or (source is None and not is_node()):
+        return
+    if settings.models_from is None and operations.EVERYTHING not in settings.models:
+        peers = [peer for peer in nodes() if peer.name != host.name]
+        operations.available(
+            name=f"Have {len(settings.models)} models",
+            names=settings.models,
+            peers=peers,
+            hub=hub_of(host),
+            peer_hubs={peer.name: hub_of(peer) for peer in peers},
+            _serial=True,
+            **options,
+        )
+        return
     peer = _source(settings.models_from)
-    if not settings.models or host.name == peer.name:
+    if host.name == peer.name:
         return
     what = "all models" if operations.EVERYTHING in settings.models else f"{len(settings.models)} models"
     operations.present(

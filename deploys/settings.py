@@ -127,6 +127,17 @@ def head() -> Host:
     return heads[0]
 
 
+def nodes() -> list[Host]:
+    """Return the nodes of the cluster: head and workers, or all hosts of an inventory that has no such groups."""
+    found = [node for node in host.inventory if {HEAD, WORKERS} & set(node.groups)]
+    return found or list(host.inventory)
+
+
+def is_node() -> bool:
+    """Tell whether this host is a node of the cluster."""
+    return host.name in [node.name for node in nodes()]
+
+
 def is_in(group: str) -> bool:
     """Tell whether this host belongs to a group of the inventory."""
     return group in host.groups

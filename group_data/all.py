@@ -137,7 +137,7 @@ images: list[str] = []
 # Repositories of the Hugging Face Hub that must be in the cache of every node: "org/name", "datasets/org/name", or "*"
 # for all that the source has.
 models: list[str] = []
-# The host that has them; None: the head.
+# The host that has them; None: a node that lacks one gets it from the first other node that has it ("*": the head).
 models_from: str | None = None
 
 # Validation -----------------------------------------------------------------------------------------------------------

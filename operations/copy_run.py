@@ -105,7 +105,10 @@ def _addresses(source: Host, way: Way) -> list[str]:
 
 def _send(source: Host, target: Host, wanted: Wanted, survey: Survey, session: _Session, ready: dict[str, Any]) -> bool:
     plan, ports = survey.plan, ready["ports"]
-    ssh = {"user": session.user, "key": _private(session.key), "host_keys": ready["host_keys"]} if session.key else None
+    ssh = None
+    if session.key:
+        port = int(target.data.get("ssh_port") or 22)
+        ssh = {"user": session.user, "port": port, "key": _private(session.key), "host_keys": ready["host_keys"]}
     job = {
         "secret": session.secret,
         "ssh": ssh,

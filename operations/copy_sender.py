@@ -25,13 +25,11 @@ import re
 import resource
 import secrets
 import select
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from typing import Any, NoReturn
@@ -185,7 +183,7 @@ class Sender:
         self.resumed = 0
         self.number = 0
         self.shown = 0.0
-        self.ssh = ""  # the folder with the key of this copy, where it goes by ssh
+        self.ssh: dict[str, str] = {}  # the files that ssh needs, where the copy goes by ssh
 
     # -- the whole -----------------------------------------------------------------------------------------------------
 
@@ -210,17 +208,13 @@ class Sender:
         finally:
             for rail in self.rails:
                 rail.fail()
-            if self.ssh:
-                shutil.rmtree(self.ssh, ignore_errors=True)
 
     def keep_key(self) -> None:
-        """Lay the key of this copy where ssh can read it, and nobody else; in memory, and useless after the copy."""
-        if self.job["ssh"]:
-            self.ssh = tempfile.mkdtemp(prefix="gb10-copy-", dir="/run")
-            hosts = [f"{rail.peer} {key}" for rail in self.rails for key in self.job["ssh"]["host_keys"]]
-            for name, text in (("key", self.job["ssh"]["key"]), ("known_hosts", "\n".join(hosts) + "\n")):
-                with open(os.open(f"{self.ssh}/{name}", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-                    file.write(text)
+        """Lay the key of this copy where ssh can read it, and nobody else; it goes with this process."""
+        if ssh := self.job["ssh"]:
+            names = [rail.peer if ssh["port"] == 22 else f"[{rail.peer}]:{ssh['port']}" for rail in self.rails]
+            hosts = [f"{name} {key}" for name in names for key in ssh["host_keys"]]
+            self.ssh = {"key": in_memory(ssh["key"]), "known_hosts": in_memory("\n".join(hosts) + "\n")}
 
     def result(self) -> dict[str, Any]:
         seconds = time.monotonic() - self.began
@@ -619,8 +613,9 @@ class Sender:
     def way_by_ssh(self, rail: Rail) -> list[str]:
         """Through the target's sshd, and by its forced command to the same rsync daemon."""
         ssh = [
-            *("ssh", "-T", "-F", "none", "-i", f"{self.ssh}/key", "-l", self.job["ssh"]["user"]),
-            *("-o", f"UserKnownHostsFile={self.ssh}/known_hosts", "-o", "StrictHostKeyChecking=yes"),
+            *("ssh", "-T", "-F", "none", "-i", self.ssh["key"], "-l", self.job["ssh"]["user"]),
+            *("-p", str(self.job["ssh"]["port"]), "-o", f"UserKnownHostsFile={self.ssh['known_hosts']}"),
+            *("-o", "StrictHostKeyChecking=yes"),
             *("-o", "BatchMode=yes", "-o", "Compression=no", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes"),
             *("-o", "ServerAliveInterval=3", "-c", "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"),
             *(["-b", rail.local] if rail.local else []),
@@ -657,6 +652,15 @@ def blamed(said: list[str]) -> tuple[list[str], list[str]]:
     """Given what rsync complained about, return what is wrong with the source, and what with the target."""
     theirs = [line for line in said if TARGET_SAYS.match(line)]
     return [line for line in said if line.startswith("rsync: ") and line not in theirs], theirs
+
+
+def in_memory(text: str) -> str:
+    """Given a text, return the path under which other programs of this user can read it while this process lives."""
+    descriptor = os.memfd_create("gb10-copy", os.MFD_CLOEXEC)
+    os.fchmod(descriptor, 0o600)
+    with open(descriptor, "w", closefd=False) as file:
+        file.write(text)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def write_names(descriptor: int, paths: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
@@ -203,7 +204,19 @@ def find_ways(
 
 def management_address(node: Host) -> str:
     """The address of a node on the management network."""
-    return str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name)
+    return numeric(str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name))
+
+
+def numeric(name: str) -> str:
+    """Given the name of a node, return its address as this machine knows it; itself where it knows none.
+
+    Nodes compare addresses, and may know each other, or themselves, by other names.
+    """
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return name
+    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
 
 
 def _address(rail: Mapping[str, Any]) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
 
 from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, Repository, folder_name
 from gb10.operations.copy_plan import human
-from gb10.operations.copy_survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact
+from gb10.operations.copy_survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact, read_facts
 from gb10.operations.copying import copy_commands, this_node
 from gb10.operations.peer import reached
-from gb10.operations.trouble import guarded, refuse
+from gb10.operations.trouble import guarded, known, refuse
 
 EVERYTHING = "*"
 
@@ -72,6 +72,83 @@ def present(
     yield from copy_commands(source, this_node(), wanted)
 
 
+@operation()
+@guarded
+def available(
+    names: Sequence[str],
+    peers: Sequence[Host],
+    hub: str,
+    peer_hubs: Mapping[str, str],
+    network: Network = "rails",
+    transport: Transport = "rsyncd",
+    verify: Verify = "size",
+    dangling: Dangling = "refuse",
+    force: bool = False,
+    progress_seconds: float = 10.0,
+) -> Generator[FunctionCommand, None, None]:
+    """
+    Have models in the Hugging Face cache of this node: as they are here already, or from a node that has them.
+
+    + names: as on the Hub: "org/name", "datasets/org/name"
+    + peers: the nodes to ask, in this order
+    + hub: the folder hub/ of this node
+    + peer_hubs: name of a node -> that folder there
+    + network, transport, verify, dangling, force, progress_seconds: as gb10.operations.cx7.sync has them
+    """
+    own = known(HuggingFaceModels, hub=hub)
+    caches = read_facts(*((peer, HuggingFaceModels, {"hub": peer_hubs[peer.name]}) for peer in peers))
+    found = givers(names, own, dict(zip((peer.name for peer in peers), caches, strict=True)))
+    if absent := [name for name, giver in found.items() if giver is None]:
+        asked = ", ".join(peer.name if peer.connected else f"{peer.name} (not reached)" for peer in peers)
+        text = f"neither {host.name} nor {asked or 'any other node'} has {', '.join(absent)}"
+        yield from refuse("MODEL_MISSING", text)
+        return
+    if not found:
+        host.noop("the models are here")
+    for peer, cache in zip(peers, caches, strict=True):
+        mine = [name for name in names if found.get(name) == peer.name]
+        given = list(filter(None, (_repository(cache, name) for name in mine)))
+        for repository in given:
+            host.log(describe_repository(repository))
+        if given:
+            wanted = Wanted(
+                src_path=peer_hubs[peer.name],
+                dest_path=hub,
+                paths=tuple(repository.folder for repository in given),
+                also=HUB_FILES,
+                network=network,
+                transport=transport,
+                verify=verify,
+                dangling=dangling,
+                force=force,
+                progress_seconds=progress_seconds,
+            )
+            yield from copy_commands(peer, this_node(), wanted)
+
+
+def givers(
+    names: Sequence[str], own: HuggingFaceCache | None, others: Mapping[str, HuggingFaceCache | None]
+) -> dict[str, str | None]:
+    """Given names, a node's cache and those of others, return for each model that has to come the node that gives it.
+
+    None stands for nobody. One that is here but not complete, as a download that broke off, comes only from where it is
+    complete: files that are not here may not be wanted.
+    """
+    found: dict[str, str | None] = {}
+    for name in names:
+        here = _repository(own, name)
+        if here and here.complete:
+            continue
+        there = {node: _repository(cache, name) for node, cache in others.items()}
+        whole = [node for node, repository in there.items() if repository and repository.complete]
+        sound = [node for node, repository in there.items() if repository and repository.sound]
+        if giver := next(iter(whole or ([] if here and here.sound else sound)), None):
+            found[name] = giver
+        elif not (here and here.sound):
+            found[name] = None
+    return found
+
+
 def split_name(name: str) -> tuple[str, str]:
     """Given a name as people type it, return the repository's name and kind."""
     for kind in ("dataset", "space"):
@@ -93,8 +170,8 @@ def describe_repository(repository: Repository) -> str:
     return f"{repository.name}: {', '.join(parts)}"
 
 
-def _repository(cache: HuggingFaceCache, name: str) -> Repository | None:
-    return cache.repository(*split_name(name))
+def _repository(cache: HuggingFaceCache | None, name: str) -> Repository | None:
+    return cache.repository(*split_name(name)) if cache else None
 
 
 def _absent(cache: HuggingFaceCache, names: Sequence[str], source: Host) -> Iterator[Refusal]:

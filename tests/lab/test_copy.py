@@ -306,6 +306,18 @@ def test_ssh_carries_a_copy_with_a_key_that_is_gone_afterwards(pair: Pair) -> No
     assert pair.leftovers() == []
 
 
+def test_the_key_of_a_copy_by_ssh_is_in_no_file_and_gone_with_its_sender(pair: Pair) -> None:
+    make_large(pair, 128)
+    pair.slow()
+    with pair.copying(transport="ssh") as child:
+        await_share(child, 0.0)
+        assert pair.on(SOURCE, "ls -d /run/gb10-copy-* /tmp/gb10* 2>/dev/null || true") == ""
+        pair.on(SOURCE, "pkill -KILL -f 'names.job.pop'")
+        child.communicate()
+    await_nothing(pair.leftovers, 90)
+    assert pair.copy(transport="ssh").status == 0
+
+
 def test_the_management_network_is_used_only_when_asked_for_and_that_is_said(pair: Pair) -> None:
     make_large(pair, 32)
     for rail in RAILS:
@@ -400,6 +412,18 @@ def test_the_deploy_brings_what_the_inventory_names_and_its_dry_run_says_how_muc
         f"{HUB}/datasets--acme--questions",
         f"{HUB}/models--acme--classic",
     ]
+
+
+def test_the_deploy_takes_a_model_from_whoever_has_it_for_the_head_as_well(pair: Pair) -> None:
+    Hub(pair.roots[SOURCE] / HUB.lstrip("/")).classic("acme/one", "main", {"config.json": 600})
+    Hub(pair.roots[TARGET] / HUB.lstrip("/")).classic("acme/two", "main", {"config.json": 700})
+    product = pair.product.with_data(models=["acme/one", "acme/two"])
+    assert product.plan("gb10.deploys.models") == product.run("gb10.deploys.models") != set()
+    assert product.plan("gb10.deploys.models") == product.run("gb10.deploys.models") == set()
+    for name in (SOURCE, TARGET):
+        assert sorted(pair.on(name, f"ls {HUB} | grep -- --").split()) == ["models--acme--one", "models--acme--two"]
+    missing = pair.product.with_data(models=["acme/none"]).pyinfra("-y", "gb10.deploys.models")
+    assert "gb10: MODEL_MISSING: neither spark-1 nor spark-2 has acme/none" in missing.output
 
 
 def test_a_model_that_is_missing_or_torn_on_the_source_is_named(pair: Pair) -> None:

@@ -24,7 +24,7 @@ from gb10.facts.copy import CopyProgress, RunningCopy
 from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
 from gb10.facts.tree import FileTree, Tree, shown
 from gb10.facts.tree_walk import Walk
-from gb10.operations.models import describe_repository, split_name
+from gb10.operations.models import describe_repository, givers, split_name
 
 sys.path.append(str(Path(__file__).parents[2] / "lab"))
 from hub import Hub, fill
@@ -308,6 +308,27 @@ def test_a_repository_is_described_in_a_line(tmp_path: Path) -> None:
     assert describe_repository(shared) == "acme/shared: 3.1 MiB, 3.1 MiB of it in the shared store, 1 revision"
     partial = replace(shared, revisions=(replace(shared.revisions[0], absent=("a", "b")),), incomplete_downloads=2)
     assert "2 files of the repository are not on the source, 2 unfinished downloads" in describe_repository(partial)
+
+
+def test_a_model_comes_from_whoever_has_it_whole_and_not_where_it_is_here(tmp_path: Path) -> None:
+    whole, torn, partial, empty = (Hub(tmp_path / name) for name in ("whole", "torn", "partial", "empty"))
+    for hub in (whole, torn, partial):
+        folder = hub.classic("a/b", "main", {"one": 1000, "two": 2000})
+        (snapshot,) = (folder / "snapshots").iterdir()
+        if hub is torn:
+            os.truncate((snapshot / "one").resolve(), 10)
+        if hub is partial:
+            (snapshot / "two").unlink()
+    empty.root.mkdir()
+    caches = {hub.root.name: cache(hub.root) for hub in (whole, torn, partial, empty)}
+    others = {name: caches[name] for name in ("empty", "torn", "partial")}
+    for own in (caches["empty"], caches["torn"], None):
+        assert givers(["a/b"], own, {**others, "gone": None, "whole": caches["whole"]}) == {"a/b": "whole"}
+        assert givers(["a/b"], own, others) == {"a/b": "partial"}
+        assert givers(["a/b", "a/c"], own, {"torn": caches["torn"]}) == {"a/b": None, "a/c": None}
+    assert givers(["a/b"], caches["whole"], caches) == {}
+    assert givers(["a/b"], caches["partial"], {"whole": caches["whole"]}) == {"a/b": "whole"}
+    assert givers(["a/b"], caches["partial"], others) == {}
 
 
 # Progress ------------------------------------------------------------------------------------------------------------

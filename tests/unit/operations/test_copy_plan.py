@@ -26,7 +26,7 @@ from gb10.operations.copy_plan import (
 )
 from gb10.operations.copy_receiver import merged
 from gb10.operations.copy_sender import PIECE_BYTES, blamed, bundles, pieces
-from gb10.operations.copy_survey import Wanted, mistaken
+from gb10.operations.copy_survey import Wanted, mistaken, numeric
 
 HASH = "0" * 64
 NAMES = ("spark-1", "spark-2")
@@ -342,6 +342,11 @@ def test_words_that_no_copy_knows_are_named_with_those_that_it_knows() -> None:
         assert mistaken(replace(Wanted("/a", "/b"), **{name: "SSH"})) == [text]
     for streams in (0, -1, 65):
         assert mistaken(Wanted("/a", "/b", streams=streams)) == [f"streams is {streams}, and not 1 to 64"]
+
+
+def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:
+    assert [numeric(name) for name in ("localhost", "198.18.0.7", "::1")] == ["127.0.0.1", "198.18.0.7", "::1"]
+    assert numeric("no-such-node.invalid") == "no-such-node.invalid"
 
 
 # Words ---------------------------------------------------------------------------------------------------------------
