@@ -203,7 +203,8 @@ def familiar(tag: str) -> str:
     """
     if not re.fullmatch(r"[\w.:/-]+", tag) or tag.startswith(("-", "/")):
         raise ValueError(f"{tag!r} is no tag of an image")
-    name = tag.removeprefix("index.").removeprefix("docker.io/").removeprefix("library/")
+    hub = "index.docker.io/" if tag.startswith("index.") else "docker.io/"
+    name = tag.removeprefix(hub).removeprefix("library/")
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 

@@ -56,6 +56,7 @@ HELLO_SECONDS = 15
 AWAIT_SENDER_SECONDS = 60
 SILENCE_SECONDS = 30  # the sender speaks every second
 GRACE_SECONDS = 5  # for rsync, to put aside what it has of a file
+KEEP_SECONDS = 14 * 24 * 3600  # of parts of files that no copy has asked for since
 BUFFER_BYTES = 1 << 20
 DIRECT_BYTES = 4 << 20  # of one write past the page cache
 BLOCK_BYTES = 4096  # to which such writes are aligned
@@ -299,14 +300,16 @@ class Receiver:
         self.ended = True
 
     def clean(self) -> None:
-        """Remove what a copy that was killed left, except parts that may be continued."""
+        """Remove what a copy that was killed left, except parts that may be continued: by this copy, or soon."""
         for name in os.listdir(temporary := os.path.join(self.root, WORKSHOP, "tmp")):
             os.unlink(os.path.join(temporary, name))
-        stale = set(self.job["stale"])
+        stale, wanted = set(self.job["stale"]), {file["key"] for file in self.job["large"]}
         for name in os.listdir(workshop := os.path.join(self.root, WORKSHOP)):
-            if name.rpartition(".")[0] in stale:
-                os.unlink(os.path.join(workshop, name))
-
+            key, _, kind = name.rpartition(".")
+            path = os.path.join(workshop, name)
+            given_up = kind in ("part", "map") and time.time() - os.stat(path).st_mtime > KEEP_SECONDS
+            if key in stale or (given_up and key not in wanted):
+                os.unlink(path)
         for path in self.job["halves"]:
             folder = os.path.join(self.root, os.path.dirname(path), PARTIAL)
             if os.path.isdir(folder) and not os.path.islink(folder):

@@ -24,7 +24,7 @@ from gb10.operations.validate import measured, serving_on
 MEASURE_FROM_BYTES = 8 << 30  # a smaller copy is over before a measurement pays
 MEASURE_SECONDS = 1
 START_SECONDS = 60
-SLOWEST = 20e6  # bytes per second: a copy that is slower than that is stopped, and may be resumed
+SLOWEST = 1e6  # bytes per second: a copy that is slower than that is stopped, and may be resumed
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,6 +133,9 @@ def selection(wanted: Wanted, root: str) -> dict[str, Any]:
 def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refusal | None:
     if ours.machine == theirs.machine:
         return Refusal("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
+    place = theirs.root or os.path.normpath(wanted.dest_path)
+    if f"{place}/".startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - nothing is written there
+        return Refusal("COPY_PATH", f"{target.name}:{place}: the receiver of a copy has a /tmp of its own")
     if ours.absent:
         return Refusal("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
     if ours.missing:

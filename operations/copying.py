@@ -16,7 +16,7 @@ from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.context import host, state
 
 from gb10.facts.copy import CopyProof, prove_copy
-from gb10.facts.tree import FileTree
+from gb10.facts.tree import FileTree, Tree
 from gb10.operations.copy_plan import changed, describe, human, named, plan_copy
 from gb10.operations.copy_run import carries_enough, delete, transfer
 from gb10.operations.copy_survey import Survey, Wanted, look, read_facts, selection
@@ -105,7 +105,7 @@ def _copy(host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey
             return False
         proof = prove(source, target, wanted, survey.source.version)
     if proof is None:
-        (now,) = read_facts((source, FileTree, selection(wanted, wanted.src_path)))
+        (now,) = _listings((source, selection(wanted, wanted.src_path)))
         say(host, "SOURCE_CHANGED", f"{source.name}: changed during the copy: {named(changed(survey.source, now))}")
         return False
     return accept(host, proof)
@@ -127,9 +127,9 @@ def accept(where: Host, proof: CopyProof) -> bool:
 
 
 def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, different: Sequence[str]) -> Survey:
-    ours, theirs = read_facts(
-        (source, FileTree, selection(wanted, wanted.src_path)),
-        (target, FileTree, {"root": wanted.dest_path, "exclude": wanted.exclude}),
+    ours, theirs = _listings(
+        (source, selection(wanted, wanted.src_path)),
+        (target, {"root": wanted.dest_path, "exclude": wanted.exclude}),
     )
     return replace(
         survey,
@@ -137,6 +137,15 @@ def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, diff
         target=theirs,
         plan=plan_copy(ours, theirs, frozenset(different), wanted.transport == "ssh"),
     )
+
+
+def _listings(*wanted: tuple[Host, Mapping[str, Any]]) -> list[Tree]:
+    """Given nodes and what to list on each, list it at the same time. Raise UnreadFactError where that fails."""
+    found = read_facts(*((node, FileTree, arguments) for node, arguments in wanted))
+    for (node, _), tree in zip(wanted, found, strict=True):
+        if tree is None:
+            raise UnreadFactError(f"{node.name} cannot be reached, and FileTree")
+    return found
 
 
 def _prove_in_place(source: Host, target: Host, wanted: Wanted) -> Commands:
@@ -159,12 +168,10 @@ def prove(source: Host, target: Host, wanted: Wanted, version: str = "") -> Copy
     """
     hashed = wanted.verify == "hash"
     for brief in (False,) if hashed else (True, False):
-        ours, theirs = read_facts(
-            (source, FileTree, {**selection(wanted, wanted.src_path), "hashed": hashed, "brief": brief}),
-            (target, FileTree, {**selection(wanted, wanted.dest_path), "hashed": hashed, "brief": brief}),
+        ours, theirs = _listings(
+            (source, {**selection(wanted, wanted.src_path), "hashed": hashed, "brief": brief}),
+            (target, {**selection(wanted, wanted.dest_path), "hashed": hashed, "brief": brief}),
         )
-        if ours is None or theirs is None:
-            raise UnreadFactError(f"{(source if ours is None else target).name} cannot be reached, and FileTree")
         if version and ours.version != version:
             return None
         proof = prove_copy(ours, theirs, (source.name, target.name), hashed, wanted.dangling == "list")

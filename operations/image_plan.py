@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gb10.facts.image_store import Contents, EngineImage, blob_path
+from gb10.facts.image_store import Contents, EngineImage, blob_path, known_layers
 from gb10.facts.images import SavedImage, SavedStore, with_tag
 from gb10.facts.values import FactValue
 
@@ -169,6 +169,23 @@ def _plan(tag: str, source: Side, target: Side) -> TagPlan:
     image = with_tag(source.engine or (), tag)
     size = image.size_bytes if image else 0
     return TagPlan(tag, Action.MOVE, save, (), _at_most(contents, size, source, target))
+
+
+def engine_bytes(tags: Iterable[str], giver: Side, target: Side) -> int:
+    """Given tags that are to be loaded, return how much the largest brings to the target's engine, if that is known."""
+    return max((_engine_bytes(tag, giver, target) for tag in tags), default=0)
+
+
+def _engine_bytes(tag: str, giver: Side, target: Side) -> int:
+    image, contents = with_tag(giver.engine or (), tag), giver.contents(tag)
+    if contents is None:
+        return 0
+    known = known_layers(contents.layers, target.engine or ())
+    sizes = giver.layer_sizes() | target.layer_sizes()
+    new = contents.layers[known:]
+    if image and not known and any(layer not in sizes for layer in new):
+        return image.size_bytes
+    return sum(sizes.get(layer, 0) for layer in new)
 
 
 def _at_most(contents: Contents, size: int, source: Side, target: Side) -> int:

@@ -17,11 +17,13 @@ from pyinfra.api.command import QuoteString
 from pyinfra.api.exceptions import OperationValueError
 from pyinfra.context import host, state
 
+from gb10.facts.docker import DockerEngine
 from gb10.facts.image_store import SPARE_BYTES, familiar
 from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
+from gb10.facts.tree import FileTree
 from gb10.operations.copy_survey import Network, Transport, Verify, Wanted, look, mistaken, read_facts
 from gb10.operations.copying import copy, tell, this_node
-from gb10.operations.image_plan import Action, ImagePlan, Side, megabytes, plan_images, plan_loads
+from gb10.operations.image_plan import Action, ImagePlan, Side, engine_bytes, megabytes, plan_images, plan_loads
 from gb10.operations.peer import peer_run
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
 
@@ -263,10 +265,18 @@ def _check(supplies: Sequence[Supply]) -> None:
     here = supplies[0].here
     if here.engine is None:
         raise _RefusedError("DOCKER_STOPPED", "no Docker engine answers")
-    needed = sum(sum(supply.plan.blobs.values()) for supply in supplies)
-    if here.store and needed and here.store.free_bytes < needed + SPARE_BYTES:
-        free = megabytes(here.store.free_bytes)
-        raise _RefusedError("DISK_FULL", f"{STORE} has {free} free; {megabytes(needed)} are to come")
+    if needed := sum(supply.plan.at_most_bytes for supply in supplies):
+        _check_room(STORE, needed, "are to come")
+    if new := max(engine_bytes(s.plan.to_load, s.there or s.here, s.here) for s in supplies):
+        engine = known(DockerEngine)
+        # the engine unpacks the archive, and then the layers
+        _check_room(engine.root if engine else "/var/lib/docker", 2 * new, "are needed to load an image")
+
+
+def _check_room(folder: str, needed: int, what: str) -> None:
+    free = known(FileTree, root=folder, paths=(), brief=True).free
+    if free < needed + SPARE_BYTES:
+        raise _RefusedError("DISK_FULL", f"{folder} has {megabytes(free)} free; {megabytes(needed)} {what}")
 
 
 def _count(things: Sequence[str], name: str) -> str:

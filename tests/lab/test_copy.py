@@ -262,6 +262,21 @@ def test_more_small_files_arrive_than_a_process_may_usually_have_open(pair: Pair
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
 
 
+def test_one_large_file_goes_over_both_rails(pair: Pair) -> None:
+    total = make_large(pair, 256, files=1)
+    pair.slow(800)
+    rails = result_of(pair.copy())["rails"]
+    assert sum(rails.values()) >= total
+    assert min(rails[rail] for rail in RAILS) > 0.2 * total
+
+
+def test_a_folder_that_a_receiver_sees_its_own_of_is_refused(pair: Pair) -> None:
+    make_large(pair, 16)
+    for folder in ("/tmp/to", "/var/tmp/to"):
+        failed(pair.copy(dest_path=folder), "COPY_PATH")
+        assert pair.on(TARGET, f"ls -d {folder} 2>/dev/null || true") == ""
+
+
 def test_only_what_changed_is_sent(pair: Pair) -> None:
     make_large(pair, 64)
     pair.on(SOURCE, f"head -c 100000 /dev/urandom >{FROM}/small")
@@ -382,6 +397,15 @@ def test_a_hub_that_is_made_for_a_model_belongs_to_who_owns_the_source(pair: Pai
     pair.on(SOURCE, f"chown -R 1000:100 {HUB}; chmod 2775 {HUB}")
     assert pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/small").status == 0
     assert pair.on(TARGET, f"stat -c '%u %g %a' {HUB}") == "1000 100 2775\n"
+
+
+def test_a_dry_run_says_how_many_bytes_would_be_sent_and_sends_none(pair: Pair) -> None:
+    Hub(pair.roots[SOURCE] / HUB.lstrip("/")).classic("acme/one", "main", {"model.safetensors": 3 << 20})
+    plan = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/one", "--dry-run", "--json")
+    assert plan.status == 0, plan.output
+    assert pair.on(TARGET, f"ls -A {HUB} 2>/dev/null || true") == ""
+    done = pair.product.gb10("sync", "models", SOURCE, TARGET, "acme/one", "--json")
+    assert [plan["bytes"] for plan in plan.json["plans"]] == [done.json["results"][0]["sent"]]
 
 
 def test_a_shared_blob_that_the_target_has_is_not_sent_and_keeps_the_notes_of_its_other_owners(pair: Pair) -> None:

@@ -290,6 +290,32 @@ def test_an_image_goes_without_rails_and_encrypted_where_that_is_asked_for(
     assert target.layers("vllm:1") == source.layers("vllm:1")
 
 
+def test_a_first_sync_without_room_is_foreseen_by_its_dry_run(nodes: tuple[Node, Node], sync: Sync) -> None:
+    source, target = nodes
+    source.build("vllm:1", first=str(LAYER_BYTES))
+    target(f"mkdir -p {STORE} && mount -t tmpfs -o size=8m tmpfs {STORE}")
+    try:
+        dry = sync("vllm:1", dry=True)
+    finally:
+        target(f"umount {STORE}")
+    assert "would be refused: DISK_FULL" in dry.output
+    assert source.blobs() == target.blobs() == {}
+
+
+def test_an_engine_without_room_is_foreseen_before_anything_moves(nodes: tuple[Node, Node], sync: Sync) -> None:
+    source, target = nodes
+    source.build("vllm:1", first=str(LAYER_BYTES))
+    root = target("docker info --format '{{.DockerRootDir}}'")
+    target(f"systemctl stop docker.socket docker && mount -t tmpfs -o size=200m tmpfs {root} && systemctl start docker")
+    try:
+        done = sync("vllm:1")
+    finally:
+        target(f"systemctl stop docker.socket docker; umount -l {root}; systemctl start docker")
+    assert done.status != 0
+    assert f"gb10: DISK_FULL: spark-2: {root} has " in done.output
+    assert target.blobs() == {}
+
+
 def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
     nodes: tuple[Node, Node], product: Product
 ) -> None:

@@ -495,6 +495,8 @@ def test_images_are_the_same_by_layers_architecture_and_settings() -> None:
         ("vllm-node", "vllm-node:latest"),
         ("vllm-node:cu130", "vllm-node:cu130"),
         ("docker.io/library/busybox:1", "busybox:1"),
+        ("index.docker.io/library/busybox:1", "busybox:1"),
+        ("index.mycorp.com/a:1", "index.mycorp.com/a:1"),
         ("docker.io/vllm/vllm-openai", "vllm/vllm-openai:latest"),
         ("nvcr.io/nvidia/vllm:25.11-py3", "nvcr.io/nvidia/vllm:25.11-py3"),
         ("localhost:5000/a", "localhost:5000/a:latest"),

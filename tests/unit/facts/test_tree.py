@@ -20,8 +20,8 @@ from pyinfra.api.exceptions import FactProcessError
 from reading import run, shell_accepts
 
 from gb10.facts import tree_walk
-from gb10.facts.copy import CopyProgress, RunningCopy
-from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
+from gb10.facts.copy import CopyProgress, RunningCopy, prove_copy
+from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
 from gb10.facts.tree import FileTree, Tree, shown
 from gb10.facts.tree_walk import Walk
 from gb10.operations.models import describe_repository, givers, split_name
@@ -260,6 +260,22 @@ def test_what_a_per_model_copy_leaves_is_seen_to_be_broken(tmp_path: Path) -> No
     assert not found.sound
     assert len(found.revisions[0].dangling) == 4
     assert found.size == 0 or found.shared_blobs == 0
+
+
+def test_what_a_per_model_copy_leaves_fails_the_proof(tmp_path: Path) -> None:
+    hub = fill(tmp_path / "whole", shard=100_000)
+    model = hub.folder("acme/shared").name
+    (tmp_path / "copy").mkdir()
+    subprocess.run(["cp", "-a", str(tmp_path / "whole" / model), str(tmp_path / "copy" / model)], check=True)
+    ours, theirs = (listed(tmp_path / name, paths=[model], also=HUB_FILES) for name in ("whole", "copy"))
+    proof = prove_copy(ours, theirs, ("a", "b"), False, False)
+    assert proof is not None
+    assert not proof.holds
+    assert len(proof.broken_links) == 8
+    assert len([path for path in proof.missing if path.startswith("blobs/")]) > 4
+    whole = prove_copy(ours, ours, ("a", "b"), False, False)
+    assert whole is not None
+    assert whole.holds
 
 
 def test_a_torn_file_and_an_absent_one_are_told_by_the_listing_of_the_hub(tmp_path: Path) -> None:

@@ -95,6 +95,41 @@ def test_both_sides_of_a_copy_must_know_its_secret(tmp_path: Path) -> None:
     assert "secret" not in str(refuses).replace("the secret of this copy", "")
 
 
+def receiver_in(root: Path, **job: object) -> Receiver:
+    folder = root / "unit"
+    folder.mkdir()
+    known = {"root": str(root), "secret": "", "rails": {}, "large": [], "stale": [], "halves": []}
+    (folder / "job.json").write_text(json.dumps({**known, **job}))
+    return Receiver(str(folder))
+
+
+def test_parts_that_nobody_asks_for_any_more_go_and_those_of_this_copy_stay(tmp_path: Path) -> None:
+    workshop = tmp_path / WORKSHOP
+    (workshop / "tmp").mkdir(parents=True)
+    for key in ("wanted", "given-up", "recent", "stale"):
+        for kind in ("part", "map"):
+            (workshop / f"{key}.{kind}").touch()
+            if key != "recent":
+                os.utime(workshop / f"{key}.{kind}", (1, 1))
+    (workshop / "lock").touch()
+    os.utime(workshop / "lock", (1, 1))
+    receiver_in(tmp_path, large=[{"key": "wanted"}], stale=["stale"]).clean()
+    left = {path.name for path in workshop.iterdir()}
+    assert left == {"lock", "tmp", "wanted.part", "wanted.map", "recent.part", "recent.map"}
+
+
+def test_nothing_is_written_through_a_link_that_leads_out_of_the_target(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "sub").symlink_to(tmp_path)
+    receiver = receiver_in(root)
+    receiver.have_folder(str(root / "inside" / "deep"))
+    for folder in ("sub", "sub/deep"):
+        with pytest.raises(CopyError, match="outside of"):
+            receiver.have_folder(str(root / folder))
+    assert not (tmp_path / "deep").exists()
+
+
 def test_a_folder_that_is_made_for_a_copy_is_the_sources_and_one_that_is_there_stays(tmp_path: Path) -> None:
     top = {"uid": 1000, "gid": 100, "mode": 0o2750}
     if os.getuid() != 0:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gb10.facts.image_store import Contents, EngineImage, Record, blob_path
 from gb10.facts.images import SavedImage, SavedStore
-from gb10.operations.image_plan import Action, Side, plan_images, plan_loads
+from gb10.operations.image_plan import Action, Side, engine_bytes, plan_images, plan_loads
 
 LAYER_BYTES = 1000
 CONFIG_BYTES = 10
@@ -51,6 +51,15 @@ def test_what_the_engine_has_is_left_alone() -> None:
     assert not plan.blobs
     assert not plan.to_load
     assert plan.at_most_bytes == 0
+
+
+def test_the_room_that_an_engine_needs_is_that_of_the_layers_it_lacks() -> None:
+    source = side({"a:1": "123", "b:1": "9"}, {"a:1": "123"})
+    assert engine_bytes(["a:1"], source, side({})) == 3 * LAYER_BYTES
+    assert engine_bytes(["a:1"], source, side({"old:1": "124"})) == LAYER_BYTES
+    assert engine_bytes(["a:1", "b:1"], source, side({})) == 3 * LAYER_BYTES, "one is loaded after the other"
+    assert engine_bytes(["b:1"], source, side({})) == LAYER_BYTES, "as the engine says, where nothing is saved"
+    assert engine_bytes(["none:1"], source, side({})) == engine_bytes([], source, side({})) == 0
 
 
 def test_another_image_under_the_same_tag_is_replaced() -> None:
