@@ -556,14 +556,15 @@ class Sender:
             if rail is None:
                 return  # the next beat says so
             status, said = self.rsync(rail, paths, finish)
-            if status == 0 or status in SOME_LEFT:
-                if status in SOME_LEFT:
-                    ours, theirs = blamed(said)
-                    self.troubles += ours
-                    self.complaints += theirs
+            if status == 0:
                 return
             if any("No space left" in line or "quota" in line for line in said):
                 raise CopyError("DISK_FULL", next(line for line in said if "No space left" in line or "quota" in line))
+            if status in SOME_LEFT:
+                ours, theirs = blamed(said)
+                self.troubles += ours
+                self.complaints += theirs
+                return
             if status not in LOST:
                 break
             time.sleep(1)

@@ -119,7 +119,7 @@ def mistaken(wanted: Wanted) -> list[str]:
         for name, choice in CHOICES.items()
         if (chosen := getattr(wanted, name)) not in get_args(choice)
     ]
-    if not 1 <= wanted.streams <= MOST_STREAMS:
+    if not isinstance(wanted.streams, int) or not 1 <= wanted.streams <= MOST_STREAMS:
         texts.append(f"streams is {wanted.streams!r}, and not 1 to {MOST_STREAMS}")
     return texts
 

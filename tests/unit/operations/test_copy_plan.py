@@ -340,8 +340,8 @@ def test_words_that_no_copy_knows_are_named_with_those_that_it_knows() -> None:
         "dangling": "dangling is 'SSH', and not one of: refuse, list",
     }.items():
         assert mistaken(replace(Wanted("/a", "/b"), **{name: "SSH"})) == [text]
-    for streams in (0, -1, 65):
-        assert mistaken(Wanted("/a", "/b", streams=streams)) == [f"streams is {streams}, and not 1 to 64"]
+    for streams in (0, -1, 65, "4"):
+        assert mistaken(replace(Wanted("/a", "/b"), streams=streams)) == [f"streams is {streams!r}, and not 1 to 64"]
 
 
 def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:
