@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from importlib.resources import files
 
 import jinja2
@@ -25,8 +26,18 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what other readers of YAML than PyYAML take for a number or a boolean: helm and K3s, written in Go."""
+
+
+_NUMBER = r"[-+]?(\.[0-9_]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?0[bBoOxX][0-9a-fA-F_]+"
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(rf"^({_NUMBER})$"), list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))
+
+
 def _yaml(value: object) -> str:
-    return yaml.safe_dump(value, sort_keys=True, default_flow_style=False).removesuffix("...\n")
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=True, default_flow_style=False)
+    return text.removesuffix("...\n")
 
 
 def render(name: str, **values: object) -> str:
