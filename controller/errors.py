@@ -519,7 +519,7 @@ _CATALOGUE = (
         "HELM_PENDING",
         _S.REFUSED,
         "a helm release was left in the middle of an operation",
-        "If no helm is at work on it ({ssh_base} pgrep -a helm): gb10 bootstrap --repair",
+        "If no helm is at work on it ({ssh_base} pgrep -a helm): gb10 bootstrap{options} --repair",
     ),
     Trouble(
         "HELM_FAILED",

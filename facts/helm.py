@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import groupby
@@ -35,7 +36,8 @@ class HelmRelease(FactValue):
     chart: str  # name of the chart, which need not be the release's
     chart_version: str
     app_version: str | None
-    values: dict[str, Any] = field(default_factory=dict)  # as the user gave them, without the chart's defaults
+    # as the user gave them, without the chart's defaults; empty for a chart whose values were not asked for
+    values: dict[str, Any] = field(default_factory=dict)
     description: str = ""  # why it failed, in helm's words
     deployed_at: str = ""
     deployed_revision: int | None = None  # the newest that was a success; None when there never was one
@@ -54,18 +56,18 @@ class HelmRelease(FactValue):
 class HelmReleases(FactBase[tuple[HelmRelease, ...] | None]):
     """Every release of the cluster by namespace and name; None where no API server answers on this host.
 
-    + values: what the user gave each; they may hold secrets
+    + charts: of whose releases the values are read; they may hold secrets, and pyinfra -vvv prints what is read
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, values: bool = True) -> StringCommand:
+    def command(self, charts: Sequence[str] = ()) -> StringCommand:
         script = files(__package__).joinpath("helm_storage.py").read_text()
         return sections(
             {
                 "releases": f"secrets=$({KUBECTL} get secrets -A -l owner=helm,status!=superseded -o json)"
                 f" || exit {NO_API}; "
-                f"""printf %s "$secrets" | python3 -c {shlex.quote(script)}{"" if values else " no-values"}"""
+                f'printf %s "$secrets" | python3 -c {shlex.join([script, *charts])}'
                 f" || exit {NOT_READ}"
             }
         )

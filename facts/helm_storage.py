@@ -2,7 +2,7 @@
 
 This file runs on a node, as text for its own python3: standard library only. It reads what
 `kubectl get secrets -l owner=helm -o json` prints and prints the releases, as JSON. What a chart rendered may hold
-secrets and is large: it stays on the node. So may values: they stay there as well with the argument `no-values`.
+secrets and is large: it stays on the node. So may values: only those of the charts that are named as arguments leave it.
 """
 
 import base64
@@ -13,8 +13,11 @@ import sys
 GZIP = b"\x1f\x8b\x08"
 
 
-def read_release(data: str, values: bool = True) -> dict[str, object]:
-    """Given the `release` of a Secret, return what is worth knowing of it, in helm's own layout."""
+def read_release(data: str, charts: list[str]) -> dict[str, object]:
+    """Given the `release` of a Secret, return what is worth knowing of it, in helm's own layout.
+
+    Values come along for the named charts alone.
+    """
     blob = base64.b64decode(base64.b64decode(data))
     release = json.loads(gzip.decompress(blob) if blob.startswith(GZIP) else blob)
     info, metadata = release["info"], release["chart"]["metadata"]
@@ -24,10 +27,11 @@ def read_release(data: str, values: bool = True) -> dict[str, object]:
         "version": release["version"],
         "info": {key: info.get(key) for key in ("status", "description", "last_deployed")},
         "chart": {key: metadata.get(key) for key in ("name", "version", "appVersion")},
-        "config": release.get("config") if values else None,
+        "config": release.get("config") if metadata.get("name") in charts else None,
     }
 
 
 if __name__ == "__main__":
-    values = "no-values" not in sys.argv[1:]
-    print(json.dumps([read_release(secret["data"]["release"], values) for secret in json.load(sys.stdin)["items"]]))
+    print(
+        json.dumps([read_release(secret["data"]["release"], sys.argv[1:]) for secret in json.load(sys.stdin)["items"]])
+    )

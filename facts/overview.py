@@ -83,10 +83,7 @@ class NodeOverview(FactBase[Overview]):
 
     def command(self) -> StringCommand:
         node = " ".join(_call(name, fact.command()) for name, fact in NODE_PARTS.items())
-        # values may hold secrets
-        cluster = (
-            f"{_call(CLUSTER, sections({CLUSTER: READ_CLUSTER}))} {_call(RELEASES, _RELEASES.command(values=False))}"
-        )
+        cluster = f"{_call(CLUSTER, sections({CLUSTER: READ_CLUSTER}))} {_call(RELEASES, _RELEASES.command())}"
         return StringCommand(PRINT_PART, node, f"if [ -e {KUBECONFIG} ]; then", cluster, "fi; wait")
 
     @understood

@@ -11,12 +11,14 @@ from gb10.facts.helm import HelmRelease
 
 EXACT_VERSION = r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
 NFD_CHART = "node-feature-discovery"
+# NVIDIA's, which may bring it. Of no other chart are the values read: they may hold somebody's secrets.
+OPERATOR_CHARTS = ("gpu-operator", "network-operator")
 
 # What helm 4 prints, and what it means; the first that is found counts. In the order of how much each one explains.
 MEANINGS = (
     ("VALUES_REJECTED", r"values don't meet the specifications of the schema|error validating data"),
     ("VALUES_REJECTED", r"execution error at|error calling|cannot overwrite table|is invalid: spec"),
-    ("HELM_PENDING", r"another operation \(install/upgrade/rollback\) is in progress"),
+    ("HELM_PENDING", r"another operation \(install/upgrade/rollback\) is in progress|another helm of gb10 is at work"),
     ("SERVER_UNREACHABLE", r"cluster unreachable|connection refused|connection reset|no route to host|unexpected EOF"),
     ("SERVER_UNREACHABLE", r"the server is currently unable|ServiceUnavailable|TLS handshake timeout|: EOF"),
     ("OPERATOR_NOT_READY", r"deadline exceeded|timed out waiting|not ready\. status|signal: (terminated|killed)"),
@@ -98,8 +100,10 @@ def should_bring_nfd(own: HelmRelease | None, rivals: Iterable[HelmRelease], kee
 
 def trouble(output: str) -> tuple[str, str]:
     """Given what a failed helm printed, return a code and one line of what happened."""
-    code = next((code for code, pattern in MEANINGS if re.search(pattern, output)), "HELM_FAILED")
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    start = next((n for n, line in enumerate(lines) if line.startswith("Error:")), max(0, len(lines) - 1))
-    message = " ".join(lines[start : start + 6]).removeprefix("Error:").strip()
+    start = next((n for n, line in enumerate(lines) if line.startswith("Error:")), None)
+    # What helm warns of before it fails is not why it fails.
+    said = lines if start is None else lines[start:]
+    code = next((code for code, pattern in MEANINGS if re.search(pattern, "\n".join(said))), "HELM_FAILED")
+    message = " ".join(lines[-1:] if start is None else said[:6]).removeprefix("Error:").strip()
     return code, message[:600] or "helm ended without a word: it was killed"

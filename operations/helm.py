@@ -20,7 +20,7 @@ from gb10.facts.helm import HelmRelease, HelmReleases
 from gb10.facts.helm_client import BINARY, LOCK, STATE, HelmClient
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import KUBECONFIG, K3sInstall
-from gb10.operations.charts import Release, as_wanted, differences, find, stuck, trouble
+from gb10.operations.charts import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble
 from gb10.operations.download import verified_download
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.peer import peer_run
@@ -34,6 +34,7 @@ Commands = Generator[StringCommand | FunctionCommand, None, None]
 Values = dict[str, Any]
 
 GRACE_SECONDS = 60  # beyond helm's own timeout
+LOCKED = 75  # what flock ends with, and helm never, when the lock does not come free
 FOLDERS = {f"HELM_{kind}_HOME": f"{STATE}/{kind.lower()}" for kind in ("CACHE", "CONFIG", "DATA")}
 ENVIRONMENT = {"KUBECONFIG": KUBECONFIG, **FOLDERS}
 
@@ -125,10 +126,10 @@ def release(
 
 def _settled_releases(wanted: Release, seconds: int) -> tuple[HelmRelease, ...] | None:
     """The releases once no helm is at work: a run that was killed leaves one behind, which may well succeed."""
-    releases = known(HelmReleases)
+    releases = known(HelmReleases, charts=OPERATOR_CHARTS)
     if state.is_executing and stuck(find(releases or (), wanted.name, wanted.namespace)) and known(HelmClient).busy:
         await_condition(lambda: not known(HelmClient).busy, seconds + GRACE_SECONDS)
-        releases = known(HelmReleases)
+        releases = known(HelmReleases, charts=OPERATOR_CHARTS)
     return releases
 
 
@@ -158,12 +159,18 @@ def _fetch_chart(wanted: Release, proxy: dict[str, str]) -> StringCommand:
 
 
 def helm_command(*arguments: str, seconds: int) -> StringCommand:
-    """Given helm's arguments, return the command that runs it: alone on the node, and bounded on the node as well."""
+    """Given helm's arguments, return the command that runs it: alone on the node, and bounded on the node as well.
+
+    Another helm of ours is waited for as long as this one may take.
+    """
+    longest = seconds + GRACE_SECONDS
     environment = (QuoteString(f"{name}={value}") for name, value in ENVIRONMENT.items())
-    bound = (
-        f"timeout --kill-after=30 {seconds + GRACE_SECONDS} flock --nonblock --conflict-exit-code 75 {LOCK} {BINARY}"
+    alone = f"flock --timeout {longest} --conflict-exit-code {LOCKED} {LOCK} timeout --kill-after=30 {longest} {BINARY}"
+    return StringCommand(
+        StringCommand("mkdir -p", STATE, "&& env", *environment, alone, *map(QuoteString, arguments), "2>&1 ||"),
+        f"{{ status=$?; [ $status != {LOCKED} ] || echo 'Error: another helm of gb10 is at work on this node'; "
+        "exit $status; }",
     )
-    return StringCommand("env", *environment, bound, *map(QuoteString, arguments), "2>&1")
 
 
 def _helm(*arguments: str, namespace: str, seconds: int) -> tuple[bool, str]:
@@ -183,7 +190,7 @@ def _upgrade(state: State, host: Host, wanted: Release, values: Values, seconds:
 
 def _is_as_wanted(wanted: Release, values: Values) -> bool:
     """What helm made is looked at again: its exit status does not say which chart it was."""
-    releases = host.get_fact(HelmReleases)
+    releases = host.get_fact(HelmReleases, charts=(wanted.chart,))
     found = find(releases or (), wanted.name, wanted.namespace)
     if found and as_wanted(found, wanted, values):
         return True

@@ -18,12 +18,13 @@ from gb10.facts import helm_storage
 from gb10.facts.helm import HelmRelease, HelmReleases, parse_releases
 
 
-def on_node(secrets: str) -> str:
-    script = [sys.executable, "-c", Path(helm_storage.__file__).read_text()]
+def on_node(secrets: str, *charts: str) -> str:
+    script = [sys.executable, "-c", Path(helm_storage.__file__).read_text(), *charts]
     return subprocess.run(script, input=secrets, capture_output=True, text=True, check=True).stdout
 
 
-STORED = on_node((SAMPLES / "helm-secrets.json").read_text()).strip()
+SECRETS = (SAMPLES / "helm-secrets.json").read_text()
+STORED = on_node(SECRETS, "gpu-operator").strip()
 
 
 def releases(text: str) -> dict[str, HelmRelease]:
@@ -64,6 +65,13 @@ def test_the_last_success_behind_a_killed_upgrade_is_known() -> None:
 
 def test_values_that_nobody_gave_are_empty() -> None:
     assert releases(STORED)["network-operator"].values == {}
+
+
+def test_values_of_no_chart_leave_the_node_but_of_those_that_are_asked_for() -> None:
+    (chart,) = {release["chart"]["name"] for release in json.loads(STORED) if release["config"]}
+    assert chart == "gpu-operator"
+    for asked in ([], ["network-operator"]):
+        assert [release["config"] for release in json.loads(on_node(SECRETS, *asked))] == [None] * 4
 
 
 def test_what_a_chart_rendered_stays_on_the_node() -> None:

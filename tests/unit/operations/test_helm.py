@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gb10.facts.helm import HelmRelease
+from gb10.facts.helm_client import BINARY, STATE
 from gb10.operations.charts import (
     NFD_CHART,
     Release,
@@ -24,7 +27,7 @@ from gb10.operations.charts import (
     stuck,
     trouble,
 )
-from gb10.operations.helm import helm_command
+from gb10.operations.helm import GRACE_SECONDS, LOCKED, helm_command
 
 WANTED = Release("gpu-operator", "gpu-operator", "gpu-operator", "v26.7.0", "https://charts.example")
 VALUES: dict[str, Any] = {"driver": {"enabled": False}}
@@ -204,6 +207,13 @@ def test_node_feature_discovery_of_its_own_goes_before_both() -> None:
             "in progress",
         ),
         ('Error: UPGRADE FAILED: no RuntimeClass with the name "nvidia" found\n', "HELM_FAILED", "RuntimeClass"),
+        (
+            'level=WARN msg="cannot overwrite table with non table for gpu-operator.daemonsets.tolerations"\n'
+            "Error: UPGRADE FAILED: context deadline exceeded\n",
+            "OPERATOR_NOT_READY",
+            "deadline exceeded",
+        ),
+        ("Error: another helm of gb10 is at work on this node\n", "HELM_PENDING", "at work"),
         ("", "HELM_FAILED", "killed"),
     ],
 )
@@ -229,3 +239,14 @@ def test_helm_runs_alone_bounded_and_with_folders_of_its_own() -> None:
     assert "a b" in words
     assert "KUBECONFIG=/etc/rancher/k3s/k3s.yaml" in words
     assert any(word.startswith("HELM_CACHE_HOME=/var/lib/gb10/") for word in words)
+
+
+def test_a_helm_that_finds_another_at_work_says_so_after_its_time(tmp_path: Path) -> None:
+    lock = tmp_path / "state" / "lock"
+    raw = helm_command("list", seconds=1 - GRACE_SECONDS).get_raw_value()
+    command = raw.replace(STATE, str(lock.parent)).replace(BINARY, "echo")
+    first = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert first.stdout == "list\n", "the lock's folder is made"
+    busy = subprocess.run(["flock", lock, "sh", "-c", command], capture_output=True, text=True, check=False)
+    assert busy.returncode == LOCKED
+    assert trouble(busy.stdout)[0] == "HELM_PENDING"
