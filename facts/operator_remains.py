@@ -15,9 +15,14 @@ from gb10.facts.sections import Section, read_sections, sections, understood
 from gb10.facts.values import FactValue
 
 WEBHOOKS = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
-KINDS = "configmaps,secrets,persistentvolumeclaims,deployments,daemonsets,statefulsets,jobs,pods"
+KINDS = (
+    "configmaps,secrets,persistentvolumeclaims,serviceaccounts,services,deployments,daemonsets,statefulsets,jobs,cronjobs,"
+    "pods,roles.rbac.authorization.k8s.io,rolebindings.rbac.authorization.k8s.io"
+)
 # What Kubernetes itself puts into every namespace.
-AMBIENT = ("ConfigMap/kube-root-ca.crt",)
+AMBIENT = ("ConfigMap/kube-root-ca.crt", "ServiceAccount/default")
+TOKEN = "kubernetes.io/service-account-token"
+NO_API, NOT_READ = 1, 3
 
 
 @dataclass(frozen=True)
@@ -35,36 +40,42 @@ class OperatorRemains(FactValue):
 
 
 class OperatorRemnants(FactBase[OperatorRemains | None]):
-    """What is there of an operator whose objects are of some API groups and live in a namespace.
+    """What is there of an operator whose objects are of some API groups, and whose release lives in a namespace.
 
-    None where no API server answers on this host. Raises FactProcessError for the host whose output is not understood.
+    None where no API server answers on this host. Raises FactProcessError for the host whose output is not understood,
+    and where a part could not be read: what is not known is not absent.
     """
 
-    def command(self, groups: Sequence[str], namespace: str) -> StringCommand:
-        wanted = "|".join(groups)
+    def command(self, groups: Sequence[str], namespace: str, release: str) -> StringCommand:
+        wanted = "|".join(groups) or "''"
         place = shlex.quote(namespace)
         return sections(
             {
-                "definitions": f"all=$({KUBECTL} get crd -o name) || exit 1; for crd in $all; do crd=${{crd#*/}}; "
+                "definitions": f"all=$({KUBECTL} get crd -o name) || exit {NO_API}; for crd in $all; do crd=${{crd#*/}}; "
                 f'case ${{crd#*.}} in {wanted}) echo "$crd"; '
-                f"""{KUBECTL} get "$crd" -A --ignore-not-found -o name | sed 's,^[^/]*/, ,';; esac; done; true""",
+                f'objects=$({KUBECTL} get "$crd" -A --ignore-not-found -o name) || exit {NOT_READ}; '
+                """for object in $objects; do echo " ${object#*/}"; done;; esac; done""",
                 "namespace": f"{KUBECTL} get namespace {place} --ignore-not-found -o name",
                 "contents": f"{KUBECTL} -n {place} get {KINDS} --ignore-not-found -o json",
                 "webhooks": f"{KUBECTL} get {WEBHOOKS} -o json",
                 "place": f"echo {place}",
+                "release": f"echo {shlex.quote(release)}",
             }
         )
 
     @understood
     def process(self, output: list[str]) -> OperatorRemains | None:
         found = read_sections(output)
-        if found["definitions"].status != 0:
+        if found["definitions"].status == NO_API:
             return None
+        if failed := [name for name, section in found.items() if section.status != 0]:
+            raise ValueError(f"the cluster does not tell its {' and '.join(failed)}")
+        place, release = found["place"].text, found["release"].text
         return OperatorRemains(
             definitions=_definitions(found["definitions"].lines),
-            namespace=bool(found["namespace"].first),
-            contents=tuple(sorted(_contents(found["contents"]))),
-            webhooks=tuple(sorted(_webhooks(found["webhooks"], found["place"].text))),
+            namespace=bool(found["namespace"].text.strip()),
+            contents=tuple(sorted(_contents(found["contents"], place, release))),
+            webhooks=tuple(sorted(_webhooks(found["webhooks"], place))),
         )
 
 
@@ -81,21 +92,35 @@ def _definitions(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _items(section: Section) -> list[dict[str, Any]]:
-    if section.status != 0 or not section.text.strip():
-        return []
-    items: list[dict[str, Any]] = json.loads(section.text)["items"]
+    # kubectl prints nothing at all where it found nothing and was told that this is no error
+    items: list[dict[str, Any]] = json.loads(section.text)["items"] if section.text.strip() else []
     return items
 
 
-def _contents(section: Section) -> list[str]:
+def _contents(section: Section, namespace: str, release: str) -> list[str]:
     names = (
         f"{item['kind']}/{item['metadata']['name']}"
         for item in _items(section)
         if not item["metadata"].get("ownerReferences")
-        and (item["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") != "Helm"
-        and item.get("type") not in ("helm.sh/release.v1", "kubernetes.io/service-account-token")
+        and item.get("type") != TOKEN
+        and not _of_release(item, namespace, release)
     )
     return [name for name in names if name not in AMBIENT]
+
+
+def _of_release(item: dict[str, Any], namespace: str, release: str) -> bool:
+    """Tell whether helm made an object for a release, or keeps the release in it.
+
+    "Managed by Helm" says too little: another release may live in the namespace. helm annotates all that it makes but
+    hooks, which often name no release; those of another one are not alone, its Secret lies beside them.
+    """
+    labels, notes = (item["metadata"].get(key) or {} for key in ("labels", "annotations"))
+    if item.get("type") == "helm.sh/release.v1":
+        return bool(labels.get("name") == release)
+    if "helm.sh/hook" in notes:
+        return bool(labels.get("app.kubernetes.io/instance", release) == release)
+    owner = (notes.get("meta.helm.sh/release-name"), notes.get("meta.helm.sh/release-namespace", namespace))
+    return owner == (release, namespace)
 
 
 def _webhooks(section: Section, namespace: str) -> list[str]:

@@ -17,7 +17,7 @@ from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift
 from gb10.facts.file import TextFile
 from gb10.facts.helm import HelmRelease, HelmReleases
 from gb10.facts.helm_client import STATE
-from gb10.facts.k3s import BINARY, KUBECTL
+from gb10.facts.k3s import BINARY, KUBECTL, K3sInstall
 from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
 from gb10.facts.operators import (
     GPU_NAMESPACE,
@@ -28,11 +28,11 @@ from gb10.facts.operators import (
     NicClusterPolicyState,
 )
 from gb10.facts.rdma import ConnectX7, RdmaLinks
-from gb10.operations.charts import NFD_CHART, brings_nfd, find, merged, should_bring_nfd
+from gb10.operations.charts import NFD_CHART, OPERATOR_CHARTS, brings_nfd, find, merged, should_bring_nfd
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.peer import peer_fact
 from gb10.operations.reasons import why_waiting
-from gb10.operations.trouble import guarded, known, refuse, say
+from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
 from gb10.operations.wait import await_condition
 from gb10.templates import render
 
@@ -96,10 +96,7 @@ def with_nfd(
     Both operators may be installed in one run: who takes it leaves a note for the other, which a dry run needs.
     """
     taken = host.data.get("gb10_nfd")
-    own = find(releases, operator.release, operator.namespace)
-    other = find(releases, OTHER[operator.release].release, OTHER[operator.release].namespace)
-    rivals = [rival for rival in (other, *(r for r in releases if r.chart == NFD_CHART)) if rival]
-    brings = taken in (None, operator.release) and should_bring_nfd(own, rivals, keeps_it=operator is NETWORK)
+    brings = taken in (None, operator.release) and discovers(operator, releases)
     nfd = {**base.get("nfd", {}), "enabled": brings}
     values = merged({**base, "nfd": nfd}, extra)
     if brings_nfd(values):
@@ -107,6 +104,24 @@ def with_nfd(
     elif taken == operator.release:
         host.data.gb10_nfd = None
     return values
+
+
+def discovers(operator: Operator, releases: Sequence[HelmRelease]) -> bool:
+    """Given the releases of the cluster, tell whether an operator's release is to bring node feature discovery.
+
+    Rivals are known by their chart: whoever installed them may have named them otherwise, and these never give way.
+    """
+    own, other = (find(releases, one.release, one.namespace) for one in (operator, OTHER[operator.release]))
+    rivals = _rivals(operator, releases)
+    stubborn = any(brings_nfd(rival.values) for rival in rivals if rival is not other)
+    return should_bring_nfd(own, rivals, keeps_it=operator is NETWORK and not stubborn)
+
+
+def _rivals(operator: Operator, releases: Sequence[HelmRelease]) -> list[HelmRelease]:
+    """The releases that may bring node feature discovery, but for the operator's own."""
+    own = (operator.release, operator.namespace)
+    there = (release for release in releases if release.chart in (*OPERATOR_CHARTS, NFD_CHART))
+    return [one for one in there if one.status != "uninstalled" and (one.name, one.namespace) != own]
 
 
 @operation()
@@ -224,14 +239,15 @@ def removed(operator: Operator, purge: bool = False) -> Commands:
 
     The definitions of node feature discovery stay while the other operator is there.
     """
-    remains = _remains(operator)
+    releases, remains = known(HelmReleases, charts=OPERATOR_CHARTS), _remains(operator)
     if remains is None:
-        host.noop("no API server answers: nothing is there")
+        if known(K3sInstall) is None:
+            host.noop("there is no K3s, and nothing in it")
+        else:
+            yield from refuse("SERVER_UNREACHABLE", f"no API server answers on {host.name}: nobody knows what is left")
         return
-    releases = known(HelmReleases)
-    other = find(releases or (), OTHER[operator.release].release, OTHER[operator.release].namespace)
-    if other and not brings_nfd(other.values):
-        host.log_styled(f"{other.name} is left without node feature discovery: run its deploy again", fg="yellow")
+    for name in left_without_nfd(operator, releases or ()):
+        host.log_styled(f"{name} is left without node feature discovery: run its deploy again", fg="yellow")
     kept = {} if purge else somebody_elses(remains)
     for what, why in kept.items():
         host.log_styled(f"{what} is kept: it holds {', '.join(why)}", fg="yellow")
@@ -243,13 +259,36 @@ def removed(operator: Operator, purge: bool = False) -> Commands:
     yield FunctionCommand(_prove_absence, (operator, frozenset(kept)), {})
 
 
+def left_without_nfd(operator: Operator, releases: Sequence[HelmRelease]) -> list[str]:
+    """Given an operator that is gone, name the releases of the other that have no node feature discovery any more."""
+    rivals = _rivals(operator, releases)
+    if any(rival.chart == NFD_CHART or brings_nfd(rival.values) for rival in rivals):
+        return []
+    return [rival.name for rival in rivals]
+
+
 def _remains(operator: Operator) -> OperatorRemains | None:
-    shared = any(
-        release.chart in (NFD_CHART, OTHER[operator.release].release) and release.status != "uninstalled"
-        for release in known(HelmReleases) or ()
+    """What is there of an operator; None where no API server answers."""
+    releases = known(HelmReleases)
+    if releases is None:
+        return None
+    return known(
+        OperatorRemnants,
+        groups=groups_to_remove(operator, releases),
+        namespace=operator.namespace,
+        release=operator.release,
     )
-    groups = operator.groups if shared else (*operator.groups, NFD_GROUP)
-    return known(OperatorRemnants, groups=groups, namespace=operator.namespace)
+
+
+def groups_to_remove(operator: Operator, releases: Sequence[HelmRelease]) -> tuple[str, ...]:
+    """Given an operator that is gone, return the API groups that no other release needs.
+
+    Its chart may be there once more, under a name that somebody else gave it: then nothing is to be removed.
+    """
+    rivals = _rivals(operator, releases)
+    if any(rival.chart == operator.release for rival in rivals):
+        return ()
+    return operator.groups if rivals else (*operator.groups, NFD_GROUP)
 
 
 def somebody_elses(remains: OperatorRemains) -> dict[str, tuple[str, ...]]:
@@ -278,7 +317,11 @@ def _delete(kind: str, *names: str) -> StringCommand:
 
 
 def _prove_absence(state: State, host: Host, operator: Operator, kept: frozenset[str]) -> bool:
-    remains = _remains(operator)
+    try:
+        remains = _remains(operator)
+    except UnreadFactError as error:
+        say(host, "FACT_UNREADABLE", f"{host.name}: {error} could not be read, so nobody knows what is left")
+        return False
     if remains is None:
         say(host, "SERVER_UNREACHABLE", f"the API server on {host.name} went away")
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,11 +16,21 @@ from gb10.deploys.gpu_operator import gpu_operator_values
 from gb10.deploys.network_operator import network_operator_values, plugin_version
 from gb10.deploys.operator_settings import GpuOperatorSettings, NetworkOperatorSettings, refused_on_gb10
 from gb10.facts.cluster import ClusterNode
+from gb10.facts.helm import HelmRelease
 from gb10.facts.operator_remains import OperatorRemains
-from gb10.facts.operators import AppliedState, ClusterPolicy, NicClusterPolicy
+from gb10.facts.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, AppliedState, ClusterPolicy, NicClusterPolicy
 from gb10.facts.rdma import ConnectX7, RdmaLink
 from gb10.group_data import all as defaults
-from gb10.operations.operators import GPU, NETWORK, interfaces_up, lacking, somebody_elses
+from gb10.operations.operators import (
+    GPU,
+    NETWORK,
+    discovers,
+    groups_to_remove,
+    interfaces_up,
+    lacking,
+    left_without_nfd,
+    somebody_elses,
+)
 from gb10.templates import render
 
 
@@ -230,3 +241,29 @@ def test_objects_and_contents_of_somebody_else_are_kept_by_name() -> None:
         contents=("ConfigMap/notes",),
     )
     assert somebody_elses(found) == {"macvlannetworks.mellanox.com": ("mine",), "namespace": ("ConfigMap/notes",)}
+
+
+def test_an_operators_chart_counts_whatever_its_release_is_called() -> None:
+    elsewhere = installed("gpu-operator-1764", "default", "gpu-operator")
+    ours, own_gpu = installed("network-operator", NETWORK_NAMESPACE), installed("gpu-operator", GPU_NAMESPACE)
+    assert discovers(NETWORK, []) and discovers(NETWORK, [own_gpu, ours])
+    assert not discovers(NETWORK, [own_gpu])
+    assert not discovers(NETWORK, [elsewhere])
+    assert not discovers(NETWORK, [elsewhere, ours]), "who is not ours never gives way"
+    assert discovers(NETWORK, [replace(elsewhere, status="uninstalled")])
+
+
+def test_definitions_stay_while_any_release_needs_them() -> None:
+    elsewhere = installed("gpu-operator-1764", "default", "gpu-operator")
+    network = installed("network-operator", NETWORK_NAMESPACE, nfd={"enabled": False})
+    own = installed("gpu-operator", GPU_NAMESPACE)
+    assert groups_to_remove(GPU, [own]) == (*GPU.groups, "nfd.k8s-sigs.io")
+    assert groups_to_remove(GPU, [own, network]) == GPU.groups
+    assert groups_to_remove(GPU, [own, elsewhere]) == ()
+    assert left_without_nfd(GPU, [own, network]) == ["network-operator"]
+    assert left_without_nfd(GPU, [own, network, elsewhere]) == []
+    assert left_without_nfd(GPU, [own]) == []
+
+
+def installed(name: str, namespace: str, chart: str | None = None, **values: Any) -> HelmRelease:
+    return HelmRelease(name, namespace, 1, "deployed", chart or name, "v26.7.0", None, values=values)
