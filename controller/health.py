@@ -37,7 +37,8 @@ def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> I
     for node in status.nodes:
         if reason := _node_reason(node, bool(installed) and node.group in ("head", "workers"), api_answers):
             yield Finding(reason)
-    if installed and not api_answers:
+    # Agents have none: it is no fault where a limit leaves the server out.
+    if any(_serves(node) for node in status.nodes) and installed and not api_answers:
         yield Finding("no API server answers")
     for name, operator in operators(status).items():
         if operator and operator.installed and not operator.ready:
@@ -51,6 +52,11 @@ def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> I
     for node_name, reason in disagreements(status.nodes):
         yield _fault("RAIL_FAULT", reason, node_name)
     yield from _serving_reasons(status.serving)
+
+
+def _serves(node: NodeStatus) -> bool:
+    """Tell whether a node has, or is to have, an API server."""
+    return node.group == "head" or bool(node.k3s and node.k3s.role == "server")
 
 
 def _serving_reasons(serving: ServingStatus | None) -> Iterator[Finding]:
@@ -163,6 +169,8 @@ def notes(status: ClusterStatus, inventory: Inventory) -> Iterator[str]:
     """Given the parts of a status, yield what is absent and may be so."""
     if not any(node.k3s for node in status.nodes):
         yield "K3s is not installed; it is optional"
+    elif not any(_serves(node) for node in status.nodes):
+        yield "the head was not asked, which alone knows of Kubernetes and its operators"
     for name, operator in operators(status).items():
         if operator and not operator.installed:
             yield f"the {name} is not installed; it is optional"

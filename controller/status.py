@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from gb10.controller.errors import Gb10Error
@@ -27,6 +27,8 @@ from gb10.controller.status_model import (
 OVERVIEW = "gb10.facts.overview.NodeOverview"
 GPU_RESOURCE = "nvidia.com/gpu"
 RDMA_RESOURCE = "rdma/rdma_shared_device_a"
+# The one policy of each operator that counts: others may exist, and nobody heeds them.
+POLICIES = {GPU_RESOURCE: "cluster-policy", RDMA_RESOURCE: "nic-cluster-policy"}
 MOST_PODS = 3  # that are quoted; the others are counted
 
 
@@ -168,9 +170,9 @@ def _operator(
     policies = cluster["cluster_policies" if resource == GPU_RESOURCE else "nic_cluster_policies"] or ()
     pods = cluster["gpu_operator_pods" if resource == GPU_RESOURCE else "network_operator_pods"] or ()
     release: dict[str, Any] = next((found for found in cluster["releases"] or () if found["chart"] == chart), {})
-    policy: dict[str, Any] = next(iter(policies), {})
+    policy: dict[str, Any] = next((found for found in policies if found["name"] == POLICIES[resource]), {})
     offered = {name: member.allocatable.get(resource, "0") for name, member in members.items()}
-    installed = bool(policy) or release.get("status", "uninstalled") != "uninstalled"
+    installed = bool(policies) or release.get("status", "uninstalled") != "uninstalled"
     lacks = tuple(_lacks(release, policy, resource, offered, pods)) if installed else ()
     return OperatorStatus(
         installed=installed,
@@ -189,18 +191,30 @@ def _operator(
 
 def _lacks(
     release: dict[str, Any], policy: dict[str, Any], resource: str, offered: dict[str, str], pods: Iterable[Any]
-) -> Iterable[str]:
-    """Why an operator that is installed is not ready."""
+) -> list[str]:
+    """Why an operator that is installed is not ready. Pods explain it, they do not decide it."""
+    lacks = [*_deployed_lacks(release), *_policy_lacks(policy, POLICIES[resource])]
+    if without := [name for name, amount in offered.items() if amount == "0"]:
+        lacks.append(f"{', '.join(without)} offer{'s' if len(without) == 1 else ''} no {resource}")
+    return [*lacks, *_waiting_pods(pods)] if lacks else []
+
+
+def _deployed_lacks(release: dict[str, Any]) -> Iterator[str]:
     if release and release["status"] != "deployed":
         yield f"its release is {release['status']}"
+
+
+def _policy_lacks(policy: dict[str, Any], name: str) -> Iterator[str]:
     if not policy:
-        yield "it has no policy"
+        yield f"it has no policy {name}"
     elif policy["state"] != "ready":
-        yield f"its policy is {policy['state'] or 'without a state yet'}"
+        parts = "".join(f", {part['name']} is {part['state']}" for part in policy.get("lagging") or ())
+        yield f"its policy is {policy['state'] or 'without a state yet'}{parts}"
         if policy["trouble"]:
             yield str(policy["trouble"])
-    if without := [name for name, amount in offered.items() if amount == "0"]:
-        yield f"{', '.join(without)} offer{'s' if len(without) == 1 else ''} no {resource}"
+
+
+def _waiting_pods(pods: Iterable[Any]) -> Iterator[str]:
     waiting = [pod for pod in pods if not pod["healthy"]]
     for pod in waiting[:MOST_PODS]:
         why = f" ({'; '.join(pod['waiting'][:2])})" if pod["waiting"] else ""

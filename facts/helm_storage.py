@@ -2,7 +2,7 @@
 
 This file runs on a node, as text for its own python3: standard library only. It reads what
 `kubectl get secrets -l owner=helm -o json` prints and prints the releases, as JSON. What a chart rendered may hold
-secrets and is large: it stays on the node. So may values: only those of the charts that are named as arguments leave it.
+secrets and is large: it stays on the node. So may values: only those of the charts named as arguments leave it.
 """
 
 import base64

@@ -21,7 +21,7 @@ KINDS = (
 )
 # What Kubernetes itself puts into every namespace.
 AMBIENT = ("ConfigMap/kube-root-ca.crt", "ServiceAccount/default")
-TOKEN = "kubernetes.io/service-account-token"
+ACCOUNTS = "kubernetes.io/service-account-token"  # the type of a Secret that Kubernetes makes
 NO_API, NOT_READ = 1, 3
 
 
@@ -51,8 +51,8 @@ class OperatorRemnants(FactBase[OperatorRemains | None]):
         place = shlex.quote(namespace)
         return sections(
             {
-                "definitions": f"all=$({KUBECTL} get crd -o name) || exit {NO_API}; for crd in $all; do crd=${{crd#*/}}; "
-                f'case ${{crd#*.}} in {wanted}) echo "$crd"; '
+                "definitions": f"all=$({KUBECTL} get crd -o name) || exit {NO_API}; "
+                f'for crd in $all; do crd=${{crd#*/}}; case ${{crd#*.}} in {wanted}) echo "$crd"; '
                 f'objects=$({KUBECTL} get "$crd" -A --ignore-not-found -o name) || exit {NOT_READ}; '
                 """for object in $objects; do echo " ${object#*/}"; done;; esac; done""",
                 "namespace": f"{KUBECTL} get namespace {place} --ignore-not-found -o name",
@@ -102,7 +102,7 @@ def _contents(section: Section, namespace: str, release: str) -> list[str]:
         f"{item['kind']}/{item['metadata']['name']}"
         for item in _items(section)
         if not item["metadata"].get("ownerReferences")
-        and item.get("type") != TOKEN
+        and item.get("type") != ACCOUNTS
         and not _of_release(item, namespace, release)
     )
     return [name for name in names if name not in AMBIENT]

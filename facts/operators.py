@@ -165,6 +165,9 @@ class NicClusterPolicy(FactValue):
         """The parts that are asked for and not ready."""
         return tuple(applied for applied in self.applied_states if applied.state not in UNHURT)
 
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "lagging": [applied.to_json() for applied in self.lagging]}
+
 
 class NicClusterPolicyState(FactBase[tuple[NicClusterPolicy, ...] | None]):
     """Policies of the Network Operator, none where it is not installed; None where no API server answers on this host.

@@ -264,6 +264,38 @@ def test_an_operator_that_is_not_ready_says_what_it_waits_for() -> None:
     assert found.remedies == (Gb10Error("OPERATOR_NOT_READY").remedy,)
 
 
+def test_pods_explain_what_is_missing_and_decide_nothing() -> None:
+    gone = [pod("old", status="Terminating", healthy=False), pod("evicted", status="Evicted", healthy=False)]
+    found = status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "gpu_operator_pods": [pod("a"), *gone]})
+    assert found.healthy
+    assert found.gpu_operator
+    assert (found.gpu_operator.ready, found.gpu_operator.pods, found.gpu_operator.healthy_pods) == (True, 3, 1)
+
+
+def test_the_policy_that_counts_is_known_by_its_name() -> None:
+    stray = {"name": "another", "state": "ignored", "trouble": None}
+    ready = GPU_OPERATOR["cluster_policies"]
+    assert status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "cluster_policies": [stray, *ready]}).healthy
+    found = status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "cluster_policies": [{**stray, "state": "ready"}]})
+    assert found.reasons == ("the GPU Operator is not ready: it has no policy cluster-policy",)
+
+
+def test_the_parts_of_a_policy_that_lag_are_named() -> None:
+    lagging = [{"name": "state-RDMA-device-plugin", "state": "notReady"}]
+    policy = {"name": "nic-cluster-policy", "state": "notReady", "trouble": None, "lagging": lagging}
+    nodes = [node(name, allocatable={"rdma/rdma_shared_device_a": "63"}) for name in ("spark-1", "spark-2")]
+    found = status(BOTH, nodes, cluster={"nic_cluster_policies": [policy]})
+    assert found.network_operator
+    assert found.network_operator.reasons == ("its policy is notReady, state-RDMA-device-plugin is notReady",)
+
+
+def test_a_worker_alone_is_healthy_without_an_api_server() -> None:
+    told = facts(BOTH, answering=("spark-2",))
+    found = build_status(INVENTORY, FactsResult(told.values, ("spark-2",), told.errors))
+    assert found.healthy
+    assert found.notes == ("the head was not asked, which alone knows of Kubernetes and its operators",)
+
+
 def test_without_an_api_server_nobody_can_tell_about_operators() -> None:
     found = status(BOTH)
     assert (found.gpu_operator, found.network_operator) == (None, None)
