@@ -26,6 +26,7 @@ MESSAGE_BYTES = 65536  # small: a test with 16 GB of buffers has frozen a node
 
 HALF_CEILING_GBPS = 100.0  # a half hangs on PCIe Gen5 x4 and carries 92 to 112
 THROTTLED_GBPS = (8.0, 25.0)  # NVIDIA/dgx-spark-playbooks#108
+NOTE = "note: "
 MIB_PER_SECOND_GBPS = 8 * 2**20 / 1e9  # what perftest prints as MB/sec counts mebibytes
 
 
@@ -60,6 +61,7 @@ class RailBandwidth(FactValue):
     link_gbps: float | None  # what the interface claims
     verdict: Verdict
     trouble: str | None = None  # why there is no measurement
+    note: str | None = None  # why it was not measured by ib_write_bw, though both tool and device are there
 
 
 class RdmaBandwidth(FactBase[tuple[RailBandwidth, ...]]):
@@ -142,17 +144,20 @@ def judge(measured_gbps: float | None, link_gbps: float | None, method: Method) 
 def _rail(netdev: str, peer: str, link: Section, rail: Section) -> RailBandwidth:
     speed = link.first or ""
     link_gbps = int(speed) / 1000 if re.fullmatch(r"[1-9]\d*", speed) else None
-    method, measured, trouble = _measurement(rail)
+    notes = [line for line in rail.lines if line.startswith(NOTE)]
+    lines = [line for line in rail.lines if not line.startswith(NOTE)]
+    method, measured, trouble = _measurement(lines, rail.status)
     verdict = Verdict.UNKNOWN if method is None else judge(measured, link_gbps, method)
-    return RailBandwidth(netdev, peer, method, measured, link_gbps, verdict, trouble)
+    note = notes[0].removeprefix(NOTE) if notes else None
+    return RailBandwidth(netdev, peer, method, measured, link_gbps, verdict, trouble, note)
 
 
-def _measurement(rail: Section) -> tuple[Method | None, float | None, str | None]:
-    if rail.status == 127:
+def _measurement(printed: Sequence[str], status: int) -> tuple[Method | None, float | None, str | None]:
+    if status == 127:
         return None, None, "neither ib_write_bw nor python3 on this node"
-    if rail.status != 0:
-        return None, None, f"the measurement ended with status {rail.status}"
-    method, lines = Method(rail.lines[0]), rail.lines[1:]
+    if status != 0:
+        return None, None, f"the measurement ended with status {status}"
+    method, lines = Method(printed[0]), printed[1:]
     if method is Method.RDMA:
         return method, parse_ib_write_bw(lines), None
     result = json.loads("\n".join(lines))
@@ -164,10 +169,11 @@ def _measurement(rail: Section) -> tuple[Method | None, float | None, str | None
 def _measure(netdev: str, address: str, port: int, seconds: int) -> str:
     tcp = ["python3", "-c", _tcp_streams(), "send", netdev, address, str(port), str(seconds), str(STREAMS)]
     limit = seconds + 15
+    failed = f"""echo "{NOTE}ib_write_bw ended with status $status: $(echo "$rdma" | grep . | tail -n 1)\""""
     return (
-        f"{_find_rdma_device(netdev)} && "
-        f"rdma=$(timeout {limit} {_ib_write_bw(port, seconds)} {shlex.quote(address)}) && "
-        f'{{ echo {Method.RDMA}; echo "$rdma"; exit; }}; '
+        f"if {_find_rdma_device(netdev)}; then "
+        f"rdma=$(timeout {limit} {_ib_write_bw(port, seconds)} {shlex.quote(address)} 2>&1); status=$?; "
+        f'[ $status = 0 ] && {{ echo {Method.RDMA}; echo "$rdma"; exit; }}; {failed}; fi; '
         f"echo {Method.TCP}; exec timeout {limit} {shlex.join(tcp)}"
     )
 

@@ -288,7 +288,8 @@ def judged(found: RailBandwidth | str, check: Check) -> Check:
     if found.measured_gbps is None:
         return replace(check, outcome="fail", reason=found.trouble or "nothing was measured", code="RAIL_SLOW")
     link = f"the link says {found.link_gbps:g}" if found.link_gbps else "the link does not say its rate"
-    reason = f"{found.measured_gbps:.1f} Gb/s by {found.method}, {link}"
+    note = f" ({found.note})" if found.note else ""
+    reason = f"{found.measured_gbps:.1f} Gb/s by {found.method}{note}, {link}"
     check = replace(check, measured_gbps=round(found.measured_gbps, 2))
     match found.verdict:
         case Verdict.AS_EXPECTED:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import FactProcessError
 from reading import ABSENT, Printed, altered, damaged, printed, process, run, sample, shell_accepts, words
 
@@ -136,6 +137,21 @@ def test_a_measurement_that_failed_says_why(status: int) -> None:
     found = rail("enp1s0f0np0", "10.0.0.1", (["200000"], 0), ([], status))
     assert found.verdict is Verdict.UNKNOWN
     assert found.trouble
+
+
+def test_why_ib_write_bw_did_not_do_it_is_noted(tmp_path: Path) -> None:
+    (tmp_path / "lo" / "device" / "infiniband" / "mlx5_0").mkdir(parents=True)
+    (tmp_path / "ib_write_bw").write_text("#!/bin/sh\necho 'Unable to open file descriptor' >&2\nexit 1\n")
+    (tmp_path / "ib_write_bw").chmod(0o755)
+    port = free_port()
+    raw = RdmaBandwidth().command({"lo": ("127.0.0.1", port)}, seconds=1).get_raw_value()
+    raw = raw.replace("PATH=", f"PATH={tmp_path}:", 1).replace("/sys/class/net/lo/device", f"{tmp_path}/lo/device")
+    with listener(port, peer="127.0.0.1"):
+        (found,) = RdmaBandwidth().process(run(StringCommand(raw)))
+    assert (found.method, found.note) == (
+        Method.TCP,
+        "ib_write_bw ended with status 1: Unable to open file descriptor",
+    )
 
 
 def test_an_answer_that_is_no_measurement_is_refused() -> None:

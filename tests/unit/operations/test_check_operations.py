@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ def rail(measured: float | None, link: float | None, verdict: Verdict, trouble: 
         (rail(40.0, None, Verdict.UNKNOWN), "skip", None, "nothing to compare with"),
         (rail(None, 200, Verdict.UNKNOWN, "Connection refused"), "fail", "RAIL_SLOW", "Connection refused"),
         (rail(None, 200, Verdict.UNKNOWN), "fail", "RAIL_SLOW", "nothing was measured"),
+        (replace(rail(40.0, 200, Verdict.TOO_SLOW), note="no MR"), "fail", "RAIL_SLOW", "by ib_write_bw (no MR), the"),
         ("nobody listens on spark-2", "fail", "RAIL_SLOW", "nobody listens on spark-2"),
     ],
 )

@@ -15,11 +15,12 @@ from gb10.facts.file import TextFileState
 from gb10.facts.interfaces import Interface
 from gb10.facts.netplan import Netplan
 from gb10.facts.performance import Speed
+from gb10.facts.rdma import ConnectX7, RdmaLink
 from gb10.operations.block import BEGIN, END, with_block
 from gb10.operations.docker import RUNTIME, changed_keys, merged, nvidia_runtime, parse_config
 from gb10.operations.folder import told
 from gb10.operations.performance import is_set
-from gb10.operations.rails import Rail, is_live, own_addresses, rail_refusals
+from gb10.operations.rails import Rail, has_connectx7, is_live, own_addresses, rail_refusals
 from gb10.operations.user import sudo_file, with_keys
 from gb10.templates import render
 
@@ -147,6 +148,12 @@ def test_rails_are_refused_for_what_would_not_work() -> None:
     assert codes(interfaces={A.interface: LIVE[A.interface]}) == ["RAIL_UNKNOWN"]
     assert codes(plan=None) == ["NETPLAN_ABSENT"]
     assert codes(plan=Netplan(None, {}, "broken")) == ["NETPLAN_BROKEN"]
+
+
+def test_a_node_whose_tools_know_of_no_link_has_no_connectx7() -> None:
+    assert not has_connectx7(None)
+    assert not has_connectx7(ConnectX7(()))
+    assert has_connectx7(ConnectX7((RdmaLink(netdev="enp1s0f0np0"),)))
 
 
 def test_addresses_of_another_file_are_a_conflict_unless_they_are_the_wanted_ones() -> None:
