@@ -534,6 +534,12 @@ _CATALOGUE = (
         "See what it waits for: kubectl get pods -A | grep -v Running. Then: {again}",
     ),
     Trouble(
+        "DOCKER_RUNTIME",
+        _S.REFUSED,
+        "Docker on {host} does not run containers with NVIDIA's runtime",
+        "Set Docker up for pods: gb10 provision{options} {host}. Or set k3s_runtime = 'containerd'. Then: {again}",
+    ),
+    Trouble(
         "OPERATOR_LEFTOVER",
         _S.UNVERIFIED,
         "something of an operator is left in the cluster",

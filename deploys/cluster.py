@@ -38,6 +38,6 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
         install_k3s("agent", settings)
     k3s.all_reached(name="Wait for the workers")
     if value("gpu_operator_enabled"):
-        gpu_operator(repair=repair)
+        gpu_operator(repair=repair, runtime=settings.runtime)
     if value("network_operator_enabled"):
         network_operator(repair=repair)

@@ -10,29 +10,25 @@ from pyinfra.context import host
 
 from gb10.deploys.helm import install_chart
 from gb10.deploys.operator_settings import GpuOperatorSettings, gpu_operator_settings, helm_client
-from gb10.deploys.settings import HEAD, is_in, value
+from gb10.deploys.settings import HEAD, cluster_nodes, is_in, value
 from gb10.operations import helm, operators
 from gb10.operations.operators import GPU
 from gb10.templates import render
 
-NOT_VALIDATED = (
-    "NVIDIA does not validate the GPU Operator on the Docker runtime: it runs without CDI, "
-    "under the runtime class docker. k3s_runtime = 'containerd' is the validated one."
-)
-
 
 @deploy("GPU Operator")
-def gpu_operator(repair: bool = False, **overrides: Any) -> None:
+def gpu_operator(repair: bool = False, runtime: str | None = None, **overrides: Any) -> None:
     """
     Have the GPU Operator in the cluster, and every node offering its GPU.
 
     + repair: take back what a killed helm left behind
+    + runtime: of the pods, where this run sets it; None: what the cluster runs, and k3s_runtime before it is up
     + overrides: keys of group_data/all.py without their prefix: version, values, time_slicing ...
 
     Driver and container toolkit are those of DGX OS. Hosts outside the group `head` are left alone.
     """
     if is_in(HEAD):
-        install_gpu_operator(gpu_operator_settings(**overrides), repair)
+        install_gpu_operator(gpu_operator_settings(**overrides), repair, runtime)
 
 
 @deploy("GPU Operator teardown")
@@ -54,12 +50,22 @@ def gpu_operator_teardown(purge: bool = False) -> None:
         operators.removed(name="Remove what the GPU Operator left", operator=GPU, purge=purge)
 
 
-def install_gpu_operator(settings: GpuOperatorSettings, repair: bool) -> None:
+def install_gpu_operator(settings: GpuOperatorSettings, repair: bool, runtime: str | None) -> None:
     """Install it on the head and wait for it."""
-    runtime = str(value("k3s_runtime"))
-    if runtime == "docker":
-        host.log_styled(NOT_VALIDATED, fg="yellow")
-    ours = gpu_operator_values(runtime, settings.time_slicing)
+    otherwise = str(value("k3s_runtime"))
+
+    def pods() -> str:
+        return runtime or operators.pods_runtime() or otherwise
+
+    def ours() -> dict[str, Any]:
+        return gpu_operator_values(pods(), settings.time_slicing)
+
+    operators.runtime_fits(
+        name="Check the runtime of pods",
+        nodes=cluster_nodes(),
+        runtime=pods,
+        provisions=bool(host.data.get("gb10_docker")),
+    )
     install_chart("GPU Operator", GPU, settings, ours, repair)
     operators.ready(
         name="Wait for the GPU Operator",

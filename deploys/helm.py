@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyinfra.context import host
@@ -23,12 +23,12 @@ def install_helm() -> None:
 
 
 def install_chart(
-    title: str, operator: Operator, settings: OperatorSettings, ours: Mapping[str, Any], repair: bool
+    title: str, operator: Operator, settings: OperatorSettings, ours: Callable[[], Mapping[str, Any]], repair: bool
 ) -> None:
     """Have an operator's chart in the cluster, from this host, with our values and over them those of the inventory."""
 
     def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
-        return with_nfd(operator, ours, settings.values, releases)
+        return with_nfd(operator, ours(), settings.values, releases)
 
     install_helm()
     helm.release(

@@ -6,7 +6,6 @@ from typing import Any
 
 import yaml
 from pyinfra.api import Host, deploy
-from pyinfra.context import host
 
 from gb10.deploys.helm import install_chart
 from gb10.deploys.operator_settings import (
@@ -14,7 +13,7 @@ from gb10.deploys.operator_settings import (
     helm_client,
     network_operator_settings,
 )
-from gb10.deploys.settings import HEAD, WORKERS, is_in, value
+from gb10.deploys.settings import HEAD, cluster_nodes, is_in, value
 from gb10.operations import helm, operators
 from gb10.operations.operators import NETWORK, links_by_host
 from gb10.templates import render
@@ -33,12 +32,11 @@ def network_operator(repair: bool = False, **overrides: Any) -> None:
     """
     if not is_in(HEAD):
         return
-    settings, nodes = network_operator_settings(**overrides), _nodes()
+    settings, nodes = network_operator_settings(**overrides), cluster_nodes()
     if any(found and found.links for found in links_by_host(nodes).values()):
         install_network_operator(settings, nodes, repair)
     else:
-        names = ", ".join(node.name for node in nodes)
-        host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
+        operators.without_connectx7(name="Look for a ConnectX-7", nodes=nodes)
 
 
 @deploy("Network Operator teardown")
@@ -63,7 +61,7 @@ def network_operator_teardown(purge: bool = False) -> None:
 
 def install_network_operator(settings: NetworkOperatorSettings, nodes: list[Host], repair: bool) -> None:
     """Install it on the head, say what it is to do, and wait for it."""
-    install_chart("Network Operator", NETWORK, settings, network_operator_values(), repair)
+    install_chart("Network Operator", NETWORK, settings, network_operator_values, repair)
     operators.nic_cluster_policy(
         name="Write the nic-cluster-policy",
         nodes=nodes,
@@ -82,8 +80,3 @@ def network_operator_values() -> dict[str, Any]:
 def plugin_version(version: str) -> str:
     """Given a version of the chart, return the tag of the device plugin's image that belongs to it."""
     return f"network-operator-v{version.removeprefix('v')}"
-
-
-def _nodes() -> list[Host]:
-    groups = host.inventory.groups
-    return [*groups.get(HEAD, []), *groups.get(WORKERS, [])]

@@ -148,7 +148,8 @@ def have_huggingface(settings: NodeSettings) -> None:
 
 
 def have_docker(settings: NodeSettings, user: str) -> None:
-    """Docker's configuration, and the user in its group."""
+    """Docker's configuration, and the user in its group. A later part of the run may count on it, also in a dry run."""
+    host.data.gb10_docker = True
     daemon_config(
         name="Configure Docker",
         config=settings.docker_config,

@@ -138,6 +138,12 @@ def is_node() -> bool:
     return host.name in [node.name for node in nodes()]
 
 
+def cluster_nodes() -> list[Host]:
+    """Return the nodes of this host's cluster, the head first."""
+    groups = host.inventory.groups
+    return [*groups.get(HEAD, []), *groups.get(WORKERS, [])]
+
+
 def is_in(group: str) -> bool:
     """Tell whether this host belongs to a group of the inventory."""
     return group in host.groups

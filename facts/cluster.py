@@ -13,6 +13,7 @@ from gb10.facts.sections import read_sections, sections, understood
 from gb10.facts.values import FactValue
 
 ROLE_LABEL = "node-role.kubernetes.io/"
+THOUSANDS = "kMGTPE"  # suffixes of a quantity, each for three zeros more
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class ClusterNode(FactValue):
     allocatable: dict[str, str]  # quantities, as Kubernetes writes them
     labels: dict[str, str] = field(default_factory=dict)
     reason: str | None = None  # why it is not ready
+
+    def offers(self, resource: str) -> int:
+        """How much of an extended resource pods may have: always a whole number, but 1000 is written as 1k."""
+        amount = self.allocatable.get(resource, "0")
+        zeros: int = 1000 ** (THOUSANDS.find(amount[-1]) + 1)
+        return int(amount.rstrip(THOUSANDS)) * zeros
 
 
 class ClusterNodes(FactBase[tuple[ClusterNode, ...] | None]):

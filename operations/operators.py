@@ -5,7 +5,7 @@ An operator is ready when its policy's state says so and every node offers the r
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
 from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift
+from gb10.facts.docker import DockerEngine, Engine
 from gb10.facts.file import TextFile
 from gb10.facts.helm import HelmRelease, HelmReleases
 from gb10.facts.helm_client import STATE
@@ -30,7 +31,7 @@ from gb10.facts.operators import (
 from gb10.facts.rdma import ConnectX7, RdmaLinks
 from gb10.operations.charts import NFD_CHART, OPERATOR_CHARTS, brings_nfd, find, merged, should_bring_nfd
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.peer import peer_fact
+from gb10.operations.peer import peer_fact, reached
 from gb10.operations.reasons import why_waiting
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
 from gb10.operations.wait import await_condition
@@ -44,6 +45,10 @@ NFD_GROUP = "nfd.k8s-sigs.io"
 NFD_OWN = ("nodefeatures.nfd.k8s-sigs.io", "nodefeaturegroups.nfd.k8s-sigs.io")
 # Objects that the charts and these deploys make; any other belongs to somebody else.
 OWN_OBJECTS = frozenset({"cluster-policy", "nic-cluster-policy", "nvidia-nics-rules", "nvidia-kernel-modules"})
+NOT_VALIDATED = (
+    "NVIDIA does not validate the GPU Operator on the Docker runtime: it runs without CDI, "
+    "under the runtime class docker. k3s_runtime = 'containerd' is the validated one."
+)
 MANIFEST = f"{STATE}/nic-cluster-policy.yaml"
 DELETE_SECONDS = 120
 
@@ -124,6 +129,51 @@ def _rivals(operator: Operator, releases: Sequence[HelmRelease]) -> list[HelmRel
     return [one for one in there if one.status != "uninstalled" and (one.name, one.namespace) != own]
 
 
+def pods_runtime() -> str | None:
+    """Return the container runtime of the cluster's pods, "docker" or "containerd"; None before there is a cluster."""
+    found = {node.runtime.partition(":")[0] for node in known(ClusterNodes) or ()}
+    return "docker" if "docker" in found else min(found, default=None)
+
+
+@operation()
+@guarded
+def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: bool) -> Commands:
+    """
+    Refuse where the GPU Operator cannot get ready: pods in Docker get a GPU only by the engine's default runtime.
+
+    + nodes: the hosts of the cluster
+    + runtime: tells the container runtime of the pods
+    + provisions: this run sets the default runtime before, so that a dry run need not foresee a refusal
+    """
+    on_docker = runtime() == "docker"
+    if on_docker and not state.is_executing:
+        host.log_styled(NOT_VALIDATED, fg="yellow")
+    engines = {node: peer_fact(node, DockerEngine) for node in nodes} if on_docker else {}
+    wrong = {node: engine.default_runtime for node, engine in engines.items() if engine and not runs_nvidia(engine)}
+    if not wrong or (provisions and not state.is_executing):
+        host.noop("pods can have a GPU")
+    elif state.is_executing:
+        yield FunctionCommand(_refuse_engines, (wrong,), {})
+    else:
+        for node, found in wrong.items():
+            node.log_styled(f"would be refused: DOCKER_RUNTIME: {_wrong_engine(node, found)}", fg="yellow")
+
+
+def runs_nvidia(engine: Engine) -> bool:
+    """Tell whether the containers of a Docker engine get NVIDIA's runtime without asking for it, as cri-dockerd's."""
+    return engine.default_runtime == "nvidia"
+
+
+def _refuse_engines(state: State, host: Host, wrong: Mapping[Host, str]) -> bool:
+    for node, found in wrong.items():
+        say(node, "DOCKER_RUNTIME", _wrong_engine(node, found))
+    return False
+
+
+def _wrong_engine(node: Host, found: str) -> str:
+    return f"Docker's default runtime on {node.name} is {found or 'unknown'}, not nvidia: no pod there gets a GPU"
+
+
 @operation()
 @guarded
 def ready(operator: Operator, amount: int, seconds: int) -> Commands:
@@ -166,7 +216,7 @@ def _policy_lacks(operator: Operator, policy: ClusterPolicy | NicClusterPolicy) 
 
 
 def _node_lacks(operator: Operator, amount: int, node: ClusterNode) -> Iterator[str]:
-    offered = int(node.allocatable.get(operator.resource, "0"))
+    offered = node.offers(operator.resource)
     if offered < amount:
         down = "" if node.ready else f", and is not Ready: {node.reason}"
         yield f"{node.name} offers {offered} {operator.resource}, wanted {amount}{down}"
@@ -180,6 +230,24 @@ def links_by_host(nodes: Sequence[Host]) -> dict[str, ConnectX7 | None]:
 def interfaces_up(links: Mapping[str, ConnectX7 | None]) -> list[str]:
     """Given the ConnectX-7 of each host, return the interfaces that are up on any of them, sorted."""
     return sorted({netdev for connectx in links.values() if connectx for netdev in connectx.up_netdevs})
+
+
+@operation()
+@guarded
+def without_connectx7(nodes: Sequence[Host]) -> Commands:
+    """
+    Leave the Network Operator out where no node has a ConnectX-7, which a node that is away does not tell.
+
+    + nodes: the hosts of the cluster
+    """
+    away = ", ".join(node.name for node in nodes if not reached(node))
+    if away:
+        yield from refuse("NODE_UNREACHABLE", f"{away} cannot be reached: nobody knows of a ConnectX-7 there")
+        return
+    names = ", ".join(node.name for node in nodes)
+    if state.is_executing:
+        host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
+    host.noop("no ConnectX-7 is here")
 
 
 @operation()

@@ -15,6 +15,7 @@ import pytest
 from product import BIN, Done, Product
 
 from gb10.lab.mirror import MirrorControl
+from gb10.lab.shell import Docker
 
 HEAD, WORKER = "spark-1", "spark-2"
 GPU, NETWORK = "gb10.deploys.gpu_operator", "gb10.deploys.network_operator"
@@ -30,6 +31,20 @@ kubectl delete namespaces --ignore-not-found gpu-operator nvidia-network-operato
 crds=$(kubectl get crd -o name | grep -E 'nvidia.com|mellanox.com|k8s-sigs.io|cncf.io')
 [ -z "$crds" ] || kubectl delete $crds
 """
+# As the operator itself registers one, which no helm uninstalls.
+WEBHOOK = {
+    "apiVersion": "admissionregistration.k8s.io/v1",
+    "kind": "ValidatingWebhookConfiguration",
+    "metadata": {"name": "nvidia-operator-validating-webhook-configuration"},
+    "webhooks": [
+        {
+            "name": "policies.nvidia.com",
+            "clientConfig": {"service": {"namespace": "gpu-operator", "name": "webhook"}},
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+        }
+    ],
+}
 VALIDATOR_WAITS = {"operators": {"pods": {"nvidia-operator-validator": "Init:0/4"}}}
 
 Kubectl = Callable[[str], str]
@@ -98,6 +113,21 @@ def refused(done: Done, code: str, *words: str) -> None:
 # Up ------------------------------------------------------------------------------------------------------------------
 
 
+def test_new_nodes_become_a_whole_cluster_in_one_run_that_was_planned_and_the_next_changes_nothing(
+    whole: Product, fresh_nodes: None, kubectl: Kubectl
+) -> None:
+    plan = whole.plan()
+    assert whole.run() == plan
+    assert len(discoveries(kubectl)) == 1
+    made = revisions(kubectl)
+    assert len(made) == 2
+    done = whole.gb10("bootstrap", "--detailed-exitcode", "--json")
+    assert done.status == 0, done.output
+    assert revisions(kubectl) == made
+    found = done.json["status"]
+    assert (found["healthy"], found["gpu_operator"]["ready"], found["network_operator"]["ready"]) == (True, True, True)
+
+
 @pytest.mark.parametrize(("first", "second"), [(GPU, NETWORK), (NETWORK, GPU)])
 def test_in_either_order_and_alone_there_is_one_node_feature_discovery(
     operators: Product, kubectl: Kubectl, first: str, second: str
@@ -158,6 +188,48 @@ def test_without_a_connectx_the_network_operator_is_left_out_and_all_else_works(
             node.check_output("sudo rm /etc/gb10-lab/no-cx7")
 
 
+def test_a_node_that_is_away_is_not_taken_for_one_without_a_connectx(
+    operators: Product, kubectl: Kubectl, host_of: Any, lab: Any
+) -> None:
+    head = host_of(HEAD)
+    head.check_output("sudo mkdir -p /etc/gb10-lab; sudo touch /etc/gb10-lab/no-cx7")
+    away = lab.state.node(WORKER).container
+    docker = Docker(lab.state.docker_host)
+    docker("exec", away, "systemctl", "stop", "ssh.service")
+    try:
+        refused(operators.pyinfra("-y", f"--limit={HEAD}", NETWORK), "NODE_UNREACHABLE", WORKER)
+    finally:
+        docker("exec", away, "systemctl", "start", "ssh.service")
+        head.check_output("sudo rm /etc/gb10-lab/no-cx7")
+    assert revisions(kubectl) == []
+
+
+def test_docker_without_nvidias_runtime_is_refused_before_anything_is_installed(
+    operators: Product, kubectl: Kubectl, host_of: Any
+) -> None:
+    daemon = "/etc/docker/daemon.json"
+    worker = host_of(WORKER)
+    as_it_was = worker.check_output(f"cat {daemon}")
+    other = json.dumps({**json.loads(as_it_was), "default-runtime": "runc"})
+    _write_daemon(worker, other)
+    try:
+        assert (
+            f"would be refused: DOCKER_RUNTIME: Docker's default runtime on {WORKER}"
+            in operators.pyinfra("--dry", GPU).output
+        )
+        refused(deploy(operators, GPU), "DOCKER_RUNTIME", WORKER)
+        assert revisions(kubectl) == []
+        done = operators.with_data(gpu_operator_enabled=True).gb10("bootstrap")
+        assert (done.status, f"gb10 provision {WORKER}" in done.output) == (6, True), done.output
+    finally:
+        _write_daemon(worker, as_it_was)
+    assert deploy(operators, GPU).status == 0
+
+
+def _write_daemon(node: Any, content: str) -> None:
+    node.check_output(f"echo {shlex.quote(content)} | sudo tee /etc/docker/daemon.json; sudo systemctl reload docker")
+
+
 def test_rails_that_are_all_down_are_refused(operators: Product, lab: Any) -> None:
     for name in (HEAD, WORKER):
         for rail in ("a", "b"):
@@ -177,13 +249,19 @@ def test_rails_that_are_all_down_are_refused(operators: Product, lab: Any) -> No
 def test_a_teardown_leaves_no_definition_namespace_or_webhook(operators: Product, kubectl: Kubectl) -> None:
     operators.run(GPU)
     operators.run(NETWORK)
+    kubectl(f"create -f - <<'WEBHOOK'\n{json.dumps(WEBHOOK)}\nWEBHOOK")
+
+    def webhooks() -> list[str]:
+        return kubectl("get validatingwebhookconfigurations,mutatingwebhookconfigurations -o name").split()
+
+    assert webhooks()
     for wanted in (GPU, NETWORK):
         plan = operators.plan(f"{wanted}_teardown")
         assert plan
         assert operators.run(f"{wanted}_teardown") == plan
     assert not [name for name in kubectl("get crd -o name").split() if name.endswith(GROUPS)]
     assert "operator" not in kubectl("get namespaces -o name")
-    assert not kubectl("get validatingwebhookconfigurations,mutatingwebhookconfigurations -o name").strip()
+    assert not webhooks()
     assert revisions(kubectl) == []
     assert operators.run(f"{GPU}_teardown") == set()
 
@@ -271,6 +349,22 @@ def test_a_repository_that_is_not_there_is_named(operators: Product, mirror: Mir
     refused(deploy(operators, GPU), "CHART_BROKEN")
 
 
+def test_a_helm_that_is_not_the_one_that_was_wanted_is_never_installed(
+    operators: Product, mirror: MirrorControl, head: Any
+) -> None:
+    head.check_output("sudo rm -f /usr/local/bin/helm")
+    mirror.alter(r"helm-.*\.tar\.gz$")
+    refused(deploy(operators, GPU), "CHECKSUM_MISMATCH", "helm-")
+    assert not head.file("/usr/local/bin/helm").exists
+    mirror.clear()
+    mirror.status(r"helm-.*\.tar\.gz$", 404, times=None)
+    refused(deploy(operators, GPU), "VERSION_UNKNOWN", "helm-")
+    assert not head.file("/usr/local/bin/helm").exists
+    mirror.clear()
+    assert deploy(operators, GPU).status == 0
+    assert head.file("/usr/local/bin/helm").mode == 0o755
+
+
 def _forget_charts(lab: Any) -> None:
     shutil.rmtree(lab.root(HEAD) / "var/lib/gb10/helm/charts", ignore_errors=True)
 
@@ -285,6 +379,10 @@ def test_pods_that_never_get_ready_are_named_with_their_reasons_and_a_rerun_conv
     _fault(head, {"operators": {"pods": pods}})
     done = deploy(operators, GPU, "wait_seconds=10")
     refused(done, "OPERATOR_NOT_READY", "nvidia-operator-validator-", "Init:0/4", "ImagePullBackOff", WORKER)
+    patient = operators.with_data(gpu_operator_enabled=True, gpu_operator_wait_seconds=10)
+    shown = patient.gb10("bootstrap", "--json")
+    assert (shown.status, shown.json["error"]["code"]) == (5, "OPERATOR_NOT_READY"), shown.output
+    assert any("its policy is notReady" in reason for reason in shown.json["status"]["gpu_operator"]["reasons"])
     _cure(head)
     assert deploy(operators, GPU).status == 0
 

@@ -190,6 +190,10 @@ def test_fewer_slices_than_wanted_are_not_enough() -> None:
     assert lacking(GPU, 4, READY, (node(**WITH_GPU),)) == ["spark-1 offers 1 nvidia.com/gpu, wanted 4"]
 
 
+def test_a_thousand_slices_are_counted_as_kubernetes_writes_them() -> None:
+    assert lacking(GPU, 1000, READY, (node(**{"nvidia.com__gpu": "1k"}),)) == []
+
+
 def test_a_node_that_is_down_says_so() -> None:
     (why,) = lacking(GPU, 1, READY, (node("spark-2", ready=False),))
     assert "stopped posting" in why
