@@ -8,6 +8,7 @@ import click
 
 from gb10.cli import console
 from gb10.cli.session import Session, command_options, run_options, run_status
+from gb10.controller.results import RunResult
 from gb10.controller.status import cluster_status, unhealthy
 
 
@@ -26,7 +27,7 @@ def bootstrap(session: Session, repair: bool, dry_run: bool, diff: bool, detaile
         wanted = {"repair": True} if repair else None
         result = session.run("gb10.deploys.cluster", title, dry=dry_run, diff=diff, kwargs=wanted)
     # Of the whole cluster, whatever the limit: only the head knows what a worker is worth.
-    status = cluster_status(session.runner(())) if result.ok and not dry_run else None
+    status = cluster_status(session.runner(())) if worth_a_look(result) and not dry_run else None
     if not session.as_json:
         console.print_result(result, diff)
         if status:
@@ -34,3 +35,8 @@ def bootstrap(session: Session, repair: bool, dry_run: bool, diff: bool, detaile
     error = result.error or (unhealthy(status) if status and not session.limit else None)
     document = {"run": result.to_json(), "status": status.model_dump(mode="json") if status else None}
     session.finish(document, error, run_status([result], detailed_exitcode))
+
+
+def worth_a_look(result: RunResult) -> bool:
+    """Tell whether the cluster is up as far as its status explains more than the run does."""
+    return result.ok or any(error.code == "OPERATOR_NOT_READY" for error in result.errors)
