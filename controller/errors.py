@@ -536,8 +536,9 @@ _CATALOGUE = (
     Trouble(
         "DOCKER_RUNTIME",
         _S.REFUSED,
-        "Docker on {host} does not run containers with NVIDIA's runtime",
-        "Set Docker up for pods: gb10 provision{options} {host}. Or set k3s_runtime = 'containerd'. Then: {again}",
+        "Docker does not run containers with NVIDIA's runtime",
+        "Set Docker up for pods: gb10 provision{options} head workers. Or set k3s_runtime = 'containerd'. "
+        "Then: {again}",
     ),
     Trouble(
         "OPERATOR_LEFTOVER",

@@ -14,7 +14,7 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
 from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift
-from gb10.facts.docker import DockerEngine, Engine
+from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
 from gb10.facts.helm import HelmRelease, HelmReleases
 from gb10.facts.helm_client import STATE
@@ -149,29 +149,11 @@ def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: 
     if on_docker and not state.is_executing:
         host.log_styled(NOT_VALIDATED, fg="yellow")
     engines = {node: peer_fact(node, DockerEngine) for node in nodes} if on_docker else {}
-    wrong = {node: engine.default_runtime for node, engine in engines.items() if engine and not runs_nvidia(engine)}
-    if not wrong or (provisions and not state.is_executing):
-        host.noop("pods can have a GPU")
-    elif state.is_executing:
-        yield FunctionCommand(_refuse_engines, (wrong,), {})
+    wrong = [node.name for node, engine in engines.items() if engine and engine.default_runtime != "nvidia"]
+    if wrong and (state.is_executing or not provisions):
+        yield from refuse("DOCKER_RUNTIME", f"Docker's default runtime on {', '.join(wrong)} is not nvidia")
     else:
-        for node, found in wrong.items():
-            node.log_styled(f"would be refused: DOCKER_RUNTIME: {_wrong_engine(node, found)}", fg="yellow")
-
-
-def runs_nvidia(engine: Engine) -> bool:
-    """Tell whether the containers of a Docker engine get NVIDIA's runtime without asking for it, as cri-dockerd's."""
-    return engine.default_runtime == "nvidia"
-
-
-def _refuse_engines(state: State, host: Host, wrong: Mapping[Host, str]) -> bool:
-    for node, found in wrong.items():
-        say(node, "DOCKER_RUNTIME", _wrong_engine(node, found))
-    return False
-
-
-def _wrong_engine(node: Host, found: str) -> str:
-    return f"Docker's default runtime on {node.name} is {found or 'unknown'}, not nvidia: no pod there gets a GPU"
+        host.noop("pods can have a GPU")
 
 
 @operation()

@@ -127,6 +127,13 @@ def test_new_nodes_become_a_whole_cluster_in_one_run_that_was_planned_and_the_ne
     found = done.json["status"]
     assert (found["healthy"], found["gpu_operator"]["ready"], found["network_operator"]["ready"]) == (True, True, True)
 
+    provisions = whole.with_data(node_enabled=True, gpu_operator_enabled=True, network_operator_enabled=True)
+    plan = provisions.plan()
+    assert plan
+    assert provisions.run() == plan
+    assert provisions.gb10("bootstrap", "--detailed-exitcode").status == 0
+    assert revisions(kubectl) == made
+
 
 @pytest.mark.parametrize(("first", "second"), [(GPU, NETWORK), (NETWORK, GPU)])
 def test_in_either_order_and_alone_there_is_one_node_feature_discovery(
@@ -163,6 +170,17 @@ def test_a_dry_run_of_both_shows_the_values_that_the_run_will_write(operators: P
 def test_a_gpu_is_shared_by_as_many_pods_as_wanted(operators: Product, kubectl: Kubectl) -> None:
     assert deploy(operators, GPU, "time_slicing=4").status == 0
     assert offered(kubectl, RESOURCES[GPU]) == {HEAD: 4, WORKER: 4}
+
+
+def test_the_values_are_those_of_the_runtime_that_the_cluster_has_or_is_to_have(operators: Product) -> None:
+    both = operators.with_data(gpu_operator_enabled=True, k3s_runtime="containerd")
+    assert "runtimeClass: docker" in both.pyinfra("--dry", "--diff", GPU).output, "the cluster runs docker"
+    docker = operators.with_data(gpu_operator_enabled=True)
+    assert "runtimeClass: docker" in docker.pyinfra("--dry", "--diff", "gb10.deploys.cluster").output
+    switched = docker.pyinfra("--dry", "--diff", "gb10.deploys.cluster", "runtime=containerd")
+    assert switched.status == 0, switched.output
+    assert "gpu-operator-values.yaml" in switched.output
+    assert "runtimeClass: docker" not in switched.output
 
 
 def test_another_version_is_one_revision_more(operators: Product, kubectl: Kubectl) -> None:
@@ -220,7 +238,7 @@ def test_docker_without_nvidias_runtime_is_refused_before_anything_is_installed(
         refused(deploy(operators, GPU), "DOCKER_RUNTIME", WORKER)
         assert revisions(kubectl) == []
         done = operators.with_data(gpu_operator_enabled=True).gb10("bootstrap")
-        assert (done.status, f"gb10 provision {WORKER}" in done.output) == (6, True), done.output
+        assert (done.status, "gb10 provision head workers" in done.output) == (6, True), done.output
     finally:
         _write_daemon(worker, as_it_was)
     assert deploy(operators, GPU).status == 0
