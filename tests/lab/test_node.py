@@ -105,7 +105,12 @@ def assert_ready(node: Any, name: str, lab: Any) -> None:
         found = node.file(f"/data/{folder}")
         assert (found.is_directory, found.user, found.mode) == (True, "nvidia", mode)
     assert node.check_output("printenv HF_HOME") == "/data/huggingface"
-    assert json.loads(node.file(DAEMON).content_string) == {"live-restore": True}
+    config = json.loads(node.file(DAEMON).content_string)
+    assert config == {
+        "live-restore": True,
+        "default-runtime": "nvidia",
+        "runtimes": {"nvidia": {"args": [], "path": "nvidia-container-runtime"}},
+    }
     assert shell(node, "docker info -f '{{.LiveRestoreEnabled}}'") == "true"
     assert shell(node, f"stat -c '%a %U' {RAILS_FILE}") == "600 root"
     for rail, interface in RAILS.items():
@@ -150,6 +155,16 @@ def test_rails_that_cut_the_way_to_the_node_come_back_by_themselves(head: Any, l
     assert head.check_output("ip route") == routes
     assert shell(head, f"cat {RAILS_FILE}") == file
     assert shell(head, "ls /run/netplan") == ""
+
+
+def test_a_node_without_a_connectx_has_no_rails_and_all_else_is_done(new_head: Any, product: Product) -> None:
+    shell(new_head, "mkdir -p /etc/gb10-lab; touch /etc/gb10-lab/no-cx7")  # the next wipe takes it away
+    assert json.loads(shell(new_head, "rdma -j link")) == []
+    absent = {"a": {"interface": "enp9s9f0np0", "address": "192.168.100.11/24"}}
+    done = provision(product, rails=absent)
+    assert done.status == 0, done.output
+    assert not new_head.file(RAILS_FILE).exists
+    assert "passwordauthentication no" in shell(new_head, "sshd -T"), "what comes after the rails is done, too"
 
 
 def test_rails_go_back_when_the_controller_is_killed_before_it_confirms(
