@@ -227,7 +227,7 @@ def without_connectx7(nodes: Sequence[Host]) -> Commands:
         yield from refuse("NODE_UNREACHABLE", f"{away} cannot be reached: nobody knows of a ConnectX-7 there")
         return
     names = ", ".join(node.name for node in nodes)
-    if state.is_executing:
+    if not state.is_executing:  # said once, when the run is planned
         host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
     host.noop("no ConnectX-7 is here")
 
