@@ -146,7 +146,7 @@ def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: 
     + provisions: this run sets the default runtime before, so that a dry run need not foresee a refusal
     """
     on_docker = runtime() == "docker"
-    if on_docker and not state.is_executing:
+    if on_docker:
         host.log_styled(NOT_VALIDATED, fg="yellow")
     engines = {node: peer_fact(node, DockerEngine) for node in nodes} if on_docker else {}
     wrong = [node.name for node, engine in engines.items() if engine and engine.default_runtime != "nvidia"]
@@ -227,8 +227,7 @@ def without_connectx7(nodes: Sequence[Host]) -> Commands:
         yield from refuse("NODE_UNREACHABLE", f"{away} cannot be reached: nobody knows of a ConnectX-7 there")
         return
     names = ", ".join(node.name for node in nodes)
-    if not state.is_executing:  # said once, when the run is planned
-        host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
+    host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
     host.noop("no ConnectX-7 is here")
 
 
