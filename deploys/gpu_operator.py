@@ -10,7 +10,7 @@ from pyinfra.context import host
 
 from gb10.deploys.helm import install_chart
 from gb10.deploys.operator_settings import GpuOperatorSettings, gpu_operator_settings, helm_client
-from gb10.deploys.settings import HEAD, cluster_nodes, is_in, value
+from gb10.deploys.settings import HEAD, is_in, nodes, value
 from gb10.operations import helm, operators
 from gb10.operations.operators import GPU
 from gb10.templates import render
@@ -62,7 +62,7 @@ def install_gpu_operator(settings: GpuOperatorSettings, repair: bool, runtime: s
 
     operators.runtime_fits(
         name="Check the runtime of pods",
-        nodes=cluster_nodes(),
+        nodes=nodes(),
         runtime=pods,
         provisions=bool(host.data.get("gb10_docker")),
     )

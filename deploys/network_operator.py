@@ -13,7 +13,7 @@ from gb10.deploys.operator_settings import (
     helm_client,
     network_operator_settings,
 )
-from gb10.deploys.settings import HEAD, cluster_nodes, is_in, value
+from gb10.deploys.settings import HEAD, is_in, nodes, value
 from gb10.operations import helm, operators
 from gb10.operations.operators import NETWORK, links_by_host
 from gb10.templates import render
@@ -32,11 +32,11 @@ def network_operator(repair: bool = False, **overrides: Any) -> None:
     """
     if not is_in(HEAD):
         return
-    settings, nodes = network_operator_settings(**overrides), cluster_nodes()
-    if any(found and found.links for found in links_by_host(nodes).values()):
-        install_network_operator(settings, nodes, repair)
+    settings, members = network_operator_settings(**overrides), nodes()
+    if any(found and found.links for found in links_by_host(members).values()):
+        install_network_operator(settings, members, repair)
     else:
-        operators.without_connectx7(name="Look for a ConnectX-7", nodes=nodes)
+        operators.without_connectx7(name="Look for a ConnectX-7", nodes=members)
 
 
 @deploy("Network Operator teardown")

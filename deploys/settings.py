@@ -128,20 +128,14 @@ def head() -> Host:
 
 
 def nodes() -> list[Host]:
-    """Return the nodes of the cluster: head and workers, or all hosts of an inventory that has no such groups."""
-    found = [node for node in host.inventory if {HEAD, WORKERS} & set(node.groups)]
-    return found or list(host.inventory)
+    """Return the nodes of the cluster, the head first; all hosts of an inventory that has no such groups."""
+    groups = host.inventory.groups
+    return [*groups.get(HEAD, []), *groups.get(WORKERS, [])] or list(host.inventory)
 
 
 def is_node() -> bool:
     """Tell whether this host is a node of the cluster."""
     return host.name in [node.name for node in nodes()]
-
-
-def cluster_nodes() -> list[Host]:
-    """Return the nodes of this host's cluster, the head first."""
-    groups = host.inventory.groups
-    return [*groups.get(HEAD, []), *groups.get(WORKERS, [])]
 
 
 def is_in(group: str) -> bool:
