@@ -56,7 +56,11 @@ def going_on(command: Command) -> Command:
             help="Fingerprint of a wiped node's new host key.",
         ),
         click.option(
-            "--override", "overrides", metavar="NAME", multiple=True, help="A proof that the gate is to do without."
+            "--override",
+            "overrides",
+            metavar="NAME",
+            multiple=True,
+            help="A proof that the gate is to do without, for the node that is next.",
         ),
         click.option("--reason", help="Why; it stands in the journal."),
         click.option(
@@ -110,8 +114,7 @@ def run(session: Session, nodes: tuple[str, ...], every: bool, **options: Any) -
             raise Gb10Error("REBUILD_UNFINISHED", f"the rebuild of {', '.join(found.nodes)} is not finished")
         if not found:
             _check_possible(session, chosen)
-        settings = {key: options[key] for key in ("rebootstrap",)}
-        journal = found.journal if found else work.begin(session.inventory, chosen, settings)
+        journal = found.journal if found else work.begin(session.inventory, chosen)
         _carry_out(session, journal, **options)
 
 
@@ -251,13 +254,9 @@ def _carry_out(
 ) -> None:
     """Carry a run out to its end, and end the command."""
     wanted = check_overrides(overrides, reason)
-    before = [record["overrides"] for record in journal.of("overridden")]
     view = rebuild_view.RebuildView(quiet=session.as_json)
     tools = tools_for(session, journal, view, events, keys)
-    tools.overrides = {name: why for given in (*before, wanted) for name, why in given.items()}
-    tools.rebootstrap = rebootstrap or bool(next(journal.of("started"))["options"].get("rebootstrap"))
-    if wanted:
-        tools.report("overridden", overrides=wanted)
+    work.write_down(tools, wanted, rebootstrap=rebootstrap)
     first = session.inventory.hosts[0]
     hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
     work.Rebuild(tools, hooks).carry_out()

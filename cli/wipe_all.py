@@ -53,7 +53,7 @@ def wipe_all(
             _abort(session, found)
         if not found:
             _begin(session, names)
-        journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, {}, KIND)
+        journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, KIND)
         _carry_out(session, journal, keys, events, download)
 
 

@@ -16,7 +16,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal, journals, now
-from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_node import REBOOTSTRAP, NodeRebuild
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.steps import Steps, undo
 from gb10.facts.node_lock import LockHolder
@@ -109,7 +109,7 @@ def unfinished(inventory: Inventory, kind: str = RUN) -> Progress | None:
     return next((run for run in reversed(list(runs(inventory, kind))) if run.ended is None), None)
 
 
-def begin(inventory: Inventory, nodes: Sequence[str], options: Mapping[str, Any], kind: str = RUN) -> Journal:
+def begin(inventory: Inventory, nodes: Sequence[str], kind: str = RUN) -> Journal:
     """Begin a run. The journal is there before anything else is done."""
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{kind}-{os.getpid()}"
     journal = Journal.create(name)
@@ -122,7 +122,6 @@ def begin(inventory: Inventory, nodes: Sequence[str], options: Mapping[str, Any]
         controller=socket.gethostname(),
         owner=getpass.getuser(),
         pid=os.getpid(),
-        options=dict(options),
     )
     return journal
 
@@ -136,6 +135,15 @@ def holder(journal: Journal, step: str) -> LockHolder:
     """Who holds the lock of the nodes during a run."""
     started = next(journal.of("started"))
     return LockHolder(journal.run, started["owner"], started["controller"], os.getpid(), started["at"], step)
+
+
+def write_down(tools: Tools, overrides: Mapping[str, str], *, rebootstrap: bool) -> None:
+    """Write down what a person has just decided: proofs to do without, for the node that is next, and a new cluster."""
+    for node in Progress(tools.journal).left[:1]:
+        if overrides:
+            tools.report("overridden", node=node, overrides=dict(overrides))
+    if rebootstrap and not tools.journal.last(REBOOTSTRAP):
+        tools.report(REBOOTSTRAP)
 
 
 class Rebuild:

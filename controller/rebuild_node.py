@@ -42,6 +42,7 @@ K3S_CHECKS = ("k3s", "gpu-operator", "network-operator", "gpu-allocatable", "rdm
 RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
 DOCKER = "docker"  # its unit
+REBOOTSTRAP = "rebootstrap"  # the event by which the journal knows that a new cluster is wanted
 
 Condition = Literal["intact", "wiped", "away"]
 
@@ -93,6 +94,17 @@ class NodeRebuild:
         """Whether somebody was asked to wipe the node."""
         return self.journal.last("wipe-asked", node=self.name) is not None
 
+    @property
+    def overrides(self) -> dict[str, str]:
+        """What the gate does without for this node, and why. What was said of another node does not count here."""
+        said = self.journal.of("overridden", node=self.name)
+        return {name: why for record in said for name, why in record["overrides"].items()}
+
+    @property
+    def rebootstrap(self) -> bool:
+        """Whether a head is to come back with a new cluster."""
+        return self.journal.last(REBOOTSTRAP) is not None
+
     def condition(self) -> Condition:
         """Whether the node is as before, away, or another installation. Raise what keeps that from being known.
 
@@ -139,7 +151,7 @@ class NodeRebuild:
     def _before(self) -> Iterator[Step]:
         yield self._preflight()
         for demand, step in self._safety():
-            if demand not in self.tools.overrides:  # what the gate does without, nobody has to bring about
+            if demand not in self.overrides:  # what the gate does without, nobody has to bring about
                 yield step
         yield self._gate()
 
@@ -192,7 +204,7 @@ class NodeRebuild:
     @property
     def _new_cluster(self) -> bool:
         """Whether a head comes back with another cluster: because that is wanted, or for want of a backup."""
-        return self.is_head and (self.tools.rebootstrap or not self._has_backup)
+        return self.is_head and (self.rebootstrap or not self._has_backup)
 
     # Before the wipe --------------------------------------------------------------------------------------------------
 
@@ -322,13 +334,13 @@ class NodeRebuild:
 
         def run() -> None:
             self.sight.forget()
-            without = self.is_head and self.memory.k3s and "backup" in self.tools.overrides
-            if without and not self.tools.rebootstrap:
+            without = self.is_head and self.memory.k3s and "backup" in self.overrides
+            if without and not self.rebootstrap:
                 text = f"without a backup {self.name} comes back with another cluster: say so with --rebootstrap"
                 raise Gb10Error("REBUILD_IMPOSSIBLE", text, host=self.name)
             self._remember()
             self.backups.remember()
-            self._demands = overridden(self.demands(), self.tools.overrides)
+            self._demands = overridden(self.demands(), self.overrides)
             found = [demand.to_json() for demand in self._demands]
             self.tools.report("gate", node=self.name, demands=found)
             check(self._demands, self.name)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gb10.controller.arrival import HostKey
@@ -36,6 +36,4 @@ class Tools:
     lock: Callable[[tuple[str, ...], str], None]  # on the nodes: hosts, and the part of the work
     confirm: Callable[[InventoryHost, HostKey], None]
     notify: Callable[[str], None]
-    overrides: Mapping[str, str] = field(default_factory=dict)
-    rebootstrap: bool = False  # a head comes back with a new cluster
     poll_seconds: float = 2.0

@@ -34,7 +34,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_may_go_on_until_it_has_ended() -> None:
     assert unfinished(INVENTORY) is None
-    journal = begin(INVENTORY, ["spark-2", "spark-1"], {})
+    journal = begin(INVENTORY, ["spark-2", "spark-1"])
     journal.write("node-done", node="spark-2")
     found = unfinished(INVENTORY)
     assert found is not None
@@ -45,7 +45,7 @@ def test_a_run_may_go_on_until_it_has_ended() -> None:
 
 
 def test_runs_on_other_nodes_and_of_another_kind_are_not_mixed_up() -> None:
-    begin(INVENTORY, ["spark-2"], {}, kind="wipe-all")
+    begin(INVENTORY, ["spark-2"], kind="wipe-all")
     assert unfinished(INVENTORY) is None
     assert unfinished(INVENTORY, "wipe-all") is not None
     assert unfinished(OTHERS, "wipe-all") is None
@@ -56,7 +56,7 @@ def test_the_head_comes_last() -> None:
 
 
 def test_what_is_remembered_is_read_as_it_was_and_the_last_word_counts() -> None:
-    journal = begin(INVENTORY, ["spark-2"], {})
+    journal = begin(INVENTORY, ["spark-2"])
     assert recall(journal, "spark-2") is None
     journal.write("remembered", node="spark-2", memory=Memory(identity={}, k3s=None, cordoned=False).to_json())
     journal.write("remembered", node="spark-2", memory=MEMORY.to_json())
@@ -66,13 +66,13 @@ def test_what_is_remembered_is_read_as_it_was_and_the_last_word_counts() -> None
 
 
 def test_a_lock_names_the_run_and_who_began_it() -> None:
-    journal = begin(INVENTORY, ["spark-2"], {})
+    journal = begin(INVENTORY, ["spark-2"])
     found = holder(journal, "prepare spark-2")
     assert (found.run, found.step, found.since) == (journal.run, "prepare spark-2", journal.records[0]["at"])
 
 
 def test_what_passes_by_is_told_and_not_remembered(tmp_path: Path) -> None:
-    journal, heard = begin(INVENTORY, ["spark-2"], {}), []
+    journal, heard = begin(INVENTORY, ["spark-2"]), []
     report = Reporter(journal, lambda record: heard.append(record["event"]), tmp_path / "events")
     report("seen", node="spark-2", text="gone")
     report("step-done", node="spark-2", step="drain", seconds=2.5)

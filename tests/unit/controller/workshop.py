@@ -1,0 +1,87 @@
+"""What a rebuild works with, where the nodes say what a test wants: the journal and all that is decided are real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from two_nodes import BOTH, INVENTORY, facts, node
+
+from gb10.controller.errors import Gb10Error
+from gb10.controller.inventory import Inventory
+from gb10.controller.journal import Journal
+from gb10.controller.rebuild import Reporter, begin
+from gb10.controller.rebuild_memory import Memory
+from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_tools import Tools
+from gb10.controller.results import FactsResult, RunResult
+from gb10.controller.runner import Runner
+from gb10.controller.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, Sight, data_fact, models_fact
+
+MEMORY = Memory(
+    identity={"machine_id": "0" * 32, "boot_id": "boot-1", "macs": {"enP7s7": "4c:bb:47:01:02:03"}},
+    k3s="agent",
+    cordoned=False,
+)
+
+
+@dataclass
+class Workshop:
+    """A run on two nodes that are well. `says` are facts by name and host, `errors` what pyinfra had to report."""
+
+    inventory: Inventory = INVENTORY
+    says: dict[str, dict[str, Any]] = field(default_factory=dict)
+    errors: tuple[Gb10Error, ...] = ()
+    told: list[str] = field(default_factory=list)  # to whoever is not looking
+    heard: list[Mapping[str, Any]] = field(default_factory=list)
+    worked: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
+    kind: str = "rebuild"
+
+    def __post_init__(self) -> None:
+        hosts = self.inventory.hosts
+        nothing: dict[str, Any] = dict.fromkeys(self.inventory.names)
+        self.journal: Journal = begin(self.inventory, self.inventory.names[::-1], self.kind)
+        self.says = {
+            **facts(BOTH, [node("spark-1"), node("spark-2")]).values,
+            LOCK: nothing,
+            PODS: nothing,
+            SETTLED: {host.name: {"waits_for": []} for host in hosts},
+            ENGINE: {host.name: [] for host in hosts},
+            STORE: nothing,
+            BACKUPS: nothing,
+            **{models_fact(host): dict(nothing) for host in hosts},
+            **{data_fact(host): {h.name: {"own_device": True, "size_bytes": 10**12} for h in hosts} for host in hosts},
+            **self.says,
+        }
+
+    def tools(self) -> Tools:
+        def carry(
+            deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **more: Any
+        ) -> RunResult:
+            self.worked.append((deploy, hosts, more))
+            return RunResult(deploy, False, hosts)
+
+        runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: self)
+        return Tools(
+            inventory=self.inventory,
+            sight=Sight(runner, self.inventory),
+            journal=self.journal,
+            report=Reporter(self.journal, self.heard.append),
+            runner=runner,
+            work=carry,
+            lock=lambda hosts, step: None,
+            confirm=lambda host, key: None,
+            notify=self.told.append,
+            poll_seconds=0.01,
+        )
+
+    def facts(self, names: Iterable[str]) -> FactsResult:
+        """What a runner would have been told."""
+        return FactsResult({name: self.says.get(name, {}) for name in names}, self.inventory.names, self.errors)
+
+    def rebuild(self, name: str = "spark-2", memory: Memory | None = MEMORY) -> NodeRebuild:
+        """The rebuild of a node, of which that is remembered."""
+        if memory:
+            self.journal.write("remembered", node=name, memory=memory.to_json())
+        return NodeRebuild(self.inventory.host(name), self.tools())
