@@ -793,6 +793,13 @@ _CATALOGUE = (
         "the journal {path} cannot be trusted",
         "Move it away when nothing of it is under way any more, then: {again}",
     ),
+    Trouble(
+        "STATE_UNWRITABLE",
+        _S.FAILED,
+        "this machine cannot write down what gb10 has to remember",
+        "Nothing was done that is not written down. Look there: df -h ~/.local/state/pyinfra-gb10 (or $GB10_STATE). Make "
+        "room, then: {again}",
+    ),
     # Backups
     Trouble(
         "BACKUP_FAILED",

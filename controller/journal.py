@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -50,8 +51,9 @@ class Journal:
     def create(cls, name: str, folder: Path | None = None) -> Journal:
         """Begin the journal of a new run. Raise FileExistsError if there is one of that name."""
         path = (folder or private_folder(FOLDER)) / f"{name}{SUFFIX}"
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        sync_folder(str(path.parent))
+        with _explained(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            sync_folder(str(path.parent))
         return cls(path)
 
     @classmethod
@@ -60,23 +62,26 @@ class Journal:
         return cls(path, read_records(path))
 
     def write(self, event: str, **details: Any) -> Record:
-        """Append a record; it is on the disk when this returns."""
+        """Append a record; it is on the disk when this returns. Raise STATE_UNWRITABLE, with nothing of it left."""
         record = {"v": VERSION, "at": now(), "event": event, **details}
-        if self._descriptor is None:
-            self._descriptor = self._open()
-        os.write(self._descriptor, f"{json.dumps(record, ensure_ascii=True)}\n".encode())
-        os.fsync(self._descriptor)
+        with _explained(self.path):
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            _append(self._descriptor, f"{json.dumps(record, ensure_ascii=True)}\n".encode())
         self.records.append(record)
         return record
 
     def _open(self) -> int:
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            # What a crash cut off is closed and named, so that only such a line is ever forgiven.
-            torn = json.dumps({"v": VERSION, "at": now(), "event": "torn"})
-            os.write(descriptor, f"\n{torn}\n".encode())
-            os.fsync(descriptor)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                # What a crash cut off is closed and named, so that only such a line is ever forgiven.
+                torn = json.dumps({"v": VERSION, "at": now(), "event": "torn"})
+                _append(descriptor, f"\n{torn}\n".encode())
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def close(self) -> None:
@@ -93,6 +98,31 @@ class Journal:
     def last(self, event: str, **details: Any) -> Record | None:
         """The newest of them, or None."""
         return next(iter(reversed(list(self.of(event, **details)))), None)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise STATE_UNWRITABLE for a disk that does not take what has to be remembered."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        text = f"the journal {path} cannot be written: {error.strerror or error}"
+        raise Gb10Error("STATE_UNWRITABLE", text, path=str(path)) from error
+
+
+def _append(descriptor: int, data: bytes) -> None:
+    """Append to a file, onto the disk. Where it does not take all, it is as it was before: half a line would be none."""
+    size = os.fstat(descriptor).st_size
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
 
 
 def read_records(path: Path) -> list[Record]:

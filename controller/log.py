@@ -6,6 +6,7 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from gb10.controller.errors import Gb10Error
 from gb10.controller.paths import private_folder
 
 
@@ -24,13 +25,20 @@ class RunLog:
         return self._path
 
     def write(self, line: str) -> None:
-        """Add a line; it is on its way to the disk when this returns."""
+        """Add a line; it is on its way to the disk when this returns. Raise STATE_UNWRITABLE where it has no room."""
+        try:
+            self._write(f"{line}\n".encode(errors="replace"))
+        except OSError as error:
+            text = f"the log {self._path or self._name} cannot be written: {error.strerror or error}"
+            raise Gb10Error("STATE_UNWRITABLE", text) from error
+
+    def _write(self, data: bytes) -> None:
         if self._descriptor is None:
             folder = self._folder or private_folder("log")
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path = folder / self._name
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        os.write(self._descriptor, f"{line}\n".encode(errors="replace"))
+        os.write(self._descriptor, data)
 
     def remove(self) -> None:
         """Throw it away: nothing happened that somebody may want to read about."""

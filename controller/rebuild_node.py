@@ -172,7 +172,7 @@ class NodeRebuild:
 
     def _meanwhile(self) -> Iterator[Step]:
         """What has to hold while the node is away: something answers, whatever happened to the node that stayed."""
-        wanted = self.serving.is_served(self.memory) and "solo" not in self.tools.overrides
+        wanted = self.serving.is_served(self.memory) and "solo" not in self.overrides
         if wanted and not self.serving.has_begun_again():
             yield next(self.serving.degrade())
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -78,3 +82,43 @@ def test_a_journal_is_for_its_owner_alone_and_never_begun_twice(tmp_path: Path) 
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
     with pytest.raises(FileExistsError):
         Journal.create("run", tmp_path)
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file of this process can grow beyond that many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("fits", [0, 1, 20])
+def test_a_record_that_the_disk_takes_only_half_counts_for_nothing_and_the_journal_goes_on(
+    tmp_path: Path, fits: int
+) -> None:
+    journal = written(tmp_path, [("step-began", 1)])
+    with room_for(journal.path.stat().st_size + fits):
+        for _ in range(2):  # that a step has failed cannot be written either
+            with pytest.raises(Gb10Error, match="cannot be written") as refused:
+                journal.write("step-done", value=2)
+            assert refused.value.code == "STATE_UNWRITABLE"
+    assert [record["value"] for record in journal.records] == [1]
+    assert read_records(journal.path) == journal.records
+    journal.write("step-done", value=3)
+    assert [record["value"] for record in read_records(journal.path)] == [1, 3]
+
+
+def test_a_line_that_a_crash_cut_off_cannot_be_closed_on_a_full_disk_and_is_closed_later(tmp_path: Path) -> None:
+    journal = written(tmp_path, [("step-began", 1)])
+    with journal.path.open("ab") as stream:
+        stream.write(b'{"v": 1, "ev')
+    again = Journal.load(journal.path)
+    with room_for(journal.path.stat().st_size + 5), pytest.raises(Gb10Error, match="cannot be written"):
+        again.write("step-done", value=2)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    again.write("step-done", value=3)
+    assert len(os.listdir("/proc/self/fd")) == descriptors + 1
+    assert [record["value"] for record in read_records(journal.path)] == [1, 3]
