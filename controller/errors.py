@@ -797,8 +797,8 @@ _CATALOGUE = (
         "STATE_UNWRITABLE",
         _S.FAILED,
         "this machine cannot write down what gb10 has to remember",
-        "Nothing was done that is not written down. Look there: df -h ~/.local/state/pyinfra-gb10 (or $GB10_STATE). Make "
-        "room, then: {again}",
+        "Nothing was done that is not written down. Look there: df -h ~/.local/state/pyinfra-gb10 (or $GB10_STATE). "
+        "Make room, then: {again}",
     ),
     # Backups
     Trouble(

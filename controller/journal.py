@@ -113,7 +113,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _append(descriptor: int, data: bytes) -> None:
-    """Append to a file, onto the disk. Where it does not take all, it is as it was before: half a line would be none."""
+    """Append to a file, onto the disk. Where that fails it is as it was before: half a line would be none."""
     size = os.fstat(descriptor).st_size
     try:
         left = memoryview(data)
