@@ -57,6 +57,10 @@ class RebuildView:
             if not demand["passes"]:
                 self._print(f"      → {demand['remedy']}")
 
+    def _left_behind(self, record: Record) -> None:
+        names, keeper = ", ".join(record["names"]), record["keeper"]
+        self._print(("! ", "yellow"), f"{keeper} does not have, and so it is lost with the wipe: {names}")
+
     def _wipe_asked(self, record: Record) -> None:
         self._print()
         for number, line in enumerate(record["instructions"], start=1):

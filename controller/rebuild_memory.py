@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gb10.controller.arrival import Before
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
-from gb10.controller.sight import Sight, sound
+from gb10.controller.sight import Sight, copied, sound
 from gb10.facts.image_store import familiar
 
 
@@ -71,7 +72,7 @@ def look_at(sight: Sight, host: InventoryHost, wanted_images: tuple[str, ...], o
         cordoned=old.cordoned if old else bool(member and member["cordoned"]),
         operators=tuple(name for name, found in operators.items() if found and found.installed),
         own_device=bool(sight.data(host)["own_device"]),
-        models={name: _kept(found) for name, found in wanted.items() if sound(found)},
+        models={name: _described(found) for name, found in wanted.items() if sound(found)},
         lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not sound(found)),
         images={tag: engine[tag] for tag in tags if tag in engine},
         lost_images=tuple(tag for tag in engine if tag not in tags),
@@ -80,7 +81,28 @@ def look_at(sight: Sight, host: InventoryHost, wanted_images: tuple[str, ...], o
     )
 
 
-def _kept(repository: dict[str, Any]) -> dict[str, Any]:
+def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Memory:
+    """Given what a node has, return what of it comes back: what the gate does without only where the keeper has it.
+
+    To ask for it after the wipe would be to ask for ever.
+    """
+    models, images = memory.models, memory.images
+    if "models" in overrides:
+        there = sight.repositories(keeper)
+        models = {name: found for name, found in models.items() if copied(found, there.get(name))}
+    if "images" in overrides:
+        has = {**sight.saved_images(keeper), **sight.engine_images(keeper)}
+        images = {tag: contents for tag, contents in images.items() if has.get(tag) == contents}
+    return replace(
+        memory,
+        models=models,
+        lost_models=(*memory.lost_models, *(name for name in memory.models if name not in models)),
+        images=images,
+        lost_images=(*memory.lost_images, *(tag for tag in memory.images if tag not in images)),
+    )
+
+
+def _described(repository: dict[str, Any]) -> dict[str, Any]:
     """What of a repository tells whether another node has all of it."""
     revisions = [
         {key: revision[key] for key in ("commit", "files", "size", "sound")} for revision in repository["revisions"]

@@ -24,7 +24,7 @@ from gb10.controller.gate import Demand, check, overridden
 from gb10.controller.health import disagreements, rail_faults
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_backup import BackupPart
-from gb10.controller.rebuild_memory import Memory, look_at, recall
+from gb10.controller.rebuild_memory import Memory, kept, look_at, recall
 from gb10.controller.rebuild_serving import ServingPart
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, SETTLED, copied, sound
@@ -98,7 +98,10 @@ class NodeRebuild:
     def overrides(self) -> dict[str, str]:
         """What the gate does without for this node, and why. What was said of another node does not count here."""
         said = self.journal.of("overridden", node=self.name)
-        return {name: why for record in said for name, why in record["overrides"].items()}
+        found = {name: why for record in said for name, why in record["overrides"].items()}
+        if "images" in found:  # what is in no engine cannot be saved either
+            found.setdefault("saved-images", found["images"])
+        return found
 
     @property
     def rebootstrap(self) -> bool:
@@ -624,10 +627,13 @@ class NodeRebuild:
         return replace(memory, serving=mode, serving_node=where)
 
     def _remember(self) -> None:
-        """Write down once more what the node has, right before it is gone."""
+        """Write down once more what the node has and gets back, right before it is gone, and say what it does not."""
         now = self._now()
-        if now != recall(self.journal, self.name):
-            self.tools.report("remembered", node=self.name, memory=now.to_json())
+        wanted = kept(now, self.sight, self.keeper, self.overrides)
+        if lost := [name for name in (*now.models, *now.images) if name not in {**wanted.models, **wanted.images}]:
+            self.tools.report("left-behind", node=self.name, keeper=self.keeper.name, names=lost)
+        if wanted != recall(self.journal, self.name):
+            self.tools.report("remembered", node=self.name, memory=wanted.to_json())
 
     def _copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
         title = f"Copy {count(names, 'model')} to {target.name}"

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from two_nodes import INVENTORY
 from workshop import MEMORY, Workshop
 
+from gb10.controller.errors import Gb10Error
+from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild import write_down
 from gb10.controller.rebuild_memory import recall
+from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.sight import ENGINE, STORE, models_fact
 
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
+
+
+def wanting(**data: Any) -> Inventory:
+    """Two nodes with more in their data."""
+    return Inventory("inventory.py", tuple(replace(host, data=data) for host in INVENTORY.hosts))
+
+
+def repository(name: str) -> dict[str, Any]:
+    revisions = [{"commit": "c", "files": 2, "size": 9, "sound": True}]
+    return {"name": name, "kind": "model", "size": 9, "sound": True, "revisions": revisions}
+
+
+def image(tag: str, contents: str = "as built") -> dict[str, Any]:
+    return {"tags": [tag], "contents": {"layers": [contents]}}
+
+
+def saved(tag: str) -> dict[str, Any]:
+    return {"missing": [], "damaged": [], "record": {"tag": tag, "contents": {"layers": ["as built"]}}}
+
+
+def carry_out(node: NodeRebuild, name: str) -> None:
+    """What a step does, without its proof."""
+    run = next(step.run for step in node.steps() if step.name == name)
+    assert run is not None
+    run()
 
 
 def test_a_proof_that_one_node_does_without_is_asked_of_the_next_one_again() -> None:
@@ -36,3 +68,35 @@ def test_a_new_cluster_that_was_asked_for_once_is_still_wanted_when_the_run_is_t
     write_down(shop.tools(), {}, rebootstrap=False)
     assert shop.rebuild("Spark-1").rebootstrap
     assert recall(shop.journal, "Spark-1") == MEMORY
+
+
+def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_asked_for_after_the_wipe() -> None:
+    tags = ("here:1", "both:1", "saved:1", "other:1")
+    shop = Workshop(wanting(images=tags))
+    _, worker = shop.inventory.hosts
+    shop.says[models_fact(worker)] = {
+        "Spark-1": {"repositories": [repository("org/both")]},
+        "spark-2": {"repositories": [repository("org/both"), repository("org/only")]},
+    }
+    shop.says[ENGINE] = {
+        "spark-2": [image(tag) for tag in tags],
+        "Spark-1": [image("both:1"), image("other:1", "another")],
+    }
+    shop.says[STORE] = {"Spark-1": {"images": [saved("saved:1"), saved("other:1")]}, "spark-2": None}
+    write_down(shop.tools(), {"models": "there is no room", "images": "they can be pulled"}, rebootstrap=False)
+    node = shop.rebuild()
+    assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in node.steps()}
+
+    with pytest.raises(Gb10Error, match="backup: ") as closed:
+        carry_out(node, "gate")
+
+    assert "images: " not in closed.value.summary
+    assert "models: " not in closed.value.summary
+    memory = recall(shop.journal, "spark-2")
+    assert memory is not None
+    assert set(memory.models) == {"org/both"}
+    assert memory.lost_models == ("org/only",)
+    assert set(memory.images) == {"both:1", "saved:1"}
+    assert memory.lost_images == ("here:1", "other:1")
+    (said,) = shop.journal.of("left-behind")
+    assert said["names"] == ["org/only", "here:1", "other:1"]
