@@ -15,6 +15,7 @@ from gb10.facts.backups import BackupProof
 
 K3S = "k3s"
 PARTS = ("identity", "users", "network", "docker", K3S, "system", "extra")
+FRESH_SECONDS = 3600.0  # an older proof is made anew, of a new backup: the node may have changed since
 KEEPERS = 2  # that must have it: one may be lost together with the node
 
 
@@ -105,8 +106,8 @@ class BackupPart:
         return [proof for proof in found if moment(str(proof.created)).timestamp() >= int(since)]
 
     def fresh(self) -> list[BackupProof]:
-        """Those of them that still lie where they were proven."""
-        return [proof for proof in self.made_now() if self._is_kept(proof)]
+        """Those of them that were proven lately, and still lie where that was."""
+        return [proof for proof in self.made_now() if is_fresh(proof) and self._is_kept(proof)]
 
     def _is_kept(self, proof: BackupProof) -> bool:
         if proof.where == CONTROLLER:  # of these only what is there is listed
@@ -119,10 +120,18 @@ class BackupPart:
         refused = [f"{proof.where}: {'; '.join(proof.reasons)}" for proof in proofs if not proof.proven]
         if refused:
             return f"not proven on {', '.join(refused)}"
+        old = [proof for proof in self.made_now() if not is_fresh(proof)]
+        if old:
+            return f"the proof of {old[0].id} is {old[0].age_seconds / 3600:.0f} h old"
         gone = [proof for proof in self.made_now() if not self._is_kept(proof)]
         if gone:
             return f"the proven copy on {_places(gone)} is gone, or another"
         return f"proven on {_places(self.fresh()) or 'no keeper'} since this began; {KEEPERS} keepers are wanted"
+
+
+def is_fresh(proof: BackupProof) -> bool:
+    """Whether a proof still says what may be relied on."""
+    return proof.age_seconds <= FRESH_SECONDS
 
 
 def _places(proofs: list[BackupProof]) -> str:

@@ -18,6 +18,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.gate import Demand, check
 from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import InventoryHost
+from gb10.controller.rebuild_backup import is_fresh
 from gb10.controller.rebuild_memory import Memory, look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild, check_works, count, welcome
 from gb10.controller.rebuild_tools import Tools
@@ -27,7 +28,6 @@ from gb10.operations.copy_plan import human
 
 KIND = "wipe-all"
 ALL = "all"  # stands for the nodes together, where a step has one
-FRESH_SECONDS = 3600.0  # a proof that is older is made anew
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class WipedNode(NodeRebuild):
             refused = [text for one in self.backups.proofs() if one.where == CONTROLLER for text in one.reasons]
             reason = f": {'; '.join(refused)}" if refused else ""
             return Evidence(False, f"the controller has no proven backup of {self.name} from this run{reason}")
-        if found.age_seconds > FRESH_SECONDS:
+        if not is_fresh(found):
             return Evidence(False, f"the proof of {found.id} is {found.age_seconds / 3600:.0f} h old")
         return Evidence(True, f"{found.id}, proven {found.age_seconds:.0f} s ago", {"backup": found.id})
 

@@ -100,3 +100,18 @@ def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_a
     assert memory.lost_images == ("here:1", "other:1")
     (said,) = shop.journal.of("left-behind")
     assert said["names"] == ["org/only", "here:1", "other:1"]
+
+
+@pytest.mark.parametrize(("hours", "counts"), [(0, True), (0.9, True), (1.1, False), (240, False)])
+def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_lying(
+    hours: float, counts: bool
+) -> None:
+    shop = Workshop()
+    node = shop.rebuild()
+    shop.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"  # the run began long before
+    shop.back_up(seconds_ago=hours * 3600)
+    demand = next(demand for demand in node.demands() if demand.name == "backup")
+    assert demand.holds is counts
+    assert counts or f"{hours:.0f} h old" in demand.text
+    made = next(step for step in node.steps() if step.name == "backup").verify()
+    assert made.holds is counts

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from two_nodes import BOTH, INVENTORY, facts, node
@@ -18,12 +21,15 @@ from gb10.controller.rebuild_tools import Tools
 from gb10.controller.results import FactsResult, RunResult
 from gb10.controller.runner import Runner
 from gb10.controller.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, Sight, data_fact, models_fact
+from gb10.operations.state_folder import backups_folder
 
 MEMORY = Memory(
     identity={"machine_id": "0" * 32, "boot_id": "boot-1", "macs": {"enP7s7": "4c:bb:47:01:02:03"}},
     k3s="agent",
     cordoned=False,
 )
+
+NOTHING_AGAINST = {"reasons": [], "codes": [], "opened": True, "nodes": None}
 
 
 @dataclass
@@ -79,6 +85,20 @@ class Workshop:
     def facts(self, names: Iterable[str]) -> FactsResult:
         """What a runner would have been told."""
         return FactsResult({name: self.says.get(name, {}) for name in names}, self.inventory.names, self.errors)
+
+    def back_up(self, node: str = "spark-2", seconds_ago: float = 0.0) -> None:
+        """A backup of a node as it lies on the controller and on the head, proven in both places that long ago."""
+        at = time.time() - seconds_ago
+        backup = f"{node}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}"
+        summary = {"id": backup, "size": 3, "sha256": "5ba", "created": f"{datetime.fromtimestamp(at, UTC):%FT%TZ}"}
+        proof = {"node": node, "id": backup, "proven": True, "at": at, "sha256": "5ba", "created": summary["created"]}
+        proofs = [{**NOTHING_AGAINST, **proof, "where": where} for where in ("controller", "Spark-1")]
+        folder = backups_folder() / node
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{backup}.tar.gz").write_bytes(b"...")
+        (folder / f"{backup}.json").write_text(json.dumps(summary))
+        (folder / f"{backup}.proof.json").write_text(json.dumps({"copies": proofs}))
+        self.says[BACKUPS] = {"Spark-1": [{"complete": True, "id": backup, "sha256": "5ba"}], "spark-2": None}
 
     def rebuild(self, name: str = "spark-2", memory: Memory | None = MEMORY) -> NodeRebuild:
         """The rebuild of a node, of which that is remembered."""
