@@ -88,12 +88,17 @@ class Runner:
         """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host.
 
         A fact with arguments is named as on pyinfra's command line: "gb10.facts.secret.SecretFile path=/etc/key".
+        Raise INTERRUPTED: whoever waits for what the hosts say would take it for hosts that do not answer. All other
+        errors are in the result.
         """
         names = tuple(facts)
         words = [word for name in names for word in name.split(" ")]
         story = Story(f"fact {' '.join(names)}", True, self._names)
         code, output = self._pyinfra([], ["fact", *words], story, on_event)
-        return story.facts(names, code, output, self.know)
+        result = story.facts(names, code, output, self.know)
+        if interrupted := next((error for error in result.errors if error.code == "INTERRUPTED"), None):
+            raise interrupted
+        return result
 
     def _explained(self, result: RunResult) -> RunResult:
         """Where an operation just failed, ask the host once more: a connection that breaks looks like a command that

@@ -370,6 +370,13 @@ def test_an_interrupted_run_ends_soon_and_says_so(project: Project, in_the_middl
     assert _gone(pyinfra)
 
 
+def test_an_interrupted_look_is_not_taken_for_nodes_that_do_not_answer(two: str) -> None:
+    asking = runner(two)
+    with pytest.raises(Gb10Error, match="interrupted") as ended:
+        asking.facts(["server.Date"], on_event=lambda event: os.kill(os.getpid(), signal.SIGINT))
+    assert ended.value.code == "INTERRUPTED"
+
+
 def test_a_pyinfra_that_somebody_else_interrupts_is_not_taken_for_success(
     project: Project, in_the_middle: subprocess.Popen[str]
 ) -> None:
