@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from gb10.controller.rebuild_serving import ServingPart
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, SETTLED, copied, sound
 from gb10.controller.status_model import ClusterStatus
-from gb10.controller.steps import Evidence, Step
+from gb10.controller.steps import AWAY, Evidence, Step
 from gb10.controller.validate import unproven, validate
 from gb10.facts.images import STORE
 from gb10.facts.k3s import UNITS
@@ -430,7 +430,8 @@ class NodeRebuild:
             return Evidence(True, "boot, packages, Docker and GPU driver are at rest, and the nodes are locked")
 
         def run() -> None:
-            self.tools.lock(self.tools.inventory.names, f"bring {self.name} back")
+            lock = functools.partial(self.tools.lock, self.tools.inventory.names, f"bring {self.name} back")
+            self._patiently(lock, AWAY, SETTLE_SECONDS)  # updates boot it once more
 
         plan = f"wait until {self.name} has done with its first boot and its updates"
         return Step("settle", f"Let {self.name} settle", lambda: plan, verify, run, patience_seconds=SETTLE_SECONDS)
@@ -637,13 +638,19 @@ class NodeRebuild:
 
     def _copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
         title = f"Copy {count(names, 'model')} to {target.name}"
-        deadline = time.monotonic() + BUSY_SECONDS
+        to = (target.name,)
+        copy = functools.partial(self.tools.work, "models", title, to, copies=True, names=names, source=source.name)
+        self._patiently(copy, ("COPY_BUSY",), BUSY_SECONDS)
+
+    def _patiently(self, work: Callable[[], Any], codes: Iterable[str], seconds: float) -> None:
+        """Do something, and for so long do it again when it fails for a reason that passes. Raise what it raised."""
+        deadline = time.monotonic() + seconds
         while True:
             try:
-                self.tools.work("models", title, (target.name,), copies=True, names=names, source=source.name)
+                work()
                 return
             except Gb10Error as error:
-                if error.code != "COPY_BUSY" or time.monotonic() > deadline:
+                if error.code not in codes or time.monotonic() > deadline:
                     raise
             time.sleep(self.tools.poll_seconds)
 

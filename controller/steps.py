@@ -16,6 +16,7 @@ from gb10.controller.hooks import Hooks
 from gb10.controller.journal import Journal
 
 POLL_SECONDS = 2.0
+AWAY = ("NODE_UNREACHABLE", "SSH_AUTH")  # how a node that is just being booted appears
 
 # Whose time it takes: ours, that of data on their way, of a model being loaded, or of a person.
 Kind = Literal["own", "copy", "load", "human"]
@@ -77,7 +78,7 @@ class Steps:
     def _carry_out(self, step: Step) -> None:
         began_before = self.journal.last("step-began", node=self.node, step=step.name) is not None
         if step.looks_first or began_before:
-            evidence = step.verify()
+            evidence, _ = _look(step)
             if evidence.holds:
                 self._tell("step-held", step, evidence)
                 return
@@ -94,12 +95,15 @@ class Steps:
         self._hooks.call("after", step.name, self.node)
 
     def _await(self, step: Step) -> Evidence:
-        """Wait until a step holds, as long as it may take."""
+        """Wait until a step holds, as long as it may take. Raise what keeps that from being seen to the end."""
         deadline = time.monotonic() + step.patience_seconds
         said = ""
         while True:
-            evidence = step.verify()
-            if evidence.holds or time.monotonic() > deadline:
+            evidence, error = _look(step)
+            late = time.monotonic() > deadline
+            if late and error:
+                raise error
+            if evidence.holds or late:
                 return evidence
             if evidence.text != said:
                 said = evidence.text
@@ -118,6 +122,16 @@ class Steps:
             details=evidence.details,
             **more,
         )
+
+
+def _look(step: Step) -> tuple[Evidence, Gb10Error | None]:
+    """Whether a step holds. For one that may take its time a node that does not answer may just be booting."""
+    try:
+        return step.verify(), None
+    except Gb10Error as error:
+        if error.code not in AWAY or not step.patience_seconds:
+            raise
+        return Evidence(False, error.summary), error
 
 
 def undo(steps: Sequence[Step]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,41 @@ def test_what_can_be_taken_back_is_the_last_first(tmp_path: Path) -> None:
     world = World(tmp_path)
     steps = [world.step("solo", undo=lambda: "serving"), world.step("copy"), world.step("drain", undo=lambda: None)]
     assert list(undo([*steps, world.step("more", undo=lambda: "more")])) == ["more", "serving"]
+
+
+class Booting:
+    """A step that cannot be looked at some times, for the given reason."""
+
+    def __init__(self, code: str, times: int) -> None:
+        self.code, self.times = code, times
+
+    def __call__(self) -> Evidence:
+        self.times -= 1
+        if self.times >= 0:
+            raise Gb10Error(self.code, host="spark-2")
+        return Evidence(True, "at rest")
+
+
+def test_a_node_that_boots_meanwhile_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gb10.controller.steps.POLL_SECONDS", 0.01)
+    world = World(tmp_path)
+    settle = replace(world.step("settle", patience_seconds=60), verify=Booting("NODE_UNREACHABLE", 3))
+    world.steps.carry_out([settle])
+    assert world.heard == ["step-began settle", "waiting settle", "step-done settle"]
+
+
+def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    settle = replace(world.step("settle", patience_seconds=0.01), verify=Booting("NODE_UNREACHABLE", 9))
+    with pytest.raises(Gb10Error, match="spark-2 does not answer") as stopped:
+        world.steps.carry_out([settle])
+    assert stopped.value.code == "NODE_UNREACHABLE"
+
+
+@pytest.mark.parametrize(("code", "patience"), [("SSH_HOST_KEY", 60), ("NODE_UNREACHABLE", 0)])
+def test_nobody_waits_for_what_does_not_pass_or_should_be_there(tmp_path: Path, code: str, patience: float) -> None:
+    world = World(tmp_path)
+    with pytest.raises(Gb10Error) as stopped:
+        world.steps.carry_out([replace(world.step("step", patience_seconds=patience), verify=Booting(code, 1))])
+    assert stopped.value.code == code
+    assert world.ran == []
