@@ -294,7 +294,7 @@ def tools_for(
         runner=session.runner,
         work=carry,
         lock=lock,
-        confirm=lambda host, key: _confirm(session, host, key, keys),
+        confirm=lambda host, key: _confirm(session, host, key, keys, tell),
         notify=tell,
     )
 
@@ -315,13 +315,16 @@ def _run(
     return result
 
 
-def _confirm(session: Session, host: InventoryHost, key: HostKey, given: tuple[str, ...]) -> None:
+def _confirm(
+    session: Session, host: InventoryHost, key: HostKey, given: tuple[str, ...], tell: Callable[[str], None]
+) -> None:
     """Have a person say that a host key is the right one. Raise HOST_KEY_UNCONFIRMED where nobody does."""
     if any(confirmed(key, text) for text in given):
         return
     said = f"{host.name} shows the new host key {key.fingerprint} ({key.kind})"
     if session.as_json or not sys.stdin.isatty():
         raise Gb10Error("HOST_KEY_UNCONFIRMED", said, host=host.name)
+    tell(f"{said}: somebody has to confirm it")
     if not click.confirm(f"{said}. Is that what its own screen shows?", err=True):
         raise Gb10Error("HOST_KEY_UNCONFIRMED", said, host=host.name)
 
@@ -387,5 +390,6 @@ def _run_document(run: work.Progress, alive: str | None) -> dict[str, Any]:
         "ended": run.ended,
         "at_work": alive,
         "current": dict(run.current) if run.current else None,
+        "sighted": dict(run.waits_for) if run.waits_for else None,
         "journal": str(run.journal.path),
     }

@@ -62,6 +62,9 @@ class RebuildView:
         self._print(("! ", "yellow"), f"{keeper} does not have, and so it is lost with the wipe: {names}")
 
     def _wipe_asked(self, record: Record) -> None:
+        self._instructions(record)
+
+    def _instructions(self, record: Record) -> None:
         self._print()
         for number, line in enumerate(record["instructions"], start=1):
             self._print((f"  {number}. ", "bold"), line)
@@ -71,6 +74,9 @@ class RebuildView:
         self._print((f"  {datetime.now():%H:%M:%S}  ", "dim"), record["text"])
         for line in record["lines"]:
             self._print((f"    {line}", "bold"))
+
+    def _keeper(self, record: Record) -> None:
+        self._print(("✓ ", "green") if record["well"] else ("! ", "bold red"), (record["text"], "bold"))
 
     def _address_moved(self, record: Record) -> None:
         self._print(("! ", "yellow"), f"what is served is at {record['after']} now, no longer at {record['before']}")
@@ -134,6 +140,13 @@ def print_progress(run: Progress, alive: str | None) -> None:
         why = f": {current['reason']}" if "reason" in current else ""
         since = f"{moment(current['at']).astimezone():%H:%M:%S}"
         console.print(Text(f"  {current['node']}: {current['step']} {what} at {since}{why}"), soft_wrap=True)
+    if sighted := run.waits_for:
+        console.print(Text(f"  at {moment(sighted['at']).astimezone():%H:%M:%S}  {sighted['text']}"), soft_wrap=True)
+        for line in sighted["lines"]:
+            console.print(Text(f"    {line}"), soft_wrap=True)
+    keeper = run.journal.last("keeper")
+    if keeper and not keeper["well"] and not run.ended:
+        console.print(Text(f"  {keeper['text']}", style="bold red"), soft_wrap=True)
 
 
 def print_story(journal: Journal) -> None:
@@ -159,4 +172,5 @@ def _said(record: Record) -> str:
     """What a record says beyond its name, where that is worth a line."""
     missing = [d for d in record.get("demands", ()) if not d["holds"]]
     reasons = [f"{d['name']}: {d['override'] or 'missing, ' + d['text']}" for d in missing]
-    return "; ".join(reasons) or ", ".join(record.get("nodes", ())) or record.get("host_key", "")
+    named = ", ".join(record.get("nodes") or record.get("names") or ())
+    return "; ".join(reasons) or named or record.get("host_key") or record.get("text") or ""

@@ -126,24 +126,31 @@ class Arrived:
 OnSeen = Callable[[Seen], None]
 
 
+def _ignore(seen: Seen) -> None:
+    """For whoever has nothing to do between two looks."""
+
+
 def wait_for_wipe(
     host: InventoryHost,
     before: Before,
     on_seen: OnSeen,
     *,
+    meanwhile: OnSeen = _ignore,
     poll_seconds: float = POLL_SECONDS,
     note_seconds: float = NOTE_SECONDS,
+    glance: Callable[[InventoryHost], Sighting] | None = None,
 ) -> Arrived:
     """Watch a node until it is another installation of the same machine that lets us in, and return that.
 
     There is no deadline: a person may go home and finish tomorrow. `on_seen` gets every change, and a reminder each
-    `note_seconds`. Nothing is written anywhere, so the watch can be ended at any time and begun again.
+    `note_seconds`; `meanwhile` is called after each look, for which `glance` stands in where ssh is not to be used.
+    Nothing is written anywhere, so the watch can be ended at any time and begun again.
     """
     last: Seen | None = None
     said_at = time.monotonic()
     away = False
     while True:
-        sighting = look(host)
+        sighting = (glance or look)(host)
         seen = judge(host, before, sighting, away)
         away = away or seen.kind == "gone"
         if last is None or (seen.kind, seen.lines) != (last.kind, last.lines):
@@ -154,6 +161,7 @@ def wait_for_wipe(
             said_at = time.monotonic()
         if seen.kind == "wiped":
             return _arrived(sighting)
+        meanwhile(seen)
         time.sleep(poll_seconds)
 
 

@@ -33,7 +33,7 @@ class Listener(Protocol):
 class Reporter:
     """Tells everybody what goes on: the journal first, then the stream of events, then who looks on."""
 
-    PASSING = ("seen", "waiting")  # told, but not worth remembering
+    PASSING = ("seen", "waiting", "instructions")  # told, but not worth remembering
 
     def __init__(self, journal: Journal, listener: Listener, events: Path | None = None) -> None:
         self.journal = journal
@@ -88,6 +88,14 @@ class Progress:
         """The last word about a step."""
         words = [record for record in self.journal.records if record["event"].startswith("step-")]
         return words[-1] if words else None
+
+    @property
+    def waits_for(self) -> Mapping[str, Any] | None:
+        """What was last seen of a node that a person was asked to wipe; None unless one is waited for."""
+        sighted = self.journal.last("sighted")
+        if self.ended or sighted is None or self.journal.last("returned", node=sighted["node"]):
+            return None
+        return sighted
 
 
 def endpoints(inventory: Inventory) -> list[str]:

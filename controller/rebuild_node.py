@@ -30,6 +30,7 @@ from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, SETTLED, copied, sound
 from gb10.controller.status_model import ClusterStatus
 from gb10.controller.steps import AWAY, Evidence, Step
+from gb10.controller.survivor import Survivor
 from gb10.controller.validate import unproven, validate
 from gb10.facts.images import STORE
 from gb10.facts.k3s import UNITS
@@ -43,6 +44,8 @@ RAIL_CHECKS = ("rails", "rail-mtu", "rail-bandwidth")
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
 DOCKER = "docker"  # its unit
 REBOOTSTRAP = "rebootstrap"  # the event by which the journal knows that a new cluster is wanted
+
+PERSON_NEEDED = ("unwiped", "other-machine", "undecided", "no-login", "no-sudo")  # what does not pass by itself
 
 Condition = Literal["intact", "wiped", "away"]
 
@@ -403,19 +406,37 @@ class NodeRebuild:
 
         def run() -> None:
             memory, host = self.memory, self.target
-            if self.condition() == "intact":  # else it is wiped already, or about to be: once is enough
-                lines = instructions(host, memory.before, memory.own_device)
-                self.tools.report("wipe-asked", node=self.name, instructions=list(lines))
-                self.tools.notify(f"{self.name} may be wiped now")
-            arrived = wait_for_wipe(host, memory.before, self._seen, poll_seconds=self.tools.poll_seconds)
+            self.ask_for_wipe(again=self.condition() != "intact")
+            arrived = wait_for_wipe(
+                host, memory.before, self.seen, meanwhile=self._survivor(), poll_seconds=self.tools.poll_seconds
+            )
             welcome(self.tools, host, arrived)
             self.sight.forget()
 
         plan = f"ask you to reinstall {self.name}, and wait until it is back, however long that takes"
         return Step("wipe", f"Wait for {self.name} to be wiped", lambda: plan, verify, run, kind="human", destroys=True)
 
-    def _seen(self, seen: Seen) -> None:
+    def ask_for_wipe(self, *, again: bool) -> None:
+        """Say what has to be done at the box: once to ask for it, and again to whoever waits for what was begun."""
+        lines = list(instructions(self.target, self.memory.before, self.memory.own_device))
+        if again:
+            self.tools.report("instructions", node=self.name, instructions=lines)
+            return
+        self.tools.report("wipe-asked", node=self.name, instructions=lines)
+        self.tools.notify(f"{self.name} may be wiped now")
+
+    def seen(self, seen: Seen) -> None:
+        """Tell what is seen of the node, to everybody where it changes, and to whoever is needed for it to go on."""
         self.tools.report("seen", node=self.name, **seen.to_json())
+        if seen.reminder:
+            return
+        self.journal.write("sighted", node=self.name, kind=seen.kind, text=seen.text, lines=list(seen.lines))
+        if seen.kind in PERSON_NEEDED:
+            self.tools.notify(" ".join((seen.text, *seen.lines)))
+
+    def _survivor(self) -> Survivor:
+        served = self.serving.is_served(self.memory) and "solo" not in self.overrides
+        return Survivor(self.target, self.keeper, self.tools, self.serving.alone if served else None)
 
     # Back again -------------------------------------------------------------------------------------------------------
 

@@ -114,6 +114,11 @@ class ServingPart:
         plan = f"serve as before: {mode}{f' on {where}' if mode == SOLO else ''}"
         return Step(CLUSTER, "Serve as before", lambda: plan, verify, run, kind="load", patience_seconds=seconds)
 
+    def alone(self) -> Evidence:
+        """Whether the node that stays answers alone, as it says itself: the other one may be on its way out."""
+        keeper = self.tools.inventory.limit_pattern(self.keeper)
+        return _evidence(serving_status(self.tools.runner([keeper]), complete=False), SOLO, self.keeper.name)
+
     def demand(self) -> Demand:
         """That another node has answered alone for a while, and does so now."""
         seconds = float(self.target.setting("rebuild_solo_seconds"))
@@ -124,12 +129,7 @@ class ServingPart:
         return Demand("solo", holds, text, 0.0, "" if holds else f"gb10 serving solo {self.keeper.name}")
 
     def _served(self, mode: str, where: str | None) -> Evidence:
-        found = self._status()
-        if found.mode != mode or (where and mode == SOLO and found.node != where):
-            return Evidence(False, found.summary)
-        if not found.healthy:
-            return Evidence(False, "; ".join(found.reasons) or found.summary)
-        return Evidence(True, found.summary, {"address": found.address})
+        return _evidence(self._status(), mode, where)
 
     def _switch(self, mode: str, where: str | None) -> None:
         before = self._status().address
@@ -143,3 +143,10 @@ class ServingPart:
     def _status(self) -> ServingStatus:
         hosts = [host for host in self.tools.inventory.hosts if host.name not in self.sight.absent]
         return serving_status(self.tools.runner([self.tools.inventory.limit_pattern(host) for host in hosts]))
+
+
+def _evidence(found: ServingStatus, mode: str, where: str | None) -> Evidence:
+    """Whether that is served in a mode, and for solo on that node."""
+    if found.mode != mode or (where and mode == SOLO and found.node != where) or not found.healthy:
+        return Evidence(False, "; ".join(found.reasons) or found.summary)
+    return Evidence(True, found.summary, {"address": found.address})

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gb10.controller.arrival import Arrived, Seen, instructions, wait_for_wipe
+from gb10.controller.arrival import Arrived, Seen, wait_for_wipe
 from gb10.controller.backups import CONTROLLER
 from gb10.controller.errors import Gb10Error
 from gb10.controller.gate import Demand, check
@@ -137,7 +137,7 @@ class WipedNode(NodeRebuild):
 class _Returned:
     """What a watch has to tell: a change that it sees, an arrival, or the error that ended it."""
 
-    host: InventoryHost
+    node: WipedNode
     what: Seen | Arrived | BaseException
 
 
@@ -245,10 +245,8 @@ class WipeAll:
             return Evidence(not names, f"still to come: {names}" if names else "all are other installations")
 
         def run() -> None:
-            for node in intact:
-                lines = instructions(node.target, node.memory.before, node.memory.own_device)
-                self.tools.report("wipe-asked", node=node.name, instructions=list(lines))
-            self.tools.notify(f"{', '.join(node.name for node in left())} may be wiped now")
+            for node in left():
+                node.ask_for_wipe(again=node not in intact)
             self._await(left())
             self.tools.sight.forget()
 
@@ -266,10 +264,10 @@ class WipeAll:
             told = seen.get()
             match told.what:
                 case Seen():
-                    self.tools.report("seen", node=told.host.name, **told.what.to_json())
+                    told.node.seen(told.what)
                 case Arrived():
-                    welcome(self.tools, told.host, told.what)
-                    waiting.discard(told.host.name)
+                    welcome(self.tools, told.node.target, told.what)
+                    waiting.discard(told.node.name)
                 case error:
                     raise error
 
@@ -340,12 +338,11 @@ class WipeAll:
 
 
 def _watch(node: WipedNode, poll_seconds: float, tell: Callable[[_Returned], None]) -> None:
-    host = node.target
     try:
-        on_seen = lambda seen: tell(_Returned(host, seen))  # noqa: E731 - one line, used once
-        tell(_Returned(host, wait_for_wipe(host, node.memory.before, on_seen, poll_seconds=poll_seconds)))
+        on_seen = lambda seen: tell(_Returned(node, seen))  # noqa: E731 - one line, used once
+        tell(_Returned(node, wait_for_wipe(node.target, node.memory.before, on_seen, poll_seconds=poll_seconds)))
     except BaseException as error:  # it is raised where somebody waits for it
-        tell(_Returned(host, error))
+        tell(_Returned(node, error))
 
 
 def check_names(typed: Iterable[str], wanted: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ import paramiko
 import pytest
 from ssh_server import SshServer
 
-from gb10.controller.arrival import Before, HostKey, Sighting, confirmed, instructions, judge, key_lines
+from gb10.controller.arrival import (
+    Before,
+    HostKey,
+    Seen,
+    Sighting,
+    confirmed,
+    instructions,
+    judge,
+    key_lines,
+    wait_for_wipe,
+)
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
@@ -226,3 +237,43 @@ def test_a_node_that_was_wiped_is_known_by_its_old_keys_before_anything_else_is_
     tools = Tools(inventory, Sight(nothing, inventory), journal, journal.write, nothing, nothing, *[nothing] * 3)
     assert NodeRebuild(server_host, tools).condition() == "wiped"
     assert ssh_server.known_hosts.read_text().splitlines() == was
+
+
+HERE = {"host_key": HostKey("ssh-ed25519", "AAAA"), "sudo": True, "macs": MACS}
+THERE = Sighting(**HERE, machine_id="0" * 32, boot_id="boot-1")  # type: ignore[arg-type] # as above
+GONE = Sighting(refused="no route to host")
+REBOOTED = replace(THERE, boot_id="boot-2")
+STRANGER = replace(THERE, machine_id="9" * 32, macs={"enP7s7": "4c:bb:47:ff:ff:ff"})
+CLOSED = Sighting(HostKey("ssh-ed25519", "BBBB"), "Permission denied (publickey).")
+PASTED = replace(THERE, host_key=CLOSED.host_key, machine_id="1" * 32, boot_id="boot-3")
+
+
+def test_a_person_who_takes_every_wrong_turn_is_told_so_and_in_the_end_the_node_is_back(node: InventoryHost) -> None:
+    looks = [THERE, THERE, GONE, REBOOTED, GONE, STRANGER, GONE, CLOSED, CLOSED, replace(PASTED, sudo=False), PASTED]
+    left, told, between = list(looks), list[Seen](), list[str]()
+    arrived = wait_for_wipe(
+        node,
+        BEFORE,
+        told.append,
+        meanwhile=lambda seen: between.append(seen.kind),
+        poll_seconds=0,
+        glance=lambda host: left.pop(0),
+    )
+    kinds = ["still-there", "gone", "unwiped", "gone", "other-machine", "gone", "no-login", "no-sudo", "wiped"]
+    assert [seen.kind for seen in told] == kinds  # what stays as it is is not said twice
+    assert not any(seen.reminder for seen in told)
+    assert len(between) == len(looks) - 1  # and nothing comes between its return and what is done then
+    assert (arrived.machine_id, arrived.host_key, arrived.boot_id) == ("1" * 32, CLOSED.host_key, "boot-3")
+
+
+def test_whoever_waits_is_reminded_and_told_the_lines_again(node: InventoryHost) -> None:
+    left, told = [CLOSED, CLOSED, CLOSED, PASTED], list[Seen]()
+    wait_for_wipe(node, BEFORE, told.append, poll_seconds=0, note_seconds=0, glance=lambda host: left.pop(0))
+    assert [(seen.kind, seen.reminder) for seen in told] == [
+        ("no-login", False),
+        ("no-login", True),
+        ("no-login", True),
+        ("wiped", False),
+    ]
+    assert told[1].lines == told[0].lines == key_lines(node)
+    assert told[1].text == f"still waiting: {told[0].text}"

@@ -10,9 +10,10 @@ import pytest
 from two_nodes import INVENTORY
 from workshop import MEMORY, Workshop
 
+from gb10.controller.arrival import Seen
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild import write_down
+from gb10.controller.rebuild import Progress, write_down
 from gb10.controller.rebuild_memory import recall
 from gb10.controller.rebuild_node import NodeRebuild
 from gb10.controller.sight import ENGINE, STORE, models_fact
@@ -115,3 +116,23 @@ def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_
     assert counts or f"{hours:.0f} h old" in demand.text
     made = next(step for step in node.steps() if step.name == "backup").verify()
     assert made.holds is counts
+
+
+def test_what_is_seen_of_a_node_is_remembered_for_other_terminals_and_told_to_whom_it_needs() -> None:
+    shop = Workshop()
+    node = shop.rebuild()
+    node.ask_for_wipe(again=False)
+    node.seen(Seen("gone", "spark-2 is gone"))
+    node.seen(Seen("gone", "still waiting: spark-2 is gone", reminder=True))
+    node.seen(Seen("no-login", "a new system answers. On it:", ("mkdir .ssh",)))
+    assert shop.told == ["spark-2 may be wiped now", "a new system answers. On it: mkdir .ssh"]
+    assert [record["kind"] for record in shop.journal.of("sighted")] == ["gone", "no-login"]
+    waited = Progress(shop.journal).waits_for
+    assert waited is not None
+    assert waited["lines"] == ["mkdir .ssh"]
+
+    node.ask_for_wipe(again=True)
+    assert [record["event"] for record in shop.heard].count("instructions") == 1
+    assert len(list(shop.journal.of("wipe-asked"))) == 1
+    shop.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
+    assert Progress(shop.journal).waits_for is None

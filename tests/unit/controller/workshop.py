@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -12,7 +12,7 @@ from typing import Any, cast
 from two_nodes import BOTH, INVENTORY, facts, node
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.inventory import Inventory
+from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild import Reporter, begin
 from gb10.controller.rebuild_memory import Memory
@@ -68,7 +68,7 @@ class Workshop:
             self.worked.append((deploy, hosts, more))
             return RunResult(deploy, False, hosts)
 
-        runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: self)
+        runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: Asked(self, self.inventory.select(limit)))
         return Tools(
             inventory=self.inventory,
             sight=Sight(runner, self.inventory),
@@ -81,10 +81,6 @@ class Workshop:
             notify=self.told.append,
             poll_seconds=0.01,
         )
-
-    def facts(self, names: Iterable[str]) -> FactsResult:
-        """What a runner would have been told."""
-        return FactsResult({name: self.says.get(name, {}) for name in names}, self.inventory.names, self.errors)
 
     def back_up(self, node: str = "spark-2", seconds_ago: float = 0.0) -> None:
         """A backup of a node as it lies on the controller and on the head, proven in both places that long ago."""
@@ -105,3 +101,22 @@ class Workshop:
         if memory:
             self.journal.write("remembered", node=name, memory=memory.to_json())
         return NodeRebuild(self.inventory.host(name), self.tools())
+
+
+@dataclass
+class Asked:
+    """Tells what some hosts would say to a runner."""
+
+    shop: Workshop
+    hosts: Sequence[InventoryHost]
+
+    @property
+    def inventory(self) -> Inventory:
+        return self.shop.inventory
+
+    def facts(self, names: Iterable[str]) -> FactsResult:
+        asked = tuple(host.name for host in self.hosts)
+        said = {name: self.shop.says.get(name, {}) for name in names}
+        values = {name: {host: value for host, value in by.items() if host in asked} for name, by in said.items()}
+        errors = tuple(error for error in self.shop.errors if error.host in (None, *asked))
+        return FactsResult(values, asked, errors)
