@@ -18,7 +18,7 @@ from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal, journals, now
 from gb10.controller.rebuild_node import REBOOTSTRAP, NodeRebuild
 from gb10.controller.rebuild_tools import Tools
-from gb10.controller.steps import Steps, undo
+from gb10.controller.steps import Steps
 from gb10.facts.node_lock import LockHolder
 
 RUN = "rebuild"  # what kind of run a journal is of
@@ -207,7 +207,7 @@ class Rebuild:
             if node.condition() != "intact":
                 raise Gb10Error("NODE_AWAY", host=name)
             if self.tools.journal.last("remembered", node=name):
-                said += undo(node.steps())
+                said += node.take_back()
         self._leave(said)
         return said
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from gb10.controller.arrival import (
     Arrived,
+    Before,
     Seen,
     accept_host_key,
     instructions,
@@ -29,7 +30,7 @@ from gb10.controller.rebuild_serving import ServingPart
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, SETTLED, copied, sound
 from gb10.controller.status_model import ClusterStatus
-from gb10.controller.steps import AWAY, Evidence, Step
+from gb10.controller.steps import AWAY, Evidence, Step, undo
 from gb10.controller.survivor import Survivor
 from gb10.controller.validate import unproven, validate
 from gb10.facts.images import STORE
@@ -161,6 +162,10 @@ class NodeRebuild:
                 yield step
         yield self._gate()
 
+    def take_back(self) -> list[str]:
+        """Undo what brought everything to safety, also what nobody asks for any more; return what that was."""
+        return list(undo([step for _, step in self._safety()]))
+
     def _safety(self) -> Iterator[tuple[str, Step]]:
         """What brings everything to safety, each by the name of the gate's demand."""
         memory = self.memory
@@ -230,6 +235,7 @@ class NodeRebuild:
             if not status.healthy:
                 raise Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
             self._check_rails(status)
+            check_recognisable(self.target, self.sight.identity(self.target))
             self.tools.report("remembered", node=self.name, memory=self._first_memory().to_json())
 
         plan = f"look whether all nodes are well, and write down what {self.name} is and has"
@@ -322,6 +328,9 @@ class NodeRebuild:
             return f"keep new pods off {self.name}, and move {len(pods)} away"
 
         def undo() -> str | None:
+            if self.sight.evictable(self.target) is None:
+                text = f"no API server answers, so nobody can tell whether pods may run on {self.name}"
+                raise Gb10Error("SERVER_UNREACHABLE", text, host=self._head.name)
             member = self.sight.member(self.target)
             if member is None or member["cordoned"] == self.memory.cordoned:
                 return None
@@ -693,6 +702,15 @@ def welcome(tools: Tools, host: InventoryHost, arrived: Arrived) -> None:
     shown = {"host_key": arrived.host_key.fingerprint, "machine_id": arrived.machine_id}
     tools.report("returned", node=host.name, **shown)
     tools.sight.absent.discard(host.name)
+
+
+def check_recognisable(host: InventoryHost, identity: Mapping[str, Any]) -> None:
+    """Raise REBUILD_IMPOSSIBLE for a node of which nothing would tell, when it is back, that it is the wiped one."""
+    before = Before.of(identity)
+    lacking = [*(["machine-id"] if not before.machine_id else []), *(["MAC"] if not before.macs else [])]
+    if lacking:
+        text = f"{host.name} tells no {' and no '.join(lacking)}: nobody could recognise it after its wipe"
+        raise Gb10Error("REBUILD_IMPOSSIBLE", text, host=host.name)
 
 
 def check_works(tools: Tools, without: set[str], limit: Iterable[str] = ()) -> None:

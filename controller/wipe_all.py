@@ -20,7 +20,7 @@ from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_backup import is_fresh
 from gb10.controller.rebuild_memory import Memory, look_at, recall
-from gb10.controller.rebuild_node import NodeRebuild, check_works, count, welcome
+from gb10.controller.rebuild_node import NodeRebuild, check_recognisable, check_works, count, welcome
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, sound
 from gb10.controller.steps import Evidence, Step, Steps
@@ -112,6 +112,7 @@ class WipedNode(NodeRebuild):
             return Evidence(memory is not None, "; ".join(self.loss().lines()) if memory else "nothing is known yet")
 
         def run() -> None:
+            check_recognisable(self.target, self.sight.identity(self.target))
             memory = look_at(self.sight, self.target, self.wanted_images())
             self.tools.report("remembered", node=self.name, memory=memory.to_json())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_nodes import INVENTORY
+from two_nodes import INVENTORY, node
 from workshop import MEMORY, Workshop
 
 from gb10.controller.arrival import Seen
@@ -16,7 +16,8 @@ from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild import Progress, write_down
 from gb10.controller.rebuild_memory import recall
 from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.sight import ENGINE, STORE, models_fact
+from gb10.controller.sight import ENGINE, PODS, STORE, models_fact
+from gb10.controller.status import OVERVIEW
 
 
 @pytest.fixture(autouse=True)
@@ -85,11 +86,11 @@ def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_a
     }
     shop.says[STORE] = {"Spark-1": {"images": [saved("saved:1"), saved("other:1")]}, "spark-2": None}
     write_down(shop.tools(), {"models": "there is no room", "images": "they can be pulled"}, rebootstrap=False)
-    node = shop.rebuild()
-    assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in node.steps()}
+    worker = shop.rebuild()
+    assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in worker.steps()}
 
     with pytest.raises(Gb10Error, match="backup: ") as closed:
-        carry_out(node, "gate")
+        carry_out(worker, "gate")
 
     assert "images: " not in closed.value.summary
     assert "models: " not in closed.value.summary
@@ -108,31 +109,63 @@ def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_
     hours: float, counts: bool
 ) -> None:
     shop = Workshop()
-    node = shop.rebuild()
+    worker = shop.rebuild()
     shop.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"  # the run began long before
     shop.back_up(seconds_ago=hours * 3600)
-    demand = next(demand for demand in node.demands() if demand.name == "backup")
+    demand = next(demand for demand in worker.demands() if demand.name == "backup")
     assert demand.holds is counts
     assert counts or f"{hours:.0f} h old" in demand.text
-    made = next(step for step in node.steps() if step.name == "backup").verify()
+    made = next(step for step in worker.steps() if step.name == "backup").verify()
     assert made.holds is counts
 
 
 def test_what_is_seen_of_a_node_is_remembered_for_other_terminals_and_told_to_whom_it_needs() -> None:
     shop = Workshop()
-    node = shop.rebuild()
-    node.ask_for_wipe(again=False)
-    node.seen(Seen("gone", "spark-2 is gone"))
-    node.seen(Seen("gone", "still waiting: spark-2 is gone", reminder=True))
-    node.seen(Seen("no-login", "a new system answers. On it:", ("mkdir .ssh",)))
+    worker = shop.rebuild()
+    worker.ask_for_wipe(again=False)
+    worker.seen(Seen("gone", "spark-2 is gone"))
+    worker.seen(Seen("gone", "still waiting: spark-2 is gone", reminder=True))
+    worker.seen(Seen("no-login", "a new system answers. On it:", ("mkdir .ssh",)))
     assert shop.told == ["spark-2 may be wiped now", "a new system answers. On it: mkdir .ssh"]
     assert [record["kind"] for record in shop.journal.of("sighted")] == ["gone", "no-login"]
     waited = Progress(shop.journal).waits_for
     assert waited is not None
     assert waited["lines"] == ["mkdir .ssh"]
 
-    node.ask_for_wipe(again=True)
+    worker.ask_for_wipe(again=True)
     assert [record["event"] for record in shop.heard].count("instructions") == 1
     assert len(list(shop.journal.of("wipe-asked"))) == 1
     shop.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
     assert Progress(shop.journal).waits_for is None
+
+
+@pytest.mark.parametrize(
+    ("known", "lacking"),
+    [
+        ({"machine_id": None, "macs": {"enP7s7": "4c:bb:47:01:02:03"}}, "no machine-id:"),
+        ({"machine_id": "0" * 32, "macs": {}}, "no MAC:"),
+        ({"machine_id": "", "macs": {}}, "no machine-id and no MAC:"),
+    ],
+)
+def test_a_node_that_nobody_would_recognise_after_its_wipe_is_not_rebuilt(known: dict[str, Any], lacking: str) -> None:
+    shop = Workshop()
+    shop.says[OVERVIEW]["spark-2"]["identity"] |= known
+    with pytest.raises(Gb10Error, match=lacking) as refused:
+        carry_out(shop.rebuild(memory=None), "preflight")
+    assert refused.value.code == "REBUILD_IMPOSSIBLE"
+    assert recall(shop.journal, "spark-2") is None
+
+
+def test_a_rebuild_that_is_given_up_takes_the_cordon_back_also_where_the_drain_was_done_without() -> None:
+    shop = Workshop(says={PODS: {"Spark-1": {}}})
+    shop.says[OVERVIEW]["Spark-1"]["nodes"] = [node("spark-1"), node("spark-2", cordoned=True)]
+    write_down(shop.tools(), {"drained": "a pod does not want to go"}, rebootstrap=False)
+    assert shop.rebuild().take_back() == ["pods may run on spark-2 again"]
+    assert shop.worked == [("admit_node", ("Spark-1",), {"node": "spark-2", "cordoned": False})]
+
+
+def test_a_rebuild_is_not_given_up_where_nobody_can_tell_whether_a_cordon_is_left() -> None:
+    shop = Workshop()
+    shop.says[OVERVIEW]["Spark-1"]["nodes"] = None
+    with pytest.raises(Gb10Error, match="no API server answers"):
+        shop.rebuild().take_back()
