@@ -12,6 +12,8 @@ from gb10.controller.journal import Journal
 from gb10.controller.sight import Sight, copied, sound
 from gb10.facts.image_store import familiar
 
+Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of images
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -55,13 +57,16 @@ def recall(journal: Journal, node: str) -> Memory | None:
     return Memory.from_json(record["memory"]) if record else None
 
 
-def look_at(sight: Sight, host: InventoryHost, wanted_images: tuple[str, ...], old: Memory | None = None) -> Memory:
-    """Given a node as it is now, return what is to be remembered; what we may have changed stays as it was in `old`."""
+def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None = None) -> Memory:
+    """Given a node as it is now, return what is to be remembered; what we may have changed stays as it was in `old`.
+
+    `needs` are the models and images that come back whether they are chosen or not.
+    """
     overview, repositories = sight.overview(host), sight.repositories(host)
     chosen = host.setting("rebuild_models")
-    wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in chosen}
+    wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
     engine = sight.engine_images(host)
-    tags = tuple(dict.fromkeys(map(familiar, (*host.setting("images"), *wanted_images))))
+    tags = tuple(dict.fromkeys(map(familiar, (*host.setting("images"), *needs[1]))))
     member = sight.member(host)
     install: dict[str, Any] = overview.get("k3s") or {}
     status = sight.status()

@@ -25,7 +25,7 @@ from gb10.controller.gate import Demand, check, overridden
 from gb10.controller.health import disagreements, rail_faults
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_backup import BackupPart
-from gb10.controller.rebuild_memory import Memory, kept, look_at, recall
+from gb10.controller.rebuild_memory import Memory, Needs, kept, look_at, recall
 from gb10.controller.rebuild_serving import ServingPart
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, SETTLED, copied, sound
@@ -129,9 +129,9 @@ class NodeRebuild:
             return "intact"
         return "away"
 
-    def wanted_images(self) -> tuple[str, ...]:
-        """Images that serving needs, beyond those that the inventory declares."""
-        return self.serving.needs()[1]
+    def needs(self) -> Needs:
+        """Models and images that serving needs, beyond those that the inventory declares."""
+        return self.serving.needs()
 
     def wake(self, names: tuple[str, ...], *, whole: bool) -> None:
         """Start what ran on these nodes when this began, and was stopped since.
@@ -649,12 +649,12 @@ class NodeRebuild:
 
     def _now(self) -> Memory:
         """What the node has now, with what must stay as it was written down first."""
-        return look_at(self.sight, self.target, self.wanted_images(), recall(self.journal, self.name))
+        return look_at(self.sight, self.target, self.needs(), recall(self.journal, self.name))
 
     def _first_memory(self) -> Memory:
         """What is to be written down of the node before anything is changed."""
         mode, where = self.serving.mode_now()
-        memory = look_at(self.sight, self.target, self.wanted_images())
+        memory = look_at(self.sight, self.target, self.needs())
         return replace(memory, serving=mode, serving_node=where)
 
     def _remember(self) -> None:

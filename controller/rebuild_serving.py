@@ -9,7 +9,7 @@ from typing import Final
 from gb10.controller.errors import Gb10Error
 from gb10.controller.gate import Demand
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.rebuild_memory import Memory, recall
+from gb10.controller.rebuild_memory import Memory, Needs, recall
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.serving import described, load_seconds, needs, serving_status
 from gb10.controller.sight import Sight
@@ -34,7 +34,7 @@ class ServingPart:
     def sight(self) -> Sight:
         return self.tools.sight
 
-    def needs(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def needs(self) -> Needs:
         """Models and images of all modes that are described."""
         return needs(self.tools.inventory)
 

@@ -19,7 +19,7 @@ from gb10.controller.gate import Demand, check
 from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_backup import is_fresh
-from gb10.controller.rebuild_memory import Memory, look_at, recall
+from gb10.controller.rebuild_memory import Memory, Needs, look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild, check_recognisable, check_works, count, welcome
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, sound
@@ -87,9 +87,9 @@ def copy_off(host: InventoryHost) -> str:
 class WipedNode(NodeRebuild):
     """One of the nodes that are wiped together."""
 
-    def wanted_images(self) -> tuple[str, ...]:
-        """No image can be kept: there is no node to keep it on."""
-        return ()
+    def needs(self) -> Needs:
+        """Nothing can be kept: there is no node to keep it on."""
+        return (), ()
 
     def before(self) -> Iterator[Step]:
         """What is done while the node is still as it was."""
@@ -113,7 +113,7 @@ class WipedNode(NodeRebuild):
 
         def run() -> None:
             check_recognisable(self.target, self.sight.identity(self.target))
-            memory = look_at(self.sight, self.target, self.wanted_images())
+            memory = look_at(self.sight, self.target, self.needs())
             self.tools.report("remembered", node=self.name, memory=memory.to_json())
 
         return Step("preflight", f"Look at {self.name}", lambda: f"write down what {self.name} is and has", verify, run)

@@ -14,7 +14,7 @@ from gb10.controller.arrival import Seen
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild import Progress, write_down
-from gb10.controller.rebuild_memory import recall
+from gb10.controller.rebuild_memory import look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild
 from gb10.controller.sight import ENGINE, PODS, STORE, models_fact
 from gb10.controller.status import OVERVIEW
@@ -169,3 +169,22 @@ def test_a_rebuild_is_not_given_up_where_nobody_can_tell_whether_a_cordon_is_lef
     shop.says[OVERVIEW]["Spark-1"]["nodes"] = None
     with pytest.raises(Gb10Error, match="no API server answers"):
         shop.rebuild().take_back()
+
+
+SERVING = {
+    "serving_modes": {"cluster": {"models": ["org/large"]}, "solo": {"models": ["org/small"], "image": "vllm:small"}},
+    "serving_image": "vllm:large",
+}
+
+
+def test_models_that_serving_needs_come_back_also_where_others_are_chosen() -> None:
+    shop = Workshop(wanting(**SERVING, rebuild_models=["org/chosen"]))
+    names = ("org/chosen", "org/large", "org/small", "org/other")
+    shop.says[models_fact(shop.inventory.hosts[1])] = {
+        "Spark-1": None,
+        "spark-2": {"repositories": list(map(repository, names))},
+    }
+    worker = shop.rebuild()
+    memory = look_at(worker.sight, worker.target, worker.needs())
+    assert set(memory.models) == {"org/chosen", "org/large", "org/small"}
+    assert memory.lost_models == ("org/other",)
