@@ -17,7 +17,7 @@ from gb10.cli.transfer import transfer
 from gb10.controller import rebuild as work
 from gb10.controller.arrival import HostKey, confirmed, instructions
 from gb10.controller.errors import Gb10Error
-from gb10.controller.gate import DEMANDS, check_overrides
+from gb10.controller.gate import DEMANDS, Demand, check_overrides
 from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
@@ -26,7 +26,7 @@ from gb10.controller.rebuild_node import NodeRebuild
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.results import RunResult
 from gb10.controller.sight import LOCK, Sight
-from gb10.controller.steps import seconds_last_time
+from gb10.controller.steps import Step, seconds_last_time
 from gb10.controller.wipe_all import KIND as WIPE_ALL
 from gb10.facts.node_lock import LockHolder
 
@@ -87,7 +87,7 @@ def plan(session: Session, nodes: tuple[str, ...], every: bool) -> None:
         last = seconds_last_time((run.journal for run in work.runs(session.inventory)), host.name)
         demands = node.demands()
         risks = _risks(node)
-        documents.append(_plan_document(node, last, risks))
+        documents.append(_plan_document(node, steps, demands, last, risks))
         if not session.as_json:
             rebuild_view.print_plan(host.name, steps, last, {})
             rebuild_view.print_lines("What you will have to do", instructions(host, memory.before, memory.own_device))
@@ -149,10 +149,11 @@ def status(session: Session) -> None:
     """Show how far a rebuild is, from any terminal, and who holds the nodes."""
     found = list(work.runs(session.inventory))
     alive = _at_work(session)
-    held = _holders(session)
+    held, silent = _holders(session)
     document = {
         "run": _run_document(found[-1], alive) if found else None,
         "locks": {name: holder.to_json() for name, holder in held.items()},
+        "unanswered": [error.to_json() for error in silent],
     }
     if not session.as_json:
         if found:
@@ -161,6 +162,8 @@ def status(session: Session) -> None:
             console.print_note("No node was rebuilt from here yet")
         for name, holder in held.items():
             console.stdout().print(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
+        for error in silent:
+            console.stdout().print(f"Nobody can tell who holds {error.host or 'the nodes'}: {error.summary}")
     session.finish(document, None)
 
 
@@ -172,15 +175,19 @@ def unlock(session: Session, nodes: tuple[str, ...], yes: bool) -> None:
     """Remove the locks that a rebuild left on nodes, when it is gone for good."""
     with _locked(session):
         names = [host.name for host in session.inventory.select(nodes)]
-        held = {name: holder for name, holder in _holders(session).items() if name in names}
+        holders, errors = _holders(session)
+        held = {name: holder for name, holder in holders.items() if name in names}
         for name, holder in held.items():
             console.print_note(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
         if held and not yes:
             _ask(session, "Is that rebuild gone for good? Remove the locks?")
         if held:
             session.run("gb10.deploys.unlock_nodes", "Unlock", limit=list(held)).check()
-    if not session.as_json:
+    silent = next((error for error in errors if error.host in (None, *names)), None)
+    if not session.as_json and (held or not silent):
         console.print_done(f"Unlocked {', '.join(held)}" if held else "No node is locked")
+    if silent:  # what it is locked by stays
+        raise silent
     session.finish({"unlocked": list(held)}, None)
 
 
@@ -345,11 +352,11 @@ def _at_work(session: Session) -> str | None:
         return str(error.details.get("owner", "another gb10"))
 
 
-def _holders(session: Session) -> dict[str, LockHolder]:
-    """Who holds the nodes, as those say that answer."""
+def _holders(session: Session) -> tuple[dict[str, LockHolder], tuple[Gb10Error, ...]]:
+    """Who holds the nodes, as those say that answer; and why the others do not."""
     found = session.runner(()).facts([LOCK])
     held = {host: found.of(host, LOCK) for host in found.hosts}
-    return {host: LockHolder.from_json(value) for host, value in held.items() if value}
+    return {host: LockHolder.from_json(value) for host, value in held.items() if value}, found.errors
 
 
 def _risks(node: NodeRebuild) -> list[str]:
@@ -364,8 +371,10 @@ def _risks(node: NodeRebuild) -> list[str]:
     return found
 
 
-def _plan_document(node: NodeRebuild, last: Mapping[str, float], risks: list[str]) -> dict[str, Any]:
-    steps = [
+def _plan_document(
+    node: NodeRebuild, steps: list[Step], demands: Iterable[Demand], last: Mapping[str, float], risks: list[str]
+) -> dict[str, Any]:
+    shown = [
         {
             "name": step.name,
             "title": step.title,
@@ -374,12 +383,12 @@ def _plan_document(node: NodeRebuild, last: Mapping[str, float], risks: list[str
             "destroys": step.destroys,
             "seconds_last_time": last.get(step.name),
         }
-        for step in node.steps()
+        for step in steps
     ]
     memory = node.memory
     human = list(instructions(node.target, memory.before, memory.own_device))
-    gate = [demand.to_json() for demand in node.demands()]
-    return {"node": node.name, "steps": steps, "person": human, "risks": risks, "gate": gate}
+    gate = [demand.to_json() for demand in demands]
+    return {"node": node.name, "steps": shown, "person": human, "risks": risks, "gate": gate}
 
 
 def _run_document(run: work.Progress, alive: str | None) -> dict[str, Any]:

@@ -355,7 +355,7 @@ class NodeRebuild:
                 raise Gb10Error("REBUILD_IMPOSSIBLE", text, host=self.name)
             self._remember()
             self.backups.remember()
-            self._demands = overridden(self.demands(), self.overrides)
+            self._demands = overridden(self._demanded(), self.overrides)
             found = [demand.to_json() for demand in self._demands]
             self.tools.report("gate", node=self.name, demands=found)
             check(self._demands, self.name)
@@ -365,8 +365,8 @@ class NodeRebuild:
         return Step("gate", "The gate", lambda: plan, verify, run)
 
     def demands(self) -> tuple[Demand, ...]:
-        """Everything that has to be proven before the wipe, as it is now. Nothing is changed."""
-        return tuple(self._demanded())
+        """Everything that has to be proven before the wipe, as it is now; nothing once that has begun."""
+        return tuple(self._demanded()) if self.condition() == "intact" else ()
 
     def _demanded(self) -> Iterator[Demand]:
         now = self._now()

@@ -1,0 +1,60 @@
+"""gb10 rebuild and gb10 wipe-all as a user types them, where no node answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pyinfra_project import Project
+
+from gb10.controller.errors import ExitStatus
+from gb10.controller.inventory import load_inventory
+from gb10.controller.journal import Journal
+from gb10.controller.rebuild import begin
+from gb10.controller.rebuild_memory import Memory
+
+GB10 = str(Path(sys.executable).with_name("gb10"))
+IDENTITY = {"machine_id": "0" * 32, "boot_id": "1", "macs": {"enP7s7": "4c:bb:47:01:02:03"}}
+
+
+def gb10(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run gb10 with pipes, as a script does."""
+    return subprocess.run([GB10, *arguments], input="", capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture(autouse=True)
+def down(project: Project) -> Project:
+    """A cluster of which nothing answers."""
+    project.inventory(spark_1={"ssh_port": 1}, spark_2={"ssh_port": 1})
+    return project
+
+
+def asked_to_wipe(node: str, kind: str = "rebuild") -> Journal:
+    """The journal of a run in which somebody was asked to wipe a node."""
+    journal = begin(load_inventory("inventory.py"), [node], kind)
+    memory = Memory(identity=IDENTITY, k3s=None, cordoned=False, own_device=True)
+    journal.write("remembered", node=node, memory=memory.to_json())
+    journal.write("wipe-asked", node=node, instructions=[])
+    return journal
+
+
+def test_nodes_that_do_not_answer_are_not_taken_for_nodes_that_nobody_holds() -> None:
+    status = gb10("rebuild", "status")
+    assert status.returncode == 0
+    assert status.stdout.count("Nobody can tell who holds spark-") == 2
+    unlocked = gb10("rebuild", "unlock", "spark-2", "--yes")
+    assert unlocked.returncode == ExitStatus.UNREACHABLE
+    assert "NODE_UNREACHABLE" in unlocked.stderr
+    assert "No node is locked" not in unlocked.stdout + unlocked.stderr
+
+
+def test_what_is_left_to_do_is_shown_also_while_the_node_is_away() -> None:
+    asked_to_wipe("spark-2")
+    shown = gb10("rebuild", "plan", "spark-2", "--json")
+    assert shown.returncode == 0, shown.stderr
+    (plan,) = json.loads(shown.stdout)["plan"]
+    assert plan["gate"] == []
+    assert [step["name"] for step in plan["steps"]][:2] == ["wipe", "settle"]
