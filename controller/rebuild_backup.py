@@ -45,9 +45,16 @@ class BackupPart:
 
     def make(self) -> None:
         """Back the node up, and prove every copy."""
-        name = self.target.name
-        self.tools.work("backup", f"Back {name} up", (name,))
-        self.tools.work("prove_backup", f"Prove the backup of {name}", (name,))
+        self.back_up()
+        self.prove()
+
+    def back_up(self) -> None:
+        """Make a backup on the controller and on other nodes. Raise where one of them did not get it."""
+        self.tools.work("backup", f"Back {self.target.name} up", (self.target.name,))
+
+    def prove(self) -> None:
+        """Prove every copy of the newest backup. Raise where one of them is not proven."""
+        self.tools.work("prove_backup", f"Prove the backup of {self.target.name}", (self.target.name,))
 
     def demand(self) -> Demand:
         """That a backup of this run is proven in two places."""
@@ -112,7 +119,8 @@ class BackupPart:
     def _is_kept(self, proof: BackupProof) -> bool:
         if proof.where == CONTROLLER:  # of these only what is there is listed
             return True
-        keeper = next((host for host in self.tools.inventory.hosts if host.name == proof.where), None)
+        there = (host for host in self.tools.inventory.hosts if host.name not in self.tools.sight.absent)
+        keeper = next((host for host in there if host.name == proof.where), None)
         return keeper is not None and self.tools.sight.keeps(keeper, proof.id, proof.sha256)
 
     def _lacking(self) -> str:

@@ -42,6 +42,7 @@ class Workshop:
     told: list[str] = field(default_factory=list)  # to whoever is not looking
     heard: list[Mapping[str, Any]] = field(default_factory=list)
     worked: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
+    fails: dict[str, Gb10Error] = field(default_factory=dict)  # deploy -> what it ends with
     kind: str = "rebuild"
 
     def __post_init__(self) -> None:
@@ -66,6 +67,8 @@ class Workshop:
             deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **more: Any
         ) -> RunResult:
             self.worked.append((deploy, hosts, more))
+            if deploy in self.fails:
+                raise self.fails[deploy]
             return RunResult(deploy, False, hosts)
 
         runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: Asked(self, self.inventory.select(limit)))

@@ -1,0 +1,48 @@
+"""The wipe of all nodes, as it decides by what is left of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from workshop import MEMORY, Workshop
+
+from gb10.controller.errors import Gb10Error
+from gb10.controller.wipe_all import WipedNode
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GB10_STATE", str(tmp_path))
+
+
+def wiped(shop: Workshop, name: str = "spark-2") -> WipedNode:
+    """A node whose run began long ago."""
+    shop.journal.write("remembered", node=name, memory=MEMORY.to_json())
+    shop.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"
+    return WipedNode(shop.inventory.host(name), shop.tools())
+
+
+def test_a_node_is_backed_up_although_the_others_are_away_already() -> None:
+    not_kept = Gb10Error("BACKUP_NOT_KEPT", host="spark-2")
+    shop = Workshop(kind="wipe-all", fails={"backup": not_kept, "prove_backup": Gb10Error("NODE_UNREACHABLE")})
+    node = wiped(shop)
+    with pytest.raises(Gb10Error) as stopped:  # the controller has none either
+        node.back_up()
+    assert stopped.value is not_kept
+    shop.back_up()
+    node.back_up()
+    assert [deploy for deploy, _, _ in shop.worked] == ["backup", "prove_backup"] * 2
+    shop.fails = {"backup": Gb10Error("INTERRUPTED")}
+    with pytest.raises(Gb10Error, match="interrupted"):
+        node.back_up()
+
+
+def test_a_copy_on_a_node_that_is_away_is_not_asked_for_and_does_not_count() -> None:
+    shop = Workshop(kind="wipe-all")
+    node = wiped(shop)
+    shop.back_up()
+    node.sight.absent.add("Spark-1")
+    node.backups.remember()
+    (record,) = shop.journal.of("backed-up")
+    assert record["places"] == ["controller"]
