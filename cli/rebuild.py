@@ -108,6 +108,7 @@ def run(session: Session, nodes: tuple[str, ...], every: bool, **options: Any) -
     A run that was interrupted with the same nodes is taken up again.
     """
     chosen = [host.name for host in _chosen(session, nodes, every)]
+    _check(options)
     with _locked(session):
         found = work.unfinished(session.inventory)
         if found and list(found.nodes) != chosen:
@@ -123,6 +124,7 @@ def run(session: Session, nodes: tuple[str, ...], every: bool, **options: Any) -
 @command_options(limit=False)
 def resume(session: Session, **options: Any) -> None:
     """Go on with a rebuild that was interrupted. What holds already is not done again."""
+    _check(options)
     with _locked(session):
         _carry_out(session, _unfinished(session).journal, **options)
 
@@ -146,8 +148,8 @@ def abort(session: Session) -> None:
 @rebuild.command()
 @command_options(limit=False)
 def status(session: Session) -> None:
-    """Show how far a rebuild is, from any terminal, and who holds the nodes."""
-    found = list(work.runs(session.inventory))
+    """Show how far a rebuild or a wipe of all nodes is, from any terminal, and who holds the nodes."""
+    found = _runs(session)
     alive = _at_work(session)
     held, silent = _holders(session)
     document = {
@@ -157,7 +159,7 @@ def status(session: Session) -> None:
     }
     if not session.as_json:
         if found:
-            rebuild_view.print_progress(found[-1], alive)
+            rebuild_view.print_progress(found[-1], alive, _resume(session, found[-1]))
         else:
             console.print_note("No node was rebuilt from here yet")
         for name, holder in held.items():
@@ -195,8 +197,8 @@ def unlock(session: Session, nodes: tuple[str, ...], yes: bool) -> None:
 @click.argument("name", metavar="[RUN]", required=False)
 @command_options(limit=False)
 def history(session: Session, name: str | None) -> None:
-    """Show the rebuilds of these nodes; of one RUN, or the last one, all that was done, and what it took."""
-    found = [run for run in work.runs(session.inventory) if name in (None, LAST, run.journal.run)]
+    """Show the rebuilds and full wipes of these nodes; of one RUN, or the last, all that was done, and what it took."""
+    found = [run for run in _runs(session) if name in (None, LAST, run.journal.run)]
     if name == LAST:
         found = found[-1:]
     if name and not found:
@@ -207,7 +209,7 @@ def history(session: Session, name: str | None) -> None:
             if name:
                 rebuild_view.print_story(progress.journal)
             else:
-                rebuild_view.print_progress(progress, alive)
+                rebuild_view.print_progress(progress, alive, _resume(session, progress))
     document = {"runs": [{**_run_document(run, None), "records": run.journal.records if name else []} for run in found]}
     session.finish(document, None)
 
@@ -241,6 +243,21 @@ def _check_possible(session: Session, names: Iterable[str]) -> None:
         raise Gb10Error("WIPE_UNFINISHED")
     if len(session.inventory.hosts) < 2:
         raise Gb10Error("REBUILD_IMPOSSIBLE", f"{', '.join(names)} is alone: no other node could keep its models")
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raise USAGE for what a person has typed wrong, before anything is begun."""
+    check_overrides(options["overrides"], options["reason"])
+    check_events(options["events"])
+
+
+def check_events(events: Path | None) -> None:
+    """Raise USAGE for a file to which events cannot be appended."""
+    try:
+        if events:
+            events.open("a").close()
+    except OSError as error:
+        raise Gb10Error("USAGE", reason=f"--events {events}: {error.strerror}") from error
 
 
 def _unwritten(session: Session) -> Journal:
@@ -303,6 +320,7 @@ def tools_for(
         lock=lock,
         confirm=lambda host, key: _confirm(session, host, key, keys, tell),
         notify=tell,
+        options=session.known["options"],
     )
 
 
@@ -341,6 +359,17 @@ def _ask(session: Session, question: str) -> None:
         raise Gb10Error("CONFIRM_NEEDED")
     if not click.confirm(question, err=True):
         raise Gb10Error("DECLINED")
+
+
+def _runs(session: Session) -> list[work.Progress]:
+    """The runs of both kinds, oldest first: their names begin with the time."""
+    found = [*work.runs(session.inventory), *work.runs(session.inventory, WIPE_ALL)]
+    return sorted(found, key=lambda run: run.journal.run)
+
+
+def _resume(session: Session, run: work.Progress) -> str:
+    """What a person types to go on with a run."""
+    return f"gb10 {'wipe-all' if run.started['kind'] == WIPE_ALL else 'rebuild resume'}{session.known['options']}"
 
 
 def _at_work(session: Session) -> str | None:
@@ -394,6 +423,7 @@ def _plan_document(
 def _run_document(run: work.Progress, alive: str | None) -> dict[str, Any]:
     return {
         "name": run.journal.run,
+        "kind": run.started["kind"],
         "nodes": list(run.nodes),
         "done": list(run.done),
         "ended": run.ended,

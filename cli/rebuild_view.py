@@ -128,10 +128,10 @@ def print_lines(title: str, lines: Iterable[str]) -> None:
             stdout().print(Text(f"  {line}"), soft_wrap=True)
 
 
-def print_progress(run: Progress, alive: str | None) -> None:
+def print_progress(run: Progress, alive: str | None, resume: str) -> None:
     """How far a run is."""
     console, current = stdout(), run.current
-    state = run.ended or (f"at work: {alive}" if alive else "interrupted; go on: gb10 rebuild resume")
+    state = run.ended or (f"at work: {alive}" if alive else f"interrupted; go on: {resume}")
     console.print(Text.assemble((run.journal.run, "bold"), f"  {', '.join(run.nodes)}  {state}"), soft_wrap=True)
     if run.done:
         console.print(Text(f"  rebuilt: {', '.join(run.done)}"))

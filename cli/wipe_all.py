@@ -10,13 +10,14 @@ from pathlib import Path
 import click
 
 from gb10.cli import console, rebuild_view
-from gb10.cli.rebuild import tools_for
+from gb10.cli.rebuild import check_events, tools_for
 from gb10.cli.session import Session, command_options
 from gb10.controller import rebuild as runs
 from gb10.controller.errors import Gb10Error
 from gb10.controller.hooks import Hooks
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
+from gb10.controller.sight import download_command
 from gb10.controller.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
 
 
@@ -51,6 +52,7 @@ def wipe_all(
             _finish_plan(session, losses)
         if abort:
             _abort(session, found)
+        check_events(events)
         if not found:
             _begin(session, names)
         journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, KIND)
@@ -115,8 +117,8 @@ def _carry_out(session: Session, journal: Journal, keys: tuple[str, ...], events
     lost = work.lost_models()
     if not session.as_json:
         console.print_done(f"{', '.join(session.inventory.names)}: reinstalled, and all is green")
-        lines = [f"{node}: {name}" for node, names in lost.items() for name in names]
-        rebuild_view.print_lines("Models to download again (gb10 wipe-all --download would have)", lines)
+        lines = [download_command(session.inventory.host(node), name) for node in lost for name in lost[node]]
+        rebuild_view.print_lines("Models to download again", lines)
     session.finish({"run": journal.run, "models_to_download": lost}, None)
 
 

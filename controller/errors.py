@@ -48,6 +48,7 @@ Detail = str | int | list[str]
 UNKNOWN: Mapping[str, str] = {
     "again": "gb10 bootstrap",
     "copy": "gb10 sync models SRC DST",  # a copy alone, to which options can be added
+    "cure": "See what to do: gb10 status",
     "host": "the node",
     "inventory": "inventory.py",
     "known": "the hosts of the inventory",
@@ -776,6 +777,19 @@ _CATALOGUE = (
         "Read {log}. Go on with this step: {resume}{options}",
     ),
     Trouble(
+        "NODES_UNWELL",
+        _S.UNVERIFIED,
+        "no node is wiped while one is not well: {reason}",
+        "{cure}",
+    ),
+    Trouble(
+        "NOT_VALIDATED",
+        _S.UNVERIFIED,
+        "a node that came back does not do all that it is for",
+        "Mend what is named above (gb10 validate{options}), or leave the check out with rebuild_validate_without in "
+        "group_data/. Then: {resume}{options}",
+    ),
+    Trouble(
         "HOOK_FAILED",
         _S.FAILED,
         "a hook failed",
@@ -909,8 +923,8 @@ _CATALOGUE = (
         "RESTORE_K3S_VERSION",
         _S.REFUSED,
         "the backup is of another version of K3s",
-        "Set k3s_version in group_data/ to that of the backup, then: {again}. Or leave K3s out: {again} --only "
-        "users,identity,network,docker,system,extra",
+        "Set k3s_version in group_data/ to that of the backup, then: {again}. Or leave K3s out: gb10 "
+        "restore{options} {host} --only users,identity,network,docker,system,extra",
     ),
     Trouble(
         "RESTORE_NUMBERS",

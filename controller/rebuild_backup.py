@@ -62,8 +62,12 @@ class BackupPart:
         holds = len(found) >= KEEPERS
         age = max((proof.age_seconds for proof in found), default=0.0)
         text = f"{found[0].id} on {_places(found)}" if holds else self._lacking()
+        return Demand("backup", holds, text, age, "" if holds else self.command())
+
+    def command(self) -> str:
+        """What a person types to make a backup by hand, and to prove it."""
         name = self.target.name
-        return Demand("backup", holds, text, age, "" if holds else f"gb10 backup {name} && gb10 backup prove {name}")
+        return f"{self.tools.gb10('backup', name)} && {self.tools.gb10('backup prove', name)}"
 
     def restore(self, *, without_k3s: bool) -> Step:
         """The backup put back, with the host keys of before, so that nobody sees a strange node."""

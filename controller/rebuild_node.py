@@ -28,7 +28,7 @@ from gb10.controller.rebuild_backup import BackupPart
 from gb10.controller.rebuild_memory import Memory, Needs, kept, look_at, recall
 from gb10.controller.rebuild_serving import ServingPart
 from gb10.controller.rebuild_tools import Tools
-from gb10.controller.sight import LOCK, SETTLED, copied, sound
+from gb10.controller.sight import LOCK, SETTLED, copied, download_command, sound
 from gb10.controller.status_model import ClusterStatus
 from gb10.controller.steps import AWAY, Evidence, Step, undo
 from gb10.controller.survivor import Survivor
@@ -233,7 +233,7 @@ class NodeRebuild:
                 self.sight.identity(host)
             status = self.sight.status()
             if not status.healthy:
-                raise Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
+                raise Gb10Error("NODES_UNWELL", reason="; ".join(status.reasons), cure="; ".join(status.remedies))
             self._check_rails(status)
             check_recognisable(self.target, self.sight.identity(self.target))
             self.tools.report("remembered", node=self.name, memory=self._first_memory().to_json())
@@ -370,12 +370,11 @@ class NodeRebuild:
 
     def _demanded(self) -> Iterator[Demand]:
         now = self._now()
-        sync = f"gb10 sync {{}} {self.name} {self.keeper.name}"
-        if now.models or now.lost_models:
-            yield self._demand("models", self._sync_models(), sync.format("models"))
+        if now.models or now.lost_models or self._lacking_models():
+            yield self._demand("models", self._sync_models(), self._models_remedy())
         if now.images:
-            yield self._demand("images", self._sync_images(), sync.format("images"))
-            yield self._demand("saved-images", self._save_images(), "gb10 rebuild resume")
+            yield self._demand("images", self._sync_images(), self._sync("images"))
+            yield self._demand("saved-images", self._save_images(), self.tools.gb10("rebuild resume"))
         if now.k3s:
             drain = f"kubectl drain {self.target.node_name} --ignore-daemonsets --delete-emptydir-data"
             yield self._demand("drained", self._drain(), drain)
@@ -384,6 +383,14 @@ class NodeRebuild:
         yield self.backups.demand()
         yield self._lock_demand()
         yield self._room_demand(now)
+
+    def _sync(self, what: str) -> str:
+        return self.tools.gb10(f"sync {what}", self.name, self.keeper.name)
+
+    def _models_remedy(self) -> str:
+        """What is on neither node cannot be copied: it has to be downloaded."""
+        downloads = [download_command(self.keeper, name) for name in self._lacking_models()]
+        return " && ".join(downloads) or self._sync("models")
 
     def _demand(self, name: str, step: Step, remedy: str) -> Demand:
         evidence = step.verify()
@@ -395,7 +402,7 @@ class NodeRebuild:
             if holder is None or holder["run"] != self.journal.run:
                 whose = f"is held by {holder['owner']}@{holder['controller']}" if holder else "is held by nobody"
                 text = f"the lock of {host.name} {whose}"
-                return Demand("lock", False, text, self.sight.age_seconds, f"gb10 rebuild unlock {host.name}")
+                return Demand("lock", False, text, self.sight.age_seconds, self.tools.gb10("rebuild unlock", host.name))
         return Demand("lock", True, "all nodes are locked by this run", self.sight.age_seconds)
 
     def _room_demand(self, now: Memory) -> Demand:
@@ -629,13 +636,13 @@ class NodeRebuild:
         if memory is None or not self.asked:
             return []
         backup, back = (self.journal.last(event, node=self.name) for event in ("backed-up", "returned"))
-        keeper = self.keeper.name
+        keeper, resume = self.keeper.name, self.tools.gb10("rebuild resume")
         return [
             f"{self.name} was wiped and is back, not yet as it was" if back else f"{self.name} may be wiped by now",
             *([f"its backup {backup['backup']} is on {' and '.join(backup['places'])}"] if backup else []),
             *([f"its models ({len(memory.models)}) are on {keeper}, in {self.keeper.hub}"] if memory.models else []),
             *([f"its images ({len(memory.images)}) are on {keeper}, in {STORE}"] if memory.images else []),
-            "nothing further is destroyed: once the other nodes answer, gb10 rebuild resume brings it back",
+            f"nothing further is destroyed: once the other nodes answer, {resume} brings it back",
         ]
 
     # Common -----------------------------------------------------------------------------------------------------------
@@ -716,9 +723,9 @@ def check_recognisable(host: InventoryHost, identity: Mapping[str, Any]) -> None
 def check_works(tools: Tools, without: set[str], limit: Iterable[str] = ()) -> None:
     """Try what the nodes are for, but for some checks, on all or those that are meant. Raise the faults."""
     found = validate(tools.runner, list(limit), without=without, while_serving=True)
-    if error := unproven(found):
+    if unproven(found):
         failed = [check for check in found.checks if check.outcome == found.outcome]
-        raise Gb10Error(error.code, "; ".join(f"{check.check}: {check.reason}" for check in failed))
+        raise Gb10Error("NOT_VALIDATED", "; ".join(f"{check.check}: {check.reason}" for check in failed) or None)
 
 
 def _described(memory: Memory) -> str:

@@ -126,7 +126,7 @@ class ServingPart:
         well = time.monotonic() - self._well_since if self._well_since else 0.0
         holds = found.holds and well >= seconds
         text = f"{found.text}, for {well:.0f} s of {seconds:.0f}"
-        return Demand("solo", holds, text, 0.0, "" if holds else f"gb10 serving solo {self.keeper.name}")
+        return Demand("solo", holds, text, 0.0, "" if holds else self.tools.gb10("serving solo", self.keeper.name))
 
     def _served(self, mode: str, where: str | None) -> Evidence:
         return _evidence(self._status(), mode, where)

@@ -36,4 +36,9 @@ class Tools:
     lock: Callable[[tuple[str, ...], str], None]  # on the nodes: hosts, and the part of the work
     confirm: Callable[[InventoryHost, HostKey], None]
     notify: Callable[[str], None]
+    options: str = ""  # where the inventory is, for commands that a person is to type
     poll_seconds: float = 2.0
+
+    def gb10(self, command: str, *arguments: str) -> str:
+        """The gb10 command that a person is to type: "gb10 backup -i lab/inventory.py spark-2"."""
+        return " ".join((f"gb10 {command}{self.options}", *arguments))

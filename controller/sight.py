@@ -86,7 +86,7 @@ class Sight:
 
     def status(self) -> ClusterStatus:
         """The status of all nodes that are asked."""
-        return build_status(self.inventory, self.found)
+        return build_status(self.inventory, self.found, self._runner(()).know)
 
     def member(self, host: InventoryHost) -> Json | None:
         """The host as the cluster has it, or None where it is no member, or no API server answers."""
@@ -141,6 +141,13 @@ def typed_name(repository: Mapping[str, Any]) -> str:
     """Given a repository, return its name as people type it: "org/name", "datasets/org/name"."""
     kind = repository["kind"]
     return str(repository["name"]) if kind == "model" else f"{kind}s/{repository['name']}"
+
+
+def download_command(host: InventoryHost, name: str) -> str:
+    """Given a host and a repository as people type it, return what downloads it there, to be typed by a person."""
+    kind, _, rest = name.partition("/")
+    what = f"--repo-type {kind[:-1]} {rest}" if kind in ("datasets", "spaces") else name
+    return f"{host.ssh} hf download {what}"
 
 
 def sound(repository: Mapping[str, Any]) -> bool:

@@ -244,12 +244,11 @@ class WipeAll:
 
     def _demanded(self, node: WipedNode) -> Iterator[Demand]:
         proof = node.proof()
-        remedy = "" if proof.holds else f"gb10 backup {node.name} && gb10 backup prove {node.name}"
-        yield Demand("backup", proof.holds, proof.text, remedy=remedy)
+        yield Demand("backup", proof.holds, proof.text, remedy="" if proof.holds else node.backups.command())
         holder = self.tools.sight.of(node.target, LOCK)
         if holder is None or holder["run"] != self.tools.journal.run:
             text = f"the lock of {node.name} is not this run's"
-            yield Demand("lock", False, text, remedy=f"gb10 rebuild unlock {node.name}")
+            yield Demand("lock", False, text, remedy=self.tools.gb10("rebuild unlock", node.name))
 
     # The wipe ---------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pyinfra_project import Project
 
 from gb10.controller.errors import ExitStatus
 from gb10.controller.inventory import load_inventory
-from gb10.controller.journal import Journal
+from gb10.controller.journal import Journal, journals
 from gb10.controller.rebuild import begin
 from gb10.controller.rebuild_memory import Memory
 
@@ -58,3 +58,23 @@ def test_what_is_left_to_do_is_shown_also_while_the_node_is_away() -> None:
     (plan,) = json.loads(shown.stdout)["plan"]
     assert plan["gate"] == []
     assert [step["name"] for step in plan["steps"]][:2] == ["wipe", "settle"]
+
+
+@pytest.mark.parametrize(
+    "command", [["rebuild", "run", "spark-2"], ["rebuild", "resume"], ["wipe-all", "--names", "spark-1,spark-2"]]
+)
+def test_events_that_cannot_be_written_are_told_before_anything_is_begun(project: Project, command: list[str]) -> None:
+    found = gb10(*command, "--events", "no/such/folder/events")
+    assert found.returncode == ExitStatus.USAGE
+    assert "--events no/such/folder/events: No such file or directory" in found.stderr
+    assert not journals()
+
+
+def test_a_wipe_of_all_nodes_is_known_to_status_and_history_with_what_goes_on_with_it() -> None:
+    journal = asked_to_wipe("spark-2", "wipe-all")
+    journal.write("sighted", node="spark-2", kind="no-login", text="a new system answers", lines=["mkdir .ssh"])
+    status = gb10("rebuild", "status", "-i", "inventory.py")
+    assert "go on: gb10 wipe-all -i inventory.py" in status.stdout
+    assert "a new system answers\n    mkdir .ssh" in status.stdout
+    (run,) = json.loads(gb10("rebuild", "history", "--json").stdout)["runs"]
+    assert (run["name"], run["kind"], run["sighted"]["kind"]) == (journal.run, "wipe-all", "no-login")

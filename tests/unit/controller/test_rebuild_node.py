@@ -16,7 +16,7 @@ from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild import Progress, write_down
 from gb10.controller.rebuild_memory import look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.sight import ENGINE, PODS, STORE, models_fact
+from gb10.controller.sight import ENGINE, PODS, STORE, download_command, models_fact
 from gb10.controller.status import OVERVIEW
 
 
@@ -188,3 +188,39 @@ def test_models_that_serving_needs_come_back_also_where_others_are_chosen() -> N
     memory = look_at(worker.sight, worker.target, worker.needs())
     assert set(memory.models) == {"org/chosen", "org/large", "org/small"}
     assert memory.lost_models == ("org/other",)
+
+
+def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> None:
+    shop = Workshop(wanting(**SERVING))
+    shop.says[models_fact(shop.inventory.hosts[1])] = {
+        "Spark-1": None,
+        "spark-2": {"repositories": [repository("org/large")]},
+    }
+    tools = replace(shop.tools(), options=" -i lab/inventory.py")
+    shop.rebuild(memory=replace(MEMORY, serving="cluster", serving_node="Spark-1"))
+    worker = NodeRebuild(shop.inventory.hosts[1], tools)
+    remedies = {demand.name: demand.remedy for demand in worker.demands()}
+    assert remedies["models"] == "ssh 198.18.0.11 hf download org/small"  # neither node could copy it
+    assert remedies["solo"] == "gb10 serving solo -i lab/inventory.py Spark-1"
+    assert remedies["lock"] == "gb10 rebuild unlock -i lab/inventory.py Spark-1"
+    assert "gb10 backup prove -i lab/inventory.py spark-2" in remedies["backup"]
+
+    shop.says[models_fact(worker.target)]["spark-2"]["repositories"].append(repository("org/small"))
+    worker.sight.forget()
+    remedies = {demand.name: demand.remedy for demand in worker.demands()}
+    assert remedies["models"] == "gb10 sync models -i lab/inventory.py spark-2 Spark-1"
+
+
+def test_nodes_that_are_not_well_are_told_with_what_helps_them_and_not_with_a_new_cluster() -> None:
+    shop = Workshop()
+    shop.says[OVERVIEW]["spark-2"]["gpu"]["trouble"] = "no devices were found"
+    with pytest.raises(Gb10Error, match="no devices were found") as refused:
+        carry_out(shop.rebuild(memory=None), "preflight")
+    assert "nvidia-smi" in refused.value.remedy
+    assert "bootstrap" not in refused.value.remedy
+
+
+def test_a_data_set_is_downloaded_as_one() -> None:
+    assert download_command(INVENTORY.hosts[0], "datasets/org/name").endswith(
+        " hf download --repo-type dataset org/name"
+    )

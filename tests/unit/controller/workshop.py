@@ -117,6 +117,9 @@ class Asked:
     def inventory(self) -> Inventory:
         return self.shop.inventory
 
+    def know(self, error: Gb10Error) -> Gb10Error:
+        return error.with_details(again="gb10 rebuild run spark-2")
+
     def facts(self, names: Iterable[str]) -> FactsResult:
         asked = tuple(host.name for host in self.hosts)
         said = {name: self.shop.says.get(name, {}) for name in names}
