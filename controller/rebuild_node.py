@@ -33,6 +33,7 @@ from gb10.controller.status_model import ClusterStatus
 from gb10.controller.steps import AWAY, Evidence, Step, undo
 from gb10.controller.survivor import Survivor
 from gb10.controller.validate import unproven, validate
+from gb10.facts.image_store import familiar
 from gb10.facts.images import STORE
 from gb10.facts.k3s import UNITS
 from gb10.operations.copy_plan import human
@@ -282,15 +283,23 @@ class NodeRebuild:
             return [tag for tag, contents in self._now().images.items() if there.get(tag) != contents]
 
         def verify() -> Evidence:
-            return self._proven(missing(), self._now().images, "image", f"in the engine of {self.keeper.name}")
+            lacking = [*missing(), *self._lacking_images()]
+            return self._proven(lacking, self._now().images, "image", f"in the engine of {self.keeper.name}")
 
         def run() -> None:
-            self._copy_images(self.target, self.keeper, missing())
+            if tags := missing():  # what neither node has is for a person to pull
+                self._copy_images(self.target, self.keeper, tags)
 
         def plan() -> str:
             return _copying(missing(), self._now().images, self.target, self.keeper)
 
         return Step("sync-images", f"Copy images to {self.keeper.name}", plan, verify, run, kind="copy")
+
+    def _lacking_images(self) -> list[str]:
+        """What a mode of serving needs, and no engine of the two nodes has."""
+        there, now = self.sight.engine_images(self.keeper), self._now()
+        wanted = map(familiar, self.serving.needs()[1] if self.serving.is_served(now) else ())
+        return [tag for tag in wanted if tag not in now.images and tag not in there]
 
     def _save_images(self) -> Step:
         def missing() -> list[str]:
@@ -372,8 +381,9 @@ class NodeRebuild:
         now = self._now()
         if now.models or now.lost_models or self._lacking_models():
             yield self._demand("models", self._sync_models(), self._models_remedy())
+        if now.images or self._lacking_images():
+            yield self._demand("images", self._sync_images(), self._images_remedy())
         if now.images:
-            yield self._demand("images", self._sync_images(), self._sync("images"))
             yield self._demand("saved-images", self._save_images(), self.tools.gb10("rebuild resume"))
         if now.k3s:
             drain = f"kubectl drain {self.target.node_name} --ignore-daemonsets --delete-emptydir-data"
@@ -391,6 +401,11 @@ class NodeRebuild:
         """What is on neither node cannot be copied: it has to be downloaded."""
         downloads = [download_command(self.keeper, name) for name in self._lacking_models()]
         return " && ".join(downloads) or self._sync("models")
+
+    def _images_remedy(self) -> str:
+        """Likewise: it has to be pulled."""
+        pulls = [f"{self.keeper.ssh} sudo docker pull {tag}" for tag in self._lacking_images()]
+        return " && ".join(pulls) or self._sync("images")
 
     def _demand(self, name: str, step: Step, remedy: str) -> Demand:
         evidence = step.verify()

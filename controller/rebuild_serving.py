@@ -85,12 +85,13 @@ class ServingPart:
         seconds = float(self.target.setting("rebuild_solo_seconds"))
 
         def verify() -> Evidence:
-            found = self._served(SOLO, self.keeper.name)
+            status = self._status()
+            found = _evidence(status, SOLO, self.keeper.name)
             if not found.holds:
                 self._well_since = None
                 return found
             self._well_since = self._well_since or time.monotonic()
-            so_far = time.monotonic() - self._well_since
+            so_far = self._well_seconds(status)
             if so_far < seconds:
                 return Evidence(False, f"{found.text}; it is to do so for {seconds:.0f} s")
             return Evidence(True, f"{found.text}, for {so_far:.0f} s now")
@@ -114,6 +115,13 @@ class ServingPart:
         plan = f"serve as before: {mode}{f' on {where}' if mode == SOLO else ''}"
         return Step(CLUSTER, "Serve as before", lambda: plan, verify, run, kind="load", patience_seconds=seconds)
 
+    def _well_seconds(self, status: ServingStatus) -> float:
+        """How long it has been answering alone: as far as we saw, and not longer than what answers now has run."""
+        if self._well_since is None:
+            return 0.0
+        ages = [node.youngest_seconds for node in status.nodes if node.node == self.keeper.name]
+        return min([time.monotonic() - self._well_since, *(age for age in ages if age is not None)])
+
     def alone(self) -> Evidence:
         """Whether the node that stays answers alone, as it says itself: the other one may be on its way out."""
         keeper = self.tools.inventory.limit_pattern(self.keeper)
@@ -122,8 +130,9 @@ class ServingPart:
     def demand(self) -> Demand:
         """That another node has answered alone for a while, and does so now."""
         seconds = float(self.target.setting("rebuild_solo_seconds"))
-        found = self._served(SOLO, self.keeper.name)
-        well = time.monotonic() - self._well_since if self._well_since else 0.0
+        status = self._status()
+        found = _evidence(status, SOLO, self.keeper.name)
+        well = self._well_seconds(status)
         holds = found.holds and well >= seconds
         text = f"{found.text}, for {well:.0f} s of {seconds:.0f}"
         return Demand("solo", holds, text, 0.0, "" if holds else self.tools.gb10("serving solo", self.keeper.name))

@@ -113,6 +113,7 @@ def _node(host: InventoryHost, facts: FactsResult, fact: str) -> NodeServingStat
         # What only works for an engine elsewhere is judged with that engine.
         mode="cluster" if helps else found["mode"],
         engines=len(engines),
+        youngest_seconds=min((engine["age_seconds"] for engine in engines), default=None),
         containers=tuple(dict.fromkeys(engine["container"] for engine in engines if engine["container"])),
         health=found["health"],
         models=tuple(found["models"]),

@@ -138,6 +138,7 @@ class NodeServingStatus(Model):
     node: str = Field(description="in the inventory")
     mode: ServingMode | None = Field(description="of its engines; null where the node could not be asked")
     engines: int = Field(default=0, description="how many processes serve, or work for one that does")
+    youngest_seconds: float | None = Field(default=None, description="how long the youngest of them has been running")
     containers: tuple[str, ...] = Field(default=(), description="those that they run in")
     health: str | None = Field(
         default=None,

@@ -201,6 +201,9 @@ def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> N
     worker = NodeRebuild(shop.inventory.hosts[1], tools)
     remedies = {demand.name: demand.remedy for demand in worker.demands()}
     assert remedies["models"] == "ssh 198.18.0.11 hf download org/small"  # neither node could copy it
+    assert remedies["images"] == " && ".join(
+        f"ssh 198.18.0.11 sudo docker pull vllm:{size}" for size in ("large", "small")
+    )
     assert remedies["solo"] == "gb10 serving solo -i lab/inventory.py Spark-1"
     assert remedies["lock"] == "gb10 rebuild unlock -i lab/inventory.py Spark-1"
     assert "gb10 backup prove -i lab/inventory.py spark-2" in remedies["backup"]
