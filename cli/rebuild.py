@@ -86,7 +86,7 @@ def plan(session: Session, nodes: tuple[str, ...], every: bool) -> None:
         memory, steps = node.memory, node.steps()
         last = seconds_last_time((run.journal for run in work.runs(session.inventory)), host.name)
         demands = node.demands()
-        risks = _risks(node)
+        risks = node.risks()
         documents.append(_plan_document(node, steps, demands, last, risks))
         if not session.as_json:
             rebuild_view.print_plan(host.name, steps, last, {})
@@ -386,18 +386,6 @@ def _holders(session: Session) -> tuple[dict[str, LockHolder], tuple[Gb10Error, 
     found = session.runner(()).facts([LOCK])
     held = {host: found.of(host, LOCK) for host in found.hosts}
     return {host: LockHolder.from_json(value) for host, value in held.items() if value}, found.errors
-
-
-def _risks(node: NodeRebuild) -> list[str]:
-    memory, name = node.memory, node.name
-    found = [f"model {model} is not whole, or not chosen, and will not come back" for model in memory.lost_models]
-    if memory.lost_images:
-        found.append(f"images that `images` does not name will not come back: {', '.join(memory.lost_images)}")
-    if not memory.own_device:
-        found.append(f"/data of {name} is on the system's own partition: all on it is erased, but what is listed above")
-    if node.is_head and memory.k3s:
-        found.append(f"{name} runs the API server: while it is away, Kubernetes does not answer; pods go on")
-    return found
 
 
 def _plan_document(

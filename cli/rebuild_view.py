@@ -62,6 +62,9 @@ class RebuildView:
         self._print(("! ", "yellow"), f"{keeper} does not have, and so it is lost with the wipe: {names}")
 
     def _wipe_asked(self, record: Record) -> None:
+        self._print("\nLost with the wipe")
+        for line in record["risks"]:
+            self._print(("  • ", "yellow"), line)
         self._instructions(record)
 
     def _instructions(self, record: Record) -> None:

@@ -777,6 +777,13 @@ _CATALOGUE = (
         "Read {log}. Go on with this step: {resume}{options}",
     ),
     Trouble(
+        "REBUILD_K3S_VERSION",
+        _S.REFUSED,
+        "{host} has another version of K3s than it would come back with, so its state could not be restored",
+        "Set k3s_version in group_data/ to the installed one, or bring K3s up to date first: gb10 bootstrap{options}. "
+        "Then: {again}",
+    ),
+    Trouble(
         "NODES_UNWELL",
         _S.UNVERIFIED,
         "no node is wiped while one is not well: {reason}",

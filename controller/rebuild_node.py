@@ -26,6 +26,7 @@ from gb10.controller.health import disagreements, rail_faults
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild_backup import BackupPart
 from gb10.controller.rebuild_memory import Memory, Needs, kept, look_at, recall
+from gb10.controller.rebuild_risks import BELONGINGS, risks
 from gb10.controller.rebuild_serving import ServingPart
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import LOCK, SETTLED, copied, download_command, sound
@@ -236,6 +237,7 @@ class NodeRebuild:
             if not status.healthy:
                 raise Gb10Error("NODES_UNWELL", reason="; ".join(status.reasons), cure="; ".join(status.remedies))
             self._check_rails(status)
+            self._check_k3s()
             check_recognisable(self.target, self.sight.identity(self.target))
             self.tools.report("remembered", node=self.name, memory=self._first_memory().to_json())
 
@@ -253,6 +255,14 @@ class NodeRebuild:
                         f"rail {half.rail} of {node.name} has MTU {half.mtu_bytes}, {self.name} comes back with {mtu}"
                     )
                     raise Gb10Error("RAIL_FAULT", text, host=node.name)
+
+    def _check_k3s(self) -> None:
+        """Refuse where a restore after the wipe would: for K3s' state another version than its own is none."""
+        install, wanted = self.sight.overview(self.target).get("k3s") or {}, self.target.k3s_version
+        restored = not self._new_cluster and "backup" not in self.overrides
+        if restored and wanted and install.get("version") not in (None, wanted):
+            text = f"{self.name} has K3s {install['version']}, and would come back with {wanted}"
+            raise Gb10Error("REBUILD_K3S_VERSION", text, host=self.name)
 
     def _sync_models(self) -> Step:
         def missing() -> list[str]:
@@ -362,6 +372,7 @@ class NodeRebuild:
             if without and not self.rebootstrap:
                 text = f"without a backup {self.name} comes back with another cluster: say so with --rebootstrap"
                 raise Gb10Error("REBUILD_IMPOSSIBLE", text, host=self.name)
+            self._check_k3s()
             self._remember()
             self.backups.remember()
             self._demands = overridden(self._demanded(), self.overrides)
@@ -372,6 +383,11 @@ class NodeRebuild:
 
         plan = f"ask for every proof that {self.name} can come back, and stop where one is missing"
         return Step("gate", "The gate", lambda: plan, verify, run)
+
+    def risks(self) -> list[str]:
+        """What will not come back, as far as can be told now."""
+        found = self.tools.runner([self._pattern(self.target)]).facts([BELONGINGS])
+        return list(risks(self.target, self.memory, found.of(self.name, BELONGINGS)))
 
     def demands(self) -> tuple[Demand, ...]:
         """Everything that has to be proven before the wipe, as it is now; nothing once that has begun."""
@@ -453,7 +469,7 @@ class NodeRebuild:
         if again:
             self.tools.report("instructions", node=self.name, instructions=lines)
             return
-        self.tools.report("wipe-asked", node=self.name, instructions=lines)
+        self.tools.report("wipe-asked", node=self.name, instructions=lines, risks=self.risks())
         self.tools.notify(f"{self.name} may be wiped now")
 
     def seen(self, seen: Seen) -> None:

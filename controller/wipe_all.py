@@ -102,6 +102,10 @@ class WipedNode(NodeRebuild):
         yield self._provision()
         yield self.backups.restore(without_k3s=True)
 
+    def risks(self) -> list[str]:
+        """What will not come back: here all but what is in the backup."""
+        return list(self.loss().lines())
+
     def loss(self) -> Loss:
         """What its wipe takes, as it is now."""
         return loss_of(self.name, self.memory)

@@ -16,6 +16,7 @@ from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild import Progress, write_down
 from gb10.controller.rebuild_memory import look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.rebuild_risks import BELONGINGS
 from gb10.controller.sight import ENGINE, PODS, STORE, download_command, models_fact
 from gb10.controller.status import OVERVIEW
 
@@ -227,3 +228,33 @@ def test_a_data_set_is_downloaded_as_one() -> None:
     assert download_command(INVENTORY.hosts[0], "datasets/org/name").endswith(
         " hf download --repo-type dataset org/name"
     )
+
+
+def test_whoever_is_asked_to_wipe_a_node_is_told_what_is_lost_with_it() -> None:
+    shop = Workshop(says={BELONGINGS: {"spark-2": {"volumes": ["notebooks"], "containers": ["registry"]}}})
+    worker = shop.rebuild(memory=replace(MEMORY, lost_images=("old:1",), own_device=True))
+    worker.ask_for_wipe(again=False)
+    (asked,) = shop.journal.of("wipe-asked")
+    text = "\n".join(asked["risks"])
+    for lost in ("notebooks", "registry", "old:1", "backup_paths"):
+        assert lost in text
+    shop.says[BELONGINGS] = {}
+    assert any("nobody can tell which volumes" in line for line in worker.risks())
+
+
+@pytest.mark.parametrize("step", ["preflight", "gate"])
+def test_a_version_of_k3s_that_a_restore_would_refuse_is_refused_before_the_wipe(step: str) -> None:
+    nodes = Inventory("inventory.py", tuple(replace(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
+    shop = Workshop(nodes)
+    with pytest.raises(Gb10Error, match=r"v1\.36\.4\+k3s1, and would come back with v1\.37\.0") as refused:
+        carry_out(shop.rebuild(), step)
+    assert refused.value.code == "REBUILD_K3S_VERSION"
+    assert not list(shop.journal.of("gate"))
+
+
+def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
+    nodes = Inventory("inventory.py", tuple(replace(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
+    shop = Workshop(nodes)
+    write_down(shop.tools(), {"backup": "it is empty"}, rebootstrap=False)
+    shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.identity["macs"]
+    carry_out(shop.rebuild(), "preflight")

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError
+from reading import shell_accepts
 
+from gb10.facts.belongings import FORMAT, Belongings, DockerBelongings
 from gb10.facts.node_lock import LockHolder, NodeLock
 from gb10.facts.pods import EvictablePods
 from gb10.facts.settled import Settled
@@ -88,3 +90,26 @@ def test_a_node_at_rest_waits_for_nothing_and_one_that_is_degraded_neither() -> 
 )
 def test_what_is_still_under_way_is_named(part: str, said: tuple[int, str], what: str) -> None:
     assert settled(**{part: said}) == (what,)
+
+
+def test_what_is_in_an_engine_beside_images_is_named_but_for_what_is_made_again() -> None:
+    rows = [
+        {"name": "registry", "pod": "", "serving": ""},
+        {"name": "k8s_POD_web", "pod": "1f", "serving": ""},
+        {"name": "gb10-serving-solo", "pod": "", "serving": "solo"},
+    ]
+    volumes = f"notebooks\n{'a' * 64}"
+    found = DockerBelongings().process(
+        printed(volumes=(0, volumes), containers=(0, "\n".join(json.dumps(row) for row in rows)))
+    )
+    assert found == Belongings(volumes=("a" * 12, "notebooks"), containers=("registry",))
+    assert DockerBelongings().process(printed(volumes=(0, ""), containers=(0, ""))) == Belongings((), ())
+    assert DockerBelongings().process(printed(volumes=(1, ""), containers=(1, ""))) is None
+    with pytest.raises(FactProcessError):
+        DockerBelongings().process(printed(volumes=(0, ""), containers=(0, '{"name": ')))
+
+
+def test_the_shell_understands_the_question_for_what_is_in_an_engine() -> None:
+    question = DockerBelongings().command()
+    assert shell_accepts(question)
+    assert '{{json (.Label "gb10.serving")}}' in FORMAT

@@ -1,0 +1,53 @@
+"""What people keep in a node's Docker engine beside images: it is gone with the engine."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase, StringCommand
+
+from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+POD, SERVING = "io.kubernetes.pod.uid", "gb10.serving"
+FORMAT = (
+    f'{{"name":{{{{json .Names}}}},"pod":{{{{json (.Label "{POD}")}}}},"serving":{{{{json (.Label "{SERVING}")}}}}}}'
+)
+NAMELESS = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Belongings(FactValue):
+    """Volumes by name, those without one shortened; and containers, running or not, that nobody makes again."""
+
+    volumes: tuple[str, ...]
+    containers: tuple[str, ...]  # neither of Kubernetes nor what gb10 serves with
+
+
+class DockerBelongings(FactBase[Belongings | None]):
+    """What is in the engine beside images, or None where none answers.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> StringCommand:
+        return sections(
+            {
+                "volumes": "timeout 20 docker volume ls --format '{{.Name}}'",
+                "containers": f"timeout 20 docker ps -a --format '{FORMAT}'",
+            }
+        )
+
+    @understood
+    def process(self, output: list[str]) -> Belongings | None:
+        found = read_sections(output)
+        if any(found[name].status != 0 for name in ("volumes", "containers")):
+            return None
+        names = [name for name in found["volumes"].lines if name]
+        rows = [json.loads(line) for line in found["containers"].lines if line]
+        return Belongings(
+            volumes=tuple(sorted(name[:12] if NAMELESS.fullmatch(name) else name for name in names)),
+            containers=tuple(sorted(row["name"] for row in rows if not row["pod"] and not row["serving"])),
+        )
