@@ -75,6 +75,8 @@ def _begin(session: Session, names: str | None) -> None:
     wanted = session.inventory.names
     if names is not None:
         check_names((name.strip() for name in names.split(",")), wanted)
+        if not session.as_json:
+            _print(session, _losses(session, _nowhere()))
         return
     if session.as_json or not sys.stdin.isatty():
         raise Gb10Error("NAMES_NEEDED", known=list(wanted))

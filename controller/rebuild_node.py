@@ -666,14 +666,20 @@ class NodeRebuild:
         memory = recall(self.journal, self.name)
         if memory is None or not self.asked:
             return []
-        backup, back = (self.journal.last(event, node=self.name) for event in ("backed-up", "returned"))
         keeper, resume = self.keeper.name, self.tools.gb10("rebuild resume")
         return [
-            f"{self.name} was wiped and is back, not yet as it was" if back else f"{self.name} may be wiped by now",
-            *([f"its backup {backup['backup']} is on {' and '.join(backup['places'])}"] if backup else []),
+            *self.last_known(),
             *([f"its models ({len(memory.models)}) are on {keeper}, in {self.keeper.hub}"] if memory.models else []),
             *([f"its images ({len(memory.images)}) are on {keeper}, in {STORE}"] if memory.images else []),
             f"nothing further is destroyed: once the other nodes answer, {resume} brings it back",
+        ]
+
+    def last_known(self) -> list[str]:
+        """How far the node is, and where its backup lies, as is written down."""
+        backup, back = (self.journal.last(event, node=self.name) for event in ("backed-up", "returned"))
+        return [
+            f"{self.name} was wiped and is back, not yet as it was" if back else f"{self.name} may be wiped by now",
+            *([f"its backup {backup['backup']} is on {' and '.join(backup['places'])}"] if backup else []),
         ]
 
     # Common -----------------------------------------------------------------------------------------------------------

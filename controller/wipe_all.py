@@ -191,6 +191,7 @@ class WipeAll:
             self._steps(ALL).carry_out(self._together())
             self.tools.work("unlock_nodes", "Unlock the nodes", self.names, run=self.tools.journal.run)
         except Gb10Error as error:
+            self.tools.report("stopped", node=ALL, code=error.code, where=self.whereabouts())
             self.tools.notify(f"the full wipe has stopped: {error.summary}")
             raise
         self.tools.report("finished", nodes=list(self.names), models=self.to_download())
@@ -210,6 +211,12 @@ class WipeAll:
             if condition == "away":
                 self.tools.sight.absent.add(node.name)
         return intact
+
+    def whereabouts(self) -> list[str]:
+        """What is where, as far as is written down, for a person who has to go on without us. Nobody is asked."""
+        asked = [node for node in self.nodes if node.asked]
+        known = [line for node in asked for line in node.last_known()]
+        return [*known, f"nothing further is destroyed: {self.tools.gb10('wipe-all')} goes on"] if asked else []
 
     def give_up(self) -> None:
         """End the run. Raise NODE_AWAY when somebody was asked to wipe: they may have begun."""

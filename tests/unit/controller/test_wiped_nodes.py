@@ -8,7 +8,8 @@ import pytest
 from workshop import MEMORY, Workshop
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.wipe_all import WipedNode
+from gb10.controller.hooks import Hooks
+from gb10.controller.wipe_all import WipeAll, WipedNode
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +47,20 @@ def test_a_copy_on_a_node_that_is_away_is_not_asked_for_and_does_not_count() -> 
     node.backups.remember()
     (record,) = shop.journal.of("backed-up")
     assert record["places"] == ["controller"]
+
+
+def test_a_wipe_that_stops_says_which_nodes_are_back_and_where_their_backups_are() -> None:
+    shop = Workshop(kind="wipe-all")
+    wipe = WipeAll(shop.tools(), Hooks())
+    assert wipe.whereabouts() == []  # nobody was asked to wipe anything
+    for name in ("Spark-1", "spark-2"):
+        shop.journal.write("wipe-asked", node=name, instructions=[])
+        shop.journal.write("backed-up", node=name, backup=f"{name}-1", places=["controller"])
+    shop.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
+    assert wipe.whereabouts() == [
+        "Spark-1 may be wiped by now",
+        "its backup Spark-1-1 is on controller",
+        "spark-2 was wiped and is back, not yet as it was",
+        "its backup spark-2-1 is on controller",
+        "nothing further is destroyed: gb10 wipe-all goes on",
+    ]
