@@ -1,0 +1,24 @@
+"""The campaign of faults ends well only if every point of it was tried and holds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
+
+from campaign import Verdict
+from points import Point
+from run import ended
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "status"), [([], 0), ([True, True], 0), ([True, False], 1), ([True, None], 1), ([None], 1)]
+)
+def test_a_point_that_nobody_came_by_is_no_point_that_holds(
+    verdicts: list[bool | None], status: int, tmp_path: Path
+) -> None:
+    point = Point("drain", "kill", "before")
+    assert ended([Verdict(point, ok, "so", 1.0) for ok in verdicts], tmp_path) == status
