@@ -43,6 +43,18 @@ truncate -s {HUGE_BYTES} {HUGE}/blobs/{"e" * 64}
 ln -s ../../blobs/{"e" * 64} {HUGE}/snapshots/{"c" * 40}/model.safetensors
 """
 
+# What each proof then lacks, in its own words.
+CAUSES = {
+    "models": rf"not whole on {HEAD}: .*{serving.SOLO_MODEL}",
+    "images": rf"not in the engine of {HEAD}: {serving.IMAGE}",
+    "saved-images": rf"not saved on {HEAD}: {serving.IMAGE}",
+    "backup": rf"the proven copy on {HEAD} is gone, or another",
+    "solo": r"nothing is served, for",
+    "drained": rf"{WORKER} is not cordoned",
+    "lock": rf"the lock of {HEAD} is held by eve@elsewhere",
+    "room": r"^8\.8 TiB come back",
+}
+
 
 def hook_that_strikes_once(lab: LabUnderTest, folder: Path) -> Path:
     """An executable for rebuild_hooks that does all this right before the gate is asked the first time."""
@@ -70,6 +82,8 @@ def test_the_gate_stays_closed_for_each_proof_that_is_missing_and_opens_when_all
     assert set(found) == set(DEMANDS)
     assert [name for name, demand in found.items() if demand["holds"]] == []
     assert all(demand["remedy"] for demand in found.values())
+    for name, cause in CAUSES.items():
+        assert re.search(cause, found[name]["text"]), found[name]
     assert all(f"{name}: " in " ".join(refused.output.split()) for name in DEMANDS)
     assert attended.person.wiped == attended.heard("wipe-asked") == []
 

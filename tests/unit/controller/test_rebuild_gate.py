@@ -1,0 +1,164 @@
+"""The gate as a rebuild asks it: all that is there opens it, and each proof by itself, taken away, closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from two_nodes import INVENTORY, node
+from workshop import MEMORY, Workshop
+
+from gb10.controller.errors import Gb10Error
+from gb10.controller.gate import DEMANDS
+from gb10.controller.inventory import Inventory
+from gb10.controller.rebuild_node import NodeRebuild
+from gb10.controller.serving import state_fact
+from gb10.controller.sight import BACKUPS, ENGINE, LOCK, PODS, STORE, data_fact, models_fact
+from gb10.controller.status import OVERVIEW
+
+DATA = {
+    "serving_modes": {"cluster": {"models": ["org/large"]}, "solo": {"models": ["org/small"]}},
+    "serving_image": "vllm:1",
+    "images": ["own:1"],
+    "node_ip": None,
+    "rebuild_solo_seconds": 0,
+}
+NODES = Inventory("inventory.py", tuple(replace(host, data=DATA) for host in INVENTORY.hosts))
+HEAD, WORKER = NODES.hosts
+MODELS, TAGS = ("org/large", "org/small"), ("vllm:1", "own:1")
+CONTENTS = {"layers": ["as built"]}
+
+
+def cache(*names: str) -> dict[str, Any]:
+    revisions = [{"commit": "c", "files": 2, "size": 9, "sound": True}]
+    about = {"kind": "model", "size": 9, "sound": True, "revisions": revisions}
+    return {"repositories": [{"name": name, **about} for name in names]}
+
+
+def engine(*tags: str) -> list[dict[str, Any]]:
+    return [{"tags": [tag], "contents": CONTENTS} for tag in tags]
+
+
+def store(*tags: str) -> dict[str, Any]:
+    return {"images": [{"missing": [], "damaged": [], "record": {"tag": tag, "contents": CONTENTS}} for tag in tags]}
+
+
+def serving(mode: str) -> dict[str, Any]:
+    engines = [{"pid": 1, "container": "c", "mode": mode, "why": "so", "age_seconds": 60.0}] if mode == "solo" else []
+    found = {"mode": mode, "engines": engines, "health": "up", "models": ["org/small"], "completion": True}
+    return {**found, "reasons": [], "containers": [], "trouble": None}
+
+
+def held(run: str, owner: str = "ann") -> dict[str, Any]:
+    return {"run": run, "owner": owner, "controller": "desk", "pid": 1, "since": "now", "step": "prepare"}
+
+
+def members(*, cordoned: bool) -> list[dict[str, Any]]:
+    return [node("spark-1"), node("spark-2", cordoned=cordoned)]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """Everything is proven."""
+    monkeypatch.setenv("GB10_STATE", str(tmp_path))
+    found = Workshop(NODES)
+    says = found.says
+    says[models_fact(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
+    says[ENGINE] = {"Spark-1": engine(*TAGS), "spark-2": engine(*TAGS)}
+    says[STORE] = {"Spark-1": store(*TAGS), "spark-2": None}
+    says[PODS] = {"Spark-1": {}}
+    says[OVERVIEW]["Spark-1"]["nodes"] = members(cordoned=True)
+    says[LOCK] = {name: held(found.journal.run) for name in NODES.names}
+    for complete in (True, False):
+        says[state_fact(NODES, complete)] = {"Spark-1": serving("solo"), "spark-2": serving("off")}
+    found.journal.write("began")
+    found.rebuild(memory=replace(MEMORY, serving="cluster", serving_node="Spark-1"))
+    found.back_up()
+    return found
+
+
+def gate(shop: Workshop) -> tuple[str | None, dict[str, dict[str, Any]]]:
+    """Ask it, after the one that answers alone was looked at; return what keeps it closed, and the demands by name."""
+    worker = NodeRebuild(WORKER, shop.tools())
+    steps = {step.name: step for step in worker.steps()}
+    steps["solo-watched"].verify()
+    ask = steps["gate"].run
+    assert ask is not None
+    closed = None
+    try:
+        ask()
+    except Gb10Error as error:
+        closed = str(error)
+    (*_, asked) = shop.journal.of("gate")
+    return closed, {demand["name"]: demand for demand in asked["demands"]}
+
+
+def test_where_everything_is_proven_the_gate_opens(shop: Workshop) -> None:
+    closed, found = gate(shop)
+    assert closed is None
+    assert set(found) == set(DEMANDS)
+    assert {name: demand["text"] for name, demand in found.items() if not demand["holds"]} == {}
+
+
+def _model(shop: Workshop) -> None:
+    shop.says[models_fact(WORKER)]["Spark-1"] = cache("org/small")
+
+
+def _image(shop: Workshop) -> None:
+    shop.says[ENGINE]["Spark-1"] = engine("vllm:1")
+
+
+def _saved_image(shop: Workshop) -> None:
+    shop.says[STORE]["Spark-1"] = store("vllm:1")
+
+
+def _backup(shop: Workshop) -> None:
+    shop.says[BACKUPS]["Spark-1"] = []
+
+
+def _solo(shop: Workshop) -> None:
+    shop.says[state_fact(NODES, complete=True)]["Spark-1"] = serving("off")
+
+
+def _cordon(shop: Workshop) -> None:
+    shop.says[OVERVIEW]["Spark-1"]["nodes"] = members(cordoned=False)
+
+
+def _lock(shop: Workshop) -> None:
+    shop.says[LOCK]["Spark-1"] = held("theirs", "eve")
+
+
+def _room(shop: Workshop) -> None:
+    shop.says[data_fact(WORKER)]["spark-2"]["size_bytes"] = 10
+
+
+CASES: dict[str, tuple[Callable[[Workshop], None], str]] = {
+    "models": (_model, "not whole on Spark-1: org/large"),
+    "images": (_image, "not in the engine of Spark-1: own:1"),
+    "saved-images": (_saved_image, "not saved on Spark-1: own:1"),
+    "backup": (_backup, "the proven copy on Spark-1 is gone"),
+    "solo": (_solo, "nothing"),
+    "drained": (_cordon, "spark-2 is not cordoned"),
+    "lock": (_lock, "the lock of Spark-1 is held by eve@desk"),
+    "room": (_room, "its disk has 10 "),
+}
+
+
+@pytest.mark.parametrize("name", DEMANDS)
+def test_each_proof_that_is_missing_closes_the_gate_alone_and_tells_its_own_cause(shop: Workshop, name: str) -> None:
+    take_away, cause = CASES[name]
+    take_away(shop)
+    closed, found = gate(shop)
+    assert [demand["name"] for demand in found.values() if not demand["passes"]] == [name]
+    assert cause in found[name]["text"]
+    assert closed == f"GATE_CLOSED: spark-2 must not be wiped yet. {name}: {found[name]['text']}"
+    assert found[name]["remedy"]
+
+
+def test_a_pod_that_could_be_elsewhere_closes_the_gate_too(shop: Workshop) -> None:
+    shop.says[PODS]["Spark-1"] = {"spark-2": ["default/web"]}
+    closed, _ = gate(shop)
+    assert closed == "GATE_CLOSED: spark-2 must not be wiped yet. drained: on spark-2 are still default/web"
