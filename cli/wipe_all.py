@@ -71,7 +71,8 @@ def _locked(session: Session, *, writes: bool) -> Iterator[None]:
 def _begin(session: Session, names: str | None) -> None:
     """Say what is lost, and have the names of all nodes typed. Raise REBUILD_UNFINISHED, CONFIRM_NEEDED or DECLINED."""
     if other := runs.unfinished(session.inventory):
-        raise Gb10Error("REBUILD_UNFINISHED", f"the rebuild of {', '.join(other.nodes)} is not finished")
+        text = f"the rebuild of {', '.join(other.nodes)} is not finished"
+        raise Gb10Error("REBUILD_UNFINISHED", text, resume="gb10 rebuild resume")  # not what goes on with this command
     wanted = session.inventory.names
     if names is not None:
         check_names((name.strip() for name in names.split(",")), wanted)

@@ -46,9 +46,15 @@ class Reporter:
         else:
             record = self.journal.write(event, **details)
         if self._events:
-            with self._events.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"run": self.journal.run, **record}) + "\n")
+            self._append(self._events, record)
         self._listener(record)
+
+    def _append(self, events: Path, record: Mapping[str, Any]) -> None:
+        try:
+            with events.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps({"run": self.journal.run, **record}) + "\n")
+        except OSError as error:
+            raise Gb10Error("STATE_UNWRITABLE", f"{events} cannot be written: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)

@@ -718,7 +718,7 @@ class NodeRebuild:
 
     def _patiently(self, work: Callable[[], Any], codes: Iterable[str], seconds: float) -> None:
         """Do something, and for so long do it again when it fails for a reason that passes. Raise what it raised."""
-        deadline = time.monotonic() + seconds
+        deadline, said = time.monotonic() + seconds, ""
         while True:
             try:
                 work()
@@ -726,6 +726,9 @@ class NodeRebuild:
             except Gb10Error as error:
                 if error.code not in codes or time.monotonic() > deadline:
                     raise
+                if error.summary != said:
+                    said = error.summary
+                    self.tools.report("waiting", node=self.name, text=said)
             time.sleep(self.tools.poll_seconds)
 
     def _copy_images(self, source: InventoryHost, target: InventoryHost, tags: list[str]) -> None:

@@ -78,3 +78,10 @@ def test_a_wipe_of_all_nodes_is_known_to_status_and_history_with_what_goes_on_wi
     assert "a new system answers\n    mkdir .ssh" in status.stdout
     (run,) = json.loads(gb10("rebuild", "history", "--json").stdout)["runs"]
     assert (run["name"], run["kind"], run["sighted"]["kind"]) == (journal.run, "wipe-all", "no-login")
+
+
+def test_who_wants_to_wipe_all_nodes_in_the_middle_of_a_rebuild_is_told_what_goes_on_with_that() -> None:
+    asked_to_wipe("spark-2")
+    found = gb10("wipe-all", "--names", "spark-1,spark-2")
+    assert found.returncode == ExitStatus.REFUSED
+    assert "Go on with it: gb10 rebuild resume. Or give it up: gb10 rebuild abort" in " ".join(found.stderr.split())

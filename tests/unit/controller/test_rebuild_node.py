@@ -258,3 +258,18 @@ def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
     write_down(shop.tools(), {"backup": "it is empty"}, rebootstrap=False)
     shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.identity["macs"]
     carry_out(shop.rebuild(), "preflight")
+
+
+def test_a_node_that_boots_once_more_is_locked_when_it_is_back() -> None:
+    shop = Workshop()
+    tried: list[tuple[str, ...]] = []
+
+    def lock(hosts: tuple[str, ...], step: str) -> None:
+        tried.append(hosts)
+        if len(tried) < 3:
+            raise Gb10Error("NODE_UNREACHABLE", host="spark-2", reason="it boots")
+
+    shop.rebuild()
+    carry_out(NodeRebuild(shop.inventory.hosts[1], replace(shop.tools(), lock=lock)), "settle")
+    assert tried == [("Spark-1", "spark-2")] * 3
+    assert [record["text"] for record in shop.heard] == ["spark-2 does not answer: it boots"]
