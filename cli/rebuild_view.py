@@ -147,9 +147,9 @@ def print_progress(run: Progress, alive: str | None, resume: str) -> None:
         console.print(Text(f"  at {moment(sighted['at']).astimezone():%H:%M:%S}  {sighted['text']}"), soft_wrap=True)
         for line in sighted["lines"]:
             console.print(Text(f"    {line}"), soft_wrap=True)
-    keeper = run.journal.last("keeper")
-    if keeper and not keeper["well"] and not run.ended:
-        console.print(Text(f"  {keeper['text']}", style="bold red"), soft_wrap=True)
+        keeper = run.journal.last("keeper", node=sighted["node"])
+        if keeper and not keeper["well"]:
+            console.print(Text(f"  {keeper['text']}", style="bold red"), soft_wrap=True)
 
 
 def print_story(journal: Journal) -> None:

@@ -73,9 +73,10 @@ def test_events_that_cannot_be_written_are_told_before_anything_is_begun(project
 def test_a_wipe_of_all_nodes_is_known_to_status_and_history_with_what_goes_on_with_it() -> None:
     journal = asked_to_wipe("spark-2", "wipe-all")
     journal.write("sighted", node="spark-2", kind="no-login", text="a new system answers", lines=["mkdir .ssh"])
+    journal.write("keeper", node="spark-2", keeper="spark-1", well=False, text="spark-1 is not well")
     status = gb10("rebuild", "status", "-i", "inventory.py")
     assert "go on: gb10 wipe-all -i inventory.py" in status.stdout
-    assert "a new system answers\n    mkdir .ssh" in status.stdout
+    assert "a new system answers\n    mkdir .ssh\n  spark-1 is not well" in status.stdout
     (run,) = json.loads(gb10("rebuild", "history", "--json").stdout)["runs"]
     assert (run["name"], run["kind"], run["sighted"]["kind"]) == (journal.run, "wipe-all", "no-login")
 
