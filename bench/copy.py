@@ -35,9 +35,8 @@ SMALL_BYTES = 64 << 10
 ROUNDS = 3
 INVENTORY = Path(__file__).parents[1] / "lab" / "inventory.py"
 FOLDER = "/data/bench"
-SOURCE, TARGET = f"{FOLDER}/source", f"{FOLDER}/target"
+SOURCE = f"{FOLDER}/source"
 CEILING_SECONDS = 3
-ARGUMENTS = {"src_path": SOURCE, "dest_host": "spark-2", "dest_path": TARGET, "progress_seconds": 1}
 
 
 class Bench:
@@ -48,6 +47,7 @@ class Bench:
         self.docker = Docker(state.docker_host)
         self.inventory = load_inventory(str(INVENTORY))
         self.log = RunLog("bench", Path(tempfile.mkdtemp(prefix="gb10-bench-")))
+        self.target = f"{FOLDER}/target"
 
     def on(self, number: int, script: str, seconds: int = 600) -> str:
         """Run a shell script as root on node 1 or 2."""
@@ -58,7 +58,7 @@ class Bench:
             self.on(number, f"rm -rf {FOLDER}; mkdir -p {FOLDER}")
         self.on(1, "rm -f /root/.ssh/bench*; mkdir -p /root/.ssh")
         key = self.on(1, "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/bench && cat /root/.ssh/bench.pub").strip()
-        self.on(2, f"mkdir -p -m 700 /root/.ssh && echo '{key}' > /root/.ssh/authorized_keys && mkdir -p {TARGET}")
+        self.on(2, f"mkdir -p -m 700 /root/.ssh && echo '{key}' > /root/.ssh/authorized_keys && mkdir -p {self.target}")
 
     def clean(self) -> None:
         for number in (1, 2):
@@ -85,8 +85,19 @@ class Bench:
         )
         self.on(1, f'rm -rf {SOURCE}; python3 -c "{program}"')
 
+    def arguments(self, **options: object) -> dict[str, object]:
+        """Those of cx7.sync."""
+        known = {"src_path": SOURCE, "dest_host": "spark-2", "dest_path": self.target, "progress_seconds": 1}
+        return {**known, **options}
+
     def empty_target(self) -> None:
-        self.on(2, f"rm -rf {TARGET}; mkdir -p {TARGET}; sync")  # nothing of before is written meanwhile
+        self.on(2, f"rm -rf {self.target}; mkdir -p {self.target}; sync")  # nothing of before is written meanwhile
+
+    def new_target(self) -> None:
+        """Another target, beside those of before. Where thousands of files were deleted, whoever makes new ones waits
+        for ext4, which for minutes looks for inodes that were not used lately."""
+        self.target += "+"
+        self.on(2, f"mkdir -p {self.target}; sync")
 
     def address(self, number: int, rail: str) -> str:
         return self.state.nodes[number - 1].address(rail)
@@ -107,7 +118,7 @@ class Bench:
         """Seconds of `rsync -a` over ssh."""
         ssh = "ssh -i /root/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         begin = time.monotonic()
-        self.on(1, f"rsync -a -e '{ssh}' {SOURCE}/ root@{self.address(2, 'a')}:{TARGET}/")
+        self.on(1, f"rsync -a -e '{ssh}' {SOURCE}/ root@{self.address(2, 'a')}:{self.target}/")
         return time.monotonic() - begin
 
     def sync(
@@ -129,7 +140,7 @@ class Bench:
 
         begin = time.monotonic()
         runner = Runner(self.inventory, self.log, limit=["spark-1"])
-        result = runner.run("gb10.operations.cx7.sync", kwargs=ARGUMENTS, on_event=hear)
+        result = runner.run("gb10.operations.cx7.sync", kwargs=self.arguments(**options), on_event=hear)
         whole = time.monotonic() - begin
         return result, marks.get("end", 0) - marks.get("begin", 0), whole
 
@@ -188,9 +199,9 @@ def measure_model(bench: Bench, figures: Figures) -> None:
 def measure_small_files(bench: Bench, figures: Figures) -> None:
     plain, ours = [], []
     for _ in range(ROUNDS):
-        bench.empty_target()
+        bench.new_target()
         plain.append(bench.plain_rsync())
-        bench.empty_target()
+        bench.new_target()
         result, seconds, _ = bench.sync()
         result.check()
         ours.append(seconds)
@@ -219,7 +230,7 @@ def _killed_at_half(bench: Bench) -> tuple[int, int]:
     command = [
         *(sys.executable, "-m", "pyinfra", "--json", "-y", "--limit", "spark-1", str(INVENTORY)),
         "gb10.operations.cx7.sync",
-        *(f"{key}={json.dumps(value)}" for key, value in {**ARGUMENTS, "progress_seconds": 0.02}.items()),
+        *(f"{key}={json.dumps(value)}" for key, value in bench.arguments(progress_seconds=0.02).items()),
     ]
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

@@ -201,8 +201,10 @@ class Part:
 class Intake:
     """A stream that carries files, and how they get from it into a file."""
 
-    def __init__(self, stream: socket.socket) -> None:
+    def __init__(self, stream: socket.socket, folder: str) -> None:
         self.stream = stream
+        self.folder = folder  # for what is not whole
+        os.mkdir(folder)
         self.end, self.mouth = os.pipe2(os.O_CLOEXEC)
         self.capacity = fcntl.fcntl(self.mouth, F_SETPIPE_SZ, BUFFER_BYTES)
         self.buffer = memoryview(mmap.mmap(-1, DIRECT_BYTES))  # which is aligned
@@ -210,6 +212,8 @@ class Intake:
     def close(self) -> None:
         os.close(self.end)
         os.close(self.mouth)
+        with suppress(OSError):
+            os.rmdir(self.folder)
 
     def move(self, descriptor: int, at: int, end: int) -> int:
         """Write what comes next to a file, from one place to at most another; return how many bytes that were.
@@ -276,7 +280,7 @@ class Receiver:
         self.rsyncs: list[subprocess.Popen[bytes]] = []
         self.streams: set[socket.socket] = set()  # that carry files
         self.folders: set[str] = set()  # in which files may be written
-        self.numbers = itertools.count()  # of temporary files
+        self.numbers = itertools.count()  # of streams
         self.lock = threading.Lock()
         self.completing = ThreadPoolExecutor(4)
 
@@ -301,8 +305,12 @@ class Receiver:
 
     def clean(self) -> None:
         """Remove what a copy that was killed left, except parts that may be continued: by this copy, or soon."""
-        for name in os.listdir(temporary := os.path.join(self.root, WORKSHOP, "tmp")):
-            os.unlink(os.path.join(temporary, name))
+        with os.scandir(os.path.join(self.root, WORKSHOP, "tmp")) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    os.unlink(entry.path)
         stale, wanted = set(self.job["stale"]), {file["key"] for file in self.job["large"]}
         for name in os.listdir(workshop := os.path.join(self.root, WORKSHOP)):
             key, _, kind = name.rpartition(".")
@@ -483,7 +491,8 @@ class Receiver:
     def serve_data(self, stream: socket.socket) -> None:
         with self.lock:
             self.streams.add(stream)
-        intake = Intake(stream)
+        # A folder of its own for each stream: those who make files in one folder wait for each other.
+        intake = Intake(stream, os.path.join(self.root, WORKSHOP, "tmp", f"stream-{next(self.numbers)}"))
         try:
             self.take_files(intake)
         finally:
@@ -530,7 +539,7 @@ class Receiver:
         """Take one small file: it has its name when it is whole."""
         final = os.path.join(self.root, wanted["path"])
         self.have_folder(os.path.dirname(final))
-        temporary = os.path.join(self.root, WORKSHOP, "tmp", f"small-{next(self.numbers)}")
+        temporary = os.path.join(intake.folder, "small")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             left = wanted["size"]

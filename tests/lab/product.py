@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import sys
 import textwrap
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -161,14 +161,17 @@ def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> 
 
 
 def offered(address: str, key: str = "") -> str | None:
-    """The model that answers at an address, or None."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    url = f"http://{address}:8000/v1/models"
+    """The model that answers at an address, or None. A busy machine may be slow to answer, not to connect."""
+    connection = http.client.HTTPConnection(address, 8000, timeout=0.5)
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=0.5) as answer:
-            return str(json.load(answer)["data"][0]["id"])
-    except (OSError, ValueError, LookupError):
+        connection.connect()
+        connection.sock.settimeout(5)
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
+        return str(json.load(connection.getresponse())["data"][0]["id"])
+    except (OSError, ValueError, LookupError, http.client.HTTPException):
         return None
+    finally:
+        connection.close()
 
 
 def probed(addresses: list[str], key: str = "") -> AbstractContextManager[list[tuple[float, bool]]]:

@@ -32,13 +32,11 @@ def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
     assert done.status == 0, done.output
 
     assert attended.person.wiped == [WORKER, HEAD]  # each once, the head last
-    # The stand-in loads for 2.5 s: what is shorter is a probe that came too late on a busy machine.
-    found = [gap for gap in gaps(seen) if gap > 2]
+    found = gaps(seen)
     print("gaps:", [f"{gap:.1f}" for gap in found], {name: attended.own_seconds(name) for name in (HEAD, WORKER)})
-    assert len(found) <= 4, found  # two switches for each node, and nothing else
     switches = [(one["node"], one["step"]) for one in attended.heard("step-done") if one["step"] in ("solo", "cluster")]
     assert switches == [(name, step) for name in (WORKER, HEAD) for step in ("solo", "cluster")]
-    assert len(found) == len(switches), found  # each is seen: so somebody was looking
+    assert len(found) == len(switches), found  # two for each node, each of them seen, and nothing else
     assert len(seen) > (seen[-1][0] - seen[0][0]) / 2  # all the time
     assert seen[-1][1]  # and in the end it answers
     assert max(found, default=0) <= MOST_GAP_SECONDS
