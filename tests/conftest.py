@@ -27,6 +27,9 @@ LONGEST = (
     "node",
     "bad_luck",
     "validate",
+    "download",
+    "kube_agent",
+    "kube_server",
 )
 
 

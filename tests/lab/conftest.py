@@ -79,6 +79,8 @@ def host_of(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Host
     config.write_text(
         f"Host *\n  IdentityFile {lab.state.key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {lab.state.known_hosts}\n"
         "  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 10\n"
+        # Each look is a connection: the exchange of keys that is ssh's first choice takes most of its time.
+        "  KexAlgorithms curve25519-sha256\n"
     )
     return lambda name: testinfra.get_host(f"ssh://{USER}@{lab.address(name)}", ssh_config=str(config))
 

@@ -332,7 +332,7 @@ def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
     done = product.gb10(*command)
     assert done.status == 0, done.output
     assert "proven: spark-2 has vllm:1 as spark-1 has it: 3 layers" in done.output
-    assert product.gb10(*command, "--dry-run").output.strip().endswith("Nothing to send.")
+    assert product.gb10(*command, "--dry-run").stdout.strip().endswith("Nothing to send.")
 
 
 def saved(product: Product, node: str) -> Any:

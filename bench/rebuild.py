@@ -1,0 +1,183 @@
+"""What the rebuild of a node costs those who ask the model, and how long our own work takes, on the lab that is up.
+
+A probe asks both nodes five times a second for the whole rebuild. A second rebuild is killed when its models are back,
+and taken up again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.cluster import BIN, INVENTORY
+from bench.figures import Figures
+from gb10.controller.errors import ExitStatus
+from gb10.lab import state as states
+from gb10.lab.lab import Lab
+from gb10.lab.paths import lab_name
+from gb10.lab.person import Person
+
+NODE, KEEPER = "spark-2", "spark-1"
+LOAD_SECONDS = 2.5  # of the stand-in for vLLM (lab/vllm.py)
+PROBE_SECONDS = 0.2
+SETTINGS = {"rebuild_validate_without": ["rail-bandwidth"]}  # the lab's rails have no speed to speak of
+
+
+class Rebuilds:
+    """The commands of a rebuild, with a person at the box."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lab = Lab(lab_name())
+        self.person = Person(self.lab)
+        self.inventory = folder / "inventory.py"
+        self.inventory.write_text(
+            f"exec(open({INVENTORY!r}).read())\n"
+            f"head, workers = ([(name, {{**data, **{SETTINGS!r}}}) for name, data in group] for group in groups())\n"
+        )
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start gb10 in the background."""
+        here = {"GB10_INVENTORY": str(self.inventory), "GB10_BACKUPS": str(self.folder / "backups")}
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        command = [BIN / "gb10", *words]
+        return subprocess.Popen(command, cwd=self.folder, env={**os.environ, **here}, text=True, **streams)
+
+    def run(self, *words: str, accepted: tuple[int, ...] = (0,)) -> tuple[int, str]:
+        """Run gb10 to its end; return its status and what it said. End the bench where that is not accepted."""
+        child = self.start(*words)
+        said = child.communicate()[0]
+        if child.returncode not in accepted:
+            raise SystemExit(f"gb10 {' '.join(words)} ended with status {child.returncode}:\n{said}")
+        return child.returncode, said
+
+    def rebuild(self, events: Path, kill_after: str | None = None) -> str:
+        """Rebuild the node, killed once after a step if wanted; return what the last command said."""
+        stop = threading.Event()
+        somebody = threading.Thread(target=self.person.follow, args=(events, stop))
+        somebody.start()
+        try:
+            status, said = self.run("rebuild", "run", NODE, "--events", str(events), accepted=(0, ExitStatus.WAITING))
+            while status == ExitStatus.WAITING:
+                key = self.person.fingerprint(NODE)
+                words = ("rebuild", "resume", "--events", str(events), "--accept-host-key", key)
+                if kill_after:
+                    self.kill(words, events, kill_after)
+                    kill_after = None
+                status, said = self.run(*words, accepted=(0, ExitStatus.WAITING))
+            return said
+        finally:
+            stop.set()
+            somebody.join()
+
+    def kill(self, words: tuple[str, ...], events: Path, step: str) -> None:
+        """Run gb10 until a step is done, and kill it there."""
+        child = self.start(*words)
+        assert child.stdout is not None  # noqa: S101 - it is a pipe
+        reader = threading.Thread(target=child.stdout.read, daemon=True)
+        reader.start()
+        while step not in [record["step"] for record in heard(events, "step-done")]:
+            if child.poll() is not None:
+                raise SystemExit(
+                    f"gb10 {' '.join(words)} ended with status {child.returncode} before it could be killed"
+                )
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+
+
+def heard(events: Path, name: str) -> list[dict[str, Any]]:
+    """The events of a name."""
+    records = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
+    return [record for record in records if record["event"] == name]
+
+
+def answers(address: str) -> bool:
+    """Whether a model is offered there."""
+    try:
+        with urllib.request.urlopen(f"http://{address}:8000/v1/models", timeout=0.5) as answer:
+            return bool(json.load(answer)["data"])
+    except (OSError, ValueError, LookupError):
+        return False
+
+
+@contextmanager
+def probed(addresses: list[str]) -> Iterator[list[float]]:
+    """While the block runs, note for how long nobody answered, each time, in seconds."""
+    found: list[float] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        since = 0.0
+        while not stop.wait(PROBE_SECONDS):
+            now = time.monotonic()
+            if not any(answers(address) for address in addresses):
+                since = since or now
+            elif since:
+                found.append(now - since)
+                since = 0.0
+        if since:
+            found.append(time.monotonic() - since)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def copies(said: str) -> int:
+    """How many copies a command made, by the log that it names."""
+    found = re.search(r"The whole log: (\S+)", said)
+    if not found:
+        raise SystemExit(f"the command names no log:\n{said}")
+    return sum(int(size) > 0 for size in re.findall(r'gb10-copy-result: {"sent": (\d+)', Path(found[1]).read_text()))
+
+
+def main() -> int:
+    """Print the figures; return 1 if one is missed."""
+    figures = Figures("The rebuild of one node, K3s and a model served")
+    with tempfile.TemporaryDirectory() as name:
+        rebuilds = Rebuilds(Path(name))
+        state = states.require(lab_name())
+        for command in (
+            ("provision", KEEPER, NODE),
+            ("bootstrap",),
+            ("lab", "download", KEEPER, NODE),
+            ("serving", "cluster"),
+        ):
+            rebuilds.run(*command)
+        events = Path(name) / "events.jsonl"
+        started = time.monotonic()
+        with probed([state.node(node).address("management") for node in (KEEPER, NODE)]) as gaps:
+            rebuilds.rebuild(events)
+        whole = time.monotonic() - started
+        own = sum(record["seconds"] for record in heard(events, "step-done") if record["kind"] == "own")
+        again = rebuilds.rebuild(Path(name) / "again.jsonl", kill_after="models")
+    figures.note("the whole rebuild, with the person's wipe", f"{whole:.0f} s")
+    figures.hold("our own work in it", f"{own:.0f} s", "<= 120 s", own <= 120)
+    figures.hold("gaps in what is served", str(len(gaps)), "2: the announced switches", len(gaps) == 2)
+    most = LOAD_SECONDS + 3
+    lengths = ", ".join(f"{gap:.1f} s" for gap in gaps)
+    figures.hold("each of them", lengths, f"<= {most} s: loading + 3 s", max(gaps, default=most + 1) <= most)
+    repeated = copies(again)
+    figures.hold("copies of a run that is resumed after its copies", str(repeated), "0", repeated == 0)
+    return 0 if figures.print() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
