@@ -203,6 +203,18 @@ def test_a_stopped_k3s_is_backed_up_and_a_damaged_database_named(
         node.check_output("sudo systemctl start k3s")
 
 
+def test_a_node_without_k3s_is_backed_up_and_proven(product: Product, lab: Any, folder: Path, tmp_path: Path) -> None:
+    lab.wipe(WORKER, trust=True)
+    done = product.gb10("backup", WORKER, "--json")
+    assert (done.status, proofs(done)) == (0, {(WORKER, "controller"): [], (WORKER, HEAD): []}), done.output
+    backup = done.json["made"][0]["id"]
+    with (folder / WORKER / f"{backup}.tar.gz").open("rb") as file:
+        manifest = archive.unpack(file, str(tmp_path / "out"))
+    assert manifest.about["versions"]["k3s"] is None
+    assert [path for member in manifest.members if "rancher" in (path := str(member.node_path))] == []
+    assert {note.path for note in manifest.notes if "rancher" in note.path} == set()
+
+
 def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
     product: Product, lab: Any, host_of: HostOf, root_of: RootOf, tmp_path: Path
 ) -> None:
