@@ -1,0 +1,111 @@
+"""What holds for every fact that there is, whoever adds one."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import itertools
+import json
+import pkgutil
+import shlex
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
+from reading import printed, scalars, shell_accepts, words
+
+import gb10.facts
+
+# For whatever has no default.
+ARGUMENTS: dict[str, Any] = {
+    "charts": ["gpu-operator"],
+    "folders": ["hub"],
+    "groups": ["nvidia.com"],
+    "hub": "/data/huggingface/hub",
+    "interfaces": ["enp1s0f0np0"],
+    "manifest": "{}",
+    "names": ["rsync"],
+    "namespace": "gpu-operator",
+    "path": "/etc/a file",
+    "peers": {"enp1s0f0np0": ("198.18.1.12", 8860)},
+    "release": "gpu-operator",
+    "role": "server",
+    "root": "/data/models",
+    "user": "nvidia",
+}
+
+
+def facts() -> list[type[FactBase[Any]]]:
+    """All facts of gb10.facts."""
+    found = []
+    for module in pkgutil.iter_modules(gb10.facts.__path__):
+        loaded = importlib.import_module(f"gb10.facts.{module.name}")
+        found += [
+            each
+            for name, each in vars(loaded).items()
+            if inspect.isclass(each)
+            and issubclass(each, FactBase)
+            and each.__module__ == loaded.__name__
+            and not name.startswith("_")
+        ]
+    return found
+
+
+EVERY = pytest.mark.parametrize("fact", facts(), ids=lambda fact: fact.__name__)
+
+
+def command_of(fact: type[FactBase[Any]]) -> Any:
+    """The fact's command, with something for each of its arguments."""
+    wanted = inspect.signature(fact.command).parameters
+    return fact().command(**{name: ARGUMENTS[name] for name in wanted if name in ARGUMENTS})
+
+
+def section_names(fact: type[FactBase[Any]]) -> list[str]:
+    """The sections that the fact's command prints; none for a fact that has no such."""
+    raw = command_of(fact).get_raw_value()
+    if "@@gb10" not in raw:
+        return []
+    tokens = shlex.split(raw, posix=True)
+    return [name.rstrip(";") for before, name in itertools.pairwise(tokens) if before == "s"]
+
+
+documents = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3), max_leaves=8
+)
+lines = st.lists(words | documents.map(json.dumps) | words.map(lambda word: f"{word} 1 {word}"), min_size=1, max_size=6)
+
+
+def told(value: Any) -> Any:
+    """What pyinfra's CLI asks of a value that json does not know."""
+    return value.to_json()
+
+
+@EVERY
+@settings(max_examples=60)
+@given(data=st.data())
+def test_garbage_fails_one_host_or_is_a_value_that_can_be_printed(
+    fact: type[FactBase[Any]], data: st.DataObject
+) -> None:
+    output = data.draw(lines)
+    if names := section_names(fact):
+        some = {name: (data.draw(lines), data.draw(st.sampled_from([0, 0, 1, 127]))) for name in names}
+        output = printed(some)
+    try:
+        value = fact().process(output)
+    except FactProcessError:
+        return
+    json.dumps(value, default=told)
+
+
+@EVERY
+def test_a_shell_parses_the_command_of_every_fact(fact: type[FactBase[Any]]) -> None:
+    assert shell_accepts(command_of(fact))
+
+
+def test_most_facts_have_sections_and_they_are_found() -> None:
+    having = {fact.__name__: names for fact in facts() if (names := section_names(fact))}
+    assert len(having) > len(facts()) / 2
+    assert {"NodeIdentity", "K3sInstall", "HelmClient", "NodeOverview"} <= having.keys()
