@@ -84,7 +84,7 @@ def told(value: Any) -> Any:
 
 
 @EVERY
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_garbage_fails_one_host_or_is_a_value_that_can_be_printed(
     fact: type[FactBase[Any]], data: st.DataObject
