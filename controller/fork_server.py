@@ -32,6 +32,8 @@ from gevent.monkey import get_original  # type: ignore[import-untyped] # likewis
 import gb10.deploys
 from gb10.controller.child import die_with_parent
 
+FEW_RUNS = 3  # after which there will be more of them, and it pays to load our deploys for all
+
 _fork: Callable[[], int] = get_original("os", "fork")
 _waitpid: Callable[[int, int], tuple[int, int]] = get_original("os", "waitpid")
 _select: Callable[..., tuple[list[int], list[int], list[int]]] = get_original("select", "select")
@@ -43,9 +45,11 @@ def serve() -> dict[str, Any] | None:
     control = _Socket(fileno=os.dup(0))
     unloaded = list(gb10.deploys.__all__)
     runs: dict[int, tuple[int, int]] = {}  # what tells that it ended -> its process, the socket to its client
+    count = 0
     while True:
-        ready, _, _ = _select([control.fileno(), *runs], [], [], 0 if unloaded else None)
-        if not ready:  # nobody waits: time to load what most runs will need
+        ahead = unloaded and count >= FEW_RUNS
+        ready, _, _ = _select([control.fileno(), *runs], [], [], 0 if ahead else None)
+        if not ready:  # nobody waits: time to load what the next runs may need
             getattr(gb10.deploys, unloaded.pop())
         for descriptor in ready:
             if descriptor in runs:
@@ -68,6 +72,7 @@ def serve() -> dict[str, Any] | None:
                 os.close(other)
             _tell(given[2], str(pid))
             runs[life] = (pid, given[2])
+            count += 1
 
 
 def _report_end(life: int, pid: int, client: int) -> None:

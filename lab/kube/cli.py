@@ -1,13 +1,10 @@
-"""The `k3s` command."""
+"""The `k3s` command, but for `kubectl` and `--version`, which the head of the executable answers (build.py)."""
 
 from __future__ import annotations
 
 import base64
 import datetime
-import hashlib
-import os
 import sys
-from pathlib import Path
 from typing import NoReturn
 
 from gb10.lab.kube import paths
@@ -31,11 +28,8 @@ BOOTSTRAP_HOURS = 24
 
 def main(version: str) -> NoReturn:
     """Run the command line of the process and end it with an exit status."""
-    called, arguments = os.path.basename(sys.argv[0]), sys.argv[1:]
-    if called == "kubectl":
-        arguments = ["kubectl", *arguments]
     try:
-        sys.exit(_dispatch(arguments, version))
+        sys.exit(_dispatch(sys.argv[1:], version))
     except StartError as error:
         from gb10.lab.kube.journal import log  # noqa: PLC0415 (only what a command needs is loaded)
 
@@ -45,12 +39,8 @@ def main(version: str) -> NoReturn:
 
 def _dispatch(arguments: list[str], version: str) -> int:
     command, rest = (arguments or ["help"])[0], arguments[1:]
-    if command in ("--version", "-v"):
-        print(f"k3s version {version} ({hashlib.sha256(version.encode()).hexdigest()[:8]})\ngo version go1.26.1")
-    elif command in ("help", "--help", "-h"):
+    if command in ("help", "--help", "-h"):
         print(USAGE, end="")
-    elif command == "kubectl":
-        _kubectl(rest)
     elif command in ("server", "agent"):
         _run(command, rest, version)
     elif command == "token":
@@ -61,15 +51,6 @@ def _dispatch(arguments: list[str], version: str) -> int:
         print(f'No help topic for "{command}"', file=sys.stderr)
         return 3
     return 0
-
-
-def _kubectl(arguments: list[str]) -> NoReturn:
-    binary = Path(os.environ.get("GB10_LAB_BIN") or "/opt/gb10-lab/bin") / "kubectl"
-    environment = {"KUBECONFIG": str(paths.rooted(paths.KUBECONFIG)), **os.environ}
-    try:
-        os.execve(binary, ["kubectl", *arguments], environment)  # noqa: S606 (no shell is wanted)
-    except OSError as error:
-        raise StartError(f"{binary}: {error.strerror}") from error
 
 
 def _run(role: str, arguments: list[str], version: str) -> None:
