@@ -34,6 +34,8 @@ PORT = 8880  # and the one above it, on the rails
 NCCL_PORT = 29555
 LONGEST = 300  # of what a failed command said
 START_SECONDS = 10  # for a listener
+LISTENER = "gb10-validate-listener"  # its unit
+STOP_LISTENER = f"systemctl stop {LISTENER}.service 2>/dev/null || true"
 STOP_SECONDS = 10  # for a container that is to end
 SPARE_SECONDS = 30
 SLOWED = ", and would be slowed down (--while-serving)"
@@ -254,10 +256,9 @@ def _packet(where: Host, way: Way, check: Check, mtu: int | None) -> Check:
 
 def measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidth | str:
     """What a way carries, or why that could not be measured. The listener is gone afterwards."""
-    unit = _unique()
     lifetime = seconds + SPARE_SECONDS
     listen = listen_command(str(way.peer_interface), way.peer, PORT, str(way.local), lifetime, seconds)
-    done, said = peer_run(target, listener(unit, listen, lifetime))
+    done, said = peer_run(target, listener(listen, lifetime))
     try:
         if not done:
             return f"nobody listens on {target.name}: {last_words(said)}"
@@ -268,17 +269,20 @@ def measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidt
     except UnreadFactError:
         return "what was measured could not be read: see the lines above"
     finally:
-        peer_run(target, StringCommand(f"systemctl stop {unit}.service 2>/dev/null || true"))
+        peer_run(target, StringCommand(STOP_LISTENER))
 
 
-def listener(unit: str, listen: str, lifetime: int) -> StringCommand:
-    """Given a shell command that listens on PORT, return the one that runs it in a unit and waits until it listens."""
+def listener(listen: str, lifetime: int) -> StringCommand:
+    """Given a shell command that listens on PORT, return the one that runs it in a unit and waits until it listens.
+
+    There is one port, and one unit: that of a measurement whose controller was killed ends before.
+    """
     text = shlex.quote(listen.replace("$", "$$"))
-    start = f"systemd-run --quiet --collect --unit={unit} -p RuntimeMaxSec={lifetime} sh -c {text}"
+    start = f"systemd-run --quiet --collect --unit={LISTENER} -p RuntimeMaxSec={lifetime} sh -c {text}"
     tries = START_SECONDS * 10
     wait = f"tries={tries}; until ss -H -l -t -n 'sport = :{PORT}' | grep -q .; do"
-    gone = f"tries=$((tries - 1)); [ $tries -gt 0 ] && systemctl -q is-active {unit} || exit 1; sleep 0.1; done"
-    return StringCommand(f"{start} && {{ {wait} {gone}; }}")
+    gone = f"tries=$((tries - 1)); [ $tries -gt 0 ] && systemctl -q is-active {LISTENER} || exit 1; sleep 0.1; done"
+    return StringCommand(f"{STOP_LISTENER}; {start} && {{ {wait} {gone}; }}")
 
 
 def judged(found: RailBandwidth | str, check: Check) -> Check:

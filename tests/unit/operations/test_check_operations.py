@@ -73,10 +73,15 @@ def test_whatever_a_container_runs_reaches_it_as_it_is(command: list[str]) -> No
 
 
 def test_a_listener_is_waited_for() -> None:
-    start = listener("gb10-validate-1", 'device=$(ls /sys) && echo "$device"', 60).get_raw_value()
+    start = listener('device=$(ls /sys) && echo "$device"', 60).get_raw_value()
     assert f"sport = :{PORT}" in start
     assert "device=$$(ls /sys)" in start
     assert "-p RuntimeMaxSec=60" in start
+
+
+def test_a_listener_takes_the_port_over_from_one_whose_controller_was_killed() -> None:
+    start = listener("true", 60).get_raw_value()
+    assert start.index("systemctl stop gb10-validate-listener.service") < start.index("--unit=gb10-validate-listener ")
 
 
 @given(st.text())
