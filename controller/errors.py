@@ -927,6 +927,12 @@ _CATALOGUE = (
         "RESTORE_AFTER_WIPE",
     ),
     Trouble(
+        "RESTORE_UNSETTLED",
+        _S.FAILED,
+        "{host} is still being installed",
+        "See what it does: {ssh_base} systemctl list-jobs, {ssh_base} cloud-init status. When that is over: {again}",
+    ),
+    Trouble(
         "RESTORE_K3S_VERSION",
         _S.REFUSED,
         "the backup is of another version of K3s",

@@ -67,8 +67,9 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None) -> Non
 
 
 def restore_steps(restoration: operations.Restoration) -> None:
-    """Refuse what does not fit, then bring the backup, restore it step by step, and remove what was brought."""
+    """Let the node settle, refuse what does not fit, then bring the backup, restore it step by step, and clear up."""
     nodes = node_settings()
+    operations.settled(name="Wait for the node's installation")
     operations.fitting(
         name="Compare the node with the backup",
         restoration=restoration,

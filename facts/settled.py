@@ -9,6 +9,8 @@ from pyinfra.api import FactBase, StringCommand
 from gb10.facts.sections import read_sections, sections, understood
 from gb10.facts.values import FactValue
 
+SERVICES = ("Docker", "the GPU driver")  # which a person may have to mend: they need not pass by themselves
+
 
 @dataclass(frozen=True)
 class SettledState(FactValue):
@@ -18,6 +20,11 @@ class SettledState(FactValue):
     up_seconds: float
     system: str  # as `systemctl is-system-running` says
     waits_for: tuple[str, ...]  # in words
+
+    @property
+    def installs(self) -> tuple[str, ...]:
+        """What its installation still does, which ends by itself."""
+        return tuple(what for what in self.waits_for if what not in SERVICES)
 
 
 class Settled(FactBase[SettledState]):
@@ -48,8 +55,8 @@ class Settled(FactBase[SettledState]):
             f"its boot ({system})": system in ("initializing", "starting", "stopping"),
             "cloud-init": "running" in " ".join(found["cloud-init"].lines).split(),
             "the installation of packages": found["packages"].status == 0,
-            "Docker": found["docker"].status != 0,
-            "the GPU driver": found["gpu"].status != 0,
+            SERVICES[0]: found["docker"].status != 0,
+            SERVICES[1]: found["gpu"].status != 0,
         }
         return SettledState(
             boot_id=found["boot"].lines[0],

@@ -22,6 +22,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import SERVER, UNITS, K3sInstall
+from gb10.facts.settled import Settled
 from gb10.operations import docker, restore_plan
 from gb10.operations.archive import ROOT, ArchiveError, Member
 from gb10.operations.copy_plan import human
@@ -34,11 +35,13 @@ from gb10.operations.script import run_script
 from gb10.operations.stream import BrokenStreamError, stream_program
 from gb10.operations.trial import trial
 from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
+from gb10.operations.wait import await_condition
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 FOLDER = "/var/lib/gb10/restore"
 LOOK_SECONDS = 300
+SETTLE_SECONDS = 1800  # updates after an installation take their time
 PUT_SECONDS = 3600
 GUARD = "gb10-restore-end"  # the timer that removes what a killed controller left
 GUARD_SECONDS = 2 * 3600
@@ -204,6 +207,30 @@ def unusable(code: str, reason: str) -> Commands:
     + reason: what is wrong with it
     """
     yield from refuse(code, f"{host.name}: {reason}")
+
+
+@operation()
+@guarded
+def settled(seconds: int = SETTLE_SECONDS) -> Commands:
+    """
+    Wait until the installation of this node is over: it would undo what is restored, or boot in the middle of it.
+
+    + seconds: for how long at most
+    """
+    if installs := known(Settled).installs:
+        host.log(f"{host.name} still has to end {', '.join(installs)}")
+        yield FunctionCommand(_await_settled, (seconds,), {})
+
+
+def _await_settled(state: State, host: Host, seconds: int) -> bool:
+    def is_settled() -> bool:
+        found = host.get_fact(Settled)
+        return bool(found) and not found.installs
+
+    if await_condition(is_settled, seconds):
+        return True
+    say(host, "RESTORE_UNSETTLED", f"{host.name} was still being installed after {seconds} s: see what it waits for")
+    return False
 
 
 @operation()

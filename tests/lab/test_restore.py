@@ -135,6 +135,13 @@ def test_a_worker_and_the_head_come_back_as_who_they_were(
     assert product.plan() == set()
 
 
+# A cloud-init that is at work the first four times that it is asked.
+STILL_INSTALLING = (
+    r"#!/bin/sh\necho >>/run/asked\n"
+    r"if [ $(wc -l </run/asked) -gt 4 ]; then echo status: done; else echo status: running; fi\n"
+)
+
+
 def is_refused_before_anything_changes(product: Product, node: Any, root: Path) -> None:
     """Docker would have to be restarted under a container that serves: not even what comes before Docker is changed."""
     daemon, hosts = root / "etc/docker/daemon.json", root / "etc/hosts"
@@ -168,9 +175,11 @@ def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
     for file, text in files.items():
         file.write_text(text)
     is_refused_before_anything_changes(product, node, root)
+    shell(node, f"printf '{STILL_INSTALLING}' >/usr/local/bin/cloud-init; chmod 755 /usr/local/bin/cloud-init")
     for part, code in (("identity", "SSHD_REJECTED"), ("network", "RESTORE_NETWORK")):
         done = product.gb10("restore", WORKER, "--only", part, "--json")
         assert done.json["error"]["code"] == code, done.output
+    assert int(shell(node, "wc -l </run/asked; rm /usr/local/bin/cloud-init")) > 4, "nobody waited for cloud-init"
     assert {file.read_text() for file in files} == set(files.values())
     assert shell(node, "sshd -t && netplan generate && test ! -e /var/lib/gb10/restore && echo fine") == "fine"
     for file in files:

@@ -73,6 +73,21 @@ def settled(**other: tuple[int, str]) -> tuple[str, ...]:
     return Settled().process(printed(**{**said, **other})).waits_for
 
 
+def test_an_installation_ends_by_itself_and_a_service_may_never() -> None:
+    said = printed(
+        boot=(0, "8bc96d0a"),
+        uptime=(0, "63.20"),
+        system=(0, "running"),
+        cloud_init=(2, "status: running"),
+        packages=(0, "4711"),
+        docker=(1, ""),
+        gpu=(9, ""),
+    )
+    found = Settled().process(said)
+    assert found.installs == ("cloud-init", "the installation of packages")
+    assert found.waits_for == (*found.installs, "Docker", "the GPU driver")
+
+
 def test_a_node_at_rest_waits_for_nothing_and_one_that_is_degraded_neither() -> None:
     assert settled() == ()
     assert settled(system=(1, "degraded")) == ()
