@@ -81,6 +81,7 @@ PATHS = {
         "/etc/cron.d",
         "/var/spool/cron/crontabs",
         "/etc/systemd/system",
+        "/etc/systemd/user",
         "/etc/systemd/*.conf.d",
         "/etc/apt/sources.list",
         "/etc/apt/sources.list.d",
