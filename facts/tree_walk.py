@@ -17,6 +17,8 @@ always relative to the root, which itself is ".".
 import base64
 import collections
 import fnmatch
+import functools
+import gc
 import grp
 import hashlib
 import json
@@ -58,7 +60,7 @@ class Walk:
         self.is_hub = os.path.isfile(self.full(STORE_MARKER))
 
     def full(self, path: str) -> str:
-        return self.root if path == "." else os.path.join(self.root, path)
+        return self.root if path == "." else f"{self.root}/{path}"
 
     def run(self) -> dict[str, Any]:
         """List what the job wants; return what cannot be listed, if there is such."""
@@ -148,20 +150,20 @@ class Walk:
         waiting = [folder]
         while waiting:
             folder = waiting.pop()
+            excluded = excluded_in(folder, tuple(self.job.get("exclude", ())))
             with os.scandir(self.full(folder)) as found:
                 names = sorted(entry.name for entry in found)
             for name in names:
-                path = name if folder == "." else folder + "/" + name
-                if not self.is_excluded(path, name) and self.add(path) == "d":
+                path = name if folder == "." else f"{folder}/{name}"
+                if not excluded.match(name) and not self.is_ours(path, name) and self.add(path) == "d":
                     waiting.append(path)
 
-    def is_excluded(self, path: str, name: str) -> bool:
+    def is_ours(self, path: str, name: str) -> bool:
+        """Whether it belongs to a copy under way, or to the owner of a store, and to nobody's content."""
         if name == PARTIAL:
             self.add_halves(path)
             return True
-        if path == WORKSHOP or (self.is_hub and STORE_OWN.fullmatch(path)):
-            return True
-        return any(matches(path, name, pattern) for pattern in self.job.get("exclude", []))
+        return path == WORKSHOP or (self.is_hub and STORE_OWN.fullmatch(path) is not None)
 
     def add_halves(self, folder: str) -> None:
         with os.scandir(self.full(folder)) as found:
@@ -175,9 +177,15 @@ class Walk:
             found = os.lstat(self.full(path))
         except FileNotFoundError:
             return ""  # removed while we walk
-        kind = next((k for k, test in KINDS if test(found.st_mode)), "o")
-        entry = {"path": path, "type": kind, "mode": stat.S_IMODE(found.st_mode)}
-        entry |= {"uid": found.st_uid, "gid": found.st_gid, "mtime": found.st_mtime_ns}
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "o")
+        entry = {
+            "path": path,
+            "type": kind,
+            "mode": stat.S_IMODE(found.st_mode),
+            "uid": found.st_uid,
+            "gid": found.st_gid,
+            "mtime": found.st_mtime_ns,
+        }
         if kind == "f":
             entry["size"] = found.st_size
             if found.st_blocks * 512 < found.st_size:
@@ -256,7 +264,8 @@ class Walk:
         return digest.hexdigest()
 
 
-KINDS = (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK))
+KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
+NOTHING = r"(?!)"
 
 
 def end_without_reader() -> None:
@@ -267,12 +276,26 @@ def end_without_reader() -> None:
         os._exit(1)
 
 
-def matches(path: str, name: str, pattern: str) -> bool:
-    """Whether a pattern of the shell means a name, or, with a leading slash, a path: `*` never stands for a slash."""
-    if not pattern.startswith("/"):
-        return fnmatch.fnmatchcase(name, pattern)
-    found, wanted = path.split("/"), pattern[1:].split("/")
-    return len(found) == len(wanted) and all(map(fnmatch.fnmatchcase, found, wanted))
+def excluded_in(folder: str, patterns: tuple[str, ...]) -> "re.Pattern[str]":
+    """Given a folder and patterns of the shell, return what matches the names in it that are left out.
+
+    A pattern means names anywhere or, with a leading slash, whole paths: then `*` never stands for a slash.
+    """
+    above = [] if folder == "." else folder.split("/")
+    names = []
+    for pattern in patterns:
+        *folders, name = pattern.removeprefix("/").split("/")
+        if not pattern.startswith("/") or (
+            len(folders) == len(above) and all(map(fnmatch.fnmatchcase, above, folders))
+        ):
+            names.append(name)
+    return either(tuple(names))
+
+
+@functools.cache
+def either(names: tuple[str, ...]) -> "re.Pattern[str]":
+    """What matches each name that one of some patterns of the shell means."""
+    return re.compile("|".join(map(fnmatch.translate, names)) or NOTHING)
 
 
 def digest(shape: list[str], more: list[str]) -> str:
@@ -317,6 +340,7 @@ def listing(job: dict[str, Any]) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """Do what the command line says."""
+    gc.disable()  # all that is made here is wanted to the end
     text = json.dumps(listing(json.loads(arguments[0])), separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(text.encode(), 1)).decode()
     for start in range(0, len(packed), LINE):
