@@ -10,6 +10,9 @@ chroot "$root" useradd --create-home --shell /bin/bash --groups sudo nvidia
 install -d -m 0700 -o 1000 -g 1000 "$root/home/nvidia/.ssh"
 install -d "$root/data" "$root/opt/gb10-lab/bin"
 
+# A message of the day takes four programs at each login, and nobody reads it here.
+sed -i '/pam_motd/d' "$root/etc/pam.d/sshd" "$root/etc/pam.d/login"
+
 # An installation's identity is born at its first boot, not in the image.
 rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 : > "$root/etc/machine-id"
