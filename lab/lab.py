@@ -240,9 +240,7 @@ def _status(docker: Docker, node: NodePlan, present: bool) -> NodeStatus:
     if not nodes.is_running(docker, node):
         return NodeStatus(node.name, role, address, "stopped")
     carriers = " ".join(f"/sys/class/net/{INTERFACES[rail]}/operstate" for rail in RAILS)
-    hostname, machine_id, *links = docker(
-        "exec", node.container, "sh", "-c", f"hostname; cat /etc/machine-id {carriers}"
-    ).split()
+    hostname, machine_id, *links = docker.inside(node.container, f"hostname; cat /etc/machine-id {carriers}").split()
     rails = {rail: link == "up" for rail, link in zip(RAILS, links, strict=True)}
     return NodeStatus(node.name, role, address, "running", hostname, machine_id, rails)
 

@@ -12,7 +12,7 @@ from filelock import FileLock
 from gb10.lab.paths import locks_folder
 from gb10.lab.plan import INTERFACES, NETWORKS, NodePlan, network_name, subnet
 from gb10.lab.problem import LabError
-from gb10.lab.shell import Docker
+from gb10.lab.shell import Docker, run
 
 # One by one: --privileged is refused where the machine itself lacks one, and SYS_TIME and SYS_MODULE must not be among
 # them, since clock and kernel are this machine's.
@@ -55,7 +55,7 @@ CLIENTS = "/opt/gb10-lab/bin"
 # Ends when everything that a user of the node needs is up. (is-active is content with one of several units.)
 READY = f"""
 deadline=$(($(date +%s) + {BOOT_SECONDS}))
-until systemctl is-active --quiet ssh && docker version > /dev/null 2>&1; do
+until systemctl is-active --quiet ssh && systemctl is-active --quiet docker && docker version > /dev/null 2>&1; do
     if [ "$(date +%s)" -ge $deadline ]; then systemctl --no-pager status ssh docker; exit 1; fi
     sleep 0.1
 done
@@ -120,7 +120,7 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
         docker("network", "connect", f"--ip={node.address(network)}", name, node.container)
     start(docker, node)
     authorize = f"install -m 0600 -o {USER} -g {USER} /dev/stdin /home/{USER}/.ssh/authorized_keys"
-    docker("exec", "--interactive", node.container, "sh", "-c", authorize, stdin=public_key)
+    docker.inside(node.container, authorize, stdin=public_key)
 
 
 def start(docker: Docker, node: NodePlan) -> None:
@@ -156,7 +156,7 @@ def wait_until_ready(docker: Docker, node: NodePlan) -> None:
                 f"{node.name} does not boot: {log}", f"gb10 lab wipe {node.name}, or docker logs {node.container}"
             )
         time.sleep(0.1)
-    docker("exec", node.container, "sh", "-c", READY, timeout=BOOT_SECONDS + 30)
+    docker.inside(node.container, READY, timeout=BOOT_SECONDS + 30)
     address = (node.address("management"), 22)
     with socket.create_connection(address, timeout=10) as connection:
         if not connection.recv(4).startswith(b"SSH"):
@@ -171,7 +171,7 @@ def is_running(docker: Docker, node: NodePlan) -> bool:
 
 def host_keys(docker: Docker, node: NodePlan) -> list[str]:
     """The lines of a known_hosts file that name the node's host keys, read through the engine and not over the net."""
-    keys = docker("exec", node.container, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").splitlines()
+    keys = docker.inside(node.container, "cat /etc/ssh/ssh_host_*_key.pub").splitlines()
     names = f"{node.name},{node.address('management')}"
     return [f"{names} {' '.join(key.split()[:2])}" for key in keys]
 
@@ -179,14 +179,17 @@ def host_keys(docker: Docker, node: NodePlan) -> list[str]:
 def set_cable(docker: Docker, node: NodePlan, image: str, rail: str, plugged: bool) -> None:
     """Plug a rail's cable in, or pull it: the node's interface loses its carrier.
 
-    The other end of a container's interface lies in this machine's network namespace. A helper container reaches it,
-    so that rights on the engine are enough.
+    The other end of a container's interface lies in this machine's network namespace. Who is not root here reaches it
+    from a helper container, so that rights on the engine are enough.
     """
-    peer = docker("exec", node.container, "cat", f"/sys/class/net/{INTERFACES[rail]}/iflink").strip()
+    peer = docker.inside(node.container, f"cat /sys/class/net/{INTERFACES[rail]}/iflink").strip()
     find = f"ip -o link | awk -F'[ :@]+' '$1 == {peer} {{print $2}}'"
     script = f"ip link set $({find}) {'up' if plugged else 'down'}"
-    host = ["--rm", "--network=host", "--cap-add=NET_ADMIN", f"--label=gb10.lab={node.lab}"]
-    docker("run", *host, image, "sh", "-c", script)
+    if docker.reaches_into(node.container):
+        run(["sh", "-ec", script])
+    else:
+        host = ["--rm", "--network=host", "--cap-add=NET_ADMIN", f"--label=gb10.lab={node.lab}"]
+        docker("run", *host, image, "sh", "-ec", script)
 
 
 def one_by_one() -> FileLock:

@@ -48,9 +48,8 @@ class Person:
         """What the screen at the box says of its host key: the way by which nobody between can lie."""
         state = states.require(self.lab.name)
         with self._at_a_box:  # while a node is being wiped its screen shows nothing
-            listed = Docker(state.docker_host)(
-                "exec", state.node(node).container, "ssh-keygen", "-l", "-f", "/etc/ssh/ssh_host_ed25519_key.pub"
-            )
+            screen = "ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub"
+            listed = Docker(state.docker_host).inside(state.node(node).container, screen)
         return listed.split()[1]
 
     def hear(self, event: dict[str, Any]) -> None:

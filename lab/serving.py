@@ -48,7 +48,7 @@ def download(docker: Docker, node: NodePlan) -> None:
 
 def _fed(docker: Docker, node: NodePlan, command: str, content: bytes) -> None:
     text = base64.b64encode(content).decode()
-    docker("exec", "--interactive", node.container, "sh", "-ec", f"base64 -d | ( {command} )", stdin=text)
+    docker.inside(node.container, f"set -e; base64 -d | ( {command} )", stdin=text)
 
 
 def _image() -> bytes:

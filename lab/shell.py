@@ -11,6 +11,8 @@ from pathlib import Path
 
 from gb10.lab.problem import LabError
 
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 def run(
     command: Sequence[str], timeout: float = 120, stdin: str | None = None, env: Mapping[str, str] | None = None
@@ -24,6 +26,7 @@ def run(
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
             text=True,
+            errors="backslashreplace",
             timeout=timeout,
             env={**os.environ, **(env or {})},
             check=False,
@@ -48,6 +51,18 @@ def ended(pid: int) -> bool:
         return True
 
 
+# (engine, container) -> its first process, and its id
+_first_processes: dict[tuple[str, str], tuple[int, str]] = {}
+
+
+def _is_of(pid: int, container: str) -> bool:
+    """Whether a process of this machine is of the container with this id."""
+    try:
+        return container in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class Docker:
     """The docker command line against one engine; `host` is a DOCKER_HOST, "" the client's own default."""
@@ -60,6 +75,32 @@ class Docker:
     def environment(self) -> dict[str, str]:
         """The environment that leads a docker client to this engine."""
         return {"DOCKER_HOST": self.host} if self.host else {}
+
+    def inside(self, container: str, script: str, stdin: str | None = None, timeout: float = 120) -> str:
+        """Run a shell script as root in a container, return what it printed. Raise LabError if it fails.
+
+        Where the container's processes are to be seen from here, by its namespaces: `docker exec` takes fifty times as
+        much of the processor.
+        """
+        if not self.reaches_into(container):
+            interactive = ["--interactive"] if stdin is not None else []
+            return self("exec", *interactive, container, "sh", "-c", script, timeout=timeout, stdin=stdin)
+        target = f"--target={self.pid(container)}"
+        enter = ["nsenter", target, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        clean = ["env", "--ignore-environment", f"PATH={SYSTEM_PATH}", "HOME=/root"]
+        return run([*enter, *clean, "sh", "-c", script], timeout=timeout, stdin=stdin)
+
+    def reaches_into(self, container: str) -> bool:
+        """Whether we may enter the namespaces of a container: as root, on the machine where it runs."""
+        return os.geteuid() == 0 and shutil.which("nsenter") is not None and self.pid(container) is not None
+
+    def pid(self, container: str) -> int | None:
+        """The first process of a container, as this machine sees it; None where it does not run, or not here."""
+        known = _first_processes.get((self.host, container))
+        if known is None or not _is_of(*known):
+            pid, name = self("container", "inspect", "--format", "{{.State.Pid}} {{.Id}}", container).split()
+            known = _first_processes[self.host, container] = int(pid), name
+        return known[0] if _is_of(*known) else None
 
     def answers(self) -> bool:
         """Whether a client is installed and this engine answers it."""
