@@ -51,7 +51,7 @@ class Bench:
 
     def on(self, number: int, script: str, seconds: int = 600) -> str:
         """Run a shell script as root on node 1 or 2."""
-        return self.docker("exec", self.state.nodes[number - 1].container, "sh", "-c", script, timeout=seconds)
+        return self.docker.inside(self.state.nodes[number - 1].container, script, timeout=seconds)
 
     def prepare(self) -> None:
         for number in (1, 2):

@@ -15,9 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +25,10 @@ from gb10.lab import state as states
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
 from gb10.lab.person import Person
+from gb10.lab.probe import gaps, probed
 
 NODE, KEEPER = "spark-2", "spark-1"
 LOAD_SECONDS = 2.5  # of the stand-in for vLLM (lab/vllm.py)
-PROBE_SECONDS = 0.2
 SETTINGS = {"rebuild_validate_without": ["rail-bandwidth"]}  # the lab's rails have no speed to speak of
 
 
@@ -104,42 +101,6 @@ def heard(events: Path, name: str) -> list[dict[str, Any]]:
     return [record for record in records if record["event"] == name]
 
 
-def answers(address: str) -> bool:
-    """Whether a model is offered there."""
-    try:
-        with urllib.request.urlopen(f"http://{address}:8000/v1/models", timeout=0.5) as answer:
-            return bool(json.load(answer)["data"])
-    except (OSError, ValueError, LookupError):
-        return False
-
-
-@contextmanager
-def probed(addresses: list[str]) -> Iterator[list[float]]:
-    """While the block runs, note for how long nobody answered, each time, in seconds."""
-    found: list[float] = []
-    stop = threading.Event()
-
-    def watch() -> None:
-        since = 0.0
-        while not stop.wait(PROBE_SECONDS):
-            now = time.monotonic()
-            if not any(answers(address) for address in addresses):
-                since = since or now
-            elif since:
-                found.append(now - since)
-                since = 0.0
-        if since:
-            found.append(time.monotonic() - since)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield found
-    finally:
-        stop.set()
-        thread.join()
-
-
 def copies(said: str) -> int:
     """How many copies a command made, by the log that it names."""
     found = re.search(r"The whole log: (\S+)", said)
@@ -163,17 +124,18 @@ def main() -> int:
             rebuilds.run(*command)
         events = Path(name) / "events.jsonl"
         started = time.monotonic()
-        with probed([state.node(node).address("management") for node in (KEEPER, NODE)]) as gaps:
+        with probed([state.node(node).address("management") for node in (KEEPER, NODE)]) as seen:
             rebuilds.rebuild(events)
         whole = time.monotonic() - started
         own = sum(record["seconds"] for record in heard(events, "step-done") if record["kind"] == "own")
         again = rebuilds.rebuild(Path(name) / "again.jsonl", kill_after="models")
     figures.note("the whole rebuild, with the person's wipe", f"{whole:.0f} s")
     figures.hold("our own work in it", f"{own:.0f} s", "<= 120 s", own <= 120)
-    figures.hold("gaps in what is served", str(len(gaps)), "2: the announced switches", len(gaps) == 2)
+    found = gaps(seen)
+    figures.hold("gaps in what is served", str(len(found)), "2: the announced switches", len(found) == 2)
     most = LOAD_SECONDS + 3
-    lengths = ", ".join(f"{gap:.1f} s" for gap in gaps)
-    figures.hold("each of them", lengths, f"<= {most} s: loading + 3 s", max(gaps, default=most + 1) <= most)
+    lengths = ", ".join(f"{gap:.1f} s" for gap in found)
+    figures.hold("each of them", lengths, f"<= {most} s: loading + 3 s", max(found, default=most + 1) <= most)
     repeated = copies(again)
     figures.hold("copies of a run that is resumed after its copies", str(repeated), "0", repeated == 0)
     return 0 if figures.print() else 1

@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Protocol, Self
 
@@ -31,7 +32,9 @@ class Child:
     line; its standard output when it has ended. It dies with us, even when we are killed (on Linux).
     """
 
-    def __init__(self, module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+    ) -> None:
         # A file and no pipe: nobody has to read it while it is written. Closed by __exit__.
         self._output: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._deadline: threading.Timer | None = None
@@ -41,7 +44,7 @@ class Child:
             "module": module,
             "arguments": list(arguments),
             "environment": dict(environment),
-            "folder": os.getcwd(),
+            "folder": str(folder or Path.cwd()),
         }
         streams = (self._output.fileno(), writing)
         server = _ForkServer.ours()

@@ -153,9 +153,7 @@ class Ward:
 
     def sh(self, node: str, script: str, stdin: str | None = None) -> str:
         """Run a shell script on a node as root, past SSH."""
-        container = self.state.node(node).container
-        interactive = ["--interactive"] if stdin is not None else []
-        return self.docker("exec", *interactive, container, "sh", "-ec", script, stdin=stdin).strip()
+        return self.docker.inside(self.state.node(node).container, f"set -e\n{script}", stdin=stdin).strip()
 
     def host(self, node: str) -> Any:
         """A node as testinfra sees it."""

@@ -32,6 +32,7 @@ class LabUnderTest:
 
     lab: Lab
     state: LabState
+    is_bare: bool = False  # all nodes are new, but for what a refused command leaves
 
     @property
     def mirror_url(self) -> str:
@@ -95,6 +96,25 @@ def root_of(lab: LabUnderTest) -> Callable[[str], Path]:
 def fresh_nodes(lab: LabUnderTest) -> None:
     """All nodes are new installations."""
     lab.wipe_all()
+
+
+@pytest.fixture
+def untouched_nodes(lab: LabUnderTest, host_of: HostOf) -> Iterator[None]:
+    """All nodes are new installations, and the test leaves them as they are: the next such test has them, too."""
+    if not lab.is_bare:
+        lab.wipe_all()
+    yield
+    for node in lab.state.nodes:
+        assert not host_of(node.name).file("/usr/local/bin/k3s").exists
+        assert host_of(node.name).run("sudo ls /etc/rancher").rc != 0
+    lab.is_bare = True
+
+
+@pytest.fixture(autouse=True)
+def whatever_a_test_does(request: pytest.FixtureRequest) -> None:
+    """Nodes are no new ones any more when a test has had them that does not leave them untouched."""
+    if "untouched_nodes" not in request.fixturenames and "lab" in request.fixturenames:
+        request.getfixturevalue("lab").is_bare = False
 
 
 @pytest.fixture

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from gb10.controller.child import Child
 
 CHECKOUT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # What a node writes by itself, or because somebody logs in.
 VOLATILE = ("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/cache", "/proc", "/sys", "/run", "/dev", "/tmp")
-
-
-Seen = TypeVar("Seen")
 
 
 @dataclass
@@ -53,9 +49,13 @@ class Product:
         return self.run_command([*self.command("gb10"), *arguments], seconds, stdin)
 
     def pyinfra(self, *arguments: str, seconds: int = 300) -> Done:
-        """Run the pyinfra CLI on the inventory."""
-        front, rest = _front(arguments), _rest(arguments)
-        return self.run_command([*self.command("pyinfra"), *front, str(self.inventory), *rest], seconds)
+        """Run the pyinfra CLI on the inventory: forked from a process that has pyinfra loaded, as gb10 does."""
+        command = [*_front(arguments), str(self.inventory), *_rest(arguments)]
+        with Child("pyinfra", command, self._environment(), self.folder) as child:
+            child.stop_after(seconds)
+            errors = "".join(child.lines())
+            status = child.wait()
+            return _done(status, child.output(), errors)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start gb10 in the background, in a process group of its own."""
@@ -120,10 +120,14 @@ class Product:
             timeout=seconds,
             check=False,
         )
-        output = done.stdout + done.stderr
-        log = re.search(r"(/\S+\.log)\b", output)
-        text = Path(log[1]).read_text() if log and Path(log[1]).exists() else ""
-        return Done(done.returncode, output, done.stdout, text)
+        return _done(done.returncode, done.stdout, done.stderr)
+
+
+def _done(status: int, stdout: str, stderr: str) -> Done:
+    output = stdout + stderr
+    log = re.search(r"(/\S+\.log)\b", output)
+    text = Path(log[1]).read_text() if log and Path(log[1]).exists() else ""
+    return Done(status, output, stdout, text)
 
 
 def _front(arguments: tuple[str, ...]) -> list[str]:
@@ -141,66 +145,30 @@ def written_files(host: Any) -> dict[str, str]:
     return dict(line.rsplit("\t", 1) for line in listing.splitlines())
 
 
-@contextmanager
-def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> Iterator[list[Seen]]:
-    """Look at something over and over while the block runs; collect what was seen."""
-    seen: list[Seen] = []
-    stop = threading.Event()
+class Processes:
+    """This machine's processes, nodes' ones too: the younger one is, the more often it is looked at."""
 
-    def watch() -> None:
-        while not stop.wait(every_seconds):
-            seen.extend(look())
+    def __init__(self, canary: str) -> None:
+        self.canary = canary
+        self.looks: dict[tuple[str, int], tuple[float, float]] = {}  # when next, and after what pause
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        stop.set()
-        thread.join()
-
-
-def offered(address: str, key: str = "") -> str | None:
-    """The model that answers at an address, or None. A busy machine may be slow to answer, not to connect."""
-    connection = http.client.HTTPConnection(address, 8000, timeout=0.5)
-    try:
-        connection.connect()
-        connection.sock.settimeout(5)
-        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
-        return str(json.load(connection.getresponse())["data"][0]["id"])
-    except (OSError, ValueError, LookupError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def probed(addresses: list[str], key: str = "") -> AbstractContextManager[list[tuple[float, bool]]]:
-    """Ask all addresses five times a second while the block runs; note whether one of them answers."""
-    return watched(lambda: [(time.monotonic(), any(offered(address, key) for address in addresses))], 0.2)
-
-
-def gaps(seen: list[tuple[float, bool]]) -> list[float]:
-    """How long nobody answered, each time, in seconds."""
-    found, since = [], None
-    for moment, answered in seen:
-        if not answered:
-            since = since or moment
-        elif since:
-            found.append(moment - since)
-            since = None
-    return found
-
-
-def processes_showing(canary: str) -> Iterator[str]:
-    """The command lines and environments of this machine's processes, nodes' ones too, that hold the canary."""
-    for process in Path("/proc").iterdir():
-        for name in ("cmdline", "environ"):
-            try:
-                content = (process / name).read_bytes().decode(errors="replace") if process.name.isdigit() else ""
-            except OSError:
+    def showing(self) -> Iterator[str]:
+        """Yield the command lines and environments that hold the canary, of those whose turn it is."""
+        now = time.monotonic()
+        for process in os.scandir("/proc"):
+            if not process.name.isdigit():
                 continue
-            if canary in content:
-                yield f"{name}: {content[:300]}"
+            due, pause = self.looks.get(key := (process.name, process.inode()), (now, 0.01))
+            if now < due:
+                continue
+            self.looks[key] = (now + pause, 2 * pause)
+            for name in ("cmdline", "environ"):
+                try:
+                    content = Path(process.path, name).read_bytes().decode(errors="replace")
+                except OSError:
+                    continue
+                if self.canary in content:
+                    yield f"{name}: {content[:300]}"
 
 
 def wide_files(root: Path, canary: str) -> Iterator[str]:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pyrage
 import pytest
-from product import Done, Product, processes_showing, watched, wide_files, written_files
+from product import Done, Processes, Product, wide_files, written_files
 
+from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
 from gb10.operations import archive
 
@@ -91,7 +92,7 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
     roots = [root_of(name) / place for name in (HEAD, WORKER) for place in ("var/lib/gb10", "tmp")]
     stores = [folder, *(root_of(name) / "data/backups" for name in (HEAD, WORKER))]
     with (
-        watched(lambda: processes_showing(CANARY)) as arguments,
+        watched(Processes(CANARY).showing) as arguments,
         watched(lambda: (found for root in roots for found in wide_files(root, CANARY))) as wide,
         watched(lambda: (found for store in stores for found in open_to_others(store))) as opened,
     ):

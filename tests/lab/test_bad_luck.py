@@ -88,15 +88,6 @@ def test_a_sudo_that_asks_for_a_password_is_an_error_of_its_own(
 # What preflight refuses, before anything is changed ------------------------------------------------------------------
 
 
-@pytest.fixture
-def untouched(host_of: Any, fresh_nodes: Any) -> Iterator[None]:
-    """No node was changed by the time that the test ends."""
-    yield
-    for name in (HEAD, WORKER):
-        assert not host_of(name).file("/usr/local/bin/k3s").exists
-        assert host_of(name).run("sudo ls /etc/rancher").rc != 0
-
-
 @contextmanager
 def faked(host: Any, name: str, script: str) -> Iterator[None]:
     """On a node, a command tells something else while the block runs."""
@@ -108,37 +99,42 @@ def faked(host: Any, name: str, script: str) -> Iterator[None]:
         host.check_output(f"sudo rm /usr/local/bin/{name}")
 
 
-def test_an_unsupported_architecture_is_refused(product: Product, untouched: None, host_of: Any) -> None:
+def test_an_unsupported_architecture_is_refused(product: Product, untouched_nodes: None, host_of: Any) -> None:
     with faked(host_of(WORKER), "uname", "echo riscv64"):
         refused(product.gb10("bootstrap"), "ARCH_UNSUPPORTED", 6)
 
 
-def test_a_clock_that_is_far_off_is_refused(product: Product, untouched: None, host_of: Any) -> None:
+def test_a_clock_that_is_far_off_is_refused(product: Product, untouched_nodes: None, host_of: Any) -> None:
     with faked(host_of(WORKER), "date", 'exec /usr/bin/date -d "+10 minutes" "$@"'):
         done = product.gb10("bootstrap")
     refused(done, "CLOCK_SKEW", 6)
     assert WORKER in done.output
 
 
-def test_two_nodes_with_one_hostname_are_refused(product: Product, untouched: None, host_of: Any) -> None:
-    for name in (HEAD, WORKER):
+def test_two_nodes_with_one_hostname_are_refused(product: Product, untouched_nodes: None, host_of: Any) -> None:
+    names = {name: sh(host_of(name), "hostname") for name in (HEAD, WORKER)}
+    for name in names:
         sh(host_of(name), "hostname twin")
     refused(product.gb10("bootstrap"), "DUPLICATE_HOSTNAME", 6)
+    for name, hostname in names.items():
+        sh(host_of(name), f"hostname {hostname}")
 
 
 def test_a_taken_port_is_refused_with_the_process_that_holds_it(
-    product: Product, untouched: None, host_of: Any
+    product: Product, untouched_nodes: None, host_of: Any
 ) -> None:
     sh(host_of(HEAD), "systemd-run --unit squatter python3 -m http.server 6443")
     host_of(HEAD).run("for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q 6443 && break; sleep 0.3; done")
     done = product.gb10("bootstrap")
     refused(done, "PORT_TAKEN", 6)
     assert "python3" in done.output
+    sh(host_of(HEAD), "systemctl stop squatter")
 
 
-def test_a_node_without_docker_is_refused(product: Product, untouched: None, host_of: Any) -> None:
+def test_a_node_without_docker_is_refused(product: Product, untouched_nodes: None, host_of: Any) -> None:
     sh(host_of(WORKER), "systemctl stop docker.socket docker")
     refused(product.gb10("bootstrap"), "DOCKER_ABSENT", 6)
+    sh(host_of(WORKER), "systemctl start docker.socket docker")
 
 
 # Downloads -----------------------------------------------------------------------------------------------------------
@@ -150,12 +146,25 @@ def changed_files(host: Any, before: dict[str, str]) -> set[str]:
     return {path for path, _ in before.items() ^ written_files(host).items()} - passed
 
 
-def test_a_version_that_the_mirror_does_not_have_is_refused(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+def test_a_version_that_the_mirror_does_not_have_is_refused(
+    product: Product, untouched_nodes: None, host_of: Any
+) -> None:
     before = written_files(host_of(HEAD))
     done = product.with_data(k3s_version="v1.36.99+k3s1").gb10("bootstrap")
     refused(done, "VERSION_UNKNOWN")
     assert not host_of(HEAD).file("/usr/local/bin/k3s").exists
     assert changed_files(host_of(HEAD), before) == set()
+
+
+def test_a_pin_beats_the_releases_own_list(product: Product, untouched_nodes: None, host_of: Any) -> None:
+    refused(product.with_data(k3s_sha256={"v1.36.4+k3s1": {"amd64": "1" * 64}}).gb10("bootstrap"), "CHECKSUM_MISMATCH")
+    assert not host_of(HEAD).file("/usr/local/bin/k3s").exists
+
+
+def test_the_log_is_named_and_nobody_elses_to_read(product: Product, untouched_nodes: None, logs: Path) -> None:
+    done = product.with_data(k3s_version="v1.36.99+k3s1").gb10("bootstrap")
+    assert "gb10: VERSION_UNKNOWN" in done.log
+    assert [path for path in logs.rglob("*.log") if path.stat().st_mode & 0o077] == []
 
 
 def test_a_wrong_checksum_leaves_no_file_under_the_final_name(
@@ -181,11 +190,6 @@ def test_a_wrong_checksum_of_an_upgrade_leaves_the_old_binary_running(
     assert host_of(HEAD).file("/usr/local/bin/k3s").sha256sum == before
     assert host_of(HEAD).file("/etc/rancher/k3s/config.yaml").sha256sum == config
     assert product.gb10("status").status == 0
-
-
-def test_a_pin_beats_the_releases_own_list(product: Product, fresh_nodes: Any, host_of: Any) -> None:
-    refused(product.with_data(k3s_sha256={"v1.36.4+k3s1": {"amd64": "1" * 64}}).gb10("bootstrap"), "CHECKSUM_MISMATCH")
-    assert not host_of(HEAD).file("/usr/local/bin/k3s").exists
 
 
 @pytest.mark.parametrize("share", [0.1, 0.9])
@@ -285,9 +289,3 @@ def test_an_interrupted_bootstrap_says_so_and_what_to_type(product: Product, fre
     assert first.returncode == 130
     assert "gb10 bootstrap" in output
     assert product.gb10("bootstrap").status == 0
-
-
-def test_the_log_is_named_and_nobody_elses_to_read(product: Product, fresh_nodes: Any, logs: Path) -> None:
-    done = product.with_data(k3s_version="v1.36.99+k3s1").gb10("bootstrap")
-    assert "gb10: VERSION_UNKNOWN" in done.log
-    assert [path for path in logs.rglob("*.log") if path.stat().st_mode & 0o077] == []

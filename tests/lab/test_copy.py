@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 from hub import MARKER, Hub, fill
-from product import Done, Product, processes_showing, watched, written_files
+from product import Done, Processes, Product, written_files
 
 from gb10.lab import node as nodes
 from gb10.lab import state as states
 from gb10.lab.lab import Lab
+from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
 
 SOURCE, TARGET = "spark-1", "spark-2"
@@ -96,11 +97,7 @@ class Pair:
 
     def on(self, name: str, script: str, check: bool = True) -> str:
         """Run a shell script as root on a node, without sshd."""
-        docker = ["docker", "exec", "--interactive", self.containers[name], "sh"]
-        environment = {**os.environ, **self.docker.environment()}
-        done = subprocess.run(docker, input=script.encode(), capture_output=True, check=False, env=environment)
-        assert done.returncode == 0 or not check, done.stdout + done.stderr
-        return done.stdout.decode(errors="backslashreplace")
+        return self.docker.inside(self.containers[name], script if check else f"{script}\ntrue")
 
     def python(self, name: str, folder: str, program: str) -> str:
         return self.on(name, f"mkdir -p {folder} && cd {folder} && python3 - <<'END'\n{program}\nEND")
@@ -138,17 +135,15 @@ class Pair:
 
     def leftovers(self) -> list[str]:
         """What a copy may not leave on either node."""
-        found = []
-        for name in (SOURCE, TARGET):
-            for what, script in {
-                "units": "systemctl list-units --all --no-legend 'gb10-copy-*'",
-                "ports": "ss -Hltn 'sport >= 8873 and sport < 8973'",
-                "files": "ls -d /run/gb10-copy-* 2>/dev/null || true",
-                "processes": "pgrep -a rsync || true",
-                "keys": "grep -l gb10-copy /home/*/.ssh/authorized_keys || true",
-            }.items():
-                found += [f"{name} {what}: {line}" for line in self.on(name, script).splitlines()]
-        return found
+        looks = {
+            "unit": "systemctl list-units --all --no-legend 'gb10-copy-*'",
+            "port": "ss -Hltn 'sport >= 8873 and sport < 8973'",
+            "file": "ls -d /run/gb10-copy-* 2>/dev/null || true",
+            "process": "pgrep -a rsync || true",
+            "key": "grep -l gb10-copy /home/*/.ssh/authorized_keys || true",
+        }
+        script = "; ".join(f"( {look} ) | sed 's/^/{what}: /'" for what, look in looks.items())
+        return [f"{name} {line}" for name in (SOURCE, TARGET) for line in self.on(name, script).splitlines()]
 
     def slow(self, megabits: int = 200) -> None:
         """Make both rails slow, so that something can happen during a copy."""
@@ -158,12 +153,14 @@ class Pair:
 
     def restore(self) -> None:
         """Take back what a test did to the nodes."""
+        for name, rail in states.require(self.lab.name).pulled_rails:
+            self.lab.rail(name, rail, plugged=True)
+        fast = "; ".join(
+            f"tc qdisc del dev {interface} root; umount /sys/class/net/{interface}/speed"
+            for interface in RAILS.values()
+        )
         for name in (SOURCE, TARGET):
-            for rail, interface in RAILS.items():
-                self.on(name, f"tc qdisc del dev {interface} root 2>/dev/null || true")
-                self.on(name, f"umount /sys/class/net/{interface}/speed 2>/dev/null || true")
-                self.lab.rail(name, rail, plugged=True)
-            self.on(name, f"umount {TO} 2>/dev/null; rm -rf {FROM} {TO} {HUB}; rm -f /root/.ssh/test*; true")
+            self.on(name, f"( {fast}; umount {TO} ) 2>/dev/null; rm -rf {FROM} {TO} {HUB}; rm -f /root/.ssh/test*")
 
 
 @pytest.fixture
@@ -327,7 +324,7 @@ def test_the_key_of_a_copy_by_ssh_is_in_no_file_and_gone_with_its_sender(pair: P
     with pair.copying(transport="ssh") as child:
         await_share(child, 0.0)
         assert pair.on(SOURCE, "ls -d /run/gb10-copy-* /tmp/gb10* 2>/dev/null || true") == ""
-        pair.on(SOURCE, "pkill -KILL -f 'names.job.pop'")
+        pair.on(SOURCE, "pkill -KILL -f '[n]ames.job.pop'")
         child.communicate()
     await_nothing(pair.leftovers, 90)
     assert pair.copy(transport="ssh").status == 0
@@ -477,11 +474,11 @@ def test_the_secret_of_a_copy_shows_nowhere(pair: Pair) -> None:
         *modes, text = job.splitlines()
         assert {mode.split()[0] for mode in modes} == {"700", "600"}
         secrets.append(json.loads(text)["secret"])
-        assert list(processes_showing(secrets[0])) == []
+        assert list(Processes(secrets[0]).showing()) == []
         child.kill()
     done = pair.copy("-vvv", "--debug")
     assert done.status == 0
-    with watched(lambda: processes_showing("RSYNC_PASSWORD")) as seen:
+    with watched(Processes("RSYNC_PASSWORD").showing) as seen:
         pair.on(SOURCE, f"touch {FROM}/shard-0")
         assert pair.copy().status == 0
     assert seen == []
@@ -538,9 +535,9 @@ def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: P
         if victim == "controller":
             os.kill(child.pid, signal.SIGKILL)
         elif victim == "sender":
-            pair.on(SOURCE, "pkill -KILL -f 'names.job.pop'")
+            pair.on(SOURCE, "pkill -KILL -f '[n]ames.job.pop'")
         else:
-            pair.on(TARGET, "pkill -KILL -f 'receiver.py serve'")
+            pair.on(TARGET, "pkill -KILL -f '[r]eceiver.py serve'")
         output, _ = child.communicate()
         if victim == "receiver":
             assert "gb10: COPY_FAILED: the receiver on spark-2 ended before the copy did" in output

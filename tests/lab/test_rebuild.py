@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attended import HEAD, SETTINGS, WORKER, Attended
-from product import Product, gaps, probed
+from product import Product
+
+from gb10.lab.probe import gaps, probed
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest

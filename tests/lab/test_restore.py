@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from product import Done, Product, processes_showing, watched, wide_files
+from product import Done, Processes, Product, wide_files
+
+from gb10.lab.probe import watched
 
 HEAD, WORKER = "spark-1", "spark-2"
 CANARY = "canary0815canary0815canary0815ca"
@@ -108,7 +110,7 @@ def test_a_worker_and_the_head_come_back_as_who_they_were(
     assert "-# of this installation" in plan.output.replace("- #", "-#")
     places = [root / place for place in ("var/lib/gb10", "tmp", "root", "home")]
     with (
-        watched(lambda: processes_showing(CANARY)) as arguments,
+        watched(Processes(CANARY).showing) as arguments,
         watched(lambda: (found for place in places for found in wide_files(place, CANARY))) as wide,
     ):
         done = restored(product, WORKER, "-vvv")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from product import Product, processes_showing, watched, wide_files
+from product import Processes, Product, wide_files
+
+from gb10.lab.probe import watched
 
 CANARY = "canary0815canary0815canary0815ca"
 HEAD, WORKER = "spark-1", "spark-2"
@@ -28,7 +30,7 @@ def test_the_token_is_in_no_argument_log_diff_or_wide_file(
     ]
     outputs = []
     with (
-        watched(lambda: processes_showing(CANARY)) as arguments,
+        watched(Processes(CANARY).showing) as arguments,
         watched(lambda: (found for root in roots for found in wide_files(root, CANARY))) as wide,
     ):
         outputs.append(product.pyinfra("-vvv", "--debug", "--dry", "--diff", "gb10.deploys.cluster"))

@@ -1,0 +1,68 @@
+"""A probe on what is served: whoever asks the model again and again, as its users do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+PORT = 8000
+PROBE_SECONDS = 0.2
+
+Seen = TypeVar("Seen")
+
+
+@contextmanager
+def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.02) -> Iterator[list[Seen]]:
+    """Look at something over and over while the block runs; collect what was seen."""
+    seen: list[Seen] = []
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(every_seconds):
+            seen.extend(look())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def offered(address: str, key: str = "") -> str | None:
+    """The model that answers at an address, or None. A busy machine may be slow to answer, not to connect."""
+    connection = http.client.HTTPConnection(address, PORT, timeout=0.5)
+    try:
+        connection.connect()
+        connection.sock.settimeout(5)
+        connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
+        return str(json.load(connection.getresponse())["data"][0]["id"])
+    except (OSError, ValueError, LookupError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def probed(addresses: list[str], key: str = "") -> AbstractContextManager[list[tuple[float, bool]]]:
+    """Ask all addresses five times a second while the block runs; note when, and whether one of them answered."""
+    return watched(lambda: [(time.monotonic(), any(offered(address, key) for address in addresses))], PROBE_SECONDS)
+
+
+def gaps(seen: list[tuple[float, bool]]) -> list[float]:
+    """How long nobody answered, each time, in seconds; also the last time, that was not seen to end."""
+    found, since = [], None
+    for moment, answered in seen:
+        if not answered:
+            since = since or moment
+        elif since:
+            found.append(moment - since)
+            since = None
+    if since:
+        found.append(seen[-1][0] - since)
+    return found
