@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 import pytest
+
 from gb10.cli import main as gb10
 
 ROOT = Path(__file__).parents[3]
