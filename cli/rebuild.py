@@ -31,6 +31,7 @@ from gb10.controller.wipe_all import KIND as WIPE_ALL
 from gb10.facts.node_lock import LockHolder
 
 LAST = "last"  # stands for the newest run
+NONE_YET = "No node was rebuilt from here yet"
 
 _NAMES = "\n".join(f"  {name:<14}{what}" for name, what in DEMANDS.items())
 _GATE = f"\b\nWhat the gate asks for:\n{_NAMES}"
@@ -161,7 +162,7 @@ def status(session: Session) -> None:
         if found:
             rebuild_view.print_progress(found[-1], alive, _resume(session, found[-1]))
         else:
-            console.print_note("No node was rebuilt from here yet")
+            console.print_note(NONE_YET)
         for name, holder in held.items():
             console.stdout().print(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
         for error in silent:
@@ -205,6 +206,8 @@ def history(session: Session, name: str | None) -> None:
         raise Gb10Error("USAGE", reason=f"there is no run {name} of these nodes")
     if not session.as_json:
         alive = _at_work(session)
+        if not found:
+            console.print_note(NONE_YET)
         for progress in found:
             if name:
                 rebuild_view.print_story(progress.journal)

@@ -81,6 +81,10 @@ def test_a_wipe_of_all_nodes_is_known_to_status_and_history_with_what_goes_on_wi
     assert (run["name"], run["kind"], run["sighted"]["kind"]) == (journal.run, "wipe-all", "no-login")
 
 
+def test_that_there_is_no_history_is_said() -> None:
+    assert "No node was rebuilt from here yet" in gb10("rebuild", "history").stderr
+
+
 def test_who_wants_to_wipe_all_nodes_in_the_middle_of_a_rebuild_is_told_what_goes_on_with_that() -> None:
     asked_to_wipe("spark-2")
     found = gb10("wipe-all", "--names", "spark-1,spark-2")
