@@ -4,11 +4,11 @@ set -eu
 root=$1
 
 chmod 0755 "$root/usr/local/sbin/gb10-lab-init" "$root/usr/local/sbin/udevadm"
-chmod 0755 "$root"/usr/local/bin/*
+chmod 0755 "$root"/usr/local/bin/* "$root/usr/local/lib/gb10-lab/sysfs"
 chmod 0440 "$root/etc/sudoers.d/nvidia"
 chroot "$root" useradd --create-home --shell /bin/bash --groups sudo nvidia
 install -d -m 0700 -o 1000 -g 1000 "$root/home/nvidia/.ssh"
-install -d "$root/data" "$root/opt/gb10-lab/bin"
+install -d "$root/data" "$root/opt/gb10-lab/bin" "$root/etc/gb10-lab"
 
 # A message of the day takes four programs at each login, and nobody reads it here.
 sed -i '/pam_motd/d' "$root/etc/pam.d/sshd" "$root/etc/pam.d/login"
@@ -17,7 +17,9 @@ sed -i '/pam_motd/d' "$root/etc/pam.d/sshd" "$root/etc/pam.d/login"
 rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 : > "$root/etc/machine-id"
 
-chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service ssh.service docker.service
+chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service gb10-lab-sysfs.service ssh.service docker.service
+# There for whoever enables it: a Spark may have either, and networkd costs nothing at boot.
+chroot "$root" systemctl disable --quiet NetworkManager.service NetworkManager-dispatcher.service NetworkManager-wait-online.service
 chroot "$root" systemctl mask --quiet getty.target e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
     systemd-networkd-wait-online.service
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*

@@ -156,6 +156,40 @@ def test_a_pulled_rail_carries_nothing_and_the_others_go_on(lab: Any, worker: Ca
     assert reached(rail)
 
 
+@pytest.mark.parametrize("rail", ["a", "b"])
+def test_sysfs_tells_of_the_rails_what_is_true(lab: Any, worker: Callable[[], Any], rail: str) -> None:
+    device = {"a": "rocep1s0f0", "b": "roceP2p1s0f0"}[rail]
+    port, netdev = f"/sys/class/infiniband/{device}/ports/1", INTERFACES[rail]
+
+    def told() -> list[str]:
+        time.sleep(0.3)
+        return str(worker().check_output(f"cd {port} && cat state phys_state rate link_layer")).splitlines()
+
+    assert told() == ["4: ACTIVE", "5: LinkUp", "200 Gb/sec (4X HDR)", "Ethernet"]
+    assert worker().check_output(f"ls /sys/class/infiniband/{device}/device/net") == netdev
+    assert worker().check_output(f"ls /sys/class/net/{netdev}/device/infiniband") == device
+    lab.lab.rail(WORKER, rail, plugged=False)
+    assert told() == ["1: DOWN", "2: Polling", "40 Gb/sec (4X QDR)", "Ethernet"]
+    lab.lab.reboot(WORKER)
+    time.sleep(1)
+    assert told()[0] == "1: DOWN"
+    lab.lab.rail(WORKER, rail, plugged=True)
+    assert told()[0] == "4: ACTIVE"
+    worker().check_output(f"sudo ip link set {netdev} down")
+    assert told()[1] == "3: Disabled"
+    worker().check_output(f"sudo ip link set {netdev} up; sudo touch /etc/gb10-lab/no-cx7; sleep 0.3")
+    assert worker().run(f"ls /sys/class/infiniband/ /sys/class/net/{netdev}/device").stdout == ""
+    worker().check_output("sudo rm /etc/gb10-lab/no-cx7")
+    assert told()[0] == "4: ACTIVE"
+    mtu = f"cat /sys/class/net/{netdev}/mtu; sudo ip link set {netdev} mtu 1400; cat /sys/class/net/{netdev}/mtu"
+    assert worker().check_output(mtu).split() == ["1500", "1400"]
+    made = "sudo ip link add gb10-toy type dummy; ls /sys/class/net/gb10-toy/mtu; sudo ip link del gb10-toy"
+    assert worker().check_output(f"{made}; ls /sys/class/net").split() == [
+        "/sys/class/net/gb10-toy/mtu",
+        *sorted(worker().check_output("ls /sys/class/net").split()),
+    ]
+
+
 def test_a_rail_carries_jumbo_frames_once_the_nodes_want_them(
     lab: Any, worker: Callable[[], Any], host_of: Callable[[str], Any]
 ) -> None:

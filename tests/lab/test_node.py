@@ -208,6 +208,67 @@ def test_an_mtu_that_something_reset_is_set_again(head: Any, product: Product) -
     assert head.check_output(f"cat /sys/class/net/{RAILS['b']}/mtu") == "9000"
 
 
+def networkmanager(host: Any) -> None:
+    """Have NetworkManager for what netplan's files name no other renderer for, as Ubuntu's desktop does."""
+    everything = "network: {version: 2, renderer: NetworkManager}"
+    shell(host, f"umask 077; echo '{everything}' > /etc/netplan/01-network-manager-all.yaml")
+    shell(host, "systemctl enable --quiet --now NetworkManager; netplan apply; nmcli -w 30 general status")
+
+
+def assert_rails(host: Any, lab: Any, mtu: str = "9000") -> None:
+    """Both rails have their address and MTU, and nothing else."""
+    for rail, interface in RAILS.items():
+        (found,) = json.loads(host.check_output(f"ip -j addr show dev {interface}"))
+        addresses = [(entry["family"], f"{entry['local']}/{entry['prefixlen']}") for entry in found["addr_info"]]
+        assert [address for family, address in addresses if family == "inet"] == [f"{lab.address(HEAD, rail)}/24"]
+        assert str(found["mtu"]) == mtu
+
+
+def connections(host: Any) -> str:
+    """What NetworkManager runs, and since when."""
+    return shell(host, "nmcli -g NAME,DEVICE,TIMESTAMP connection show --active; pidof NetworkManager")
+
+
+def test_rails_are_had_through_networkmanager_too(new_head: Any, lab: Any, product: Product) -> None:
+    management = shell(new_head, "ip -4 -o addr show dev enP7s7; ip route show dev enP7s7")
+    networkmanager(new_head)
+    done = provision(product)
+    assert done.status == 0, done.output
+    assert_rails(new_head, lab)
+    for interface in RAILS.values():
+        manager = f"nmcli -g GENERAL.STATE,GENERAL.CONNECTION device show {interface}"
+        assert shell(new_head, manager).splitlines() == ["100 (connected)", f"netplan-{interface}"]
+    assert shell(new_head, "ls /run/systemd/network 2>/dev/null || true") == ""
+    assert shell(new_head, "ip -4 -o addr show dev enP7s7; ip route show dev enP7s7") == management
+
+    before = connections(new_head), written_files(new_head)
+    assert not [change for change in product.plan(NODE) if change[1] == HEAD]
+    again = product.pyinfra("--json", "-y", f"--limit={HEAD}", NODE)
+    assert not [op for op in again.json["results"]["operations"] if op["success"]], again.output
+    assert (connections(new_head), written_files(new_head)) == before
+
+    lab.lab.reboot(HEAD)
+    until(lambda: new_head.check_output(f"cat /sys/class/net/{RAILS['b']}/mtu") == "9000", 30)
+    assert_rails(new_head, lab)
+    assert not [change for change in product.plan(NODE) if change[1] == HEAD]
+
+
+def test_what_networkmanager_made_of_the_rails_is_taken_back_when_nobody_confirms_it(
+    new_head: Any, lab: Any, product: Product
+) -> None:
+    networkmanager(new_head)
+    routes = new_head.check_output("ip route")
+    cut = {"a": {"interface": "enP7s7", "address": "198.18.255.11/24"}}
+    done = provision(product, rails=cut, node_confirm_seconds=PATIENCE, **only("rails"))
+    assert done.status != 0
+    assert "gb10: RAILS_REJECTED:" in done.output
+    assert new_head.interface("enP7s7").addresses == [lab.address(HEAD)]
+    assert new_head.check_output("ip route") == routes
+    assert shell(new_head, "ls /run/netplan") == ""
+    assert provision(product).status == 0
+    assert_rails(new_head, lab)
+
+
 @pytest.mark.parametrize(
     ("spoil", "mend", "code"),
     [
@@ -251,7 +312,7 @@ def test_an_interface_that_the_node_lacks_is_named(head: Any, product: Product) 
 
 
 def test_a_node_without_any_connectx_7_gets_everything_else(new_head: Any, product: Product) -> None:
-    shell(new_head, "cd /usr/local/bin; rm -f rdma ibdev2netdev ibstat")
+    shell(new_head, "cd /usr/local/bin; rm -f rdma ibdev2netdev ibstat; touch /etc/gb10-lab/no-cx7")
     rails = {"a": {"interface": "enX8", "address": "10.1.0.1/24"}, "b": {"interface": "enX9", "address": "10.2.0.1/24"}}
     done = provision(product, rails=rails)
     assert done.status == 0, done.output

@@ -155,6 +155,24 @@ def test_a_pulled_rail_is_named_with_what_to_type(ready: Product, lab: Any) -> N
     assert look(ready).healthy
 
 
+def test_the_kernel_alone_tells_the_same_of_the_rails_as_all_tools(ready: Product, lab: Any, host_of: Any) -> None:
+    tools = "rdma ibdev2netdev ibstat"
+    shell(host_of(WORKER), f"mkdir /root/tools; cd /usr/local/bin; mv {tools} /root/tools")
+    lab.lab.rail(WORKER, "b", plugged=False)
+    try:
+        found = look(ready)
+    finally:
+        lab.lab.rail(WORKER, "b", plugged=True)
+        shell(host_of(WORKER), "mv /root/tools/* /usr/local/bin; rmdir /root/tools")
+    with_tools = node(look(ready), WORKER).connectx7
+    without = node(found, WORKER).connectx7
+    assert with_tools
+    assert without
+    assert [half.device for half in without.halves] == [half.device for half in with_tools.halves]
+    assert [(half.up, half.rate_gbps) for half in without.halves] == [(True, 200), (False, 40)]
+    assert [(half.up, half.rate_gbps) for half in with_tools.halves] == [(True, 200), (True, 200)]
+
+
 FAULTS = {
     "an MTU of its own": (
         "ip link set {b} mtu 4000",

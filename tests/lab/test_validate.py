@@ -95,6 +95,7 @@ def test_a_cluster_that_works_passes_every_check(ready: Product) -> None:
     ways = [(check.node, check.peer, check.rail) for check in rates]
     assert ways == [(HEAD, WORKER, "a"), (HEAD, WORKER, "b"), (WORKER, HEAD, "a"), (WORKER, HEAD, "b")]
     assert all(check.measured_gbps and check.measured_gbps > 0.5 for check in rates)
+    assert all("Gb/s by ib_write_bw, the link says 10" in check.reason for check in rates)
     # How fast the rails are is a matter of how busy this machine is.
     assert {check.outcome for check in found.checks if check not in rates} == {"pass"}, failed(found)
     assert {check.code for check in rates} <= {None, "RAIL_SLOW"}
@@ -167,6 +168,20 @@ def test_without_a_connectx7_rails_are_skipped_and_that_is_no_pass(ready: Produc
     assert "2 passed, 0 failed, 0 could not be made" in rest.stdout
 
 
+def test_rails_are_measured_by_tcp_where_rdma_does_not_work(ready: Product, nodes: list[Any]) -> None:
+    shell(nodes[1], "touch /etc/gb10-lab/no-rdma")
+    try:
+        found = run(ready, *ALL_BUT_RAILS)
+    finally:
+        shell(nodes[1], "rm /etc/gb10-lab/no-rdma")
+    rates = [check for check in found.checks if check.check == "rail-bandwidth"]
+    said = {HEAD: "Unable to init the socket connection", WORKER: "Couldn't get context for the device"}
+    for check in rates:
+        assert f"Gb/s by tcp (ib_write_bw ended with status 1:  {said[check.node]})" in check.reason
+        assert check.measured_gbps
+    assert {(check.node, check.rail) for check in rates} == {(node, rail) for node in said for rail in RAILS}
+
+
 def test_an_image_that_cannot_be_had_fails_with_dockers_words(ready: Product) -> None:
     found = run(ready.with_data(**BOTH, validate_gpu_image="registry.invalid/cuda:13"), HEAD, *ALL_BUT_CONTAINER)
     (check,) = found.checks
@@ -236,7 +251,7 @@ def test_an_all_reduce_runs_on_all_nodes_at_once_and_has_to_be_fast(ready: Produ
     assert (check.outcome, check.code) == ("fail", "NCCL_FAILED")
     told = 'echo "$NCCL_SOCKET_IFNAME $NCCL_IB_HCA $WORLD_SIZE $GB10_MEGABYTES $MASTER_ADDR"; exit 1'
     (check,) = all_reduce(ready, told, 80.0).checks
-    assert f"enp1s0f0np0,enP2p1s0f0np0 roceP2p1s0f0,rocep1s0f0 2 128 {lab.address(HEAD, 'a')}" in check.reason
+    assert f"enp1s0f0np0,enP2p1s0f0np0 rocep1s0f0,roceP2p1s0f0 2 128 {lab.address(HEAD, 'a')}" in check.reason
 
 
 def test_an_all_reduce_without_an_image_is_skipped_and_a_large_one_is_refused(ready: Product) -> None:
