@@ -20,17 +20,29 @@ remember() { # what the interfaces have now may stand in no file
         cat "/sys/class/net/$interface/mtu" >"mtu-$interface"
         ip -o addr show dev "$interface" scope global | awk '{print $4}' >"addresses-$interface"
         ip route show dev "$interface" | sed 's/ linkdown//' >"routes-$interface"
+        LC_ALL=C nmcli -g GENERAL.STATE device show "$interface" >"manager-$interface" 2>/dev/null
     done <values
 }
 
+by_others() { # NetworkManager ran, and had left this interface to whoever configured it
+    grep -q externally "manager-$1"
+}
+
 recall() {
+    ip link set "$1" mtu "$(cat "mtu-$1")"
+    while read -r address; do ip addr replace "$address" dev "$1"; done <"addresses-$1"
+    while read -r route; do
+        # shellcheck disable=SC2086 # words of ip's own
+        ip route replace $route dev "$1"
+    done <"routes-$1"
+}
+
+recall_for_others() { # NetworkManager leaves alone what has an address when it starts, which is in `netplan apply`
     while read -r interface _; do
-        ip link set "$interface" mtu "$(cat "mtu-$interface")"
-        while read -r address; do ip addr replace "$address" dev "$interface"; done <"addresses-$interface"
-        while read -r route; do
-            # shellcheck disable=SC2086 # words of ip's own
-            ip route replace $route dev "$interface"
-        done <"routes-$interface"
+        by_others "$interface" || continue
+        systemctl stop NetworkManager
+        ip addr flush dev "$interface"
+        recall "$interface"
     done <values
 }
 
@@ -60,8 +72,9 @@ apply)
 undo)
     [ -e touched ] || exit 0
     rm -f "/run/netplan/$name"
+    recall_for_others
     timeout 60 netplan apply
-    recall
+    while read -r interface _; do recall "$interface"; done <values
     ;;
 keep)
     mkdir -p /etc/netplan

@@ -209,10 +209,12 @@ def test_an_mtu_that_something_reset_is_set_again(head: Any, product: Product) -
 
 
 def networkmanager(host: Any) -> None:
-    """Have NetworkManager for what netplan's files name no other renderer for, as Ubuntu's desktop does."""
+    """Have NetworkManager for what netplan's files name no other renderer for, and rails that nobody configured."""
     everything = "network: {version: 2, renderer: NetworkManager}"
     shell(host, f"umask 077; echo '{everything}' > /etc/netplan/01-network-manager-all.yaml")
-    shell(host, "systemctl enable --quiet --now NetworkManager; netplan apply; nmcli -w 30 general status")
+    shell(host, "; ".join(f"ip addr flush dev {interface}" for interface in RAILS.values()))
+    shell(host, "systemctl enable --quiet --now NetworkManager; netplan apply")
+    until(lambda: host.run("nmcli -g RUNNING general").stdout.strip() == "running", 30)
 
 
 def assert_rails(host: Any, lab: Any, mtu: str = "9000") -> None:
@@ -238,7 +240,7 @@ def test_rails_are_had_through_networkmanager_too(new_head: Any, lab: Any, produ
     for interface in RAILS.values():
         manager = f"nmcli -g GENERAL.STATE,GENERAL.CONNECTION device show {interface}"
         assert shell(new_head, manager).splitlines() == ["100 (connected)", f"netplan-{interface}"]
-    assert shell(new_head, "ls /run/systemd/network 2>/dev/null || true") == ""
+    assert shell(new_head, "ls /run/systemd/network/*.network 2>/dev/null || true") == ""
     assert shell(new_head, "ip -4 -o addr show dev enP7s7; ip route show dev enP7s7") == management
 
     before = connections(new_head), written_files(new_head)
@@ -257,14 +259,17 @@ def test_what_networkmanager_made_of_the_rails_is_taken_back_when_nobody_confirm
     new_head: Any, lab: Any, product: Product
 ) -> None:
     networkmanager(new_head)
-    routes = new_head.check_output("ip route")
+    states = "nmcli -t -f DEVICE,STATE device"
+    routes = new_head.check_output("ip route show dev enP7s7")
     cut = {"a": {"interface": "enP7s7", "address": "198.18.255.11/24"}}
     done = provision(product, rails=cut, node_confirm_seconds=PATIENCE, **only("rails"))
     assert done.status != 0
     assert "gb10: RAILS_REJECTED:" in done.output
     assert new_head.interface("enP7s7").addresses == [lab.address(HEAD)]
-    assert new_head.check_output("ip route") == routes
+    assert new_head.check_output("ip route show dev enP7s7") == routes
     assert shell(new_head, "ls /run/netplan") == ""
+    # NetworkManager would ask for an address by DHCP, and take this one away when nobody answers.
+    until(lambda: "enP7s7:connected (externally)" in shell(new_head, states), 10)
     assert provision(product).status == 0
     assert_rails(new_head, lab)
 
