@@ -178,7 +178,7 @@ def test_sysfs_tells_of_the_rails_what_is_true(lab: Any, worker: Callable[[], An
     worker().check_output(f"sudo ip link set {netdev} down")
     assert told()[1] == "3: Disabled"
     worker().check_output(f"sudo ip link set {netdev} up; sudo touch /etc/gb10-lab/no-cx7; sleep 0.3")
-    assert worker().run(f"ls /sys/class/infiniband/ /sys/class/net/{netdev}/device").stdout == ""
+    assert worker().run(f"ls /sys/class/infiniband/ /sys/class/net/{netdev}/device/").stdout == ""
     worker().check_output("sudo rm /etc/gb10-lab/no-cx7")
     assert told()[0] == "4: ACTIVE"
     mtu = f"cat /sys/class/net/{netdev}/mtu; sudo ip link set {netdev} mtu 1400; cat /sys/class/net/{netdev}/mtu"
