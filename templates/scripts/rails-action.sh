@@ -40,7 +40,8 @@ recall() {
 recall_for_others() { # NetworkManager leaves alone what has an address when it starts, which is in `netplan apply`
     while read -r interface _; do
         by_others "$interface" || continue
-        systemctl stop NetworkManager
+        stopped=NetworkManager
+        systemctl stop "$stopped"
         ip addr flush dev "$interface"
         recall "$interface"
     done <values
@@ -72,8 +73,10 @@ apply)
 undo)
     [ -e touched ] || exit 0
     rm -f "/run/netplan/$name"
+    stopped=
     recall_for_others
     timeout 60 netplan apply
+    [ -z "$stopped" ] || systemctl start "$stopped" # whatever netplan found to do
     while read -r interface _; do recall "$interface"; done <values
     ;;
 keep)
