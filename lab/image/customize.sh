@@ -17,7 +17,7 @@ sed -i '/pam_motd/d' "$root/etc/pam.d/sshd" "$root/etc/pam.d/login"
 rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 : > "$root/etc/machine-id"
 
-chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service gb10-lab-sysfs.service ssh.service docker.service
+chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service connectx7-sysfs.service ssh.service docker.service
 # There for whoever enables it: a Spark may have either, and networkd costs nothing at boot.
 chroot "$root" systemctl disable --quiet NetworkManager.service NetworkManager-dispatcher.service NetworkManager-wait-online.service
 chroot "$root" systemctl mask --quiet getty.target e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
