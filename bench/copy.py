@@ -197,7 +197,6 @@ def measure_model(bench: Bench, figures: Figures) -> None:
     rate = gbps(size, fast)
     one, four, both = (statistics.median(rates) for rates in ceilings.values())
     disk = statistics.median(disks)
-    lower = min(one, disk)
     figures.note("ceiling: iperf3 over one rail", f"{one:.1f} Gb/s")
     figures.note("ceiling: iperf3 over one rail, 4 streams", f"{four:.1f} Gb/s")
     figures.note("ceiling: iperf3 over both rails, 4 streams each", f"{both:.1f} Gb/s")
@@ -206,9 +205,9 @@ def measure_model(bench: Bench, figures: Figures) -> None:
     figures.note("verified copy, both rails", f"{fast:.2f} s, {rate:.2f} Gb/s")
     figures.note("the whole command around it", f"{statistics.median(wholes):.2f} s")
     figures.hold("verified copy against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 5 x", slow / fast >= 5)
-    # No copy is faster than the disk that it ends on. A Spark's takes more than one stream of TCP brings.
-    figures.hold("... against the lower of one rail and disk", f"{rate / lower:.2f}", ">= 0.65", rate / lower >= 0.65)
-    figures.note("... against iperf3 over one rail", f"{rate / one:.2f}")
+    figures.hold("verified copy against iperf3 over one rail", f"{rate / one:.2f}", ">= 0.65", rate / one >= 0.65)
+    # Where that is missed, this tells whether the disk is the reason: no copy is faster than the one that it ends on.
+    figures.note("... against the lower of one rail and the target's disk", f"{rate / min(one, disk):.2f}")
     figures.note("... and against 4 streams of it, which write nothing", f"{rate / four:.2f}")
     figures.hold("memory of our processes on a node", f"{max(memory) / 2**20:.0f} MiB", "< 300 MB", max(memory) < 300e6)
 
