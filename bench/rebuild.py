@@ -28,6 +28,7 @@ from gb10.lab.person import Person
 from gb10.lab.probe import gaps, probed
 
 NODE, KEEPER = "spark-2", "spark-1"
+ANSWER_SECONDS = 0.5  # who waits longer has met a gap
 LOAD_SECONDS = 2.5  # of the stand-in for vLLM (lab/vllm.py)
 SETTINGS = {"rebuild_validate_without": ["rail-bandwidth"]}  # the lab's rails have no speed to speak of
 
@@ -124,7 +125,8 @@ def main() -> int:
             rebuilds.run(*command)
         events = Path(name) / "events.jsonl"
         started = time.monotonic()
-        with probed([state.node(node).address("management") for node in (KEEPER, NODE)]) as seen:
+        addresses = [state.node(node).address("management") for node in (KEEPER, NODE)]
+        with probed(addresses, answer_seconds=ANSWER_SECONDS) as seen:
             rebuilds.rebuild(events)
         whole = time.monotonic() - started
         own = sum(record["seconds"] for record in heard(events, "step-done") if record["kind"] == "own")

@@ -12,12 +12,13 @@ from typing import TypeVar
 
 PORT = 8000
 PROBE_SECONDS = 0.2
+ANSWER_SECONDS = 5.0  # a busy machine may be slow to answer, not to connect
 
 Seen = TypeVar("Seen")
 
 
 @contextmanager
-def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.02) -> Iterator[list[Seen]]:
+def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> Iterator[list[Seen]]:
     """Look at something over and over while the block runs; collect what was seen."""
     seen: list[Seen] = []
     stop = threading.Event()
@@ -35,12 +36,12 @@ def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.02) -> 
         thread.join()
 
 
-def offered(address: str, key: str = "") -> str | None:
-    """The model that answers at an address, or None. A busy machine may be slow to answer, not to connect."""
+def offered(address: str, key: str = "", answer_seconds: float = ANSWER_SECONDS) -> str | None:
+    """The model that answers at an address in so many seconds, or None."""
     connection = http.client.HTTPConnection(address, PORT, timeout=0.5)
     try:
         connection.connect()
-        connection.sock.settimeout(5)
+        connection.sock.settimeout(answer_seconds)
         connection.request("GET", "/v1/models", headers={"Authorization": f"Bearer {key}"} if key else {})
         return str(json.load(connection.getresponse())["data"][0]["id"])
     except (OSError, ValueError, LookupError, http.client.HTTPException):
@@ -49,9 +50,15 @@ def offered(address: str, key: str = "") -> str | None:
         connection.close()
 
 
-def probed(addresses: list[str], key: str = "") -> AbstractContextManager[list[tuple[float, bool]]]:
+def probed(
+    addresses: list[str], key: str = "", answer_seconds: float = ANSWER_SECONDS
+) -> AbstractContextManager[list[tuple[float, bool]]]:
     """Ask all addresses five times a second while the block runs; note when, and whether one of them answered."""
-    return watched(lambda: [(time.monotonic(), any(offered(address, key) for address in addresses))], PROBE_SECONDS)
+
+    def ask() -> list[tuple[float, bool]]:
+        return [(time.monotonic(), any(offered(address, key, answer_seconds) for address in addresses))]
+
+    return watched(ask, PROBE_SECONDS)
 
 
 def gaps(seen: list[tuple[float, bool]]) -> list[float]:
