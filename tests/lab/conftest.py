@@ -99,15 +99,17 @@ def fresh_nodes(lab: LabUnderTest) -> None:
 
 
 @pytest.fixture
-def untouched_nodes(lab: LabUnderTest, host_of: HostOf) -> Iterator[None]:
+def untouched_nodes(lab: LabUnderTest, host_of: HostOf, request: pytest.FixtureRequest) -> Iterator[None]:
     """All nodes are new installations, and the test leaves them as they are: the next such test has them, too."""
     if not lab.is_bare:
         lab.wipe_all()
+    lab.is_bare = False
+    failed = request.session.testsfailed
     yield
     for node in lab.state.nodes:
         assert not host_of(node.name).file("/usr/local/bin/k3s").exists
         assert host_of(node.name).run("sudo ls /etc/rancher").rc != 0
-    lab.is_bare = True
+    lab.is_bare = request.session.testsfailed == failed  # a test that failed has not tidied up
 
 
 @pytest.fixture(autouse=True)

@@ -146,7 +146,10 @@ def written_files(host: Any) -> dict[str, str]:
 
 
 class Processes:
-    """This machine's processes, nodes' ones too: the younger one is, the more often it is looked at."""
+    """This machine's processes, nodes' ones too: the young are looked at most often, all of them again and again."""
+
+    FIRST_PAUSE = 0.01  # seconds
+    LONGEST_PAUSE = 0.1  # any of them may become another program
 
     def __init__(self, canary: str) -> None:
         self.canary = canary
@@ -158,10 +161,10 @@ class Processes:
         for process in os.scandir("/proc"):
             if not process.name.isdigit():
                 continue
-            due, pause = self.looks.get(key := (process.name, process.inode()), (now, 0.01))
+            due, pause = self.looks.get(key := (process.name, process.inode()), (now, self.FIRST_PAUSE))
             if now < due:
                 continue
-            self.looks[key] = (now + pause, 2 * pause)
+            self.looks[key] = (now + pause, min(2 * pause, self.LONGEST_PAUSE))
             for name in ("cmdline", "environ"):
                 try:
                     content = Path(process.path, name).read_bytes().decode(errors="replace")

@@ -136,14 +136,22 @@ class Pair:
     def leftovers(self) -> list[str]:
         """What a copy may not leave on either node."""
         looks = {
-            "unit": "systemctl list-units --all --no-legend 'gb10-copy-*'",
-            "port": "ss -Hltn 'sport >= 8873 and sport < 8973'",
-            "file": "ls -d /run/gb10-copy-* 2>/dev/null || true",
-            "process": "pgrep -a rsync || true",
-            "key": "grep -l gb10-copy /home/*/.ssh/authorized_keys || true",
+            "units": "systemctl list-units --all --no-legend 'gb10-copy-*'",
+            "ports": "ss -Hltn 'sport >= 8873 and sport < 8973'",
+            "files": "ls -d /run/gb10-copy-* 2>/dev/null || true",
+            "processes": "pgrep -a rsync || true",
+            "keys": "grep -l gb10-copy /home/*/.ssh/authorized_keys || true",
         }
-        script = "; ".join(f"( {look} ) | sed 's/^/{what}: /'" for what, look in looks.items())
-        return [f"{name} {line}" for name in (SOURCE, TARGET) for line in self.on(name, script).splitlines()]
+        script = "set -e; " + "; ".join(f"echo '## {what}'; {look}" for what, look in looks.items())
+        found = []
+        for name in (SOURCE, TARGET):
+            what = ""
+            for line in self.on(name, script).splitlines():
+                if line.startswith("## "):
+                    what = line.removeprefix("## ")
+                else:
+                    found.append(f"{name} {what}: {line}")
+        return found
 
     def slow(self, megabits: int = 200) -> None:
         """Make both rails slow, so that something can happen during a copy."""

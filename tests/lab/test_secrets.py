@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,13 @@ def plant(root: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "token").touch(0o600)
     (folder / "token").write_text(f"{CANARY}\n")
+
+
+def test_an_argument_that_shows_a_secret_is_seen_also_of_a_process_that_becomes_another_program() -> None:
+    with watched(Processes(CANARY).showing) as arguments:
+        script = f'sleep 1; begin={CANARY[:9]}; exec sh -c "sleep 1; true" "${{begin}}{CANARY[9:]}"'
+        subprocess.run(["sh", "-c", script], check=True)
+    assert [line for line in arguments if line.startswith("cmdline: sh")]
 
 
 def test_the_token_is_in_no_argument_log_diff_or_wide_file(
