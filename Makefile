@@ -1,7 +1,7 @@
 # Every target sets up what it needs, on a Debian or Ubuntu machine where you are root or have rights on a Docker engine.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench faults lab-up lab-down lab-programs
+.PHONY: help demo test check bench faults lab-up lab-down lab-programs ready
 
 PACKAGES := cli controller deploys facts group_data lab operations templates
 # One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
@@ -25,10 +25,14 @@ help:
 lab-programs:
 	@scripts/prepare lab
 
-demo: .venv/ready lab-programs
+# Both wait for the network most of the time.
+ready:
+	@$(MAKE) --no-print-directory --jobs=2 .venv/ready lab-programs
+
+demo: ready
 	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python -m gb10.lab.demo'
 
-test: .venv/ready lab-programs
+test: ready
 	@scripts/with-labs .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/unit tests/lab $(PYTEST)
 
 check: .venv/ready
@@ -40,13 +44,13 @@ check: .venv/ready
 	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml $(PACKAGES:%=-p gb10.%)
 	.venv/bin/lint-imports
 
-bench: .venv/ready lab-programs
+bench: ready
 	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python bench/run.py'
 
-faults: .venv/ready lab-programs
+faults: ready
 	@scripts/with-labs .venv/bin/python tests/faults/run.py $(FAULTS)
 
-lab-up: .venv/ready lab-programs
+lab-up: ready
 	@.venv/bin/gb10 lab up
 
 lab-down: .venv/ready

@@ -81,7 +81,11 @@ class Engine:
             "Image": f"{pause.IMAGE}:{pause.TAG}",
             "Labels": labels,
             "StopSignal": "SIGKILL",  # the program handles no signal, and a stop should not wait for it
-            "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": "no"}},
+            "HostConfig": {
+                "NetworkMode": network,
+                "RestartPolicy": {"Name": "no"},
+                "SecurityOpt": ["seccomp=unconfined"],  # as the kubelet has it where a pod says nothing
+            },
         }
         created = self._call("POST", f"/containers/create?name={quote(name)}", body)
         self._call("POST", f"/containers/{created['Id']}/start")

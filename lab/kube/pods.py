@@ -75,9 +75,9 @@ class PodContainers:
         if SANDBOX not in running:
             self._remove(running)
             running.clear()
-            network = "host" if pod["spec"].get("hostNetwork") else "none"
             labels = container_labels(SANDBOX, pod)
-            running[SANDBOX] = self._engine.run(container_name(SANDBOX, pod), labels, network)
+            # There is no pod network to be in, and a network of its own would take longer to make than all else.
+            running[SANDBOX] = self._engine.run(container_name(SANDBOX, pod), labels, "host")
         for container in wanted_containers(pod):
             if container not in running:
                 labels = container_labels(container, pod, running[SANDBOX])

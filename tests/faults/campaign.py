@@ -139,6 +139,7 @@ class Ward:
             "images": [EXTRA_IMAGE],
             "rebuild_hooks": [str(hook)],
             "rebuild_solo_seconds": 2,
+            "validate_bandwidth_seconds": 1,
             "rebuild_validate_without": ["rail-bandwidth", "gpu-container"],
         }
         path = self.folder / "inventory.py"
@@ -161,6 +162,7 @@ class Ward:
         config.write_text(
             f"Host *\n  IdentityFile {self.state.key}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.state.known_hosts}\n  StrictHostKeyChecking yes\n  BatchMode yes\n"
+            "  KexAlgorithms curve25519-sha256\n"  # ssh's first choice takes most of the time of a look
         )
         address = self.state.node(node).address("management")
         return testinfra.get_host(f"ssh://{USER}@{address}", ssh_config=str(config))

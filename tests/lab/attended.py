@@ -14,7 +14,11 @@ if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest
 
 HEAD, WORKER = "spark-1", "spark-2"
-SETTINGS = {"rebuild_solo_seconds": 2, "rebuild_validate_without": ["rail-mtu", "rail-bandwidth"]}
+SETTINGS = {
+    "rebuild_solo_seconds": 2,
+    "rebuild_validate_without": ["rail-mtu", "rail-bandwidth"],
+    "validate_bandwidth_seconds": 1,
+}
 
 
 class Attended:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import warm
+
 from gb10.controller.child import Child
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,8 +47,10 @@ class Product:
     environment: dict[str, str]
 
     def gb10(self, *arguments: str, seconds: int = 300, stdin: str | None = None) -> Done:
-        """Run gb10 as a script would."""
-        return self.run_command([*self.command("gb10"), *arguments], seconds, stdin)
+        """Run gb10 as a script would, with pyinfra loaded."""
+        with warm.fork_server() as descriptor:
+            command = [sys.executable, warm.__file__, str(descriptor), *arguments]
+            return self.run_command(command, seconds, stdin, (descriptor,))
 
     def pyinfra(self, *arguments: str, seconds: int = 300) -> Done:
         """Run the pyinfra CLI on the inventory: forked from a process that has pyinfra loaded, as gb10 does."""
@@ -108,7 +112,9 @@ class Product:
         """The command of this name, as it is installed."""
         return [str(BIN / name)]
 
-    def run_command(self, command: list[str], seconds: int = 300, stdin: str | None = None) -> Done:
+    def run_command(
+        self, command: list[str], seconds: int = 300, stdin: str | None = None, descriptors: tuple[int, ...] = ()
+    ) -> Done:
         """Run a whole command line."""
         done = subprocess.run(
             command,
@@ -119,6 +125,7 @@ class Product:
             text=True,
             timeout=seconds,
             check=False,
+            pass_fds=descriptors,
         )
         return _done(done.returncode, done.stdout, done.stderr)
 

@@ -193,7 +193,9 @@ def make_large(pair: Pair, megabytes: int, files: int = 4) -> int:
     """Put large files of random bytes on the source; return how many bytes that are."""
     each = megabytes // files
     names = " ".join(str(number) for number in range(files))
-    pair.on(SOURCE, f"mkdir -p {FROM}; cd {FROM}; for i in {names}; do head -c {each}M /dev/urandom >shard-$i; done")
+    # A cipher makes them at several times the speed of /dev/urandom.
+    random = "openssl enc -aes-128-ctr -nosalt -pass pass:$(date +%N)$i -in /dev/zero 2>/dev/null"
+    pair.on(SOURCE, f"mkdir -p {FROM}; cd {FROM}; for i in {names}; do {random} | head -c {each}M >shard-$i; done")
     return each * files << 20
 
 

@@ -103,7 +103,8 @@ def test_a_full_wipe_is_given_up_as_long_as_nobody_was_asked_to_wipe(
 def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     product: Product, lab: LabUnderTest, host_of: Any, tmp_path: Path
 ) -> None:
-    product = product.with_data(rebuild_validate_without=["rail-bandwidth", "gpu-container"])
+    settings = {"rebuild_validate_without": ["rail-bandwidth", "gpu-container"], "validate_bandwidth_seconds": 1}
+    product = product.with_data(**settings)
     assert product.gb10("bootstrap").status == 0
     for node in NODES:
         host_of(node).check_output(
@@ -118,9 +119,7 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     plan = product.gb10("wipe-all", "--dry-run", "--json")
     assert [loss["node"] for loss in plan.json["losses"] if MODEL in loss["models"]] == list(NODES)
 
-    product = product.with_data(
-        rebuild_validate_without=["rail-bandwidth", "gpu-container"], backup_paths=["/usr/local/bin/hf"]
-    )
+    product = product.with_data(**settings, backup_paths=["/usr/local/bin/hf"])
     events = tmp_path / "events.jsonl"
     with at_the_boxes(lab, events) as person:
         running = product.start("wipe-all", "--names", ",".join(NODES), "--events", str(events))
