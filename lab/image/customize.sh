@@ -22,4 +22,11 @@ chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service connectx7-sysf
 chroot "$root" systemctl disable --quiet NetworkManager.service NetworkManager-dispatcher.service NetworkManager-wait-online.service
 chroot "$root" systemctl mask --quiet getty.target e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
     systemd-networkd-wait-online.service
+# They look for disks, consoles and scripts that a container never has, at each boot and each daemon-reload.
+install -d "$root/etc/systemd/system-generators"
+for name in debug getty gpt-auto hibernate-resume rc-local run ssh system-update sysv tpm2; do
+    ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
+done
+# What the first boot would rebuild for a new /usr is as dpkg has left it.
+chroot "$root" /usr/lib/systemd/systemd-update-done
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*

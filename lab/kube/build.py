@@ -29,6 +29,7 @@ case "${{0##*/}} ${{1:-}}" in
 *) exec python3 "$0" "$@" ;;
 esac
 export KUBECONFIG="${{KUBECONFIG-${{GB10_LAB_ROOT:-}}{kubeconfig}}}"
+export GOGC="${{GOGC-800}}" # it is over before a garbage collection pays
 exec "${{GB10_LAB_BIN:-/opt/gb10-lab/bin}}/kubectl" "$@"
 """
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)

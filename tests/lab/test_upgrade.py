@@ -27,30 +27,7 @@ def cordoned(head: Any) -> list[str]:
     return sh(head, "k3s kubectl get nodes --field-selector spec.unschedulable=true -o name").split()
 
 
-def test_a_new_pin_upgrades_the_head_then_the_worker(product: Product, cluster: None, host_of: Any) -> None:
-    new = product.with_data(k3s_version=NEW)
-    plan = new.plan()
-    assert plan == {
-        (f"Cluster | {operation}", host)
-        for operation in (f"Download K3s {NEW}", f"Upgrade to K3s {NEW}")
-        for host in (HEAD, WORKER)
-    }
-    assert new.run() == plan
-    head = host_of(HEAD)
-    assert versions(head) == [NEW, NEW]
-    assert cordoned(head) == []
-    assert new.plan() == set()
-    moments = [float(sh(host_of(name), "stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)]
-    assert moments[0] < moments[1]
-
-
-def test_a_node_that_somebody_cordoned_stays_cordoned(product: Product, cluster: None, host_of: Any) -> None:
-    head = host_of(HEAD)
-    sh(head, f"k3s kubectl cordon {WORKER}")
-    product.with_data(k3s_version=NEW).run()
-    assert versions(head) == [NEW, NEW]
-    assert cordoned(head) == [f"node/{WORKER}"]
-    sh(head, f"k3s kubectl uncordon {WORKER}")
+# At the version that is there: one cluster for all of them ---------------------------------------------------------
 
 
 def test_a_binary_that_is_not_the_pinned_one_is_replaced(product: Product, cluster: None, host_of: Any) -> None:
@@ -64,22 +41,6 @@ def test_a_binary_that_is_not_the_pinned_one_is_replaced(product: Product, clust
     assert pinned.run() == plan
     assert worker.file("/usr/local/bin/k3s").sha256sum == digest
     assert pinned.plan() == set()
-
-
-@pytest.mark.parametrize("seconds", [3.0, 5.0])
-def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
-    product: Product, cluster: None, host_of: Any, seconds: float
-) -> None:
-    new = product.with_data(k3s_version=NEW)
-    first = new.start("bootstrap")
-    time.sleep(seconds)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    done = new.gb10("bootstrap")
-    assert done.status == 0, done.output
-    head = host_of(HEAD)
-    assert versions(head) == [NEW, NEW]
-    assert cordoned(head) == []
 
 
 @pytest.mark.parametrize(("version", "code"), [("v1.38.0+k3s1", "VERSION_SKIP"), ("v1.35.8+k3s1", "VERSION_DOWNGRADE")])
@@ -106,6 +67,51 @@ def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Produc
     assert versions(head) == [OLD, OLD]
     assert cordoned(head) == []
     sh(head, "k3s kubectl -n kube-system delete pdb keep")
+
+
+# Upgrades -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_pin_upgrades_the_head_then_the_worker(product: Product, cluster: None, host_of: Any) -> None:
+    new = product.with_data(k3s_version=NEW)
+    plan = new.plan()
+    assert plan == {
+        (f"Cluster | {operation}", host)
+        for operation in (f"Download K3s {NEW}", f"Upgrade to K3s {NEW}")
+        for host in (HEAD, WORKER)
+    }
+    assert new.run() == plan
+    head = host_of(HEAD)
+    assert versions(head) == [NEW, NEW]
+    assert cordoned(head) == []
+    assert new.plan() == set()
+    moments = [float(sh(host_of(name), "stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)]
+    assert moments[0] < moments[1]
+
+
+def test_a_node_that_somebody_cordoned_stays_cordoned(product: Product, cluster: None, host_of: Any) -> None:
+    head = host_of(HEAD)
+    sh(head, f"k3s kubectl cordon {WORKER}")
+    product.with_data(k3s_version=NEW).run()
+    assert versions(head) == [NEW, NEW]
+    assert cordoned(head) == [f"node/{WORKER}"]
+    sh(head, f"k3s kubectl uncordon {WORKER}")
+
+
+@pytest.mark.parametrize("seconds", [3.0, 5.0])
+def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
+    product: Product, cluster: None, host_of: Any, seconds: float
+) -> None:
+    new = product.with_data(k3s_version=NEW)
+    first = new.start("bootstrap")
+    time.sleep(seconds)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    done = new.gb10("bootstrap")
+    assert done.status == 0, done.output
+    head = host_of(HEAD)
+    assert versions(head) == [NEW, NEW]
+    assert cordoned(head) == []
 
 
 # Adopting what the official script installed ------------------------------------------------------------------------

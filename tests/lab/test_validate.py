@@ -102,8 +102,12 @@ def test_a_cluster_that_works_passes_every_check(ready: Product) -> None:
 
 
 def test_a_person_sees_each_check_with_its_cure(ready: Product, nodes: list[Any]) -> None:
-    shell(nodes[1], f"ip link set {RAILS['a']} mtu 1500")  # whatever it was provisioned with
-    done = ready.with_data(**BOTH, **{**QUICK, "node_rails_mtu": 9000}).gb10("validate", WORKER)
+    provisioned = shell(nodes[1], f"cat /sys/class/net/{RAILS['a']}/mtu")
+    shell(nodes[1], f"ip link set {RAILS['a']} mtu 1500")
+    try:
+        done = ready.with_data(**BOTH, **{**QUICK, "node_rails_mtu": 9000}).gb10("validate", WORKER)
+    finally:
+        shell(nodes[1], f"ip link set {RAILS['a']} mtu {provisioned}")
     assert done.status == 5
     assert "✓ gpu-container     spark-2" in done.stdout
     assert "spark-2 → spark-1 a" in done.stdout
