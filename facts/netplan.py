@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from ipaddress import ip_interface
 from typing import Any
 
-import yaml
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import Section, read_sections, sections, understood
+from gb10.facts.sections import read_sections, sections, understood
 from gb10.facts.values import FactValue
-
-# Without the variable Python leaves its bytecode on the node, and a fact writes nothing.
-GET = "PYTHONDONTWRITEBYTECODE=1 netplan get"
-NAME, ERRORS, RENDERER = "@netplan", "@errors", "@renderer"  # beside the names of interfaces
 
 
 @dataclass(frozen=True)
@@ -34,35 +32,27 @@ class NetplanConfig(FactBase[Netplan | None]):
     """
 
     def command(self, interfaces: Sequence[str]) -> StringCommand:
-        return sections(
-            {
-                NAME: "command -v netplan",
-                # netplan tells of broken files on stderr alone, and exits with 0.
-                ERRORS: f"{GET} 2>&1 >/dev/null | grep -m 1 -E '^(Command failed|Error|Traceback)'",
-                RENDERER: f"{GET} renderer",
-                **{name: f"{GET} ethernets.{name}.addresses" for name in interfaces},
-            }
-        )
+        # netplan's own Python: that has the modules which netplan needs.
+        words = ("/usr/bin/python3", "-B", "-c", probe_program(), *interfaces)
+        return sections({"netplan": "command -v netplan", "config": shlex.join(words)})
 
     @understood
     def process(self, output: list[str]) -> Netplan | None:
         found = read_sections(output)
-        name, errors, renderer = (found.pop(key) for key in (NAME, ERRORS, RENDERER))
-        if name.status != 0:
+        if found["netplan"].status != 0:
             return None
-        if errors.lines:
-            return Netplan(renderer=None, addresses={}, error=errors.lines[0])
-        return Netplan(
-            renderer=yaml.safe_load(renderer.text),
-            addresses={interface: tuple(map(_address, _list(section))) for interface, section in found.items()},
-        )
+        if found["config"].status != 0:
+            raise ValueError(f"netplan could not be asked (status {found['config'].status})")
+        said = json.loads(found["config"].text)
+        if said["error"]:
+            return Netplan(renderer=None, addresses={}, error=str(said["error"]))
+        addresses = {name: tuple(map(_address, entries)) for name, entries in said["addresses"].items()}
+        return Netplan(said["renderer"], addresses)
 
 
-def _list(section: Section) -> list[Any]:
-    value = yaml.safe_load(section.text)
-    if not isinstance(value, list | None):
-        raise ValueError(f"netplan get printed {section.text!r}")
-    return value or []
+def probe_program() -> str:
+    """The program that runs on the nodes."""
+    return files(__package__).joinpath("netplan_probe.py").read_text()
 
 
 def _address(entry: Any) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -60,6 +61,17 @@ def leftovers(host: Any) -> str:
     return shell(host, f"{units}; {containers}; ss -H -l -t -n '( sport = :8880 or sport = :8881 )'")
 
 
+@contextmanager
+def mtu_of_rail_a(host: Any, mtu: int) -> Iterator[None]:
+    """Rail a of a node has another MTU while the block runs."""
+    before = shell(host, f"cat /sys/class/net/{RAILS['a']}/mtu")
+    shell(host, f"ip link set {RAILS['a']} mtu {mtu}")
+    try:
+        yield
+    finally:
+        shell(host, f"ip link set {RAILS['a']} mtu {before}")
+
+
 @pytest.fixture
 def ready(whole: Product, lab: Any) -> Product:
     """The product on a cluster with both operators, that measures for a second."""
@@ -102,12 +114,8 @@ def test_a_cluster_that_works_passes_every_check(ready: Product) -> None:
 
 
 def test_a_person_sees_each_check_with_its_cure(ready: Product, nodes: list[Any]) -> None:
-    provisioned = shell(nodes[1], f"cat /sys/class/net/{RAILS['a']}/mtu")
-    shell(nodes[1], f"ip link set {RAILS['a']} mtu 1500")
-    try:
+    with mtu_of_rail_a(nodes[1], 1500):
         done = ready.with_data(**BOTH, **{**QUICK, "node_rails_mtu": 9000}).gb10("validate", WORKER)
-    finally:
-        shell(nodes[1], f"ip link set {RAILS['a']} mtu {provisioned}")
     assert done.status == 5
     assert "✓ gpu-container     spark-2" in done.stdout
     assert "spark-2 → spark-1 a" in done.stdout
@@ -131,14 +139,8 @@ def test_a_pulled_rail_fails_alone(ready: Product, lab: Any) -> None:
 
 
 def test_a_packet_that_does_not_fit_is_found(ready: Product, nodes: list[Any]) -> None:
-    for node in nodes:
-        shell(node, f"ip link set {RAILS['a']} mtu 4000")
-    shell(nodes[1], f"ip link set {RAILS['a']} mtu 1400")
-    try:
+    with mtu_of_rail_a(nodes[0], 4000), mtu_of_rail_a(nodes[1], 1400):
         found = run(ready.with_data(**BOTH, validate_bandwidth_seconds=1, node_rails=False), HEAD)
-    finally:
-        for node in nodes:
-            shell(node, f"ip link set {RAILS['a']} mtu 1500")
     packets = {check.rail: check for check in found.checks if check.check == "rail-mtu"}
     assert (packets["a"].outcome, packets["a"].code) == ("fail", "RAIL_FAULT")
     assert packets["a"].reason.startswith("packets of 4000 bytes do not arrive")

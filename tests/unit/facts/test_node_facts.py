@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pyinfra.api import FactBase
 from reading import ABSENT, Printed, damaged, printed, process, sample, shell_accepts
 
+from gb10.facts import netplan_probe
 from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.data_mount import DataMount, DataPlace
 from gb10.facts.firewall import Firewall, UfwRules
@@ -20,6 +22,29 @@ from gb10.facts.sshd import Sshd, SshdConfig
 from gb10.facts.users import Account, UserAccount
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx6C/aMaM8szTuG02u5TojsrLxcputiioJFGqssmrf6 anna@desk"
+WIFI = """network:
+  version: 2
+  renderer: NetworkManager
+  wifis:
+    wlan0:
+      access-points:
+        "home":
+          auth:
+            key-management: "psk"
+            password: "canary"
+"""
+ADDRESSES = """network:
+  ethernets:
+    a:
+      addresses:
+      - "192.168.100.10/24"
+      - "10.0.0.1/8":
+          label: "x"
+    b:
+      addresses:
+      - "10.9.9.9/8"
+"""
+BROKEN = "Command failed: /etc/netplan/x.yaml:8:1: Invalid YAML: did not find expected node content:"
 ON_ROOT = '{"filesystems": [{"target":"/", "source":"/dev/nvme0n1p2", "fstype":"ext4", "avail":3000, "size":4000}]}'
 ON_DATA = '{"filesystems": [{"target":"/data", "source":"/dev/nvme0n1p3", "fstype":"xfs", "avail":1000, "size":2000}]}'
 SUBVOLUME = (
@@ -47,14 +72,10 @@ def place(kind: str, where: str, fstab: Printed = ([], 1), **folders: str) -> li
     return printed(sections)
 
 
-def netplan(errors: list[str], renderer: list[str], **addresses: list[str]) -> list[str]:
-    sections: dict[str, Printed] = {
-        "@netplan": (["/usr/sbin/netplan"], 0),
-        "@errors": (errors, 0 if errors else 1),
-        "@renderer": (renderer, 0),
-        **{name: (lines, 0) for name, lines in addresses.items()},
-    }
-    return printed(sections)
+def netplan(text: str, complaints: str = "") -> list[str]:
+    """What the fact prints of interface a where netplan prints this."""
+    said = json.dumps(netplan_probe.report(text, complaints, ["a"]))
+    return printed({"netplan": (["/usr/sbin/netplan"], 0), "config": ([said], 0)})
 
 
 def speed(governors: Printed, persistence: Printed, unit: str) -> list[str]:
@@ -91,27 +112,16 @@ CASES: dict[str, tuple[FactBase[Any], list[str], Any]] = {
         Sshd((22,), True, True, "without-password"),
     ),
     "a broken sshd_config": (SshdConfig(), printed({"sshd": ([], 255)}), None),
-    "no netplan": (
-        NetplanConfig(),
-        printed({"@netplan": ([], 127), "@errors": ([], 1), "@renderer": ([], 127)}),
-        None,
-    ),
-    "netplan with nothing in it": (NetplanConfig(), netplan([], [], a=[]), Netplan(None, {"a": ()})),
-    "netplan with Wi-Fi alone": (
-        NetplanConfig(),
-        netplan([], ["NetworkManager"], a=["null"]),
-        Netplan("NetworkManager", {"a": ()}),
-    ),
+    "no netplan": (NetplanConfig(), printed({"netplan": ([], 127), "config": ([], 1)}), None),
+    "netplan with nothing in it": (NetplanConfig(), netplan("network:\n  version: 2\n"), Netplan(None, {"a": ()})),
+    "netplan without a file": (NetplanConfig(), netplan("null\n"), Netplan(None, {"a": ()})),
+    "netplan with Wi-Fi alone": (NetplanConfig(), netplan(WIFI), Netplan("NetworkManager", {"a": ()})),
     "netplan with addresses": (
         NetplanConfig(),
-        netplan([], ["null"], a=['- "192.168.100.10/24"', '- "10.0.0.1/8":', '    label: "x"']),
+        netplan(ADDRESSES),
         Netplan(None, {"a": ("192.168.100.10/24", "10.0.0.1/8")}),
     ),
-    "netplan with a broken file": (
-        NetplanConfig(),
-        netplan(["Command failed: /etc/netplan/x.yaml:8:1: Invalid YAML: did not find expected node content:"], []),
-        Netplan(None, {}, "Command failed: /etc/netplan/x.yaml:8:1: Invalid YAML: did not find expected node content:"),
-    ),
+    "netplan with a broken file": (NetplanConfig(), netplan("", f"WARNING\n{BROKEN}\n"), Netplan(None, {}, BROKEN)),
     "a partition of its own": (DataMount(), place("directory", ON_DATA), HERE),
     "a plain directory": (DataMount(), place("directory", ON_ROOT), PLAIN),
     "running containers": (
@@ -170,6 +180,10 @@ def test_a_file_system_that_fstab_names_and_nobody_mounted_is_noticed() -> None:
 def test_folders_are_told_apart_from_files_and_from_nothing() -> None:
     found = DataMount().process(place("directory", ON_DATA, huggingface="directory", backups="other", x=""))
     assert found.folders == {"huggingface": "directory", "backups": "other", "x": None}
+
+
+def test_secrets_in_netplans_files_are_not_reported() -> None:
+    assert "canary" not in "".join(netplan(WIFI))
 
 
 def test_containers_of_kubernetes_never_serve_and_others_by_their_names() -> None:
