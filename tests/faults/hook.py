@@ -56,24 +56,28 @@ def _kill(folder: Path, name: str, wrapper: int, after: float) -> None:
         alive = b"gb10" in Path(f"/proc/{wrapper}/cmdline").read_bytes()
     except OSError:
         alive = False
-    doing = ", ".join(_children(wrapper)) or "between two runs of pyinfra"
+    doing = "in the middle of a run of pyinfra" if _runs_pyinfra(wrapper) else "between two runs of pyinfra"
     said = f"killed {after:.1f} s into it ({doing})" if alive else "it had ended by itself"
     (folder / f"{name}.fired").write_text(said)
     if alive:
         os.kill(wrapper, signal.SIGKILL)
 
 
-def _children(pid: int) -> list[str]:
-    """The deploys that the wrapper has running."""
+def _runs_pyinfra(wrapper: int) -> bool:
+    """Tell whether the wrapper has pyinfra running: as a child of its fork server, which has no others."""
+    return any(_children(child) for child, words in _children(wrapper) if "gb10.controller.fork_server" in words)
+
+
+def _children(pid: int) -> list[tuple[int, list[str]]]:
+    """The children of a process: the id and the arguments of each."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
             parent = entry.joinpath("stat").read_text().rpartition(")")[2].split()[1] if entry.name.isdigit() else ""
-            words = entry.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0") if parent else []
+            if parent == str(pid):
+                found.append((int(entry.name), entry.joinpath("cmdline").read_text(errors="replace").split("\0")))
         except OSError:
             continue
-        if parent == str(pid):
-            found += [word for word in words if word.startswith("gb10.deploys.")] or ["facts"] * ("fact" in words)
     return found
 
 
