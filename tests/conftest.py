@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from gb10.lab.node_image import build_image
+from gb10.lab.problem import LabError
 
 # How long an example takes says nothing here: the machine is shared with the lab.
 settings.register_profile("gb10", deadline=None)
@@ -15,30 +20,52 @@ settings.load_profile("gb10")
 # A shell lets its background jobs ignore Ctrl-C, and children inherit that; those under test are to be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# With several workers, the files that take longest go first: otherwise one worker ends long after the others.
+# With several workers, what takes long goes first: otherwise one worker ends long after the others. At the very first
+# there is no node image yet, and these need none.
+WHILE_IMAGE_IS_BUILT = ("download", "kube_agent", "gb10_command", "rebuild_command", "image_store", "kube_helm")
 LONGEST = (
-    "faults",
+    "operators",
     "rebuild",
     "copy",
-    "images",
-    "wipe_all",
-    "operators",
-    "closed_gate",
+    "faults",
     "node",
+    "bootstrap",
     "bad_luck",
+    "images",
     "validate",
-    "download",
-    "kube_agent",
-    "kube_server",
+    "teardown",
+    "wipe_all",
+    "closed_gate",
+    "lab",
+    "upgrade",
+    "restore",
+    "status",
 )
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the node image built by whoever has nothing else to do: the process that only hands tests to workers."""
+    config = session.config
+    needed = any("tests/lab" in argument for argument in config.args)
+    if needed and config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        threading.Thread(target=_build_node_image, daemon=True).start()
+
+
+def _build_node_image() -> None:
+    with suppress(LabError):  # the first test with a lab tries it once more, and tells
+        build_image()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files, not what is in them."""
-    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    firsts, labs = (
+        {f"test_{name}": place for place, name in enumerate(names)} for names in (WHILE_IMAGE_IS_BUILT, LONGEST)
+    )
 
-    def place(item: pytest.Item) -> tuple[bool, int]:
+    def place(item: pytest.Item) -> tuple[int, int]:
         path = Path(item.path)
-        return ("unit" in path.parts, places.get(path.stem, len(LONGEST)))
+        if "unit" in path.parts:
+            return (0, firsts[path.stem]) if path.stem in firsts else (2, 0)
+        return (1, labs.get(path.stem, len(LONGEST)))
 
     items.sort(key=place)

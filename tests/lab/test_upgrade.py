@@ -53,22 +53,6 @@ def test_a_skip_and_a_downgrade_are_refused_before_anything_is_changed(
     assert product.plan() == set()
 
 
-def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Product, cluster: None, host_of: Any) -> None:
-    head = host_of(HEAD)
-    budget = {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": "keep", "namespace": "kube-system"},
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"k8s-app": "coredns"}}},
-    }
-    head.check_output(f"sudo sh -c 'echo {json.dumps(json.dumps(budget))} | k3s kubectl apply -f -'")
-    done = product.with_data(k3s_version=NEW, k3s_drain_seconds=5).gb10("bootstrap")
-    assert (done.status != 0, "DRAIN_FAILED" in done.output) == (True, True), done.output
-    assert versions(head) == [OLD, OLD]
-    assert cordoned(head) == []
-    sh(head, "k3s kubectl -n kube-system delete pdb keep")
-
-
 # Upgrades -------------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +80,22 @@ def test_a_node_that_somebody_cordoned_stays_cordoned(product: Product, cluster:
     assert versions(head) == [NEW, NEW]
     assert cordoned(head) == [f"node/{WORKER}"]
     sh(head, f"k3s kubectl uncordon {WORKER}")
+
+
+def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Product, cluster: None, host_of: Any) -> None:
+    head = host_of(HEAD)
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "keep", "namespace": "kube-system"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"k8s-app": "coredns"}}},
+    }
+    head.check_output(f"sudo sh -c 'echo {json.dumps(json.dumps(budget))} | k3s kubectl apply -f -'")
+    done = product.with_data(k3s_version=NEW, k3s_drain_seconds=5).gb10("bootstrap")
+    assert (done.status != 0, "DRAIN_FAILED" in done.output) == (True, True), done.output
+    assert versions(head) == [OLD, OLD]
+    assert cordoned(head) == []
+    sh(head, "k3s kubectl -n kube-system delete pdb keep")
 
 
 @pytest.mark.parametrize("seconds", [3.0, 5.0])
