@@ -127,7 +127,8 @@ def release(
 def _settled_releases(wanted: Release, seconds: int) -> tuple[HelmRelease, ...] | None:
     """The releases once no helm is at work: a run that was killed leaves one behind, which may well succeed."""
     releases = known(HelmReleases, charts=OPERATOR_CHARTS)
-    if state.is_executing and stuck(find(releases or (), wanted.name, wanted.namespace)) and known(HelmClient).busy:
+    if state.is_executing and stuck(find(releases or (), wanted.name, wanted.namespace)):
+        # Also where none is at work: it may have ended since the releases were looked at.
         await_condition(lambda: not known(HelmClient).busy, seconds + GRACE_SECONDS)
         releases = known(HelmReleases, charts=OPERATOR_CHARTS)
     return releases

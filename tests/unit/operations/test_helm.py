@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gb10.facts.helm import HelmRelease
-from gb10.facts.helm_client import BINARY, STATE
+from gb10.facts.helm_client import BINARY, STATE, HelmBinary, HelmClient
+from gb10.operations import helm
 from gb10.operations.charts import (
     NFD_CHART,
     Release,
@@ -98,6 +100,17 @@ def test_a_release_at_which_helm_was_killed_is_stuck(status: str) -> None:
 def test_a_release_that_helm_finished_is_not_stuck(status: str) -> None:
     assert not stuck(release(status=status))
     assert not stuck(None)
+
+
+def test_a_helm_that_ends_between_two_looks_has_not_left_its_release_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = [release(status="pending-install"), release()]
+
+    def known(fact: type[Any], **_: Any) -> Any:
+        return HelmBinary("v4.3.1", busy=False) if fact is HelmClient else (looks.pop(0),)
+
+    monkeypatch.setattr(helm, "known", known)
+    monkeypatch.setattr(helm, "state", SimpleNamespace(is_executing=True))
+    assert helm._settled_releases(WANTED, 60) == (release(),)
 
 
 def test_a_release_is_found_by_name_and_namespace() -> None:
