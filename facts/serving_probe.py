@@ -147,36 +147,30 @@ def key_of(pid: int, arguments: list[str]) -> str | None:
 
 def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
     """Ask the server on a port; return status and answer. Status 0: nothing listens; 1: it does, and says nothing."""
+    try:
+        stream = socket.create_connection((HERE, port), seconds)
+    except ConnectionRefusedError:
+        return 0, ""
+    except OSError:
+        return 1, ""
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - half of the time of a look that needs none
 
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    connection = HTTPConnection(HERE, port, timeout=seconds)
+    connection = HTTPConnection(HERE, port)
+    connection.sock = stream
     try:
         connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace") if answer.status == OK else ""
-    except ConnectionRefusedError:
-        return 0, ""
-    except (OSError, HTTPException):
+    except (OSError, ValueError, HTTPException):  # ValueError: a key that no header can hold
         return 1, ""
     finally:
         connection.close()
 
 
-def listens(port: int, seconds: float) -> bool:
-    """Tell whether a connection to a port is not refused."""
-    try:
-        socket.create_connection((HERE, port), seconds).close()
-    except ConnectionRefusedError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def answers(port: int, key: str | None, complete_seconds: float) -> dict[str, Any]:
     """What the server on a port says; with `complete_seconds`, also whether it completes a prompt in that time."""
-    status, _ = ask(port, "/health", key, HEALTH_SECONDS) if listens(port, HEALTH_SECONDS) else (0, "")
+    status, _ = ask(port, "/health", key, HEALTH_SECONDS)
     health = {0: "none", 1: "silent", 200: "up", 503: "dead"}.get(status, f"status {status}")
     found: dict[str, Any] = {"health": health, "models": [], "completion": None, "trouble": None}
     if health != "up":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from typing import Any
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.serving import NodeServing, ServingState, node_serving
-from gb10.facts.serving_probe import classify, described, key_of, spanned
+from gb10.facts.serving_probe import ask, classify, described, key_of, spanned
 
 # Command lines as vLLM's documentation, NVIDIA's playbooks and eugr/spark-vllm-docker have them.
 LINES = {
@@ -135,3 +136,16 @@ def test_engines_of_others_are_told_from_ours() -> None:
 def test_a_node_without_python_fails_alone() -> None:
     with pytest.raises(FactProcessError):
         ServingState().process(["@@gb10 probe", "", "@@gb10= 127"])
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\u20ac"])
+def test_a_key_that_no_header_can_hold_is_a_server_that_says_nothing(key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert ask(server.getsockname()[1], "/health", key, 1) == (1, "")
+
+
+def test_a_port_at_which_nothing_listens_is_told_from_a_server_that_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert ask(port, "/health", None, 0.2) == (1, "")
+    assert ask(port, "/health", None, 0.2) == (0, "")
