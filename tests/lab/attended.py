@@ -21,6 +21,13 @@ SETTINGS = {
 }
 
 
+def locked(host: Any) -> bool:
+    """Whether a node has gb10's lock. As root: whoever else looks may not see into its folder."""
+    status = host.run("sudo test -e /var/lib/gb10/rebuild.lock").rc
+    assert status in (0, 1)
+    return bool(status == 0)
+
+
 class Attended:
     """A rebuild with a person at the boxes, who reads the new host key from the node's own screen."""
 

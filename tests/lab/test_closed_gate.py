@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attended import HEAD, WORKER, Attended
+from attended import HEAD, WORKER, Attended, locked
 from product import Product
 
 from gb10.controller.gate import DEMANDS
@@ -117,5 +117,5 @@ def test_the_gate_stays_closed_for_each_proof_that_is_missing_and_opens_when_all
     assert status.json["serving"]["mode"] == "cluster"
     assert not any(node["kubernetes"]["cordoned"] for node in status.json["nodes"])
     for name in (HEAD, WORKER):
-        assert not host_of(name).file("/var/lib/gb10/rebuild.lock").exists
+        assert not locked(host_of(name))
     assert product.gb10("rebuild", "history", "--json").json["runs"][-1]["ended"] == "aborted"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attended import HEAD, SETTINGS, WORKER, Attended
+from attended import HEAD, SETTINGS, WORKER, Attended, locked
 from product import Product
 
 from gb10.lab.probe import gaps, probed
@@ -49,7 +49,7 @@ def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
         assert host.check_output("hostname") == name
         assert "gb10-lab/vllm:1" in host.check_output("sudo docker image ls --format '{{.Repository}}:{{.Tag}}'")
         assert host.run("find /data/huggingface/hub -xtype l").stdout == ""
-        assert not host.file("/var/lib/gb10/rebuild.lock").exists
+        assert not locked(host)
     # Under the host keys of before; in which order they are listed is all the same.
     assert sorted(Path(lab.state.known_hosts).read_text().splitlines()) == sorted(known_hosts.splitlines())
     assert host_of(HEAD).check_output("sudo cat /var/lib/rancher/k3s/server/token") == secret  # the same cluster

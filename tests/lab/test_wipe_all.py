@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attended import locked
 from product import Done, Product
 
 from gb10.lab.lab import Lab
@@ -91,11 +92,10 @@ def test_a_full_wipe_is_given_up_as_long_as_nobody_was_asked_to_wipe(
     done = product.with_data(rebuild_hooks=[str(hook)]).gb10("wipe-all", "--names", ",".join(NODES))
     assert ("HOOK_FAILED" in done.output, "not today" in done.output) == (True, True), done.output
     assert "LOST: the cluster itself" in done.output  # also for whoever types the names beforehand
-    lock = "test -e /var/lib/gb10/rebuild.lock"
-    assert {host_of(node).run(lock).rc for node in NODES} == {0}
+    assert [locked(host_of(node)) for node in NODES] == [True, True]
     done = product.gb10("wipe-all", "--abort")
     assert done.status == 0, done.output
-    assert 0 not in {host_of(node).run(lock).rc for node in NODES}
+    assert [locked(host_of(node)) for node in NODES] == [False, False]
     assert "REBUILD_NONE" in product.gb10("wipe-all", "--abort").output
     assert [node.machine_id for node in lab.lab.status()] == before
 
@@ -140,7 +140,7 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     assert {item["metadata"]["name"] for item in listed["items"]} == set(NODES)
     assert host_of("spark-2").file("/etc/sysctl.d/90-mine.conf").content_string == "mine\n"
     for node in NODES:
-        assert host_of(node).run("test -e /var/lib/gb10/rebuild.lock").rc != 0
+        assert not locked(host_of(node))
         assert host_of(node).check_output("cat /data/huggingface/hub/models--org--mine/snapshots/*/model.safetensors")
     assert token not in events.read_text()
 
