@@ -27,6 +27,4 @@ install -d "$root/etc/systemd/system-generators"
 for name in debug getty gpt-auto hibernate-resume rc-local run ssh system-update sysv tpm2; do
     ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
 done
-# What the first boot would rebuild for a new /usr is as dpkg has left it.
-chroot "$root" /usr/lib/systemd/systemd-update-done
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
