@@ -77,7 +77,7 @@ class LabUnderTest:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[LabUnderTest]:
     """A lab of this test process, taken down in the end unless it was up before."""
-    load_pyinfra()
+    load_pyinfra()  # by the main thread: what a thread has started ends with it
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     given = os.environ.get("GB10_LAB", "test")
     name = f"{given}-{worker}" if worker else given
@@ -159,6 +159,7 @@ def cluster(lab: LabUnderTest, product: Product) -> None:
         done = product.gb10("bootstrap")
         assert done.status == 0, done.output
     lab.bootstrapped = lab.look()
+    assert lab.bootstrapped[0].count(" True\n") == len(lab.state.nodes), "the look tells whether nodes are Ready"
 
 
 @pytest.fixture

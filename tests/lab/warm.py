@@ -19,7 +19,7 @@ from gb10.controller import child as children
 from gb10.controller.child import Child
 
 HERE = Path(__file__).parent
-END_SECONDS = 10
+START_SECONDS, END_SECONDS = 60, 10
 
 
 class GivenServer(children._ForkServer):
@@ -39,6 +39,7 @@ def fork_server() -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/socket")
         listener.listen(1)
+        listener.settimeout(START_SECONDS)
         with Child("forked_fork_server", [f"{folder}/socket"], os.environ, HERE) as child:
             with listener.accept()[0] as control:
                 yield control.fileno()
