@@ -20,7 +20,6 @@ from typing import IO, Any, ClassVar, Protocol, Self
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 GRACE_SECONDS = 2.0  # between asking a child to end and making it end
-FORK_SERVER = "gb10.controller.fork_server"
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -33,7 +32,12 @@ class Child:
     """
 
     def __init__(
-        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+        self,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+        server: type[ForkServer] | None = None,
     ) -> None:
         # A file and no pipe: nobody has to read it while it is written. Closed by __exit__.
         self._output: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -47,9 +51,9 @@ class Child:
             "folder": str(folder or Path.cwd()),
         }
         streams = (self._output.fileno(), writing)
-        server = _ForkServer.ours()
+        ours = (server or ForkServer).ours()
         try:
-            self._process = (server and server.fork(asked, streams)) or _spawned(asked, streams)
+            self._process = (ours and ours.fork(asked, streams)) or _spawned(asked, streams)
         finally:
             os.close(writing)
 
@@ -104,7 +108,7 @@ class Child:
 
 def load_pyinfra() -> None:
     """Have pyinfra loaded by the time that the first child is wanted."""
-    _ForkServer.ours()
+    ForkServer.ours()
 
 
 def die_with_parent(parent: int) -> None:
@@ -167,17 +171,18 @@ class _Forked:
         return self._code
 
 
-class _ForkServer:
+class ForkServer:
     """Our end of fork_server.py."""
 
-    _ours: ClassVar[_ForkServer | None] = None
+    command: ClassVar[Sequence[str]] = (sys.executable, "-m", "gb10.controller.fork_server")
+    _ours: ClassVar[ForkServer | None] = None
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
         parent = os.getpid()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", FORK_SERVER],
+                self.command,
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -186,7 +191,7 @@ class _ForkServer:
             )
 
     @classmethod
-    def ours(cls) -> _ForkServer | None:
+    def ours(cls) -> ForkServer | None:
         """The one of this process, started if it does not run. None off Linux, where libraries may forbid a fork."""
         if _libc is None:
             return None

@@ -2,14 +2,14 @@
 
 Half of the time of a short pyinfra run goes into loading it. This process loads it once, runs nothing itself, and forks
 for each run: every run is a process of its own that finds pyinfra as it is when just loaded, without anything that an
-earlier run has left in its caches. child.py is its one client.
+earlier run has left in its caches. child.py is its client.
 
 Standard input is a Unix socket. Each byte that comes on it brings three descriptors: standard output and standard error
 of a new run, and a socket on which a JSON line says what to run; there the answer is its process id, and in the end how
 it ended, each on a line. When the client is gone, so are this and all runs.
 
-Not to be imported: pyinfra_cli patches the process that imports it. What is used of the operating system here is used
-as it was before: this process must not have an event loop that its children would inherit.
+pyinfra_cli patches the process that loads it. What is used of the operating system here is used as it was before: this
+process must not have an event loop that its children would inherit.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ import runpy
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-import pyinfra_cli.main  # type: ignore[import-untyped] # noqa: F401 # has no py.typed; loaded for the runs to come
-from gevent.monkey import get_original  # type: ignore[import-untyped] # likewise
+from gevent.monkey import get_original  # type: ignore[import-untyped] # has no py.typed
 
-import gb10.deploys
 from gb10.controller.child import die_with_parent
 
 FEW_RUNS = 3  # after which there will be more of them, and it pays to load our deploys for all
+END = object()
 
 _fork: Callable[[], int] = get_original("os", "fork")
 _waitpid: Callable[[int, int], tuple[int, int]] = get_original("os", "waitpid")
@@ -40,17 +39,21 @@ _select: Callable[..., tuple[list[int], list[int], list[int]]] = get_original("s
 _Socket: type[socket.socket] = get_original("socket", "socket")
 
 
-def serve() -> dict[str, Any] | None:
-    """Fork as often as asked. Return in the child what it is to run, and None here when the client is gone."""
+def serve(ahead: Iterable[object] = ()) -> dict[str, Any] | None:
+    """Fork as often as asked. Return in the child what it is to run, and None here when the client is gone.
+
+    What is iterated over loads, bit by bit, what pays only if there are many of them.
+    """
     control = _Socket(fileno=os.dup(0))
-    unloaded = list(gb10.deploys.__all__)
+    unloaded = iter(ahead)
+    loading = True
     runs: dict[int, tuple[int, int]] = {}  # what tells that it ended -> its process, the socket to its client
     count = 0
     while True:
-        ahead = unloaded and count >= FEW_RUNS
-        ready, _, _ = _select([control.fileno(), *runs], [], [], 0 if ahead else None)
+        pays = loading and count >= FEW_RUNS
+        ready, _, _ = _select([control.fileno(), *runs], [], [], 0 if pays else None)
         if not ready:  # nobody waits: time to load what the next runs may need
-            getattr(gb10.deploys, unloaded.pop())
+            loading = next(unloaded, END) is not END
         for descriptor in ready:
             if descriptor in runs:
                 _report_end(descriptor, *runs.pop(descriptor))
@@ -102,16 +105,14 @@ def _become(output: int, errors: int, client: int) -> dict[str, Any]:
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
-    sys.path[0] = asked["folder"]
     return asked
 
 
-def _run(asked: dict[str, Any]) -> NoReturn:
-    """Do what `python -m` does, but leave without taking apart all that was loaded: that takes longer than a run."""
-    sys.argv = [asked["module"], *asked["arguments"]]
+def end_with(run: Callable[[], object]) -> NoReturn:
+    """Run it and end as Python does, but without taking apart all that was loaded: that takes longer than a run."""
     code: object = 0
     try:
-        runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+        run()
     except SystemExit as end:
         code = end.code
     except BaseException:  # what it is does not matter: it is shown, as Python shows it
@@ -127,7 +128,22 @@ def _run(asked: dict[str, Any]) -> NoReturn:
     os._exit(code or 0)
 
 
+def _as_module(asked: dict[str, Any]) -> None:
+    """Do what `python -m` does."""
+    sys.path[0] = asked["folder"]
+    sys.argv = [asked["module"], *asked["arguments"]]
+    runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Load pyinfra and be the server of its runs."""
+    import pyinfra_cli.main  # type: ignore[import-untyped] # noqa: F401, PLC0415 # has no py.typed; loaded for the runs
+
+    import gb10.deploys  # noqa: PLC0415 # loads pyinfra
+
+    if asked := serve(getattr(gb10.deploys, name) for name in gb10.deploys.__all__):
+        end_with(lambda: _as_module(asked))
+
+
 if __name__ == "__main__":
-    asked = serve()
-    if asked:
-        _run(asked)
+    main()

@@ -1,4 +1,4 @@
-"""Run in a process that the tests' fork server has made: be a fork server too, for whoever listens on a socket."""
+"""Run in a process that the tests' fork server has made: be a fork server too, for the one who connects to a socket."""
 
 import os
 import runpy
@@ -7,9 +7,13 @@ import sys
 
 from gevent.monkey import get_original
 
-# As it was before pyinfra patched it: a fork server must not have an event loop.
-control = get_original("socket", "socket")(socket.AF_UNIX, socket.SOCK_STREAM)
-control.connect(sys.argv[1])
-os.dup2(control.fileno(), 0)
-control.close()
+# As it was before pyinfra patched it, and never a socket out of accept(): a fork server must not have an event loop.
+listener = get_original("socket", "socket")(socket.AF_UNIX, socket.SOCK_STREAM)
+listener.bind(sys.argv[1])
+listener.listen(1)
+print("listening", file=sys.stderr, flush=True)
+control, _ = listener._accept()
+os.dup2(control, 0)
+os.close(control)
+listener.close()
 runpy.run_module("gb10.controller.fork_server", run_name="__main__", alter_sys=True)

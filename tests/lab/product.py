@@ -47,19 +47,17 @@ class Product:
     environment: dict[str, str]
 
     def gb10(self, *arguments: str, seconds: int = 300, stdin: str | None = None) -> Done:
-        """Run gb10 as a script would, with pyinfra loaded."""
-        with warm.fork_server() as descriptor:
-            command = [sys.executable, warm.__file__, str(descriptor), *arguments]
-            return self.run_command(command, seconds, stdin, (descriptor,))
+        """Run gb10 as a script would: forked from a process that has it loaded, unless it is told something."""
+        if stdin is not None:
+            return self.run_command([*self.command("gb10"), *arguments], seconds, stdin)
+        with warm.gb10(arguments, self._environment(), self.folder) as command:
+            return _ended(command, seconds)
 
     def pyinfra(self, *arguments: str, seconds: int = 300) -> Done:
         """Run the pyinfra CLI on the inventory: forked from a process that has pyinfra loaded, as gb10 does."""
         command = [*_front(arguments), str(self.inventory), *_rest(arguments)]
         with Child("pyinfra", command, self._environment(), self.folder) as child:
-            child.stop_after(seconds)
-            errors = "".join(child.lines())
-            status = child.wait()
-            return _done(status, child.output(), errors)
+            return _ended(child, seconds)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start gb10 in the background, in a process group of its own."""
@@ -112,9 +110,7 @@ class Product:
         """The command of this name, as it is installed."""
         return [str(BIN / name)]
 
-    def run_command(
-        self, command: list[str], seconds: int = 300, stdin: str | None = None, descriptors: tuple[int, ...] = ()
-    ) -> Done:
+    def run_command(self, command: list[str], seconds: int = 300, stdin: str | None = None) -> Done:
         """Run a whole command line."""
         done = subprocess.run(
             command,
@@ -125,9 +121,15 @@ class Product:
             text=True,
             timeout=seconds,
             check=False,
-            pass_fds=descriptors,
         )
         return _done(done.returncode, done.stdout, done.stderr)
+
+
+def _ended(child: Child, seconds: int) -> Done:
+    child.stop_after(seconds)
+    errors = "".join(child.lines())
+    status = child.wait()
+    return _done(status, child.output(), errors)
 
 
 def _done(status: int, stdout: str, stderr: str) -> Done:

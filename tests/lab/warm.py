@@ -1,55 +1,77 @@
-"""gb10 as it is, but with a fork server whose pyinfra was loaded before: `python warm.py DESCRIPTOR ARGUMENTS...`.
+"""gb10 as it is, but loaded before: `python warm.py gb10` becomes a run of it as often as asked.
 
-Loading pyinfra takes as long as half of what gb10 does here, for each of some hundred commands. So each gets a fork
-server (gb10.controller.fork_server) that is itself forked, from the one of the tests. It is the command's own all the
-same, and ends with it.
+Loading gb10, and pyinfra for it, takes most of the time of a command, for each of some hundred of them. So they are
+forked from a process that has gb10 loaded, and each gets a fork server (gb10.controller.fork_server) that is itself
+forked, from the one of the tests. It is the command's own all the same, and ends with it.
 """
 
 from __future__ import annotations
 
-import os
+import importlib
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from gb10.controller import child as children
-from gb10.controller.child import Child
+from gb10.cli import main
+from gb10.cli.app import COMMANDS
+from gb10.controller.child import Child, ForkServer
+from gb10.controller.fork_server import end_with, serve
 
 HERE = Path(__file__).parent
-START_SECONDS, END_SECONDS = 60, 10
+SEEN_WITH_COMMAND = ("gb10.cli.session", "gb10.controller.errors")
 
 
-class GivenServer(children._ForkServer):
-    """Our end of a fork server that somebody else has started."""
+class Gb10Server(ForkServer):
+    """Our end of this file."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._control = socket.socket(fileno=descriptor)
+    # Its runs keep its command line, by which they are known for what they are.
+    command = (sys.executable, __file__, "gb10")
+    _ours = None
+
+
+class GivenServer(ForkServer):
+    """Our end of a fork server that somebody else has started, and that listens on a socket."""
+
+    def __init__(self, path: str) -> None:
+        self._control = socket.socket(socket.AF_UNIX)
+        self._control.connect(path)
         self._process = self  # type: ignore[assignment] # it is asked for one thing: whether it has ended
 
     def poll(self) -> None:
         return None
 
 
+def load() -> None:
+    """Have both loaded. By the main thread: what a thread has started ends with it."""
+    ForkServer.ours()
+    Gb10Server.ours()
+
+
 @contextmanager
-def fork_server() -> Iterator[int]:
-    """A fork server for one command while the block runs; yield the descriptor that leads to it."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{folder}/socket")
-        listener.listen(1)
-        listener.settimeout(START_SECONDS)
-        with Child("forked_fork_server", [f"{folder}/socket"], os.environ, HERE) as child:
-            with listener.accept()[0] as control:
-                yield control.fileno()
-            child.stop_after(END_SECONDS)
-            child.wait()
+def gb10(arguments: tuple[str, ...], environment: Mapping[str, str], folder: Path) -> Iterator[Child]:
+    """A gb10 command while the block runs."""
+    with (
+        tempfile.TemporaryDirectory() as sockets,
+        Child("forked_fork_server", [path := f"{sockets}/fork"], environment, HERE) as server,
+    ):
+        next(server.lines())  # it listens
+        with Child("gb10", [path, *arguments], environment, folder, Gb10Server) as command:
+            yield command
+
+
+def _command(asked: Mapping[str, Any]) -> None:
+    path, *arguments = asked["arguments"]
+    ForkServer._ours = GivenServer(path)
+    sys.argv = ["gb10", *arguments]
+    main()
 
 
 if __name__ == "__main__":
-    children._ForkServer._ours = GivenServer(int(sys.argv[1]))
-    sys.argv = ["gb10", *sys.argv[2:]]
-    from gb10.cli import main
-
-    main()
+    for module in (*(f"gb10.cli.{name.replace('-', '_')}" for name in COMMANDS), *SEEN_WITH_COMMAND):
+        importlib.import_module(module)
+    if asked := serve():
+        end_with(lambda: _command(asked))

@@ -38,7 +38,7 @@ TELLING = """
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How children are made."""
     if request.param == "spawned":
-        monkeypatch.setattr(children._ForkServer, "ours", classmethod(lambda _: None))
+        monkeypatch.setattr(children.ForkServer, "ours", classmethod(lambda _: None))
     return str(request.param)
 
 
@@ -119,7 +119,7 @@ def test_leaving_ends_a_child_that_still_runs() -> None:
 def test_a_child_whose_server_was_killed_is_gone_and_the_next_one_runs() -> None:
     with Child("sleeping", [], environment()) as child:
         assert next(child.lines()) == "here\n"
-        server = children._ForkServer.ours()
+        server = children.ForkServer.ours()
         assert server
         server._process.kill()
         assert child.wait() == -signal.SIGKILL
@@ -128,18 +128,18 @@ def test_a_child_whose_server_was_killed_is_gone_and_the_next_one_runs() -> None
 
 
 @pytest.fixture
-def deaf_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[children._ForkServer]:
+def deaf_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[children.ForkServer]:
     """A fork server that is still loading."""
-    server = children._ForkServer()
+    server = children.ForkServer()
     os.kill(server._process.pid, signal.SIGSTOP)
-    monkeypatch.setattr(children._ForkServer, "ours", classmethod(lambda _: server))
+    monkeypatch.setattr(children.ForkServer, "ours", classmethod(lambda _: server))
     yield server
     server._process.kill()
     server._process.wait()
 
 
 def test_what_was_interrupted_before_it_began_does_not_begin_later(
-    folder: Path, deaf_server: children._ForkServer
+    folder: Path, deaf_server: children.ForkServer
 ) -> None:
     (folder / "writing.py").write_text("open('written', 'w').close()\n")
 
