@@ -15,8 +15,8 @@ from typing import TypeVar
 from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
-# Each command runs in a shell of its own, without standard input, so that nothing it does reaches the next one.
-PRINT_SECTION = r"""s() { echo "@@gb10 $1"; sh -c "$2" 2>/dev/null </dev/null; printf '\n@@gb10= %s\n' "$?"; };"""
+# Each command runs in a subshell of its own, without standard input, so that nothing it does reaches the next one.
+PRINT_SECTION = r"""s() { echo "@@gb10 $1"; (eval "$2") 2>/dev/null </dev/null; printf '\n@@gb10= %s\n' "$?"; };"""
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH;"
 
 Fact = TypeVar("Fact")
