@@ -63,7 +63,7 @@ def image_key() -> str:
     folder = package_folder() / "image"
     digest = hashlib.sha256(repr([SUITE, *OPTIONS]).encode())
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.suffix != ".pyc":
             digest.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -90,8 +90,15 @@ def build_image() -> Path:
 def ensure_image(docker: Docker) -> str:
     """Return the name under which the engine has the image, imported if it did not."""
     name = f"{REPOSITORY}:{image_key()}"
-    if not docker("image", "ls", "--quiet", name).strip():
-        docker("import", str(build_image()), name, timeout=300)
+
+    def is_there() -> bool:
+        return bool(docker("image", "ls", "--quiet", name).strip())
+
+    if not is_there():
+        tar = build_image()
+        with FileLock(tar.parent / "import.lock"):  # several labs may be brought up at a time
+            if not is_there():
+                docker("import", str(tar), name, timeout=300)
     return name
 
 
