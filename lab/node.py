@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock
@@ -52,11 +53,14 @@ BOOT_SECONDS = 90
 JUMBO_MTU = 9000
 CLIENTS = "/opt/gb10-lab/bin"
 
-# Ends when everything that a user of the node needs is up. (is-active is content with one of several units.)
+# Ends when everything that a user of the node needs is up. (is-active is content with one of several units.) Before
+# both have a process nobody needs to be asked, which would take as much of the processor as the boot itself.
 READY = f"""
-deadline=$(($(date +%s) + {BOOT_SECONDS}))
-until systemctl is-active --quiet ssh && systemctl is-active --quiet docker && docker version > /dev/null 2>&1; do
-    if [ "$(date +%s)" -ge $deadline ]; then systemctl --no-pager status ssh docker; exit 1; fi
+looks={BOOT_SECONDS * 10}
+until [ -e /run/sshd.pid ] && [ -e /run/docker.pid ] && systemctl is-active --quiet ssh \\
+    && systemctl is-active --quiet docker && docker version > /dev/null 2>&1; do
+    looks=$((looks - 1))
+    if [ $looks = 0 ]; then systemctl --no-pager status ssh docker; exit 1; fi
     sleep 0.1
 done
 """
@@ -79,9 +83,7 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
 
     `default_route` adds a default route that leads nowhere, without which the real K3s does not start.
     """
-    labels = [f"--label=gb10.lab={node.lab}", f"--label=gb10.lab.node={node.name}"]
-    for volume in (node.docker_volume, node.data_volume):
-        docker("volume", "create", f"--label=gb10.lab={node.lab}", volume)
+    label = f"gb10.lab={node.lab}"
     links = " ".join(f"{node.address(net)}={INTERFACES[net]}={node.mac(net)}" for net in NETWORKS)
     environment = {
         "container": "docker",
@@ -93,7 +95,8 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
     docker(
         "create",
         f"--name={node.container}",
-        *labels,
+        f"--label={label}",
+        f"--label=gb10.lab.node={node.name}",
         "--cap-drop=ALL",
         *(f"--cap-add={capability}" for capability in CAPABILITIES),
         "--security-opt=seccomp=unconfined",
@@ -106,8 +109,8 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
         # A reboot from within ends the container; the engine then boots it again.
         "--restart=unless-stopped",
         *(f"--env={key}={value}" for key, value in environment.items()),
-        f"--volume={node.docker_volume}:/var/lib/docker",
-        f"--volume={node.data_volume}:/data",
+        f"--mount=type=volume,source={node.docker_volume},target=/var/lib/docker,volume-label={label}",
+        f"--mount=type=volume,source={node.data_volume},target=/data,volume-label={label}",
         f"--volume={clients}:{CLIENTS}:ro",
         f"--hostname={node.factory_hostname}",
         f"--network={network_name(node.lab, node.index, 'management')}",
@@ -142,8 +145,8 @@ def remove(docker: Docker, node: NodePlan, keep_data: bool) -> None:
             docker("container", "rm", "--force", "--volumes", node.container)
     volumes = docker.listed("volume", f"gb10.lab={node.lab}")
     unwanted = {node.docker_volume} | (set() if keep_data else {node.data_volume})
-    for volume in sorted(unwanted.intersection(volumes)):
-        docker("volume", "rm", volume)
+    if there := sorted(unwanted.intersection(volumes)):
+        docker("volume", "rm", *there)
 
 
 def wait_until_ready(docker: Docker, node: NodePlan) -> None:
@@ -200,6 +203,7 @@ def one_by_one() -> FileLock:
     return FileLock(locks_folder() / "endpoints.lock")
 
 
+@cache
 def _cgroup_v1_environment(docker: Docker) -> dict[str, str]:
     """systemd 257 refuses cgroup v1 unless it is told, on the kernel's command line, that this is meant."""
     if docker("info", "--format", "{{.CgroupVersion}}").strip() != "1":

@@ -85,10 +85,13 @@ class Docker:
         if not self.reaches_into(container):
             interactive = ["--interactive"] if stdin is not None else []
             return self("exec", *interactive, container, "sh", "-c", script, timeout=timeout, stdin=stdin)
-        target = f"--target={self.pid(container)}"
-        enter = ["nsenter", target, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         clean = ["env", "--ignore-environment", f"PATH={SYSTEM_PATH}", "HOME=/root"]
-        return run([*enter, *clean, "sh", "-c", script], timeout=timeout, stdin=stdin)
+        return run([*self.entering(container), *clean, "sh", "-c", script], timeout=timeout, stdin=stdin)
+
+    def entering(self, container: str) -> list[str]:
+        """The words before a command by which it runs in a container that reaches_into() is true of."""
+        target = f"--target={self.pid(container)}"
+        return ["nsenter", target, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
 
     def reaches_into(self, container: str) -> bool:
         """Whether we may enter the namespaces of a container: as root, on the machine where it runs."""

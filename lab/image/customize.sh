@@ -5,7 +5,7 @@ root=$1
 
 chmod 0755 "$root/usr/local/sbin/gb10-lab-init" "$root/usr/local/sbin/udevadm"
 chmod 0755 "$root"/usr/local/bin/* "$root/usr/local/lib/gb10-lab/sysfs"
-chmod 0440 "$root/etc/sudoers.d/nvidia"
+chmod 0440 "$root/etc/sudoers.d/nvidia" "$root/etc/sudoers.d/gb10-lab"
 chroot "$root" useradd --create-home --shell /bin/bash --groups sudo nvidia
 install -d -m 0700 -o 1000 -g 1000 "$root/home/nvidia/.ssh"
 install -d "$root/data" "$root/opt/gb10-lab/bin" "$root/etc/gb10-lab"
@@ -21,10 +21,12 @@ chroot "$root" systemctl enable --quiet gb10-lab-hostkeys.service connectx7-sysf
 # There for whoever enables it: a Spark may have either, and networkd costs nothing at boot.
 chroot "$root" systemctl disable --quiet NetworkManager.service NetworkManager-dispatcher.service NetworkManager-wait-online.service
 chroot "$root" systemctl mask --quiet getty.target e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer \
-    systemd-networkd-wait-online.service
+    systemd-networkd-wait-online.service dev-hugepages.mount sys-fs-fuse-connections.mount systemd-udev-load-credentials.service
 # They look for disks, consoles and scripts that a container never has, at each boot and each daemon-reload.
 install -d "$root/etc/systemd/system-generators"
 for name in debug getty gpt-auto hibernate-resume rc-local run ssh system-update sysv tpm2; do
     ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
 done
+# Nothing was updated offline: without this a first boot builds caches anew that are as they should be.
+touch "$root/etc/.updated"
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*

@@ -6,7 +6,6 @@ from gb10.lab.kube.engine import POD_UID, Engine
 from gb10.lab.kube.objects import Obj, name, namespace, uid
 
 CONTAINER_NAME = "io.kubernetes.container.name"
-SANDBOX = "POD"
 
 
 def wanted_containers(pod: Obj) -> list[str]:
@@ -18,19 +17,21 @@ def container_name(container: str, pod: Obj) -> str:
     return f"k8s_{container}_{name(pod)}_{namespace(pod)}_{uid(pod)}_0"
 
 
-def container_labels(container: str, pod: Obj, sandbox: str | None = None) -> dict[str, str]:
-    labels = {
+def container_labels(container: str, pod: Obj) -> dict[str, str]:
+    return {
         CONTAINER_NAME: container,
-        "io.kubernetes.docker.type": "container" if sandbox else "podsandbox",
+        "io.kubernetes.docker.type": "container",
         "io.kubernetes.pod.name": name(pod),
         "io.kubernetes.pod.namespace": namespace(pod) or "",
         POD_UID: uid(pod),
     }
-    return labels | ({"io.kubernetes.sandbox.id": sandbox} if sandbox else {})
 
 
 class PodContainers:
-    """Keeps one sandbox and one container for each container of each pod. Everything may raise EngineError."""
+    """Keeps a container for each container of each pod, without the sandbox that a kubelet has beside them.
+
+    A sandbox holds a pod's network, and there is none here. Everything may raise EngineError.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -67,19 +68,11 @@ class PodContainers:
         return found
 
     def _remove(self, containers: dict[str, str]) -> None:
-        # The sandbox last: it holds the network of the others.
-        for _, container in sorted(containers.items(), key=lambda item: item[0] == SANDBOX):
+        for container in containers.values():
             self._engine.remove(container)
 
     def _start(self, pod: Obj, running: dict[str, str]) -> None:
-        if SANDBOX not in running:
-            self._remove(running)
-            running.clear()
-            labels = container_labels(SANDBOX, pod)
-            # There is no pod network to be in, and a network of its own would take longer to make than all else.
-            running[SANDBOX] = self._engine.run(container_name(SANDBOX, pod), labels, "host")
         for container in wanted_containers(pod):
             if container not in running:
-                labels = container_labels(container, pod, running[SANDBOX])
-                network = f"container:{running[SANDBOX]}"
-                running[container] = self._engine.run(container_name(container, pod), labels, network)
+                labels = container_labels(container, pod)
+                running[container] = self._engine.run(container_name(container, pod), labels)

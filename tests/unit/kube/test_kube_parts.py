@@ -77,14 +77,12 @@ def test_a_token_without_the_right_form_is_refused(text: str):
 
 def test_containers_are_named_and_labelled_as_the_kubelet_does_it():
     assert pods.container_name("c", POD) == "k8s_c_web-1_work_u1_0"
-    assert pods.container_labels(pods.SANDBOX, POD)["io.kubernetes.docker.type"] == "podsandbox"
-    assert pods.container_labels("c", POD, "sandbox-id") == {
+    assert pods.container_labels("c", POD) == {
         "io.kubernetes.container.name": "c",
         "io.kubernetes.docker.type": "container",
         "io.kubernetes.pod.name": "web-1",
         "io.kubernetes.pod.namespace": "work",
         "io.kubernetes.pod.uid": "u1",
-        "io.kubernetes.sandbox.id": "sandbox-id",
     }
 
 

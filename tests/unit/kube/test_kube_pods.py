@@ -27,17 +27,12 @@ def pod(name: str, uid: str = "u1", **spec: Any) -> dict[str, Any]:
     return {"metadata": meta, "spec": {"containers": [{"name": "c"}], **spec}}
 
 
-def test_a_pod_has_a_sandbox_and_its_containers_until_it_is_gone(docker: ToyDocker):
+def test_a_pod_has_its_containers_until_it_is_gone(docker: ToyDocker):
     containers = PodContainers(Engine())
     containers.keep([pod("web", "u1"), pod("db", "u2")])
-    assert docker.names() == {
-        "k8s_POD_web_default_u1_0",
-        "k8s_c_web_default_u1_0",
-        "k8s_POD_db_default_u2_0",
-        "k8s_c_db_default_u2_0",
-    }
+    assert docker.names() == {"k8s_c_web_default_u1_0", "k8s_c_db_default_u2_0"}
     containers.keep([pod("db", "u2")])
-    assert docker.names() == {"k8s_POD_db_default_u2_0", "k8s_c_db_default_u2_0"}
+    assert docker.names() == {"k8s_c_db_default_u2_0"}
 
 
 def test_containers_of_an_earlier_run_are_kept_and_those_of_no_pod_removed(docker: ToyDocker):
@@ -55,7 +50,7 @@ def test_containers_that_somebody_removed_come_back_at_the_next_look(docker: Toy
     assert docker.names() == set()
     containers.look_again()
     containers.keep([pod("web")])
-    assert docker.names() == {"k8s_POD_web_default_u1_0", "k8s_c_web_default_u1_0"}
+    assert docker.names() == {"k8s_c_web_default_u1_0"}
 
 
 def test_a_docker_that_fails_makes_the_node_not_ready_until_it_works_again(
@@ -89,7 +84,7 @@ def test_removing_a_node_takes_the_pods_from_it(machines: Machines, cluster: Ser
     spec = {"nodeName": "dock-1", "containers": [{"name": "c", "image": "i"}]}
     eventually(lambda: agent.said("Successfully registered node dock-1"))
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lost"}, "spec": spec})
-    eventually(lambda: len(docker.names()) == 2)
+    eventually(lambda: len(docker.names()) == 1)
     cluster.kubectl("delete", "node", "dock-1")
     eventually(lambda: docker.names() == set())
     assert "NotFound" in cluster.refused("get", "pod", "lost")
