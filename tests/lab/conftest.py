@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 import testinfra
+import warm
 from attended import HEAD, SETTINGS, WORKER
+from console import on_console
 from product import Product
 
-from gb10.controller.child import load_pyinfra
 from gb10.controller.paths import private_folder
 from gb10.lab import state as states
 from gb10.lab.lab import Lab
@@ -77,7 +79,7 @@ class LabUnderTest:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[LabUnderTest]:
     """A lab of this test process, taken down in the end unless it was up before."""
-    load_pyinfra()  # by the main thread: what a thread has started ends with it
+    warm.load()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     given = os.environ.get("GB10_LAB", "test")
     name = f"{given}-{worker}" if worker else given
@@ -91,7 +93,7 @@ def lab() -> Iterator[LabUnderTest]:
 
 
 @pytest.fixture
-def host_of(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> HostOf:
+def over_ssh(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> HostOf:
     """Given a node's name, return it as testinfra sees it over SSH, independently of pyinfra."""
     config = tmp_path_factory.mktemp("ssh") / "config"
     config.write_text(
@@ -101,6 +103,19 @@ def host_of(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Host
         "  KexAlgorithms curve25519-sha256\n"
     )
     return lambda name: testinfra.get_host(f"ssh://{USER}@{lab.address(name)}", ssh_config=str(config))
+
+
+@pytest.fixture
+def host_of(lab: LabUnderTest, over_ssh: HostOf) -> HostOf:
+    """Given a node's name, return it for testinfra. By its console: files in which SSH itself counts take over_ssh."""
+    docker = Docker(lab.state.docker_host)
+
+    @cache  # as testinfra.get_host() has it: `with host.sudo()` is for whoever has the same host
+    def host(name: str) -> Any:
+        container = lab.state.node(name).container
+        return on_console(docker, container) if docker.reaches_into(container) else over_ssh(name)
+
+    return host
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ def test_a_half_installed_cluster_is_planned_mended_and_then_left_alone(
     assert (status.status, "healthy" in status.output) == (0, True), status.output
 
 
-def test_both_nodes_are_what_a_stranger_expects(product: Product, cluster: None, host_of: Any) -> None:
-    head, worker = host_of(HEAD), host_of(WORKER)
+def test_both_nodes_are_what_a_stranger_expects(product: Product, cluster: None, over_ssh: Any) -> None:
+    head, worker = over_ssh(HEAD), over_ssh(WORKER)
     assert head.service("k3s").is_running
     assert head.service("k3s").is_enabled
     assert worker.service("k3s-agent").is_running

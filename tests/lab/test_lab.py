@@ -23,6 +23,12 @@ HELM = "/opt/gb10-lab/bin/helm"
 
 
 @pytest.fixture
+def host_of(over_ssh: Any) -> Any:
+    """Nodes as whoever uses the lab sees them: each look is a login."""
+    return over_ssh
+
+
+@pytest.fixture
 def worker(lab: Any, host_of: Callable[[str], Any]) -> Iterator[Callable[[], Any]]:
     """The worker as a new SSH connection sees it; made new and trusted again in the end."""
     yield lambda: host_of(WORKER)

@@ -26,6 +26,12 @@ RAILS_FILE = "/etc/netplan/95-gb10-rails.yaml"
 PATIENCE = 12  # how long a node waits to be confirmed, in tests in which nobody does
 
 
+@pytest.fixture
+def host_of(over_ssh: Any) -> Any:
+    """Nobody is to be locked out of a node: each look is a login."""
+    return over_ssh
+
+
 def provision(product: Product, **data: Any) -> Done:
     """Provision the head alone, with other settings than the defaults."""
     inventory = product.with_data(**data) if data else product

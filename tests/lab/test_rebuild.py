@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from attended import HEAD, SETTINGS, WORKER, Attended, locked
 from product import Product
 
@@ -18,6 +19,12 @@ if TYPE_CHECKING:  # the folders of other tests have a conftest, too
 # beside this one.
 MOST_GAP_SECONDS = 20
 MOST_OWN_SECONDS = 120
+
+
+@pytest.fixture
+def host_of(over_ssh: Any) -> Any:
+    """Whoever trusted a node before trusts it afterwards: each look is a login."""
+    return over_ssh
 
 
 def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(

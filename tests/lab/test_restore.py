@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from product import Done, Processes, Product, wide_files
 
 from gb10.lab.probe import watched
@@ -20,6 +21,12 @@ TIMER = "[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n"
 
 HostOf = Callable[[str], Any]
 RootOf = Callable[[str], Path]
+
+
+@pytest.fixture
+def host_of(over_ssh: Any) -> Any:
+    """Host keys come back: each look is a login."""
+    return over_ssh
 
 
 def shell(host: Any, script: str) -> str:

@@ -36,6 +36,12 @@ ln -sf ../../blobs/w "$folder/snapshots/$commit/model.safetensors"
 """
 
 
+@pytest.fixture
+def host_of(over_ssh: Any) -> Any:
+    """Host keys come back: each look is a login."""
+    return over_ssh
+
+
 @contextmanager
 def at_the_boxes(lab: LabUnderTest, events: Path) -> Iterator[Person]:
     """A person who does what the events ask for."""
