@@ -5,7 +5,7 @@
 
 PACKAGES := cli controller deploys facts group_data lab operations templates
 # One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
-WORKERS ?= 3
+WORKERS ?= 4
 PYTEST ?=
 # Options for the campaign: make faults FAULTS="--subset 12 --seed 7"
 FAULTS ?=
