@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from console import on_console
 
 from gb10.lab.plan import INTERFACES
+from gb10.lab.shell import Docker
 
 HEAD, WORKER = "spark-1", "spark-2"
 GB10 = Path(sys.executable).with_name("gb10")
@@ -84,6 +86,18 @@ def test_a_node_runs_containers(worker: Callable[[], Any]) -> None:
     for network in ("bridge", "host"):
         run = f"sudo docker run --rm --network {network} busybox:lab /usr/bin/busybox echo works"
         assert worker().check_output(run) == "works"
+
+
+def test_who_looks_from_the_console_may_do_what_a_login_may(lab: Any, over_ssh: Any) -> None:
+    node = lab.state.node(WORKER)
+    docker = Docker(lab.state.docker_host)
+    if not docker.reaches_into(node.container):
+        pytest.skip("Docker runs on another machine, and no test looks from the console")
+    looks = [
+        host.check_output("id; pwd; sudo grep ^CapBnd /proc/self/status")
+        for host in (on_console(docker, node.container), over_ssh(WORKER))
+    ]
+    assert looks[0] == looks[1]
 
 
 def test_a_node_cannot_set_this_machines_clock(host_of: Callable[[str], Any]) -> None:
