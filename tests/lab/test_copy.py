@@ -564,7 +564,7 @@ def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: P
 def test_ctrl_c_stops_both_sides_and_the_same_command_goes_on(pair: Pair) -> None:
     hub = Hub(pair.roots[SOURCE] / HUB.lstrip("/"))
     hub.classic("acme/large", "main", {"model.safetensors": 200 << 20})
-    pair.slow(400)
+    pair.slow(150)  # five seconds: on a busy machine the signal comes late
     command = pair.product.start("sync", "models", SOURCE, TARGET, "acme/large")
     growing = pair.roots[TARGET] / HUB.lstrip("/") / ".gb10-copy"
     deadline = time.monotonic() + 60
