@@ -15,14 +15,17 @@ process must not have an event loop that its children would inherit.
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
+import importlib.metadata
+import inspect
 import json
 import os
 import runpy
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -137,12 +140,30 @@ def _as_module(asked: dict[str, Any]) -> None:
 
 def main() -> None:
     """Load pyinfra and be the server of its runs."""
+    # pyinfra asks six times a run for the same, and each time a file of each distribution is read.
+    importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)  # type: ignore[assignment]
     import pyinfra_cli.main  # type: ignore[import-untyped] # noqa: F401, PLC0415 # has no py.typed; loaded for the runs
+    from pyinfra.api.connectors import get_all_connectors  # noqa: PLC0415 # as above
 
-    import gb10.deploys  # noqa: PLC0415 # loads pyinfra
-
-    if asked := serve(getattr(gb10.deploys, name) for name in gb10.deploys.__all__):
+    get_all_connectors()  # type: ignore[no-untyped-call]
+    _note_files()
+    if asked := serve(_needed_by_most()):
         end_with(lambda: _as_module(asked))
+
+
+def _needed_by_most() -> Iterator[object]:
+    """Load, bit by bit, what a run of our deploys needs."""
+    from gb10 import deploys, templates  # noqa: PLC0415 # load pyinfra
+
+    for name in deploys.__all__:
+        yield getattr(deploys, name)
+    yield from templates.load()
+    _note_files()
+
+
+def _note_files() -> None:
+    """Have `inspect` note which file is which module's: each run of pyinfra asks, for the order of its operations."""
+    inspect.getmodule(compile("", "<no module's>", "exec"))
 
 
 if __name__ == "__main__":

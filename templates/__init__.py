@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterator
 from importlib.resources import files
 
 import jinja2
@@ -43,6 +44,18 @@ def _yaml(value: object) -> str:
 def render(name: str, **values: object) -> str:
     """Given a template below this folder and its values, return the text. Raise UndefinedError for a missing value."""
     return _environment().get_template(name).render(**values)
+
+
+def load() -> Iterator[jinja2.Template]:
+    """Compile one template after the other, so that the next `render` of it need not."""
+    pending = [("", files(__package__))]
+    while pending:
+        path, folder = pending.pop()
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                pending.append((f"{path}{entry.name}/", entry))
+            elif entry.name.endswith(".j2"):
+                yield _environment().get_template(f"{path}{entry.name}")
 
 
 def script(name: str) -> str:

@@ -1,0 +1,14 @@
+"""Templates can be had before they are wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gb10 import templates
+
+
+def test_every_template_is_compiled_once_however_often_it_is_wanted() -> None:
+    folder = Path(templates.__file__).parent
+    loaded = {str(template.name): template for template in templates.load()}
+    assert set(loaded) == {str(path.relative_to(folder)) for path in folder.rglob("*.j2")}
+    assert all(again is loaded[str(again.name)] for again in templates.load())
