@@ -46,7 +46,8 @@ class ClusterNodes(FactBase[tuple[ClusterNode, ...] | None]):
     """
 
     def command(self) -> StringCommand:
-        return sections({"nodes": f"{KUBECTL} get nodes -o json"})
+        # By its path: kubectl need not ask first which kinds there are.
+        return sections({"nodes": f"{KUBECTL} get --raw /api/v1/nodes"})
 
     @understood
     def process(self, output: list[str]) -> tuple[ClusterNode, ...] | None:

@@ -1,8 +1,8 @@
 """Helm's releases out of the Secrets that helm keeps, without the manifests.
 
-This file runs on a node, as text for its own python3: standard library only. It reads what
-`kubectl get secrets -l owner=helm -o json` prints and prints the releases, as JSON. What a chart rendered may hold
-secrets and is large: it stays on the node. So may values: only those of the charts named as arguments leave it.
+This file runs on a node, as text for its own python3: standard library only. It reads a list of Secrets, as the API
+gives it, and prints the releases, as JSON. What a chart rendered may hold secrets and is large: it stays on the node.
+So may values: only those of the charts named as arguments leave it.
 """
 
 import base64
