@@ -63,6 +63,16 @@ def _is_of(pid: int, container: str) -> bool:
         return False
 
 
+def _capabilities(pid: int | None) -> str:
+    """The most that a process and its children can be allowed to do (capabilities(7)), in setpriv's words."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError as error:
+        raise LabError("The container ended when it was to be entered.", "gb10 lab status") from error
+    mask = int(next(line for line in status.splitlines() if line.startswith("CapBnd:")).split()[1], 16)
+    return ",".join(["-all", *(f"+cap_{number}" for number in range(mask.bit_length()) if mask >> number & 1)])
+
+
 @dataclass(frozen=True)
 class Docker:
     """The docker command line against one engine; `host` is a DOCKER_HOST, "" the client's own default."""
@@ -89,9 +99,14 @@ class Docker:
         return run([*self.entering(container), *clean, "sh", "-c", script], timeout=timeout, stdin=stdin)
 
     def entering(self, container: str) -> list[str]:
-        """The words before a command by which it runs in a container that reaches_into() is true of."""
-        target = f"--target={self.pid(container)}"
-        return ["nsenter", target, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        """The words before a command by which it runs, as root, in a container that reaches_into() is true of.
+
+        It may do what the container's processes may: otherwise it would have all of this machine's root, and could
+        set its clock.
+        """
+        pid = self.pid(container)
+        enter = ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        return [*enter, "setpriv", f"--bounding-set={_capabilities(pid)}"]
 
     def reaches_into(self, container: str) -> bool:
         """Whether we may enter the namespaces of a container: as root, on the machine where it runs."""
