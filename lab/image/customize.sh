@@ -27,6 +27,4 @@ install -d "$root/etc/systemd/system-generators"
 for name in debug getty gpt-auto hibernate-resume rc-local run ssh system-update sysv tpm2; do
     ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
 done
-# Nothing was updated offline: without this a first boot builds caches anew that are as they should be.
-touch "$root/etc/.updated"
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*

@@ -113,7 +113,6 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
         *(
             "/data",
             "/root",
-            "/var",
             "/var/lib",
             "/var/lib/gb10",
         )  # their times: folders have come and gone
