@@ -56,11 +56,10 @@ CLIENTS = "/opt/gb10-lab/bin"
 # Ends when everything that a user of the node needs is up. (is-active is content with one of several units.) Before
 # both have a process nobody needs to be asked, which would take as much of the processor as the boot itself.
 READY = f"""
-looks={BOOT_SECONDS * 10}
+deadline=$(($(date +%s) + {BOOT_SECONDS}))
 until [ -e /run/sshd.pid ] && [ -e /run/docker.pid ] && systemctl is-active --quiet ssh \\
     && systemctl is-active --quiet docker && docker version > /dev/null 2>&1; do
-    looks=$((looks - 1))
-    if [ $looks = 0 ]; then systemctl --no-pager status ssh docker; exit 1; fi
+    if [ "$(date +%s)" -ge $deadline ]; then systemctl --no-pager status ssh docker; exit 1; fi
     sleep 0.1
 done
 """
