@@ -126,9 +126,11 @@ class Product:
 
 
 def _ended(child: Child, seconds: int) -> Done:
+    began = time.monotonic()
     child.stop_after(seconds)
     errors = "".join(child.lines())
     status = child.wait()
+    assert time.monotonic() - began < seconds, f"no end within {seconds} s: {errors}"
     return _done(status, child.output(), errors)
 
 
