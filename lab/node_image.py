@@ -89,16 +89,11 @@ def build_image() -> Path:
 
 def ensure_image(docker: Docker) -> str:
     """Return the name under which the engine has the image, imported if it did not."""
-    name = f"{REPOSITORY}:{image_key()}"
-
-    def is_there() -> bool:
-        return bool(docker("image", "ls", "--quiet", name).strip())
-
-    if not is_there():
-        tar = build_image()
-        with FileLock(tar.parent / "import.lock"):  # several labs may be brought up at a time
-            if not is_there():
-                docker("import", str(tar), name, timeout=300)
+    name, folder = f"{REPOSITORY}:{image_key()}", image_tar().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "import.lock"):  # several labs may be brought up at a time
+        if not docker("image", "ls", "--quiet", name).strip():
+            docker("import", str(build_image()), name, timeout=300)
     return name
 
 

@@ -48,14 +48,10 @@ def render(name: str, **values: object) -> str:
 
 def load() -> Iterator[jinja2.Template]:
     """Compile one template after the other, so that the next `render` of it need not."""
-    pending = [("", files(__package__))]
-    while pending:
-        path, folder = pending.pop()
-        for entry in folder.iterdir():
-            if entry.is_dir():
-                pending.append((f"{path}{entry.name}/", entry))
-            elif entry.name.endswith(".j2"):
-                yield _environment().get_template(f"{path}{entry.name}")
+    for folder in files(__package__).iterdir():
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if entry.name.endswith(".j2"):
+                yield _environment().get_template(f"{folder.name}/{entry.name}")
 
 
 def script(name: str) -> str:

@@ -7,7 +7,6 @@ forked, from the one of the tests. It is the command's own all the same, and end
 
 from __future__ import annotations
 
-import importlib
 import socket
 import sys
 import tempfile
@@ -16,13 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import click
+
 from gb10.cli import main
 from gb10.cli.app import COMMANDS
 from gb10.controller.child import Child, ForkServer
 from gb10.controller.fork_server import end_with, serve
 
 HERE = Path(__file__).parent
-SEEN_WITH_COMMAND = ("gb10.cli.session", "gb10.controller.errors")
 
 
 class Gb10Server(ForkServer):
@@ -71,7 +71,7 @@ def _command(asked: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    for module in (*(f"gb10.cli.{name.replace('-', '_')}" for name in COMMANDS), *SEEN_WITH_COMMAND):
-        importlib.import_module(module)
+    for name in COMMANDS:
+        main.get_command(click.Context(main), name)
     if asked := serve():
         end_with(lambda: _command(asked))
