@@ -29,6 +29,8 @@ class Child:
 
     There is no terminal to ask on, and signals reach all that it started. Its standard error is read live, line by
     line; its standard output when it has ended. It dies with us, even when we are killed (on Linux).
+
+    `server` forks it: that of pyinfra, unless another is named.
     """
 
     def __init__(
