@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.values import FactValue
+
+LISTENERS = "ss -H -l -t -n -p"
+PIDS = f"{LISTENERS} | grep -o 'pid=[0-9]*' | sort -u"
+CGROUPS = f"{PIDS} | sed 's|pid=|/proc/|; s|$|/cgroup|' | xargs -r grep -H ^; true"
 
 
-class TcpListeners(FactBase[dict[int, str]]):
-    """Port -> name of the process that listens on it ("" where the node does not tell).
+@dataclass(frozen=True)
+class Listener(FactValue):
+    """Who listens on a port."""
+
+    process: str | None  # its name; None where the node does not tell
+    unit: str | None  # the systemd unit that it belongs to: "k3s.service"; None where it is gone, or in none
+
+
+class TcpListeners(FactBase[dict[int, Listener]]):
+    """Port -> who listens on it.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
     def command(self) -> StringCommand:
-        return sections({"listeners": "ss -H -l -t -n -p"})
+        return sections({"listeners": LISTENERS, "cgroups": CGROUPS})
 
     @understood
-    def process(self, output: list[str]) -> dict[int, str]:
-        section = read_sections(output)["listeners"]
-        if section.status != 0:
-            raise ValueError(f"ss ended with status {section.status}")
-        return dict(_listener(line) for line in section.lines)
+    def process(self, output: list[str]) -> dict[int, Listener]:
+        found = read_sections(output)
+        if found["listeners"].status != 0:
+            raise ValueError(f"ss ended with status {found['listeners'].status}")
+        units = dict(filter(None, map(_unit, found["cgroups"].lines)))
+        return dict(_listener(line, units) for line in found["listeners"].lines)
 
 
-def _listener(line: str) -> tuple[int, str]:
+def _unit(line: str) -> tuple[str, str] | None:
+    """Given a process's line of cgroup v2, "/proc/812/cgroup:0::/system.slice/k3s.service", return its pid and unit."""
+    matched = re.match(r"/proc/(\d+)/cgroup:0::(?:/[^/]+\.slice)*/([^/]+\.(?:service|scope|socket))(?:/|$)", line)
+    return (matched[1], matched[2]) if matched else None
+
+
+def _listener(line: str, units: dict[str, str]) -> tuple[int, Listener]:
     """Given a line of ss: state, two queues, local address:port, peer, users:(("name",pid=1,fd=3))."""
     port = int(line.split()[3].rpartition(":")[2])
-    process = re.search(r'users:\(\("([^"]*)"', line)
-    return port, process[1] if process else ""
+    process = re.search(r'users:\(\("([^"]*)",pid=(\d+)', line)
+    return port, Listener(process[1], units.get(process[2])) if process else Listener(None, None)

@@ -11,8 +11,8 @@ from pyinfra.context import host
 
 from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
-from gb10.facts.k3s import ForeignK3s, K3sInstall, K3sInstallation
-from gb10.facts.listeners import TcpListeners
+from gb10.facts.k3s import UNITS, ForeignK3s, K3sInstall, K3sInstallation
+from gb10.facts.listeners import Listener, TcpListeners
 from gb10.operations.trouble import guarded, known, refuse
 from gb10.operations.versions import differences, step_refused
 
@@ -79,10 +79,14 @@ def install_refusals(install: K3sInstallation, role: str, version: str) -> Itera
         yield Refusal(*step)
 
 
-def port_refusals(listeners: dict[int, str]) -> Iterator[Refusal]:
-    """Given who listens on a node without a running server, yield what speaks against a server there."""
-    if API_PORT in listeners:
-        yield Refusal("PORT_TAKEN", f"{listeners[API_PORT] or 'another process'} listens on port {API_PORT}")
+def port_refusals(listeners: dict[int, Listener]) -> Iterator[Refusal]:
+    """Given who listens on a node without a running server, yield what speaks against a server there.
+
+    A server that is starting or stopping, as an earlier run left it, is not running and may hold its port.
+    """
+    found = listeners.get(API_PORT)
+    if found and found.unit != f"{UNITS['server']}.service":
+        yield Refusal("PORT_TAKEN", f"{found.process or 'another process'} listens on port {API_PORT}")
 
 
 def _name_refusals(identity: Identity) -> Iterator[Refusal]:

@@ -114,6 +114,20 @@ def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
     assert cordoned(head) == []
 
 
+def test_a_server_that_is_still_starting_is_no_stranger_on_its_port(
+    product: Product, cluster: None, host_of: Any
+) -> None:
+    head, folder = host_of(HEAD), "/run/systemd/system/k3s.service.d"
+    sh(head, f"mkdir -p {folder} && printf '[Service]\\nExecStartPost=/bin/sleep 8\\n' > {folder}/slow.conf")
+    sh(head, "systemctl daemon-reload && systemctl restart --no-block k3s")
+    starting = "systemctl is-active k3s | grep -q ^activating && ss -Hltn sport = :6443 | grep -q ."
+    sh(head, f"timeout 20 sh -c 'until {starting}; do sleep 0.1; done'")
+    done = product.with_data(k3s_version=NEW).gb10("bootstrap")
+    assert done.status == 0, done.output
+    assert head.service("k3s").is_running
+    sh(head, f"rm -r {folder} && systemctl daemon-reload")
+
+
 # Adopting what the official script installed ------------------------------------------------------------------------
 
 UNIT = """[Unit]

@@ -13,7 +13,7 @@ from pyinfra.api.exceptions import FactProcessError
 from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.listeners import TcpListeners
+from gb10.facts.listeners import Listener, TcpListeners
 from gb10.facts.secret import SecretFile
 
 
@@ -57,7 +57,30 @@ def test_a_port_and_the_process_behind_it_are_told_apart_by_field() -> None:
         "LISTEN 0 128 127.0.0.1:2024 0.0.0.0:*\n"
         'LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=1,fd=4))'
     )
-    assert TcpListeners().process(section("listeners", text)) == {6443: "k3s-server", 2024: "", 22: "sshd"}
+    cgroups = "/proc/812/cgroup:0::/system.slice/k3s.service\n/proc/1/cgroup:0::/init.scope"
+    assert TcpListeners().process([*section("listeners", text), *section("cgroups", cgroups)]) == {
+        6443: Listener("k3s-server", "k3s.service"),
+        2024: Listener(None, None),
+        22: Listener("sshd", "init.scope"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("/system.slice/k3s.service", "k3s.service"),
+        ("/system.slice/k3s.service/init", "k3s.service"),
+        ("/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service"),
+        ("/user.slice/user-1000.slice/session-4.scope", "session-4.scope"),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/k3s.service", "user@1000.service"),
+        ("/kubepods.slice/k3s.service.slice/cri-containerd-1.scope", "cri-containerd-1.scope"),
+        ("/", None),
+    ],
+)
+def test_a_listener_belongs_to_the_unit_that_systemd_itself_started(cgroup: str, unit: str | None) -> None:
+    listeners = section("listeners", 'LISTEN 0 4096 *:6443 *:* users:(("python3",pid=812,fd=14))')
+    found = TcpListeners().process([*listeners, *section("cgroups", f"/proc/812/cgroup:0::{cgroup}")])
+    assert found == {6443: Listener("python3", unit)}
 
 
 def test_an_engine_that_does_not_answer_is_none() -> None:
