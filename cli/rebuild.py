@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from gb10.cli import console, rebuild_view
+from gb10.cli.restore import accept_option
 from gb10.cli.session import Command, Session, command_options
 from gb10.cli.transfer import transfer
 from gb10.controller import rebuild as work
@@ -64,6 +65,7 @@ def going_on(command: Command) -> Command:
             help="A proof that the gate is to do without, for the node that is next.",
         ),
         click.option("--reason", help="Why; it stands in the journal."),
+        accept_option("Go on in spite of this with a restore that was refused; repeatable."),
         click.option(
             "--rebootstrap", is_flag=True, help="A wiped head comes back with a new cluster, not the old one."
         ),
@@ -116,6 +118,8 @@ def run(session: Session, nodes: tuple[str, ...], every: bool, **options: Any) -
             raise Gb10Error("REBUILD_UNFINISHED", f"the rebuild of {', '.join(found.nodes)} is not finished")
         if not found:
             _check_possible(session, chosen)
+        if options["accept"]:
+            work.refused_restore(found)
         journal = found.journal if found else work.begin(session.inventory, chosen)
         _carry_out(session, journal, **options)
 
@@ -276,6 +280,7 @@ def _carry_out(
     keys: tuple[str, ...],
     overrides: tuple[str, ...],
     reason: str | None,
+    accept: tuple[str, ...],
     rebootstrap: bool,
     events: Path | None,
 ) -> None:
@@ -283,6 +288,7 @@ def _carry_out(
     wanted = check_overrides(overrides, reason)
     view = rebuild_view.RebuildView(quiet=session.as_json)
     tools = tools_for(session, journal, view, events, keys)
+    work.accept(tools, accept)
     work.write_down(tools, wanted, rebootstrap=rebootstrap)
     first = session.inventory.hosts[0]
     hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))

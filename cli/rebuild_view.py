@@ -175,5 +175,5 @@ def _said(record: Record) -> str:
     """What a record says beyond its name, where that is worth a line."""
     missing = [d for d in record.get("demands", ()) if not d["holds"]]
     reasons = [f"{d['name']}: {d['override'] or 'missing, ' + d['text']}" for d in missing]
-    named = ", ".join(record.get("nodes") or record.get("names") or ())
+    named = ", ".join(record.get("nodes") or record.get("names") or record.get("codes") or ())
     return "; ".join(reasons) or named or record.get("host_key") or record.get("text") or ""

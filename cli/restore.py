@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import click
 
 from gb10.cli import console
-from gb10.cli.session import Session, command_options, run_options, run_status
+from gb10.cli.session import Command, Session, command_options, run_options, run_status
 from gb10.controller.errors import Gb10Error
 from gb10.controller.events import Event, HostOutput
 from gb10.controller.inventory import InventoryHost
@@ -30,11 +31,16 @@ def _parts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     return parts
 
 
+def accept_option(text: str) -> Callable[[Command], Command]:
+    """Given its help, return the option by which a person agrees to what speaks against a restore."""
+    return click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE), help=text)
+
+
 @click.command()
 @click.argument("node", metavar="NODE")
 @click.option("--from", "backup", metavar="ID", help="Which backup; without it the newest of this node.")
 @click.option("--only", metavar="PART,...", callback=_parts, help=f"Only these parts: {', '.join(RESTORABLE)}.")
-@click.option("--accept", multiple=True, type=click.Choice(ACCEPTABLE), help="Go on in spite of this; repeatable.")
+@accept_option("Go on in spite of this; repeatable.")
 @command_options(limit=False)
 @run_options
 def restore(
@@ -90,8 +96,8 @@ def _restored(
             if isinstance(event, HostOutput) and event.text.startswith(told):
                 console.print_note(f"  {event.text}")
 
-        data = {"restore_accept": accept} if accept else None
-        result = runner.run("gb10.deploys.restore", dry=dry, diff=diff, kwargs=kwargs, data=data, on_event=hear)
+        agreed = {"accept": accept} if accept else {}
+        result = runner.run("gb10.deploys.restore", dry=dry, diff=diff, kwargs={**kwargs, **agreed}, on_event=hear)
     error = result.error
     if dry or not error or error.code not in ACCEPTABLE or not sys.stdin.isatty() or session.as_json:
         return result

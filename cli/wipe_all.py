@@ -11,12 +11,14 @@ import click
 
 from gb10.cli import console, rebuild_view
 from gb10.cli.rebuild import check_events, tools_for
+from gb10.cli.restore import accept_option
 from gb10.cli.session import Session, command_options
 from gb10.controller import rebuild as runs
 from gb10.controller.errors import Gb10Error
 from gb10.controller.hooks import Hooks
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
+from gb10.controller.rebuild_tools import Tools
 from gb10.controller.sight import download_command
 from gb10.controller.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
 
@@ -26,6 +28,7 @@ from gb10.controller.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
 @click.option("--names", metavar="NAMES", help="The names of all nodes, comma-separated: typed beforehand.")
 @click.option("--download", is_flag=True, help="Download the lost models again in the end.")
 @click.option("--accept-host-key", "keys", metavar="KEY", multiple=True, help="Fingerprint of a node's new host key.")
+@accept_option("Go on in spite of this with a restore that was refused; repeatable.")
 @click.option("--events", type=click.Path(dir_okay=False, path_type=Path), help="Append what goes on as JSON lines.")
 @click.option("--abort", is_flag=True, help="Give an unfinished one up, as long as nobody was asked to wipe.")
 @command_options(limit=False)
@@ -35,6 +38,7 @@ def wipe_all(
     names: str | None,
     download: bool,
     keys: tuple[str, ...],
+    accept: tuple[str, ...],
     events: Path | None,
     abort: bool,
 ) -> None:
@@ -53,10 +57,14 @@ def wipe_all(
         if abort:
             _abort(session, found)
         check_events(events)
+        if accept:
+            runs.refused_restore(found)
         if not found:
             _begin(session, names)
         journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, KIND)
-        _carry_out(session, journal, keys, events, download)
+        tools = tools_for(session, journal, rebuild_view.RebuildView(quiet=session.as_json), events, keys)
+        runs.accept(tools, accept)
+        _carry_out(session, tools, download)
 
 
 @contextmanager
@@ -111,8 +119,7 @@ def _finish_plan(session: Session, losses: list[Loss]) -> None:
     session.finish({"losses": [loss.to_json() for loss in losses], "copy_models_off": offers}, None)
 
 
-def _carry_out(session: Session, journal: Journal, keys: tuple[str, ...], events: Path | None, download: bool) -> None:
-    tools = tools_for(session, journal, rebuild_view.RebuildView(quiet=session.as_json), events, keys)
+def _carry_out(session: Session, tools: Tools, download: bool) -> None:
     first = session.inventory.hosts[0]
     hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
     work = WipeAll(tools, hooks, download)
@@ -122,7 +129,7 @@ def _carry_out(session: Session, journal: Journal, keys: tuple[str, ...], events
         console.print_done(f"{', '.join(session.inventory.names)}: reinstalled, and all is green")
         lines = [download_command(session.inventory.host(node), name) for node in lost for name in lost[node]]
         rebuild_view.print_lines("Models to download again", lines)
-    session.finish({"run": journal.run, "models_to_download": lost}, None)
+    session.finish({"run": tools.journal.run, "models_to_download": lost}, None)
 
 
 def _abort(session: Session, found: runs.Progress | None) -> None:

@@ -16,6 +16,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal, journals, now
+from gb10.controller.rebuild_backup import ACCEPTED, RESTORE
 from gb10.controller.rebuild_node import REBOOTSTRAP, NodeRebuild
 from gb10.controller.rebuild_tools import Tools
 from gb10.controller.steps import Steps
@@ -158,6 +159,20 @@ def write_down(tools: Tools, overrides: Mapping[str, str], *, rebootstrap: bool)
             tools.report("overridden", node=node, overrides=dict(overrides))
     if rebootstrap and not tools.journal.last(REBOOTSTRAP):
         tools.report(REBOOTSTRAP)
+
+
+def refused_restore(run: Progress | None) -> str:
+    """The node of a run whose restore was refused. Raise USAGE without any: nobody agrees to what was not said."""
+    refused = run.journal.last("step-failed", step=RESTORE) if run else None
+    if run is None or refused is None or run.journal.last("step-done", node=refused["node"], step=RESTORE):
+        raise Gb10Error("USAGE", reason="--accept goes on with a restore that was refused, and none was")
+    return str(refused["node"])
+
+
+def accept(tools: Tools, codes: Sequence[str]) -> None:
+    """Write down that a person goes on with a refused restore in spite of this. Raise USAGE where none was refused."""
+    if codes:
+        tools.report(ACCEPTED, node=refused_restore(Progress(tools.journal)), codes=list(codes))
 
 
 class Rebuild:

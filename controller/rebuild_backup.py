@@ -16,6 +16,8 @@ from gb10.facts.backups import BackupProof
 K3S = "k3s"
 PARTS = ("identity", "users", "network", "docker", K3S, "system", "extra")
 FRESH_SECONDS = 3600.0  # an older proof is made anew, of a new backup: the node may have changed since
+RESTORE = "restore"  # the step's name
+ACCEPTED = "accepted"  # the event by which the journal knows what a person has agreed to
 KEEPERS = 2  # that must have it: one may be lost together with the node
 
 
@@ -74,7 +76,8 @@ class BackupPart:
         name = self.target.name
 
         def arguments() -> dict[str, Any]:
-            return {"backup": self._id(), "only": [part for part in PARTS if part != K3S] if without_k3s else None}
+            only = [part for part in PARTS if part != K3S] if without_k3s else None
+            return {"backup": self._id(), "only": only, "accept": self._accepted() or None}
 
         def verify() -> Evidence:
             shown = settle_host_key(self.target)
@@ -92,7 +95,12 @@ class BackupPart:
             settle_host_key(self.target)
 
         plan = f"what the backup of {name} holds: accounts, keys, network, settings, K3s' state, host keys last"
-        return Step("restore", f"Restore {name}", lambda: plan, verify, run, looks_first=False)
+        return Step(RESTORE, f"Restore {name}", lambda: plan, verify, run, looks_first=False)
+
+    def _accepted(self) -> list[str]:
+        """The codes of what speaks against the restore of this node, and a person has agreed to."""
+        said = self.tools.journal.of(ACCEPTED, node=self.target.name)
+        return sorted({code for record in said for code in record["codes"]})
 
     def _id(self) -> str:
         """The backup that the gate has seen; without one, the latest there is."""

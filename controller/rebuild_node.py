@@ -274,7 +274,7 @@ class NodeRebuild:
             return self._proven(lacking, self._now().models, "model", f"whole on {self.keeper.name}")
 
         def run() -> None:
-            self._copy_models(self.target, self.keeper, missing())
+            self.copy_models(self.target, self.keeper, missing())
 
         def plan() -> str:
             return _copying(missing(), self._now().models, self.target, self.keeper)
@@ -563,7 +563,7 @@ class NodeRebuild:
             return self._proven(missing(), self.memory.models, "model", f"whole on {self.name}")
 
         def run() -> None:
-            self._copy_models(self.keeper, self.target, missing())
+            self.copy_models(self.keeper, self.target, missing())
 
         plan = f"{count(self.memory.models, 'model')} ({human(self.memory.bytes)}) from {self.keeper.name}"
         return Step("models", f"Copy models back to {self.name}", lambda: plan, verify, run, kind="copy")
@@ -710,10 +710,16 @@ class NodeRebuild:
         if wanted != recall(self.journal, self.name):
             self.tools.report("remembered", node=self.name, memory=wanted.to_json())
 
-    def _copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
-        title = f"Copy {count(names, 'model')} to {target.name}"
+    def copy_models(self, source: InventoryHost, target: InventoryHost, names: list[str]) -> None:
+        """Copy models from one node to another. Raise what stops it."""
+        self._copy("models", f"Copy {count(names, 'model')}", target, names=names, source=source.name)
+
+    def _copy_images(self, source: InventoryHost, target: InventoryHost, tags: list[str]) -> None:
+        self._copy("sync_images", f"Copy {count(tags, 'image')}", target, tags=tags, source=source.name)
+
+    def _copy(self, deploy: str, title: str, target: InventoryHost, **what: Any) -> None:
         to = (target.name,)
-        copy = functools.partial(self.tools.work, "models", title, to, copies=True, names=names, source=source.name)
+        copy = functools.partial(self.tools.work, deploy, f"{title} to {target.name}", to, copies=True, **what)
         self._patiently(copy, ("COPY_BUSY",), BUSY_SECONDS)
 
     def _patiently(self, work: Callable[[], Any], codes: Iterable[str], seconds: float) -> None:
@@ -730,10 +736,6 @@ class NodeRebuild:
                     said = error.summary
                     self.tools.report("waiting", node=self.name, text=said)
             time.sleep(self.tools.poll_seconds)
-
-    def _copy_images(self, source: InventoryHost, target: InventoryHost, tags: list[str]) -> None:
-        title = f"Copy {count(tags, 'image')} to {target.name}"
-        self.tools.work("sync_images", title, (target.name,), copies=True, tags=tags, source=source.name)
 
     def _proven(self, missing: list[str], wanted: Mapping[str, Any], what: str, where: str) -> Evidence:
         if missing:

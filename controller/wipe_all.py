@@ -343,10 +343,10 @@ class WipeAll:
             first = next(iter(lost))
             # From the Internet once; the rails are faster.
             self.tools.work("download_models", "Download models", (first,), names=self.to_download())
-            for name, models in lost.items():
-                if name != first:
-                    title = f"Copy models to {name}"
-                    self.tools.work("models", title, (name,), copies=True, names=models, source=first)
+            source = self.tools.inventory.host(first)
+            for node in self.nodes:
+                if node.name != first and (models := lost.get(node.name)):
+                    node.copy_models(source, node.target, models)
 
         return Step("download", "Download models", lambda: ", ".join(self.to_download()), verify, run, kind="copy")
 

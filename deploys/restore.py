@@ -35,18 +35,19 @@ class RestoreSettings(BaseModel):
 
 
 @deploy("Restore")
-def restore(backup: str | None = None, only: Sequence[str] | None = None) -> None:
+def restore(backup: str | None = None, only: Sequence[str] | None = None, accept: Sequence[str] | None = None) -> None:
     """
     Have on a node what a backup of it holds: over the management network, and sshd's host keys last.
 
     + backup: instead of `restore_from` of group_data/all.py: the id of a backup, or "latest": this node's
       newest proven one
     + only: instead of `restore_only`: parts of it
+    + accept: instead of `restore_accept`: codes of what speaks against it, and is to count for nothing
 
     What the node has beyond the backup stays, and what is replaced is kept beside. K3s is not installed by this: where
     it was not running, k3s_server or k3s_agent does that afterwards, with the state that was restored.
     """
-    given = {"restore_from": backup, "restore_only": only}
+    given = {"restore_from": backup, "restore_only": only, "restore_accept": accept}
     keys = {name: given.get(name) for name in RestoreSettings.model_fields}
     settings = checked(RestoreSettings, {key: value(key) if own is None else own for key, own in keys.items()})
     name = node_name(host)

@@ -31,9 +31,9 @@ def locked(host: Any) -> bool:
 class Attended:
     """A rebuild with a person at the boxes, who reads the new host key from the node's own screen."""
 
-    def __init__(self, lab: LabUnderTest, product: Product) -> None:
+    def __init__(self, lab: LabUnderTest, product: Product, *, keep_data: bool = False) -> None:
         self.product = product
-        self.person = Person(lab.lab)
+        self.person = Person(lab.lab, keep_data)
         self.events = product.folder / "events.jsonl"
 
     def __call__(self, *arguments: str) -> Done:

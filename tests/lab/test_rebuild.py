@@ -97,3 +97,35 @@ def test_the_gate_lists_what_is_missing_and_a_rebuild_works_without_k3s(
     assert not steps & {"drain", "rejoin", "solo", "backup", "restore", "cluster"}
     assert any(demand["override"] for record in attended.heard("gate") for demand in record["demands"])
     assert not host_of(WORKER).file("/usr/local/bin/k3s").exists
+
+
+def test_a_head_comes_back_with_a_new_cluster_when_that_is_wanted_and_what_its_disk_kept_is_not_copied(
+    lab: LabUnderTest, whole: Product, host_of: Callable[[str], Any]
+) -> None:
+    whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")
+    product = whole.with_data(**SETTINGS)
+    lab.wipe_all()
+    for command in (["provision", HEAD, WORKER], ["bootstrap"]):
+        done = product.gb10(*command)
+        assert done.status == 0, done.output
+    lab.lab.download(HEAD)
+    models = "cd /data/huggingface/hub && find -L . -type f -exec sha256sum {} + | sort"
+    before = host_of(HEAD).check_output(models)
+    secret = host_of(HEAD).check_output("sudo cat /var/lib/rancher/k3s/server/token")
+    known_hosts = sorted(Path(lab.state.known_hosts).read_text().splitlines())
+
+    attended = Attended(lab, product, keep_data=True)
+    done = attended("run", HEAD, "--rebootstrap")
+
+    assert done.status == 0, done.output
+    assert attended.person.wiped == [HEAD]
+    head = host_of(HEAD)
+    assert head.check_output("sudo cat /var/lib/rancher/k3s/server/token") != secret  # another cluster
+    listed = head.check_output("sudo k3s kubectl get nodes --no-headers").splitlines()
+    assert {tuple(line.split()[:2]) for line in listed} == {(HEAD, "Ready"), (WORKER, "Ready")}
+    assert before
+    assert head.check_output(models) == before
+    done_steps, held = ([one["step"] for one in attended.heard(event)] for event in ("step-done", "step-held"))
+    assert ("models" in held, "restore" in done_steps, "rejoin" in done_steps) == (True, True, True)
+    assert not {"models", "solo", "cluster"} & set(done_steps)  # nothing was served
+    assert sorted(Path(lab.state.known_hosts).read_text().splitlines()) == known_hosts  # all but the cluster as it was

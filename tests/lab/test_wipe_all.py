@@ -63,13 +63,27 @@ def wait_for(events: Path, wanted: str) -> None:
 
 
 def through(product: Product, events: Path, person: Person) -> Done:
-    """Go on until it is done, giving the fingerprints that the boxes show."""
-    for _ in range(4):
+    """Go on until it is done, with the fingerprints that the boxes show, and agreeing to a backup without proof."""
+    agreed: list[str] = []
+    for _ in range(5):
         keys = [word for node in NODES for word in ("--accept-host-key", person.fingerprint(node))]
-        done = product.gb10("wipe-all", "--json", "--download", "--events", str(events), *keys, seconds=600)
+        done = product.gb10("wipe-all", "--json", "--download", "--events", str(events), *keys, *agreed, seconds=600)
         if done.status == 0:
             return done
+        if "RESTORE_UNPROVEN" in done.output:
+            assert not agreed, done.output
+            assert "Or rely on it: gb10 wipe-all" in done.json["error"]["remedy"]
+            agreed = ["--accept", "RESTORE_UNPROVEN"]
     raise AssertionError(done.output[-3000:])
+
+
+def hook_that_loses_a_proof(product: Product, folder: Path) -> Path:
+    """An executable for rebuild_hooks: while the nodes were away, somebody lost what proves the backup of one."""
+    hook = folder / "lose"
+    proofs = f"{product.environment['GB10_BACKUPS']}/spark-2/*.proof.json"
+    hook.write_text(f'#!/bin/sh\n[ "$*" != "before restore spark-2" ] || rm -f {proofs}\n')
+    hook.chmod(0o755)
+    return hook
 
 
 def test_nothing_is_asked_for_before_the_names_of_all_nodes_are_typed(
@@ -125,7 +139,8 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     plan = product.gb10("wipe-all", "--dry-run", "--json")
     assert [loss["node"] for loss in plan.json["losses"] if MODEL in loss["models"]] == list(NODES)
 
-    product = product.with_data(**settings, backup_paths=["/usr/local/bin/hf"])
+    hooks = [str(hook_that_loses_a_proof(product, tmp_path))]
+    product = product.with_data(**settings, backup_paths=["/usr/local/bin/hf"], rebuild_hooks=hooks)
     events = tmp_path / "events.jsonl"
     with at_the_boxes(lab, events) as person:
         running = product.start("wipe-all", "--names", ",".join(NODES), "--events", str(events))
@@ -134,10 +149,16 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
         running.communicate()
         assert "WIPE_UNFINISHED" in product.gb10("rebuild", "run", "spark-2").output
         assert "NODE_AWAY" in product.gb10("wipe-all", "--abort").output
+        early = product.gb10("wipe-all", "--accept", "RESTORE_UNPROVEN")
+        assert "--accept goes on with a restore that was refused, and none was" in early.output
         done = through(product, events, person)
 
     assert sorted(person.wiped) == sorted(NODES), "each exactly once"
     assert all(node.machine_id != ids[node.name] for node in lab.lab.status())
+    (agreed,) = (
+        record for line in events.read_text().splitlines() if (record := json.loads(line))["event"] == "accepted"
+    )
+    assert (agreed["node"], agreed["codes"]) == ("spark-2", ["RESTORE_UNPROVEN"])
     assert done.json["models_to_download"] == {}
     assert sorted(lab.state.known_hosts.read_text().splitlines()) == known, "the host keys of before"
     head = host_of("spark-1")

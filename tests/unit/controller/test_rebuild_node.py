@@ -13,10 +13,11 @@ from workshop import MEMORY, Workshop
 from gb10.controller.arrival import Seen
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild import Progress, write_down
+from gb10.controller.rebuild import Progress, accept, write_down
 from gb10.controller.rebuild_memory import look_at, recall
 from gb10.controller.rebuild_node import NodeRebuild
 from gb10.controller.rebuild_risks import BELONGINGS
+from gb10.controller.results import RunResult
 from gb10.controller.sight import ENGINE, PODS, STORE, download_command, models_fact
 from gb10.controller.status import OVERVIEW
 
@@ -71,6 +72,24 @@ def test_a_new_cluster_that_was_asked_for_once_is_still_wanted_when_the_run_is_t
     write_down(shop.tools(), {}, rebootstrap=False)
     assert shop.rebuild("Spark-1").rebootstrap
     assert recall(shop.journal, "Spark-1") == MEMORY
+
+
+def test_what_speaks_against_a_restore_is_agreed_to_for_the_node_that_was_refused_and_once_it_was() -> None:
+    shop = Workshop()
+    with pytest.raises(Gb10Error, match="none was"):
+        accept(shop.tools(), ["RESTORE_UNPROVEN"])
+    worker = shop.rebuild("spark-2")
+    carry_out(worker, "restore")
+    assert shop.worked[-1][2]["accept"] is None
+
+    shop.journal.write("step-failed", node="spark-2", step="restore", code="RESTORE_UNPROVEN", reason="nobody tried it")
+    accept(shop.tools(), ["RESTORE_UNPROVEN"])
+    carry_out(worker, "restore")
+    assert shop.worked[-1][2]["accept"] == ["RESTORE_UNPROVEN"]
+
+    shop.journal.write("step-done", node="spark-2", step="restore")
+    with pytest.raises(Gb10Error, match="none was"):
+        accept(shop.tools(), ["RESTORE_UNPROVEN"])
 
 
 def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_asked_for_after_the_wipe() -> None:
@@ -258,6 +277,25 @@ def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
     write_down(shop.tools(), {"backup": "it is empty"}, rebootstrap=False)
     shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.identity["macs"]
     carry_out(shop.rebuild(), "preflight")
+
+
+@pytest.mark.parametrize(("step", "deploy"), [("sync-models", "models"), ("sync-images", "sync_images")])
+def test_a_copy_that_a_killed_run_left_is_waited_for(step: str, deploy: str) -> None:
+    shop = Workshop(wanting(images=["org/image:1"]))
+    models = {"Spark-1": None, "spark-2": {"repositories": [repository("org/model")]}}
+    shop.says[models_fact(shop.inventory.hosts[1])] = models
+    shop.says[ENGINE]["spark-2"] = [image("org/image:1")]
+    tried: list[str] = []
+
+    def work(name: str, *rest: Any, **more: Any) -> RunResult:
+        tried.append(name)
+        if len(tried) < 3:
+            raise Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")
+        return RunResult(name, False, ())
+
+    node = shop.rebuild(memory=None)
+    carry_out(NodeRebuild(node.target, replace(shop.tools(), work=work)), step)
+    assert tried == [deploy] * 3
 
 
 def test_a_node_that_boots_once_more_is_locked_when_it_is_back() -> None:
