@@ -27,7 +27,7 @@ MESSAGE_BYTES = 65536  # small: a test with 16 GB of buffers has frozen a node
 HALF_CEILING_GBPS = 100.0  # a half hangs on PCIe Gen5 x4 and carries 92 to 112
 THROTTLED_GBPS = (8.0, 25.0)  # NVIDIA/dgx-spark-playbooks#108
 NOTE = "note: "
-MIB_PER_SECOND_GBPS = 8 * 2**20 / 1e9  # what perftest prints as MB/sec counts mebibytes
+MIB_PER_SECOND_GBPS = 8 * 2**20 / 1e9  # older perftest calls mebibytes MB/sec
 
 
 class Method(StrEnum):
@@ -117,7 +117,7 @@ def parse_ib_write_bw(lines: Iterable[str]) -> float:
             average = float(row[column])
     if average is None:
         raise ValueError("ib_write_bw printed no average")
-    return average * {"Gb/sec": 1.0, "MB/sec": MIB_PER_SECOND_GBPS}[unit]
+    return average * {"Gb/sec": 1.0, "MB/sec": MIB_PER_SECOND_GBPS, "MiB/sec": MIB_PER_SECOND_GBPS}[unit]
 
 
 def parse_tcp_streams(text: str) -> float:

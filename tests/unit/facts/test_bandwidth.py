@@ -62,6 +62,13 @@ def test_other_real_rows_are_read(row: str, gbps: float) -> None:
     assert parse_ib_write_bw([heading, row]) == gbps
 
 
+def test_mebibytes_are_read_under_both_names_that_perftest_has_had_for_them() -> None:
+    older = sample("ib_write_bw-megabytes.txt")
+    newer = [line.replace("MB/sec", "MiB/sec") for line in older]
+    assert newer != older
+    assert parse_ib_write_bw(newer) == parse_ib_write_bw(older)
+
+
 def test_a_heading_without_a_row_is_no_measurement() -> None:
     with pytest.raises(ValueError, match="no average"):
         parse_ib_write_bw(sample("ib_write_bw-sizes.txt")[:1])
