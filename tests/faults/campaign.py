@@ -86,6 +86,7 @@ class Ward:
     target: str = "spark-2"
     k3s: bool = True
     courses: int = field(default=0, init=False)
+    timers: list[threading.Timer] = field(default_factory=list, init=False)  # of what is done to nodes meanwhile
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +225,11 @@ class Ward:
         with self._company(person, events, points):
             ends = self._rebuild(person, events)
         (self.folder / "points.json").write_text("[]")
-        faults = list(self._faults(before, person, ends, events))
+        late = [timer for timer in self.timers if timer.is_alive()]
+        for timer in late:
+            timer.join()
+        self.timers.clear()
+        faults = [*self._faults(before, person, ends, events), *(["a node was hurt when it was over"] if late else [])]
         if faults and not points:
             raise CampaignError(f"a rebuild that nobody hurt went wrong: {'; '.join(faults)}")
         seconds = (time.monotonic() - started) / max(len(points), 1)
@@ -381,9 +386,10 @@ class Ward:
 # Faults that are not a kill ------------------------------------------------------------------------------------------
 
 
-def _later(seconds: float, work: Callable[[], object]) -> None:
+def _later(ward: Ward, seconds: float, work: Callable[[], object]) -> None:
     timer = threading.Timer(seconds, work)
     timer.daemon = True
+    ward.timers.append(timer)
     timer.start()
 
 
@@ -392,14 +398,14 @@ def _ssh(ward: Ward, node: str) -> str:
 
     def cut() -> None:
         ward.sh(node, "systemctl stop ssh || true; pkill -x sshd-session || true; pkill -x sshd || true")
-        _later(OUTAGE_SECONDS, lambda: ward.sh(node, "systemctl start ssh"))
+        _later(ward, OUTAGE_SECONDS, lambda: ward.sh(node, "systemctl start ssh"))
 
-    _later(0.7, cut)
+    _later(ward, 0.7, cut)
     return f"SSH to {node} lost for {OUTAGE_SECONDS:.0f} s"
 
 
 def _reboot(ward: Ward, node: str) -> str:
-    _later(0.7, lambda: ward.lab.reboot(node))
+    _later(ward, 0.7, lambda: ward.lab.reboot(node))
     return f"{node} rebooted"
 
 
@@ -407,7 +413,7 @@ def _disk(ward: Ward, node: str) -> str:
     """The place for models is full, until somebody made room."""
     hub = f"{serving.HOME}/hub"
     ward.sh(node, f"mkdir -p {hub}; mount -t tmpfs -o size=64k tmpfs {hub}; head -c 60k /dev/zero > {hub}/full")
-    _later(12.0, lambda: ward.sh(node, f"umount -l {hub} || true"))
+    _later(ward, 12.0, lambda: ward.sh(node, f"umount -l {hub} || true"))
     return f"the disk of {node} full for 12 s"
 
 
@@ -432,7 +438,7 @@ def _host_keys(ward: Ward, node: str) -> str:
 def _lost(ward: Ward, node: str) -> str:
     """The other node is off, and somebody finds that out after a while and presses its button."""
     ward.docker("stop", "--time=1", ward.state.node(node).container)
-    _later(15.0, lambda: ward.lab.up(2))
+    _later(ward, 15.0, lambda: ward.lab.up(2))
     return f"{node} off for 15 s"
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from kube_machines import VERSION
+from kube_machines import VERSION, eventually
 
 from gb10.lab.kube import pause, pods, tokens
 from gb10.lab.kube.build import build_k3s
@@ -37,17 +38,23 @@ def test_the_executable_tells_its_version(binary: Path):
     assert done.stdout.startswith(f"k3s version {VERSION} (")
 
 
-def test_the_pause_program_sleeps_until_it_is_killed(tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_pause_program_sleeps_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals):
     program = tmp_path / "pause"
     program.write_bytes(pause.program(platform.machine()))
     program.chmod(0o755)
-    process = subprocess.Popen([program])
+    own_namespace = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    process = subprocess.Popen(["unshare", *own_namespace, "--pid", "--fork", "--kill-child", program])
     try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        first = int(eventually(lambda: children.read_text().strip()))  # of a PID namespace, as in a container
         time.sleep(0.3)
         assert process.poll() is None
         # utime and stime: it waits in the kernel and burns nothing.
-        spent = Path(f"/proc/{process.pid}/stat").read_text().split()[13:15]
+        spent = Path(f"/proc/{first}/stat").read_text().split()[13:15]
         assert sum(map(int, spent)) <= 1
+        os.kill(first, number)
+        assert process.wait(5) == 0
     finally:
         process.kill()
         process.wait()
