@@ -119,7 +119,7 @@ def run(session: Session, nodes: tuple[str, ...], every: bool, **options: Any) -
         if not found:
             _check_possible(session, chosen)
         if options["accept"]:
-            work.refused_restore(found)
+            work.refused_restore(found, options["accept"])
         journal = found.journal if found else work.begin(session.inventory, chosen)
         _carry_out(session, journal, **options)
 

@@ -96,8 +96,8 @@ def _restored(
             if isinstance(event, HostOutput) and event.text.startswith(told):
                 console.print_note(f"  {event.text}")
 
-        agreed = {"accept": accept} if accept else {}
-        result = runner.run("gb10.deploys.restore", dry=dry, diff=diff, kwargs={**kwargs, **agreed}, on_event=hear)
+        agreed = {**kwargs, "accept": accept or None}
+        result = runner.run("gb10.deploys.restore", dry=dry, diff=diff, kwargs=agreed, on_event=hear)
     error = result.error
     if dry or not error or error.code not in ACCEPTABLE or not sys.stdin.isatty() or session.as_json:
         return result

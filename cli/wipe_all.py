@@ -58,7 +58,7 @@ def wipe_all(
             _abort(session, found)
         check_events(events)
         if accept:
-            runs.refused_restore(found)
+            runs.refused_restore(found, accept)
         if not found:
             _begin(session, names)
         journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, KIND)

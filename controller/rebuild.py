@@ -161,18 +161,27 @@ def write_down(tools: Tools, overrides: Mapping[str, str], *, rebootstrap: bool)
         tools.report(REBOOTSTRAP)
 
 
-def refused_restore(run: Progress | None) -> str:
-    """The node of a run whose restore was refused. Raise USAGE without any: nobody agrees to what was not said."""
+def refused_restore(run: Progress | None, codes: Iterable[str]) -> str:
+    """The node of a run whose restore was refused for these reasons.
+
+    Raise USAGE where it was not for one of them, or none was refused: nobody agrees to what was not said.
+    """
     refused = run.journal.last("step-failed", step=RESTORE) if run else None
     if run is None or refused is None or run.journal.last("step-done", node=refused["node"], step=RESTORE):
-        raise Gb10Error("USAGE", reason="--accept goes on with a restore that was refused, and none was")
-    return str(refused["node"])
+        raise Gb10Error("USAGE", reason="--accept goes on with a restore that was refused, and none was: leave it out")
+    node = str(refused["node"])
+    said = {record["code"] for record in run.journal.of("step-failed", node=node, step=RESTORE)}
+    for code in codes:
+        if code not in said:
+            text = f"--accept {code}: the restore of {node} was not refused for that: leave it out"
+            raise Gb10Error("USAGE", reason=text)
+    return node
 
 
 def accept(tools: Tools, codes: Sequence[str]) -> None:
-    """Write down that a person goes on with a refused restore in spite of this. Raise USAGE where none was refused."""
+    """Write down that a person goes on with a restore that was refused for this. Raise USAGE where none was."""
     if codes:
-        tools.report(ACCEPTED, node=refused_restore(Progress(tools.journal)), codes=list(codes))
+        tools.report(ACCEPTED, node=refused_restore(Progress(tools.journal), codes), codes=list(codes))
 
 
 class Rebuild:

@@ -16,9 +16,9 @@ from gb10.facts.backups import BackupProof
 K3S = "k3s"
 PARTS = ("identity", "users", "network", "docker", K3S, "system", "extra")
 FRESH_SECONDS = 3600.0  # an older proof is made anew, of a new backup: the node may have changed since
+KEEPERS = 2  # that must have it: one may be lost together with the node
 RESTORE = "restore"  # the step's name
 ACCEPTED = "accepted"  # the event by which the journal knows what a person has agreed to
-KEEPERS = 2  # that must have it: one may be lost together with the node
 
 
 class BackupPart:

@@ -10,9 +10,11 @@ from pyinfra.api import FactBase, StringCommand
 from gb10.facts.sections import read_sections, sections, understood
 from gb10.facts.values import FactValue
 
-LISTENERS = "ss -H -l -t -n -p"
-PIDS = f"{LISTENERS} | grep -o 'pid=[0-9]*' | sort -u"
-CGROUPS = f"{PIDS} | sed 's|pid=|/proc/|; s|$|/cgroup|' | xargs -r grep -H ^; true"
+# One look: a process that is started again between two of them would be without its unit.
+LISTENERS = (
+    'found=$(ss -H -l -t -n -p) || exit; echo "$found"; echo "$found" | '
+    "grep -o 'pid=[0-9]*' | sort -u | sed 's|pid=|/proc/|; s|$|/cgroup|' | xargs -r grep -H ^; true"
+)
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,15 @@ class TcpListeners(FactBase[dict[int, Listener]]):
     """
 
     def command(self) -> StringCommand:
-        return sections({"listeners": LISTENERS, "cgroups": CGROUPS})
+        return sections({"listeners": LISTENERS})
 
     @understood
     def process(self, output: list[str]) -> dict[int, Listener]:
-        found = read_sections(output)
-        if found["listeners"].status != 0:
-            raise ValueError(f"ss ended with status {found['listeners'].status}")
-        units = dict(filter(None, map(_unit, found["cgroups"].lines)))
-        return dict(_listener(line, units) for line in found["listeners"].lines)
+        section = read_sections(output)["listeners"]
+        if section.status != 0:
+            raise ValueError(f"ss ended with status {section.status}")
+        units = dict(filter(None, map(_unit, section.lines)))
+        return dict(_listener(line, units) for line in section.lines if line and not line.startswith("/proc/"))
 
 
 def _unit(line: str) -> tuple[str, str] | None:

@@ -83,6 +83,8 @@ def test_what_speaks_against_a_restore_is_agreed_to_for_the_node_that_was_refuse
     assert shop.worked[-1][2]["accept"] is None
 
     shop.journal.write("step-failed", node="spark-2", step="restore", code="RESTORE_UNPROVEN", reason="nobody tried it")
+    with pytest.raises(Gb10Error, match="was not refused for that"):
+        accept(shop.tools(), ["RESTORE_UNPROVEN", "RESTORE_OTHER_MACHINE"])
     accept(shop.tools(), ["RESTORE_UNPROVEN"])
     carry_out(worker, "restore")
     assert shop.worked[-1][2]["accept"] == ["RESTORE_UNPROVEN"]

@@ -58,7 +58,7 @@ def test_a_port_and_the_process_behind_it_are_told_apart_by_field() -> None:
         'LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=1,fd=4))'
     )
     cgroups = "/proc/812/cgroup:0::/system.slice/k3s.service\n/proc/1/cgroup:0::/init.scope"
-    assert TcpListeners().process([*section("listeners", text), *section("cgroups", cgroups)]) == {
+    assert TcpListeners().process(section("listeners", f"{text}\n{cgroups}")) == {
         6443: Listener("k3s-server", "k3s.service"),
         2024: Listener(None, None),
         22: Listener("sshd", "init.scope"),
@@ -78,8 +78,8 @@ def test_a_port_and_the_process_behind_it_are_told_apart_by_field() -> None:
     ],
 )
 def test_a_listener_belongs_to_the_unit_that_systemd_itself_started(cgroup: str, unit: str | None) -> None:
-    listeners = section("listeners", 'LISTEN 0 4096 *:6443 *:* users:(("python3",pid=812,fd=14))')
-    found = TcpListeners().process([*listeners, *section("cgroups", f"/proc/812/cgroup:0::{cgroup}")])
+    text = f'LISTEN 0 4096 *:6443 *:* users:(("python3",pid=812,fd=14))\n/proc/812/cgroup:0::{cgroup}'
+    found = TcpListeners().process(section("listeners", text))
     assert found == {6443: Listener("python3", unit)}
 
 
