@@ -777,6 +777,8 @@ def await_ready(unit: str, folder: str) -> str:
         if not os.path.exists(folder):
             break
         time.sleep(0.02)
+    # what it said last may not have been read yet
+    subprocess.run(["timeout", "10", "journalctl", "--sync"], check=False, capture_output=True)
     journal = ["journalctl", f"--unit={unit}", "--output=cat", "--no-pager", "--lines=20"]
     said = subprocess.run(journal, check=False, capture_output=True, text=True).stdout.splitlines()
     known = next((line for line in said if line.startswith("gb10: ")), None)

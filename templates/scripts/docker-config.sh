@@ -20,6 +20,7 @@ if taken_over "$verb" "$runtime"; then
     rm -f "$file.before"
     exit 0
 fi
+timeout 10 journalctl --sync # what Docker said last may not have been read yet
 why=$(journalctl -u docker.service -n 30 --no-pager -o cat | grep -i -E 'unable|error|fail|invalid' | tail -n 1)
 if [ -e "$file.before" ]; then mv -f "$file.before" "$file"; else rm -f "$file"; fi
 systemctl reset-failed docker.service

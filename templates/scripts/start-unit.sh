@@ -10,6 +10,7 @@ systemctl enable --quiet "$unit" || exit 1
 if timeout "$seconds" systemctl restart "$unit" && [ "$(systemctl is-active "$unit")" = active ]; then
     exit 0
 fi
+timeout 10 journalctl --sync # what a unit said last may not have been read yet
 journal=$(journalctl -u "$unit" --since "@$since" --no-pager -o cat | sed 's/K10[0-9a-f]*::[^ "]*/*MASKED*/g')
 timeout 30 systemctl stop "$unit"
 

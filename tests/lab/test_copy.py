@@ -99,6 +99,10 @@ class Pair:
         """Run a shell script as root on a node, without sshd."""
         return self.docker.inside(self.containers[name], script if check else f"{script}\ntrue")
 
+    def journal(self, name: str, options: str = "") -> str:
+        """What the journal of a node holds, and what was written and is still to be read into it."""
+        return self.on(name, f"journalctl --sync; journalctl --no-pager -o cat {options}")
+
     def python(self, name: str, folder: str, program: str) -> str:
         return self.on(name, f"mkdir -p {folder} && cd {folder} && python3 - <<'END'\n{program}\nEND")
 
@@ -494,7 +498,7 @@ def test_the_secret_of_a_copy_shows_nowhere(pair: Pair) -> None:
     assert seen == []
     assert not re.search(r"\b[0-9a-f]{64}\b", re.sub(r'"digest": "\w+"', "", done.output).replace("sha256", ""))
     for name in (SOURCE, TARGET):
-        assert secrets[0] not in pair.on(name, "journalctl --no-pager -o cat")
+        assert secrets[0] not in pair.journal(name)
 
 
 def test_a_stranger_is_refused_and_logged_and_so_is_the_peer_without_the_secret(pair: Pair) -> None:
@@ -521,7 +525,7 @@ def test_a_stranger_is_refused_and_logged_and_so_is_the_peer_without_the_secret(
         assert "Unknown module 'etc'" in peer
         assert pair.python(SOURCE, "/tmp", KNOWS_NOTHING.format(address=target)) == "b''\n"
         child.kill()
-    journal = pair.on(TARGET, "journalctl --no-pager -o cat -u 'gb10-copy-*' -n 300")
+    journal = pair.journal(TARGET, "-u 'gb10-copy-*' -n 300")
     assert "gb10: COPY_REFUSED: refused a connection that does not know the secret of this copy" in journal
     assert re.search(r"refused a connection from 198\.18\.\d+\.1: it is not the peer", journal)
 

@@ -193,7 +193,7 @@ def test_a_cluster_of_the_official_script_is_taken_over_with_one_restart_and_its
 
 def starts(host: Any, unit: str) -> int:
     """How often systemd has started a unit."""
-    return int(sh(host, f"journalctl -u {unit} -o cat | grep -c '^Starting {unit}.service' || true"))
+    return int(sh(host, f"journalctl --sync; journalctl -u {unit} -o cat | grep -c '^Starting {unit}.service' || true"))
 
 
 def test_a_flag_that_would_get_lost_is_named_and_nothing_is_changed(

@@ -47,12 +47,14 @@ case $1 in
 restart) exit {0 if starts else 1} ;;
 is-active) echo active ;;
 esac""",
-            "journalctl": f"cat {self.folder}/journal",
+            # what a unit just said is there when the journal has been told to read it
+            "journalctl": f"""cd {self.folder}
+if [ "$*" = --sync ]; then mv said journal; else cat journal; fi""",
         }
         for name, text in tools.items():
             (self.folder / name).write_text(f"#!/bin/sh\n{text}\n")
             (self.folder / name).chmod(0o755)
-        (self.folder / "journal").write_text("".join(f"{line}\n" for line in journal))
+        (self.folder / "said").write_text("".join(f"{line}\n" for line in journal))
         return subprocess.run(
             ["sh", "-s", "--", UNIT[role], "5"],
             input=script("start-unit.sh"),
