@@ -229,7 +229,8 @@ class Ward:
         for timer in late:
             timer.join()
         self.timers.clear()
-        faults = [*self._faults(before, person, ends, events), *(["a node was hurt when it was over"] if late else [])]
+        # A node that has just been hurt is not as a rebuild has left it.
+        faults = ["a node was hurt when it was over"] if late else [*self._faults(before, person, ends, events)]
         if faults and not points:
             raise CampaignError(f"a rebuild that nobody hurt went wrong: {'; '.join(faults)}")
         seconds = (time.monotonic() - started) / max(len(points), 1)
