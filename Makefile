@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench faults lab-up lab-down lab-programs ready
 
-PACKAGES := cli controller deploys facts group_data lab operations templates
+PACKAGES := cli controller deploys facts group_data lab operations programs templates
 # One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
 WORKERS ?= 4
 PYTEST ?=

@@ -19,11 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.figures import Figures
-from gb10.controller.events import HostOutput
 from gb10.controller.inventory import load_inventory
-from gb10.controller.log import RunLog
-from gb10.controller.results import RunResult
-from gb10.controller.runner import Runner
+from gb10.controller.run.events import HostOutput
+from gb10.controller.run.log import RunLog
+from gb10.controller.run.results import RunResult
+from gb10.controller.run.runner import Runner
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
 from gb10.lab.shell import Docker

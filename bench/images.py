@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bench.copy import Bench
 from bench.figures import Figures
-from gb10.controller.runner import Runner
+from gb10.controller.run.runner import Runner
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
 

@@ -71,7 +71,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 def _end(ctx: click.Context, error: BaseException) -> NoReturn:
     """Say what went wrong and what to do, and exit with the status of the catalogue."""
     errors = importlib.import_module("gb10.controller.errors")
-    session = importlib.import_module("gb10.cli.session").Session.of(ctx)
+    session = importlib.import_module("gb10.cli.screen.session").Session.of(ctx)
     if isinstance(error, errors.Gb10Error):
         known = error
     elif isinstance(error, KeyboardInterrupt | click.Abort):

@@ -16,16 +16,16 @@ from rich.markup import escape
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options
 from gb10.controller.backups import CONTROLLER, local_backups
 from gb10.controller.errors import Gb10Error, decisive
-from gb10.controller.events import Event, HostOutput
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.results import RunResult
+from gb10.controller.run.events import Event, HostOutput
+from gb10.controller.run.results import RunResult
 from gb10.facts.backups import BackupCopy
-from gb10.operations.archive import ID
-from gb10.operations.copy_plan import human
+from gb10.operations.copying.plan import human
+from gb10.programs.archive import ID
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
 FACT = "gb10.facts.backups.Backups"

@@ -6,10 +6,10 @@ from contextlib import nullcontext
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options, run_options, run_status
-from gb10.controller.results import RunResult
-from gb10.controller.status import cluster_status, unhealthy
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options, run_options, run_status
+from gb10.controller.cluster.status import cluster_status, unhealthy
+from gb10.controller.run.results import RunResult
 
 
 @click.command()

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options
-from gb10.controller import kubeconfig as files
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options
+from gb10.controller.cluster import kubeconfig as files
 from gb10.controller.inventory import InventoryHost
 
 

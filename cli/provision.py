@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options, run_options, run_status
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options, run_options, run_status
 
 
 @click.command()

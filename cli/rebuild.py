@@ -11,24 +11,24 @@ from typing import Any
 
 import click
 
-from gb10.cli import console, rebuild_view
 from gb10.cli.restore import accept_option
-from gb10.cli.session import Command, Session, command_options
-from gb10.cli.transfer import transfer
-from gb10.controller import rebuild as work
-from gb10.controller.arrival import HostKey, confirmed, instructions
+from gb10.cli.screen import console, rebuild_view
+from gb10.cli.screen.session import Command, Session, command_options
+from gb10.cli.screen.transfer import transfer
+from gb10.controller.cluster.sight import LOCK, Sight
 from gb10.controller.errors import Gb10Error
-from gb10.controller.gate import DEMANDS, Demand, check_overrides
-from gb10.controller.hooks import Hooks
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
-from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.rebuild_tools import Tools
-from gb10.controller.results import RunResult
-from gb10.controller.sight import LOCK, Sight
-from gb10.controller.steps import Step, seconds_last_time
-from gb10.controller.wipe_all import KIND as WIPE_ALL
+from gb10.controller.rebuild import runs as work
+from gb10.controller.rebuild.arrival import HostKey, confirmed, instructions
+from gb10.controller.rebuild.gate import DEMANDS, Demand, check_overrides
+from gb10.controller.rebuild.hooks import Hooks
+from gb10.controller.rebuild.node import NodeRebuild
+from gb10.controller.rebuild.steps import Step, seconds_last_time
+from gb10.controller.rebuild.tools import Tools
+from gb10.controller.rebuild.wipe_all import KIND as WIPE_ALL
+from gb10.controller.run.results import RunResult
 from gb10.facts.node_lock import LockHolder
 
 LAST = "last"  # stands for the newest run

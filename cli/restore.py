@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Command, Session, command_options, run_options, run_status
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Command, Session, command_options, run_options, run_status
 from gb10.controller.errors import Gb10Error
-from gb10.controller.events import Event, HostOutput
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
-from gb10.controller.results import RunResult
-from gb10.operations.restore_plan import RESTORABLE
+from gb10.controller.run.events import Event, HostOutput
+from gb10.controller.run.results import RunResult
+from gb10.operations.backups.restore_plan import RESTORABLE
 
 # Lines of the run that are for people: of a dry run, and of every run.
 PLANNED = ("to restore: ", "to run: ")

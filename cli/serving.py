@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options, run_options, run_status
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options, run_options, run_status
+from gb10.controller.cluster.serving import DEPLOY, ServingStatus, described, serving_status
 from gb10.controller.errors import ExitStatus, Gb10Error
-from gb10.controller.serving import DEPLOY, ServingStatus, described, serving_status
 
 
 @click.group()

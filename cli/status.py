@@ -6,10 +6,10 @@ import time
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options, print_json
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options, print_json
+from gb10.controller.cluster.status import cluster_status
 from gb10.controller.errors import ExitStatus
-from gb10.controller.status import cluster_status
 
 WATCH_SECONDS = 5
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options
-from gb10.cli.transfer import transfer
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options
+from gb10.cli.screen.transfer import transfer
 from gb10.controller.errors import ExitStatus, Gb10Error
-from gb10.operations.copy_plan import human
+from gb10.operations.copying.plan import human
 
 
 @click.group()

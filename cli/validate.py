@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from gb10.cli import console
-from gb10.cli.session import Session, command_options
-from gb10.controller.validate import CHECKS, unproven
-from gb10.controller.validate import validate as validated
+from gb10.cli.screen import console
+from gb10.cli.screen.session import Session, command_options
+from gb10.controller.cluster.validate import CHECKS, unproven
+from gb10.controller.cluster.validate import validate as validated
 
 _NAMES = "\n".join(f"  {name:<18}{what}" for name, what in CHECKS.items())
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import click
 
-from gb10.cli import console, rebuild_view
 from gb10.cli.rebuild import check_events, tools_for
 from gb10.cli.restore import accept_option
-from gb10.cli.session import Session, command_options
-from gb10.controller import rebuild as runs
+from gb10.cli.screen import console, rebuild_view
+from gb10.cli.screen.session import Session, command_options
+from gb10.controller.cluster.sight import download_command
 from gb10.controller.errors import Gb10Error
-from gb10.controller.hooks import Hooks
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
-from gb10.controller.rebuild_tools import Tools
-from gb10.controller.sight import download_command
-from gb10.controller.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
+from gb10.controller.rebuild import runs
+from gb10.controller.rebuild.hooks import Hooks
+from gb10.controller.rebuild.tools import Tools
+from gb10.controller.rebuild.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
 
 
 @click.command()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gb10.facts.backup_listing import listing
 from gb10.facts.backups import BackupCopy, BackupProof, parse_backups
-from gb10.operations.state_folder import backups_folder
+from gb10.operations.backups.state_folder import backups_folder
+from gb10.programs.backups.listing import listing
 
 CONTROLLER = "controller"  # how evidence names this place
 

@@ -17,8 +17,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from gb10.controller.child import Child
 from gb10.controller.errors import Gb10Error
+from gb10.controller.run.child import Child
 from gb10.group_data import all as defaults
 
 LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
@@ -136,7 +136,7 @@ def load_inventory(source: str) -> Inventory:
 
 
 def _probe(source: str) -> dict[str, Any]:
-    with Child("gb10.controller.inventory_probe", [source], os.environ) as probe:
+    with Child("gb10.controller.run.inventory_probe", [source], os.environ) as probe:
         probe.stop_after(LOAD_SECONDS)
         began = time.monotonic()
         said = [line.strip() for line in probe.lines() if line.strip()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gb10.controller.errors import Gb10Error
-from gb10.operations.state_folder import state_folder
+from gb10.operations.backups.state_folder import state_folder
 
 
 def private_folder(name: str) -> Path:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from gb10.controller.host_keys import HostKey, settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.results import RunResult
-from gb10.operations.archive import ArchiveError
-from gb10.operations.known_hosts import public_keys, put_known_hosts
+from gb10.controller.run.results import RunResult
+from gb10.operations.backups.restore_plan import TITLES
+from gb10.operations.backups.restore_source import LATEST, open_backup
+from gb10.operations.backups.state_folder import backups_folder
+from gb10.operations.kit.known_hosts import public_keys, put_known_hosts
 from gb10.operations.restore import HOST_KEYS
-from gb10.operations.restore_plan import TITLES
-from gb10.operations.restore_source import LATEST, open_backup
-from gb10.operations.state_folder import backups_folder
+from gb10.programs.archive import ArchiveError
 
 # What a person may agree to.
 ACCEPTABLE = (

@@ -12,8 +12,8 @@ from pyinfra.context import host
 from gb10.deploys.models import hub_of
 from gb10.deploys.settings import checked, node_name, value
 from gb10.operations import backup as operations
-from gb10.operations.age import recipient
-from gb10.operations.state_folder import backups_folder
+from gb10.operations.backups.age import recipient
+from gb10.operations.backups.state_folder import backups_folder
 
 
 def _absolute(path: str) -> str:

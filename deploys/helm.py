@@ -11,7 +11,7 @@ from gb10.deploys.operator_settings import OperatorSettings, downloads_proxy, he
 from gb10.deploys.settings import value
 from gb10.facts.helm import HelmRelease
 from gb10.operations import helm
-from gb10.operations.charts import Release
+from gb10.operations.kit.charts import Release
 from gb10.operations.operators import Operator, with_nfd
 
 

@@ -11,8 +11,8 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
 from gb10.deploys.settings import checked, is_node, nodes, value
-from gb10.facts.image_store import familiar
 from gb10.operations import images as operations
+from gb10.programs.image_store import familiar
 
 
 class ImageSettings(BaseModel):

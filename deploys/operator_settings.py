@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from pyinfra.context import host
 
 from gb10.deploys.settings import Digest, checked, node_ip, proxy, value
-from gb10.operations.charts import EXACT_VERSION, brings_nfd
 from gb10.operations.helm import Client
+from gb10.operations.kit.charts import EXACT_VERSION, brings_nfd
 
 OLDEST_FOR_GB10 = (25, 10, 0)
 

@@ -12,11 +12,11 @@ from pyinfra.context import host
 from gb10.deploys.node_settings import node_settings
 from gb10.deploys.settings import checked, k3s_settings, node_name, value
 from gb10.operations import restore as operations
-from gb10.operations.archive import ArchiveError
-from gb10.operations.copying import this_node
-from gb10.operations.restore_plan import TITLES
-from gb10.operations.restore_source import open_backup
-from gb10.operations.state_folder import backups_folder
+from gb10.operations.backups.restore_plan import TITLES
+from gb10.operations.backups.restore_source import open_backup
+from gb10.operations.backups.state_folder import backups_folder
+from gb10.operations.copying.between import this_node
+from gb10.programs.archive import ArchiveError
 
 Part = Literal["identity", "users", "network", "docker", "k3s", "system", "extra"]
 

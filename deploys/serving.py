@@ -12,9 +12,9 @@ from pyinfra.context import host, state
 from gb10.deploys.settings import HEAD, checked, node_ip, value
 from gb10.group_data import all as defaults
 from gb10.operations import serving as operations
+from gb10.operations.kit.serving_modes import CLUSTER, OFF, SOLO, Seat, ServingSettings
+from gb10.operations.kit.serving_plan import Plan
 from gb10.operations.serving import Site
-from gb10.operations.serving_modes import CLUSTER, OFF, SOLO, Seat, ServingSettings
-from gb10.operations.serving_plan import Plan
 
 
 class ServingChoice(BaseModel):

@@ -11,7 +11,7 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
 from gb10.group_data import all as defaults
-from gb10.operations.versions import parse_version
+from gb10.operations.kit.versions import parse_version
 
 Model = TypeVar("Model", bound=BaseModel)
 

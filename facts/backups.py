@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.context import host
 
-from gb10.facts.sections import understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import understood
+from gb10.facts.reading.values import FactValue
 
 FOLDER = "/data/backups"
 
@@ -82,7 +82,7 @@ class _Listing(FactBase[T]):
 
     def command(self, root: str | None = None) -> StringCommand:
         root = root or host.data.get("backup_folder") or FOLDER
-        program = files(__package__).joinpath("backup_listing.py").read_text()
+        program = files("gb10.programs.backups").joinpath("listing.py").read_text()
         return StringCommand(shlex.join(["python3", "-c", program, root]))
 
 
@@ -132,7 +132,7 @@ def _copy(found: Mapping[str, Any], place: str | None) -> BackupCopy:
 
 
 def parse_proof(found: Mapping[str, Any]) -> BackupProof:
-    """Given what a proof came to, as operations/backup_store.py writes it, return it."""
+    """Given what a proof came to, as programs/backups/store.py writes it, return it."""
     nodes = found.get("nodes")
     return BackupProof(
         where=found["where"],

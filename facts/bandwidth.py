@@ -17,8 +17,8 @@ from importlib.resources import files
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import Section, read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 STREAMS = 8  # one TCP stream carries about 12 Gb/s on a Spark, eight filled a half
 QUEUE_PAIRS = 4
@@ -190,4 +190,4 @@ def _ib_write_bw(port: int, seconds: int) -> str:
 
 
 def _tcp_streams() -> str:
-    return files(__package__).joinpath("tcp_streams.py").read_text()
+    return files("gb10.programs").joinpath("tcp_streams.py").read_text()

@@ -9,8 +9,8 @@ from typing import Any
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.k3s import KUBECTL
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 ROLE_LABEL = "node-role.kubernetes.io/"
 THOUSANDS = "kMGTPE"  # suffixes of a quantity, each for three zeros more

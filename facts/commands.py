@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.reading.sections import read_sections, sections, understood
 
 
 class CommandPaths(FactBase[dict[str, str | None]]):

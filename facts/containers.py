@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 KUBERNETES_LABELS = "io.kubernetes."
 FORMAT = '{"name":{{json .Name}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'

@@ -9,9 +9,9 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import understood
+from gb10.facts.reading.sections import understood
+from gb10.facts.reading.values import FactValue
 from gb10.facts.tree import Entry, Tree, shown
-from gb10.facts.values import FactValue
 
 
 @dataclass(frozen=True)

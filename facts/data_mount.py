@@ -10,8 +10,8 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import Section, read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 FOLDER = "folder "  # before the names of sections
 

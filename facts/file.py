@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.command import QuoteString
 
-from gb10.facts.masking import masked
-from gb10.facts.sections import understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.masking import masked
+from gb10.facts.reading.sections import understood
+from gb10.facts.reading.values import FactValue
 
 
 @dataclass(frozen=True)

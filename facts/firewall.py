@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 NOT_FOUND = 127
 # ufw is Python, which would leave its bytecode on the node, and a fact writes nothing.

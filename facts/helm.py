@@ -20,8 +20,8 @@ from urllib.parse import urlencode
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.k3s import KUBECTL
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 NO_API, NOT_READ = 1, 3
 # By its path: kubectl need not ask first which kinds there are.
@@ -65,7 +65,7 @@ class HelmReleases(FactBase[tuple[HelmRelease, ...] | None]):
     """
 
     def command(self, charts: Sequence[str] = ()) -> StringCommand:
-        script = files(__package__).joinpath("helm_storage.py").read_text()
+        script = files("gb10.programs").joinpath("helm_storage.py").read_text()
         return sections(
             {
                 "releases": f"secrets=$({KUBECTL} get --raw {shlex.quote(SECRETS)})"

@@ -14,9 +14,9 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import understood
+from gb10.facts.reading.sections import understood
+from gb10.facts.reading.values import FactValue
 from gb10.facts.tree import LOCKS, Entry, FileTree, Tree, shown
-from gb10.facts.values import FactValue
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 FOLDER = re.compile(r"(?P<kind>models|datasets|spaces)--(?P<name>.+)")

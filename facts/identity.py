@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 # What `uname -m` says, in the words of K3s, helm and Docker.
 ARCHITECTURES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "amd64", "amd64": "amd64"}

@@ -11,9 +11,9 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.image_store import EngineImage, Record
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
+from gb10.programs.image_store import EngineImage, Record
 
 STORE = "/data/docker-images"
 LIST_SECONDS, CHECK_SECONDS = 120, 4 * 3600
@@ -123,7 +123,7 @@ class SavedImages(FactBase[SavedStore | None]):
 
 def store_program() -> str:
     """The program that runs on the nodes."""
-    return files(__package__).joinpath("image_store.py").read_text()
+    return files("gb10.programs").joinpath("image_store.py").read_text()
 
 
 def parse_store(text: str) -> SavedStore | None:

@@ -14,10 +14,10 @@ import yaml
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.identity import ARCHITECTURES
-from gb10.facts.masking import masked
-from gb10.facts.sealed import Secret, seal, unseal
-from gb10.facts.sections import Section, read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.masking import masked
+from gb10.facts.reading.sealed import Secret, seal, unseal
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 BINARY = "/usr/local/bin/k3s"
 CONFIG = "/etc/rancher/k3s/config.yaml"
@@ -195,7 +195,7 @@ class ForeignK3s(FactBase[ForeignSettings]):
 class K3sToken(FactBase[Secret | None]):
     """The token with which agents join, hidden; None where the node has none.
 
-    The server's node-token (docs.k3s.io/cli/token). It leaves the node encrypted: see gb10.facts.sealed.
+    The server's node-token (docs.k3s.io/cli/token). It leaves the node encrypted: see gb10.facts.reading.sealed.
     """
 
     def command(self) -> StringCommand:

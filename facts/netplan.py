@@ -12,8 +12,8 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class NetplanConfig(FactBase[Netplan | None]):
 
 def probe_program() -> str:
     """The program that runs on the nodes."""
-    return files(__package__).joinpath("netplan_probe.py").read_text()
+    return files("gb10.programs").joinpath("netplan_probe.py").read_text()
 
 
 def _address(entry: Any) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 LOCK = "/var/lib/gb10/rebuild.lock"
 

@@ -11,8 +11,8 @@ from typing import Any
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.k3s import KUBECTL
-from gb10.facts.sections import Section, read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 WEBHOOKS = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
 KINDS = (

@@ -28,8 +28,8 @@ from gb10.facts.operators import (
     OperatorPod,
 )
 from gb10.facts.rdma import ConnectX7, RdmaLinks
-from gb10.facts.sections import Section, read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 MARK = "@@gb10-part "
 # All parts run at once, and each prints when it has ended. Who prints holds a lock on a file that every system has,

@@ -8,7 +8,7 @@ from typing import Any
 from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.k3s import KUBECTL
-from gb10.facts.sections import read_sections, sections, understood
+from gb10.facts.reading.sections import read_sections, sections, understood
 
 MIRROR = "kubernetes.io/config.mirror"  # a static pod, which belongs to its node
 

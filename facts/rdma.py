@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import Section, read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 MELLANOX = "0x15b3"  # PCI vendor
 HALVES_PER_PORT = 2

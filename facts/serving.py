@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import read_sections, sections, understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.values import FactValue
 
 Mode = Literal["cluster", "solo", "off", "undecided"]
 PORT = 8000
@@ -117,7 +117,7 @@ class ServingState(FactBase[NodeServing]):
 
 def probe_program() -> str:
     """The program that runs on the nodes."""
-    return files(__package__).joinpath("serving_probe.py").read_text()
+    return files("gb10.programs").joinpath("serving_probe.py").read_text()
 
 
 def node_serving(found: Mapping[str, Any]) -> NodeServing:

@@ -18,8 +18,8 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.sections import understood
-from gb10.facts.values import FactValue
+from gb10.facts.reading.sections import understood
+from gb10.facts.reading.values import FactValue
 
 LISTS = ("missing", "broken", "damaged", "unread", "unreferenced")  # of a tree, beside its entries
 LIST_SECONDS = 2 * 3600
@@ -115,7 +115,7 @@ class FileTree(FactBase[Tree]):
     ) -> StringCommand:
         job: dict[str, Any] = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read}
         job |= {"hash": hashed, "brief": brief, "copied_to": copied_to and os.path.normpath(copied_to)}
-        program = files(__package__).joinpath("tree_walk.py").read_text()
+        program = files("gb10.programs").joinpath("tree_walk.py").read_text()
         limit = ["timeout", "--kill-after=15", str(HASH_SECONDS if hashed else LIST_SECONDS)]
         return StringCommand(shlex.join([*limit, "python3", "-c", program, json.dumps(job)]))
 

@@ -25,14 +25,15 @@ from gb10.facts.dgx import DgxRelease
 from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import K3sInstall
-from gb10.operations import age, backup_store
-from gb10.operations.archive import CHUNK, ID, ArchiveError, decode_summary, shown, stream_digest
-from gb10.operations.backup_store import CONTROLLER
-from gb10.operations.copy_plan import human
-from gb10.operations.copy_survey import has_sudo
-from gb10.operations.peer import peer_fact
-from gb10.operations.stream import BrokenStreamError, Ended, stream_program
-from gb10.operations.trouble import guarded, known, refuse, say
+from gb10.operations.backups import age
+from gb10.operations.copying.plan import human
+from gb10.operations.copying.survey import has_sudo
+from gb10.operations.kit.failures import guarded, known, refuse, say
+from gb10.operations.kit.peers import peer_fact
+from gb10.operations.kit.streams import BrokenStreamError, Ended, stream_program
+from gb10.programs.archive import CHUNK, ID, ArchiveError, decode_summary, shown, stream_digest
+from gb10.programs.backups import store as backup_store
+from gb10.programs.backups.store import CONTROLLER
 
 Commands = Generator[FunctionCommand, None, None]
 
@@ -42,8 +43,8 @@ KEEP_SECONDS = 3600
 SILENCE_SECONDS = 300  # of a node that makes or sends a backup: then it is dead
 PROVE_SECONDS = 1800
 PROGRESS_SECONDS = 10.0  # after which to say how far a long transfer is
-MAKER = ("archive", "backup_maker")
-STORE = ("archive", "backup_proof", "backup_store")
+MAKER = ("archive", "backups.maker")
+STORE = ("archive", "backups.proof", "backups.store")
 FULL = (28, 122)  # ENOSPC, EDQUOT
 
 

@@ -9,7 +9,7 @@ from pyinfra.context import host, state
 
 from gb10.facts.file import TextFile
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.failures import guarded, known
 
 BEGIN, END = "# BEGIN gb10", "# END gb10"
 

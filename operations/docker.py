@@ -13,10 +13,10 @@ from gb10.facts.commands import CommandPaths
 from gb10.facts.containers import RunningContainers, serving
 from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
-from gb10.operations.checked import write_checked
 from gb10.operations.file import show_diff
-from gb10.operations.script import run_script
-from gb10.operations.trouble import guarded, known, refuse
+from gb10.operations.kit.checked import write_checked
+from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.scripts import run_script
 
 FILE = "/etc/docker/daemon.json"
 RUNTIME = "nvidia-container-runtime"

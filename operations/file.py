@@ -12,7 +12,7 @@ from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
 from gb10.facts.file import MaskedFile, TextFile
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.failures import guarded, known
 
 
 @operation()

@@ -11,8 +11,8 @@ from pyinfra.context import host
 
 from gb10.facts.firewall import UfwRules
 from gb10.facts.sshd import SshdConfig
-from gb10.operations.trial import trial
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.failures import guarded, known
+from gb10.operations.kit.trials import trial
 
 
 @operation()

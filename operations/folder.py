@@ -10,7 +10,7 @@ from pyinfra.context import host
 
 from gb10.facts.data_mount import DataMount, DataPlace
 from gb10.facts.users import UserAccount
-from gb10.operations.trouble import guarded, known, refuse
+from gb10.operations.kit.failures import guarded, known, refuse
 
 
 @operation()

@@ -20,14 +20,14 @@ from gb10.facts.helm import HelmRelease, HelmReleases
 from gb10.facts.helm_client import BINARY, LOCK, STATE, HelmClient
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import KUBECONFIG, K3sInstall
-from gb10.operations.charts import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble
-from gb10.operations.download import verified_download
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.peer import peer_run
-from gb10.operations.reasons import why_waiting
-from gb10.operations.script import run_script
-from gb10.operations.trouble import guarded, known, refuse, say
-from gb10.operations.wait import await_condition
+from gb10.operations.kit.charts import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble
+from gb10.operations.kit.downloads import verified_download
+from gb10.operations.kit.failures import guarded, known, refuse, say
+from gb10.operations.kit.peers import peer_run
+from gb10.operations.kit.reasons import why_waiting
+from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.waiting import await_condition
 from gb10.templates import render
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]

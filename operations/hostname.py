@@ -10,7 +10,7 @@ from pyinfra.context import host
 from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.operations.file import replace_file
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.failures import guarded, known
 
 FILE = "/etc/hostname"
 

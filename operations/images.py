@@ -1,6 +1,6 @@
 """Docker images between nodes: saved into a store of blobs, moved as far as they are missing, loaded.
 
-The contract: what makes two images the same is in gb10.facts.image_store.Contents, never their ID. Every operation
+The contract: what makes two images the same is in gb10.programs.image_store.Contents, never their ID. Every operation
 leaves a store that is intact, and an engine that has an image either as it was or as it should be.
 """
 
@@ -18,14 +18,14 @@ from pyinfra.api.exceptions import OperationValueError
 from pyinfra.context import host, state
 
 from gb10.facts.docker import DockerEngine
-from gb10.facts.image_store import SPARE_BYTES, familiar
 from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
 from gb10.facts.tree import FileTree
-from gb10.operations.copy_survey import Network, Transport, Verify, Wanted, look, mistaken, read_facts
-from gb10.operations.copying import copy, tell, this_node
-from gb10.operations.image_plan import Action, ImagePlan, Side, engine_bytes, megabytes, plan_images, plan_loads
-from gb10.operations.peer import peer_run
-from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
+from gb10.operations.copying.between import copy, tell, this_node
+from gb10.operations.copying.image_plan import Action, ImagePlan, Side, engine_bytes, megabytes, plan_images, plan_loads
+from gb10.operations.copying.survey import Network, Transport, Verify, Wanted, look, mistaken, read_facts
+from gb10.operations.kit.failures import UnreadFactError, guarded, known, refuse, say
+from gb10.operations.kit.peers import peer_run
+from gb10.programs.image_store import SPARE_BYTES, familiar
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
@@ -359,7 +359,7 @@ def _run(node: Host, *words: str) -> None:
 
 
 def store_command(*words: str) -> StringCommand:
-    """Given a command of gb10.facts.image_store without the store, return what runs it on a node."""
+    """Given a command of gb10.programs.image_store without the store, return what runs it on a node."""
     at = 2 if words[0] == "--inner" else 1
     arguments = map(QuoteString, (*words[:at], STORE, *words[at:]))
     return StringCommand(f"timeout {LONGEST_SECONDS} python3 -", *arguments, _stdin=store_program())

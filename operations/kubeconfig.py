@@ -9,7 +9,7 @@ from pathlib import Path
 from pyinfra.api import FunctionCommand, Host, State, operation
 
 from gb10.facts.k3s import Kubeconfig
-from gb10.operations.trouble import say
+from gb10.operations.kit.failures import say
 
 
 @operation(is_idempotent=False)

@@ -11,7 +11,7 @@ from pyinfra.context import host
 
 from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
 from gb10.facts.k3s import BINARY, KUBECTL, K3sInstall
-from gb10.operations.trouble import guarded, known, refuse
+from gb10.operations.kit.failures import guarded, known, refuse
 
 DRAIN_SECONDS = 300
 

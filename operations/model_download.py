@@ -8,9 +8,9 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.context import host
 
 from gb10.facts.huggingface import HuggingFaceModels
+from gb10.operations.kit.failures import guarded, known
+from gb10.operations.kit.scripts import run_script
 from gb10.operations.models import split_name
-from gb10.operations.script import run_script
-from gb10.operations.trouble import guarded, known
 
 
 @operation()

@@ -8,11 +8,11 @@ from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
 
 from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, Repository, folder_name
-from gb10.operations.copy_plan import human
-from gb10.operations.copy_survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact, read_facts
-from gb10.operations.copying import copy_commands, this_node
-from gb10.operations.peer import reached
-from gb10.operations.trouble import guarded, known, refuse
+from gb10.operations.copying.between import copy_commands, this_node
+from gb10.operations.copying.plan import human
+from gb10.operations.copying.survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact, read_facts
+from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.peers import reached
 
 EVERYTHING = "*"
 

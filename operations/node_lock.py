@@ -10,7 +10,7 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host
 
 from gb10.facts.node_lock import LOCK, LockHolder, NodeLock
-from gb10.operations.trouble import guarded, known, refuse
+from gb10.operations.kit.failures import guarded, known, refuse
 
 
 @operation()

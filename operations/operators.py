@@ -29,12 +29,12 @@ from gb10.facts.operators import (
     NicClusterPolicyState,
 )
 from gb10.facts.rdma import ConnectX7, RdmaLinks
-from gb10.operations.charts import NFD_CHART, OPERATOR_CHARTS, brings_nfd, find, merged, should_bring_nfd
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.peer import peer_fact, reached
-from gb10.operations.reasons import why_waiting
-from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
-from gb10.operations.wait import await_condition
+from gb10.operations.kit.charts import NFD_CHART, OPERATOR_CHARTS, brings_nfd, find, merged, should_bring_nfd
+from gb10.operations.kit.failures import UnreadFactError, guarded, known, refuse, say
+from gb10.operations.kit.peers import peer_fact, reached
+from gb10.operations.kit.reasons import why_waiting
+from gb10.operations.kit.waiting import await_condition
 from gb10.templates import render
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]

@@ -10,8 +10,8 @@ from pyinfra.context import host, state
 from gb10.facts.file import TextFile
 from gb10.facts.performance import UNIT, WANTED_GOVERNOR, PerformanceMode, Speed
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.script import run_script
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.failures import guarded, known
+from gb10.operations.kit.scripts import run_script
 from gb10.templates import render
 
 FILE = f"/etc/systemd/system/{UNIT}"

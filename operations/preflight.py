@@ -13,8 +13,8 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import Identity, NodeIdentity
 from gb10.facts.k3s import UNITS, ForeignK3s, K3sInstall, K3sInstallation
 from gb10.facts.listeners import Listener, TcpListeners
-from gb10.operations.trouble import guarded, known, refuse
-from gb10.operations.versions import differences, step_refused
+from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.versions import differences, step_refused
 
 MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
 API_PORT = 6443

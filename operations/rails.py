@@ -15,9 +15,9 @@ from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.netplan import Netplan, NetplanConfig
 from gb10.facts.rdma import ConnectX7, RdmaLinks
 from gb10.operations.file import show_diff
+from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.trials import trial
 from gb10.operations.preflight import Refusal
-from gb10.operations.trial import trial
-from gb10.operations.trouble import guarded, known, refuse
 from gb10.templates import render
 
 FILE = "/etc/netplan/95-gb10-rails.yaml"

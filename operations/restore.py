@@ -23,19 +23,20 @@ from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import SERVER, UNITS, K3sInstall
 from gb10.facts.settled import Settled
-from gb10.operations import docker, restore_plan
-from gb10.operations.archive import ROOT, ArchiveError, Member
-from gb10.operations.copy_plan import human
+from gb10.operations import docker
+from gb10.operations.backups import restore_plan
+from gb10.operations.backups.restore_plan import ACCOUNTS, STEPS, AccountPlan, NodeLook, Selection
+from gb10.operations.backups.restore_source import Backup
+from gb10.operations.copying.plan import human
 from gb10.operations.file import show_diff
-from gb10.operations.known_hosts import known_as, known_hosts_file, public_keys, put_known_hosts
+from gb10.operations.kit.failures import UnreadFactError, guarded, known, refuse, say
+from gb10.operations.kit.known_hosts import known_as, known_hosts_file, public_keys, put_known_hosts
+from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.streams import BrokenStreamError, stream_program
+from gb10.operations.kit.trials import trial
+from gb10.operations.kit.waiting import await_condition
 from gb10.operations.preflight import Refusal
-from gb10.operations.restore_plan import ACCOUNTS, STEPS, AccountPlan, NodeLook, Selection
-from gb10.operations.restore_source import Backup
-from gb10.operations.script import run_script
-from gb10.operations.stream import BrokenStreamError, stream_program
-from gb10.operations.trial import trial
-from gb10.operations.trouble import UnreadFactError, guarded, known, refuse, say
-from gb10.operations.wait import await_condition
+from gb10.programs.archive import ROOT, ArchiveError, Member
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
@@ -167,12 +168,12 @@ def _sudo(node: Host) -> bool:
 def run(node: Host, function: str, job: Mapping[str, Any], seconds: int, **streams: Any) -> Refusal | None:
     """Call a function of restore_node.py; return why it did not come to its end, or None. Its notes are logged.
 
-    + streams: give, take: see gb10.operations.stream
+    + streams: give, take: see gb10.operations.kit.streams
     """
     sudo = _sudo(node)
     try:
         ended = stream_program(
-            node, ("archive", "restore_node"), {**job, "function": function}, sudo=sudo, seconds=seconds, **streams
+            node, ("archive", "backups.restore"), {**job, "function": function}, sudo=sudo, seconds=seconds, **streams
         )
     except BrokenStreamError as error:
         return Refusal("NODE_UNREACHABLE", str(error))

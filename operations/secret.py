@@ -11,7 +11,7 @@ from pyinfra.context import host
 
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.file import replace_file
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.failures import guarded, known
 
 
 @operation()

@@ -16,19 +16,19 @@ from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
 from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels
-from gb10.facts.image_store import EngineImage, familiar
 from gb10.facts.images import DockerImages, with_tag
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.facts.serving import NodeServing, ServingContainer, ServingState
-from gb10.operations.copy_survey import Refusal, read_facts
+from gb10.operations.copying.survey import Refusal, read_facts
+from gb10.operations.kit.failures import guarded, known, refuse, say
+from gb10.operations.kit.peers import peer_run
+from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.serving_modes import CLUSTER, Seat, container_name, launch_lines, run_words
+from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
 from gb10.operations.models import split_name
-from gb10.operations.peer import peer_run
-from gb10.operations.script import run_script
-from gb10.operations.serving_modes import CLUSTER, Seat, container_name, launch_lines, run_words
-from gb10.operations.serving_plan import Plan, Verdict, fits, role_of, verdict
-from gb10.operations.trouble import guarded, known, refuse, say
 from gb10.operations.validate import last_words
+from gb10.programs.image_store import EngineImage, familiar
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 States = Mapping[str, NodeServing | None]

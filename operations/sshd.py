@@ -12,10 +12,11 @@ from pyinfra.context import host, state
 from gb10.facts.file import TextFile
 from gb10.facts.sshd import SshdConfig
 from gb10.operations.file import show_diff
-from gb10.operations.login import NewLogin
-from gb10.operations.trial import trial
-from gb10.operations.trouble import guarded, known, refuse, say
-from gb10.templates import render, script
+from gb10.operations.kit.failures import guarded, known, refuse, say
+from gb10.operations.kit.login import NewLogin
+from gb10.operations.kit.scripts import script
+from gb10.operations.kit.trials import trial
+from gb10.templates import render
 
 FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"
 

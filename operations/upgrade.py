@@ -10,11 +10,11 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall, K3sInstallation
+from gb10.operations.kit.failures import guarded, known, say
+from gb10.operations.kit.peers import peer_run
+from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.waiting import await_node, member, reason
 from gb10.operations.kubectl import drain_command
-from gb10.operations.peer import peer_run
-from gb10.operations.script import run_script
-from gb10.operations.trouble import guarded, known, say
-from gb10.operations.wait import await_node, member, reason
 
 
 @operation()

@@ -10,9 +10,9 @@ from pyinfra.context import host
 
 from gb10.facts.file import TextFile
 from gb10.facts.users import UserAccount
-from gb10.operations.checked import replace_checked
 from gb10.operations.file import replace_file
-from gb10.operations.trouble import guarded, known
+from gb10.operations.kit.checked import replace_checked
+from gb10.operations.kit.failures import guarded, known
 
 Commands = Generator[StringCommand, None, None]
 

@@ -23,9 +23,9 @@ from gb10.facts.bandwidth import RailBandwidth, RdmaBandwidth, Verdict, listen_c
 from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.rdma import RdmaLinks
-from gb10.operations.copy_survey import Way, find_ways, read_fact
-from gb10.operations.peer import peer_fact, peer_run
-from gb10.operations.trouble import UnreadFactError, guarded, say
+from gb10.operations.copying.survey import Way, find_ways, read_fact
+from gb10.operations.kit.failures import UnreadFactError, guarded, say
+from gb10.operations.kit.peers import peer_fact, peer_run
 
 Commands = Generator[FunctionCommand, None, None]
 
@@ -316,7 +316,7 @@ def _all_reduce(
     if not while_serving and (busy := serving_on(members, patterns)):
         tell(host, replace(check, reason=f"{busy}{SLOWED}"))
         return True
-    command = settings.command or ("python3", "-c", files(__package__).joinpath("all_reduce.py").read_text())
+    command = settings.command or ("python3", "-c", files("gb10.programs").joinpath("all_reduce.py").read_text())
     runs = [
         container_run(
             _unique(),

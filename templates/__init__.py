@@ -1,4 +1,4 @@
-"""Every file that lands on a node, and every script that runs on one."""
+"""Every file that lands on a node and stays there."""
 
 from __future__ import annotations
 
@@ -52,8 +52,3 @@ def load() -> Iterator[jinja2.Template]:
         for entry in folder.iterdir() if folder.is_dir() else ():
             if entry.name.endswith(".j2"):
                 yield _environment().get_template(f"{folder.name}/{entry.name}")
-
-
-def script(name: str) -> str:
-    """Given a script's name, return its text."""
-    return (files(__package__) / "scripts" / name).read_text()

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import testinfra
-from points import Point
 
 from gb10.controller.errors import CATALOGUE
 from gb10.facts.images import STORE
@@ -36,6 +35,7 @@ from gb10.lab.paths import engine_folder, labs_folder
 from gb10.lab.person import Person
 from gb10.lab.problem import LabError
 from gb10.lab.shell import Docker
+from tests.faults.points import Point
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent

@@ -65,7 +65,7 @@ def _kill(folder: Path, name: str, wrapper: int, after: float) -> None:
 
 def _runs_pyinfra(wrapper: int) -> bool:
     """Tell whether the wrapper has pyinfra running: as a child of its fork server, which has no others."""
-    return any(_children(child) for child, words in _children(wrapper) if "gb10.controller.fork_server" in words)
+    return any(_children(child) for child, words in _children(wrapper) if "gb10.controller.run.fork_server" in words)
 
 
 def _children(pid: int) -> list[tuple[int, list[str]]]:

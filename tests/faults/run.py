@@ -15,12 +15,12 @@ import threading
 import time
 from pathlib import Path
 
-from campaign import CampaignError, Verdict, Ward
-from points import Point, all_points, chosen, courses
 from rich.console import Console
 from rich.table import Table
 
 from gb10.lab.lab import Lab
+from tests.faults.campaign import CampaignError, Verdict, Ward
+from tests.faults.points import Point, all_points, chosen, courses
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 220, highlight=False)
 SIGNS = {True: "[green]ok[/]", False: "[bold red]FAILED[/]", None: "[yellow]not reached[/]"}

@@ -6,9 +6,8 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
-from product import Done, Product
-
 from gb10.lab.person import Person
+from tests.lab.product import Done, Product
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest

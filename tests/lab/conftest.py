@@ -12,10 +12,6 @@ from typing import Any
 
 import pytest
 import testinfra
-import warm
-from attended import HEAD, SETTINGS, WORKER
-from console import on_console
-from product import Product
 
 from gb10.controller.paths import private_folder
 from gb10.lab import state as states
@@ -25,6 +21,10 @@ from gb10.lab.node import USER
 from gb10.lab.paths import labs_folder
 from gb10.lab.shell import Docker
 from gb10.lab.state import LabState
+from tests.lab import warm
+from tests.lab.attended import HEAD, SETTINGS, WORKER
+from tests.lab.console import on_console
+from tests.lab.product import Product
 
 HostOf = Callable[[str], Any]
 # All that a bootstrap would look at on a node, and since when it is so; the head tells of the members as well.

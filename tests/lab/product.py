@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import warm
-
-from gb10.controller.child import Child
+from gb10.controller.run.child import Child
+from tests.lab import warm
 
 CHECKOUT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

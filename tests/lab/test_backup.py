@@ -15,11 +15,11 @@ from typing import Any
 
 import pyrage
 import pytest
-from product import Done, Processes, Product, wide_files, written_files
 
 from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
-from gb10.operations import archive
+from gb10.programs import archive
+from tests.lab.product import Done, Processes, Product, wide_files, written_files
 
 CANARY = "canary4711canary4711canary4711ca"
 HEAD, WORKER = "spark-1", "spark-2"

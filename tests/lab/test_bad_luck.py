@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import Product, written_files
+
+from tests.lab.product import Product, written_files
 
 HEAD, WORKER = "spark-1", "spark-2"
 BINARY = r"/k3s$"

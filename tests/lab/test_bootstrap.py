@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import Product, written_files
+
+from tests.lab.product import Product, written_files
 
 HEAD, WORKER = "spark-1", "spark-2"
 

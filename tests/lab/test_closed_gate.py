@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attended import HEAD, WORKER, Attended, locked
-from product import Product
-
-from gb10.controller.gate import DEMANDS
+from gb10.controller.rebuild.gate import DEMANDS
 from gb10.lab import serving
+from tests.lab.attended import HEAD, WORKER, Attended, locked
+from tests.lab.product import Product
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest

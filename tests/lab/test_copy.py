@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import MARKER, Hub, fill
-from product import Done, Processes, Product, written_files
 
 from gb10.lab import node as nodes
 from gb10.lab import state as states
 from gb10.lab.lab import Lab
 from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
+from tests.lab.hub import MARKER, Hub, fill
+from tests.lab.product import Done, Processes, Product, written_files
 
 SOURCE, TARGET = "spark-1", "spark-2"
 FROM, TO = "/data/from", "/data/to"

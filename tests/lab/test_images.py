@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import Done, Product
+
+from tests.lab.product import Done, Product
 
 STORE = "/data/docker-images"
 INTERFACES = ("enp1s0f0np0", "enP2p1s0f0np0", "enP7s7")

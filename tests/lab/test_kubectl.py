@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from product import Product
 
 from gb10.lab.clients import kubectl
+from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ours, namespace: default}\ndata: {it's: kept}\n"

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import on_console
 
 from gb10.lab.plan import INTERFACES
 from gb10.lab.shell import Docker
+from tests.lab.console import on_console
 
 HEAD, WORKER = "spark-1", "spark-2"
 GB10 = Path(sys.executable).with_name("gb10")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import BIN, Done, Product, written_files
+
+from tests.lab.product import BIN, Done, Product, written_files
 
 HEAD, WORKER = "spark-1", "spark-2"
 NODE = "gb10.deploys.node"

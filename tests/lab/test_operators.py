@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import BIN, Done, Product
 
 from gb10.lab.mirror import MirrorControl
 from gb10.lab.shell import Docker
+from tests.lab.product import BIN, Done, Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 GPU, NETWORK = "gb10.deploys.gpu_operator", "gb10.deploys.network_operator"

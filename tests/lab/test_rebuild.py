@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from attended import HEAD, SETTINGS, WORKER, Attended, locked
-from product import Product
 
 from gb10.lab.probe import gaps, probed
+from tests.lab.attended import HEAD, SETTINGS, WORKER, Attended, locked
+from tests.lab.product import Product
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import Done, Processes, Product, wide_files
 
 from gb10.lab.probe import watched
+from tests.lab.product import Done, Processes, Product, wide_files
 
 HEAD, WORKER = "spark-1", "spark-2"
 CANARY = "canary0815canary0815canary0815ca"

@@ -6,9 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from product import Processes, Product, wide_files
-
 from gb10.lab.probe import watched
+from tests.lab.product import Processes, Product, wide_files
 
 CANARY = "canary0815canary0815canary0815ca"
 HEAD, WORKER = "spark-1", "spark-2"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from product import Product
 
 from gb10.lab import serving as served
 from gb10.lab.probe import gaps, offered, probed
+from tests.lab.product import Product
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from product import Product
 
-from gb10.controller.status_model import ClusterStatus, NodeStatus
+from gb10.controller.cluster.status_model import ClusterStatus, NodeStatus
+from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from product import Product
+
+from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 UNITS = tuple(f"/etc/systemd/system/{unit}.service{end}" for unit in ("k3s", "k3s-agent") for end in ("", ".env"))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from product import CHECKOUT, Product
+
+from tests.lab.product import CHECKOUT, Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 

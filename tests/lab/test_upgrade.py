@@ -9,7 +9,8 @@ import time
 from typing import Any
 
 import pytest
-from product import Product
+
+from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 OLD, NEW = "v1.36.4+k3s1", "v1.36.5+k3s1"

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from product import Done, Product
 
-from gb10.controller.validate import CHECKS, Check, Validation
+from gb10.controller.cluster.validate import CHECKS, Check, Validation
 from gb10.lab.hosts import NODE_TOOLS
+from tests.lab.product import Done, Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from attended import locked
-from product import Done, Product
 
 from gb10.lab.lab import Lab
 from gb10.lab.person import Person
+from tests.lab.attended import locked
+from tests.lab.product import Done, Product
 
 if TYPE_CHECKING:  # the folders of other tests have a conftest, too
     from conftest import LabUnderTest

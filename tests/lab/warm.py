@@ -1,7 +1,7 @@
 """gb10 as it is, but loaded before: `python warm.py gb10` becomes a run of it as often as asked.
 
 Loading gb10, and pyinfra for it, takes most of the time of a command, for each of some hundred of them. So they are
-forked from a process that has gb10 loaded, and each gets a fork server (gb10.controller.fork_server) that is itself
+forked from a process that has gb10 loaded, and each gets a fork server (gb10.controller.run.fork_server) that is itself
 forked, from the one of the tests. It is the command's own all the same, and ends with it.
 """
 
@@ -19,8 +19,8 @@ import click
 
 from gb10.cli import main
 from gb10.cli.app import COMMANDS
-from gb10.controller.child import Child, ForkServer
-from gb10.controller.fork_server import end_with, serve
+from gb10.controller.run.child import Child, ForkServer
+from gb10.controller.run.fork_server import end_with, serve
 
 HERE = Path(__file__).parent
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyinfra_project import Project
-from ssh_server import SshServer
+
+from tests.unit.pyinfra_project import Project
+from tests.unit.ssh_server import SshServer
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from pprint import pformat
 
-from ssh_server import SshServer
+from tests.unit.ssh_server import SshServer
 
 DEPLOYS = Path(__file__).with_name("tiny_deploys.py")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyinfra_project import Project
 
 from gb10.cli.backup import _View
-from gb10.controller.events import HostOutput
+from gb10.controller.run.events import HostOutput
+from tests.unit.pyinfra_project import Project
 
 GB10 = str(Path(sys.executable).with_name("gb10"))
 

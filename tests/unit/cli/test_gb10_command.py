@@ -14,12 +14,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from pyinfra_project import Project
 
 from gb10.cli.app import Gb10Group
-from gb10.cli.session import Session
+from gb10.cli.screen.session import Session
 from gb10.controller.errors import ExitStatus
 from gb10.controller.lock import cluster_lock
+from tests.unit.pyinfra_project import Project
 
 GB10 = str(Path(sys.executable).with_name("gb10"))
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from gb10.cli.transfer import Transfer
-from gb10.controller.events import HostOutput
+from gb10.cli.screen.transfer import Transfer
+from gb10.controller.run.events import HostOutput
 
 
 def shown(lines: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[Transfer, list[str]]:

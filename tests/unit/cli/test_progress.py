@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gb10.cli import console
+from gb10.cli.screen import console
 from gb10.controller.errors import Gb10Error
-from gb10.controller.events import Event, LogParser
-from gb10.controller.results import OperationResult, RunResult
+from gb10.controller.run.events import Event, LogParser
+from gb10.controller.run.results import OperationResult, RunResult
 
 SAMPLES = Path(__file__).parents[1] / "controller" / "samples"
 HOSTS = ("spark-1", "spark-2", "spark-3-long")

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from pyinfra_project import Project
 
 from gb10.controller.errors import ExitStatus
 from gb10.controller.inventory import load_inventory
 from gb10.controller.journal import Journal, journals
-from gb10.controller.rebuild import begin
-from gb10.controller.rebuild_memory import Memory
+from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.runs import begin
+from tests.unit.pyinfra_project import Project
 
 GB10 = str(Path(sys.executable).with_name("gb10"))
 IDENTITY = {"machine_id": "0" * 32, "boot_id": "1", "macs": {"enP7s7": "4c:bb:47:01:02:03"}}

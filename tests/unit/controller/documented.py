@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
-from gb10.controller.status_model import ClusterStatus, Model
-from gb10.controller.validate import Validation
+from gb10.controller.cluster.status_model import ClusterStatus, Model
+from gb10.controller.cluster.validate import Validation
 
 
 def documentation(model: type[Model]) -> str:

@@ -9,9 +9,12 @@ from typing import Any
 
 import paramiko
 import pytest
-from ssh_server import SshServer
 
-from gb10.controller.arrival import (
+from gb10.controller.cluster.sight import Sight
+from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.journal import Journal
+from gb10.controller.rebuild.arrival import (
     Before,
     HostKey,
     Seen,
@@ -22,12 +25,9 @@ from gb10.controller.arrival import (
     key_lines,
     wait_for_wipe,
 )
-from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
-from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.journal import Journal
-from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.rebuild_tools import Tools
-from gb10.controller.sight import Sight
+from gb10.controller.rebuild.node import NodeRebuild
+from gb10.controller.rebuild.tools import Tools
+from tests.unit.ssh_server import SshServer
 
 MACS = {"enP7s7": "4C:BB:47:01:02:03", "enp1s0f0np0": "4c:bb:47:01:02:04"}
 BEFORE = Before("0" * 32, "boot-1", MACS)

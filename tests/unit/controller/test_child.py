@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gb10.controller import child as children
-from gb10.controller.child import Child
+from gb10.controller.run import child as children
+from gb10.controller.run.child import Child
 
 TELLING = """
     import json, os, sys

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documented import documentation
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from two_nodes import (
+
+from gb10.cli.screen.console import status_lines, status_tables
+from gb10.controller.cluster.status import OVERVIEW, ClusterStatus, build_status, unhealthy
+from gb10.controller.errors import Gb10Error
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.run.results import FactsResult
+from tests.unit.controller.documented import documentation
+from tests.unit.controller.two_nodes import (
     BOTH,
     GPU_OPERATOR,
     HOSTS,
@@ -32,12 +38,6 @@ from two_nodes import (
     status,
     up,
 )
-
-from gb10.cli.console import status_lines, status_tables
-from gb10.controller.errors import Gb10Error
-from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.results import FactsResult
-from gb10.controller.status import OVERVIEW, ClusterStatus, build_status, unhealthy
 
 
 def test_a_cluster_whose_nodes_are_ready_is_healthy() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.gate import DEMANDS, Demand, check, check_overrides, overridden
+from gb10.controller.rebuild.gate import DEMANDS, Demand, check, check_overrides, overridden
 
 MISSING = Demand("backup", False, "proven on no keeper", remedy="gb10 backup spark-2")
 THERE = Demand("models", True, "5 models whole on spark-1")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.controller.events import (
+from gb10.controller.run.events import (
     Aborted,
     Connected,
     ConnectFailed,

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_nodes import INVENTORY, node
-from workshop import MEMORY, Workshop
 
+from gb10.controller.cluster.serving import state_fact
+from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, STORE, data_fact, models_fact
+from gb10.controller.cluster.status import OVERVIEW
 from gb10.controller.errors import Gb10Error
-from gb10.controller.gate import DEMANDS
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.serving import state_fact
-from gb10.controller.sight import BACKUPS, ENGINE, LOCK, PODS, STORE, data_fact, models_fact
-from gb10.controller.status import OVERVIEW
+from gb10.controller.rebuild.gate import DEMANDS
+from gb10.controller.rebuild.node import NodeRebuild
+from tests.unit.controller.two_nodes import INVENTORY, node
+from tests.unit.controller.workshop import MEMORY, Workshop
 
 DATA = {
     "serving_modes": {"cluster": {"models": ["org/large"]}, "solo": {"models": ["org/small"]}},

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_nodes import INVENTORY, node
-from workshop import MEMORY, Workshop
 
-from gb10.controller.arrival import Seen
+from gb10.controller.cluster.sight import ENGINE, PODS, STORE, download_command, models_fact
+from gb10.controller.cluster.status import OVERVIEW
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild import Progress, accept, write_down
-from gb10.controller.rebuild_memory import look_at, recall
-from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.rebuild_risks import BELONGINGS
-from gb10.controller.results import RunResult
-from gb10.controller.sight import ENGINE, PODS, STORE, download_command, models_fact
-from gb10.controller.status import OVERVIEW
+from gb10.controller.rebuild.arrival import Seen
+from gb10.controller.rebuild.memory import look_at, recall
+from gb10.controller.rebuild.node import NodeRebuild
+from gb10.controller.rebuild.risks import BELONGINGS
+from gb10.controller.rebuild.runs import Progress, accept, write_down
+from gb10.controller.run.results import RunResult
+from tests.unit.controller.two_nodes import INVENTORY, node
+from tests.unit.controller.workshop import MEMORY, Workshop
 
 
 @pytest.fixture(autouse=True)

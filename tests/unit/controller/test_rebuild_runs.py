@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from gb10.controller.cluster.sight import copied
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.rebuild import Reporter, begin, holder, in_order, runs, unfinished
-from gb10.controller.rebuild_memory import Memory, recall
-from gb10.controller.sight import copied
-from gb10.controller.steps import seconds_last_time
+from gb10.controller.rebuild.memory import Memory, recall
+from gb10.controller.rebuild.runs import Reporter, begin, holder, in_order, runs, unfinished
+from gb10.controller.rebuild.steps import seconds_last_time
 
 HEAD = InventoryHost("spark-1", ("head",), "198.18.0.11")
 WORKER = InventoryHost("spark-2", ("workers",), "198.18.0.12")

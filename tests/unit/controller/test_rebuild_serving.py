@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from two_nodes import INVENTORY
-from workshop import Workshop
 
+from gb10.controller.cluster.serving import state_fact
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild_serving import ServingPart
-from gb10.controller.serving import state_fact
-from gb10.controller.steps import Step
+from gb10.controller.rebuild.serving import ServingPart
+from gb10.controller.rebuild.steps import Step
+from tests.unit.controller.two_nodes import INVENTORY
+from tests.unit.controller.workshop import Workshop
 
 DATA = {
     "serving_modes": {"solo": {"models": ["org/small"]}},

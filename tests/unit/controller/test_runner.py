@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyinfra_project import Project
 
 from gb10.controller.errors import ExitStatus, Gb10Error
-from gb10.controller.events import Event, OperationStarted, Ready
 from gb10.controller.inventory import load_inventory
-from gb10.controller.log import RunLog
-from gb10.controller.runner import Runner
-from gb10.controller.story import Story
+from gb10.controller.run.events import Event, OperationStarted, Ready
+from gb10.controller.run.log import RunLog
+from gb10.controller.run.runner import Runner
+from gb10.controller.run.story import Story
+from tests.unit.pyinfra_project import Project
 
 TARGET = "tiny.cluster"
 
@@ -311,9 +311,9 @@ def test_the_log_is_whole_plain_and_private(project: Project, two: str) -> None:
 WRAPPER = """
     import json, sys
     from gb10.controller.inventory import load_inventory
-    from gb10.controller.log import RunLog
-    from gb10.controller.runner import Runner
-    from gb10.controller.events import OperationStarted
+    from gb10.controller.run.log import RunLog
+    from gb10.controller.run.runner import Runner
+    from gb10.controller.run.events import OperationStarted
     def hear(event):
         if isinstance(event, OperationStarted):
             print(event.name, flush=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from gb10.controller.cluster.serving import build_serving, described, needs, state_fact
+from gb10.controller.cluster.status_model import ServingStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.results import FactsResult
-from gb10.controller.serving import build_serving, described, needs, state_fact
-from gb10.controller.status_model import ServingStatus
+from gb10.controller.run.results import FactsResult
 
 LARGE, SMALL = "acme/large", "acme/small"
 DATA = {

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.hooks import Hooks
 from gb10.controller.journal import Journal
-from gb10.controller.rebuild import Reporter
-from gb10.controller.steps import Evidence, Step, Steps, undo
+from gb10.controller.rebuild.hooks import Hooks
+from gb10.controller.rebuild.runs import Reporter
+from gb10.controller.rebuild.steps import Evidence, Step, Steps, undo
 
 
 class World:
@@ -108,7 +108,7 @@ class Booting:
 
 
 def test_a_node_that_boots_meanwhile_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gb10.controller.steps.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("gb10.controller.rebuild.steps.POLL_SECONDS", 0.01)
     world = World(tmp_path)
     settle = replace(world.step("settle", patience_seconds=60), verify=Booting("NODE_UNREACHABLE", 3))
     world.steps.carry_out([settle])

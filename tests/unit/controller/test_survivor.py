@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from workshop import Workshop
 
-from gb10.controller.arrival import Kind, Seen
+from gb10.controller.cluster.sight import LOCK
 from gb10.controller.errors import Gb10Error
-from gb10.controller.sight import LOCK
-from gb10.controller.steps import Evidence
-from gb10.controller.survivor import Survivor
+from gb10.controller.rebuild.arrival import Kind, Seen
+from gb10.controller.rebuild.steps import Evidence
+from gb10.controller.rebuild.survivor import Survivor
+from tests.unit.controller.workshop import Workshop
 
 GONE = Gb10Error("NODE_UNREACHABLE", host="Spark-1", reason="no route to host")
 

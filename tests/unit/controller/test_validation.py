@@ -6,15 +6,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documented import documentation
 from hypothesis import given
 from hypothesis import strategies as st
-from two_nodes import BOTH, GPU_OPERATOR, HOSTS, INVENTORY, WITH_GPU, connectx7, gpu, install, node, status, up
 
+from gb10.controller.cluster.status_model import ClusterStatus
+from gb10.controller.cluster.validate import CHECKS, Check, Validation, judge, ring, summed, unproven
 from gb10.controller.errors import CATALOGUE, Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.status_model import ClusterStatus
-from gb10.controller.validate import CHECKS, Check, Validation, judge, ring, summed, unproven
+from tests.unit.controller.documented import documentation
+from tests.unit.controller.two_nodes import (
+    BOTH,
+    GPU_OPERATOR,
+    HOSTS,
+    INVENTORY,
+    WITH_GPU,
+    connectx7,
+    gpu,
+    install,
+    node,
+    status,
+    up,
+)
 
 
 def checks(found: ClusterStatus, inventory: Inventory = INVENTORY) -> dict[tuple[str, str | None], Check]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from workshop import MEMORY, Workshop
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.hooks import Hooks
-from gb10.controller.wipe_all import WipeAll, WipedNode
+from gb10.controller.rebuild.hooks import Hooks
+from gb10.controller.rebuild.wipe_all import WipeAll, WipedNode
+from tests.unit.controller.workshop import MEMORY, Workshop
 
 
 @pytest.fixture(autouse=True)

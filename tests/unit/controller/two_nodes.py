@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gb10.controller.cluster.status import OVERVIEW, build_status
+from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.results import FactsResult
-from gb10.controller.status import OVERVIEW, build_status
-from gb10.controller.status_model import ClusterStatus
+from gb10.controller.run.results import FactsResult
 
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
 INVENTORY = Inventory(

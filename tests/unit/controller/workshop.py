@@ -9,19 +9,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from two_nodes import BOTH, INVENTORY, facts, node
-
+from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, Sight, data_fact, models_fact
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
-from gb10.controller.rebuild import Reporter, begin
-from gb10.controller.rebuild_memory import Memory
-from gb10.controller.rebuild_node import NodeRebuild
-from gb10.controller.rebuild_tools import Tools
-from gb10.controller.results import FactsResult, RunResult
-from gb10.controller.runner import Runner
-from gb10.controller.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, Sight, data_fact, models_fact
-from gb10.operations.state_folder import backups_folder
+from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.node import NodeRebuild
+from gb10.controller.rebuild.runs import Reporter, begin
+from gb10.controller.rebuild.tools import Tools
+from gb10.controller.run.results import FactsResult, RunResult
+from gb10.controller.run.runner import Runner
+from gb10.operations.backups.state_folder import backups_folder
+from tests.unit.controller.two_nodes import BOTH, INVENTORY, facts, node
 
 MEMORY = Memory(
     identity={"machine_id": "0" * 32, "boot_id": "boot-1", "macs": {"enP7s7": "4c:bb:47:01:02:03"}},

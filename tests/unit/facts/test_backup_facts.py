@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import process, run, scalars
 
 from gb10.facts.backups import BackupEvidence, Backups
+from tests.unit.facts.reading import process, run, scalars
 
 ID = "spark-2-20261123T201500Z"
 PROOF = {

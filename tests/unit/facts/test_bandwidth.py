@@ -16,9 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import FactProcessError
-from reading import ABSENT, Printed, altered, damaged, printed, process, run, sample, shell_accepts, words
 
-from gb10.facts import tcp_streams
 from gb10.facts.bandwidth import (
     Method,
     RailBandwidth,
@@ -28,6 +26,19 @@ from gb10.facts.bandwidth import (
     listen_command,
     parse_ib_write_bw,
     parse_tcp_streams,
+)
+from gb10.programs import tcp_streams
+from tests.unit.facts.reading import (
+    ABSENT,
+    Printed,
+    altered,
+    damaged,
+    printed,
+    process,
+    run,
+    sample,
+    shell_accepts,
+    words,
 )
 
 PEERS = {"enp1s0f0np0": ("192.168.100.11", 5201), "enP2p1s0f0np0": ("192.168.101.11", 5211)}

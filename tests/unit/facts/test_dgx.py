@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import damaged, printed, process, run, sample, shell_accepts, words
 
 from gb10.facts.dgx import DgxRelease, Release, parse_release
+from tests.unit.facts.reading import damaged, printed, process, run, sample, shell_accepts, words
 
 
 def release(lines: list[str]) -> Release | None:

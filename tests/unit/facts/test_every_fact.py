@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
-from reading import printed, scalars, shell_accepts, words
 
 import gb10.facts
+from tests.unit.facts.reading import printed, scalars, shell_accepts, words
 
 # For whatever has no default.
 ARGUMENTS: dict[str, Any] = {

@@ -6,7 +6,6 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import ABSENT, Printed, damaged, printed, process, run, sample, shell_accepts, words
 
 from gb10.facts.gpu import (
     Gpu,
@@ -18,6 +17,7 @@ from gb10.facts.gpu import (
     parse_meminfo,
     parse_processes,
 )
+from tests.unit.facts.reading import ABSENT, Printed, damaged, printed, process, run, sample, shell_accepts, words
 
 GB10: dict[str, Printed] = {
     "gpus": (sample("nvidia-smi-query-gb10.txt"), 0),

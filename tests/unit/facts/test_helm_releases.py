@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import SAMPLES, altered, damaged, printed, process, run, shell_accepts, words
 
-from gb10.facts import helm_storage
 from gb10.facts.helm import HelmRelease, HelmReleases, parse_releases
+from gb10.programs import helm_storage
+from tests.unit.facts.reading import SAMPLES, altered, damaged, printed, process, run, shell_accepts, words
 
 
 def on_node(secrets: str, *charts: str) -> str:

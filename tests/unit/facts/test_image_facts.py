@@ -7,9 +7,9 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reading import ABSENT, altered, damaged, printed, process, sample, shell_accepts
 
 from gb10.facts.images import DockerImages, SavedImages, with_tag
+from tests.unit.facts.reading import ABSENT, altered, damaged, printed, process, sample, shell_accepts
 
 ENGINES = ["docker-images-20.10.txt", "docker-images-26.txt", "docker-images-26-containerd.txt"]
 DIGEST = f"sha256:{'0' * 64}"

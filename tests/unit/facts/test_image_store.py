@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gb10.facts import image_store
-from gb10.facts.image_store import (
+from gb10.programs import image_store
+from gb10.programs.image_store import (
     SMALL_BYTES,
     EngineImage,
     Record,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.k3s import ForeignK3s, ForeignSettings, K3sInstall, K3sInstallation, K3sLeftovers, K3sToken, Kubeconfig
-from gb10.facts.masking import masked
-from gb10.facts.sealed import Secret, seal, unseal
+from gb10.facts.reading.masking import masked
+from gb10.facts.reading.sealed import Secret, seal, unseal
 
 # `systemctl show` of systemd 255 for a running server; the second unit does not exist.
 UNITS = """Id=k3s.service

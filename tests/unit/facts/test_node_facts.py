@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api import FactBase
-from reading import ABSENT, Printed, damaged, printed, process, sample, shell_accepts
 
-from gb10.facts import netplan_probe
 from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.data_mount import DataMount, DataPlace
 from gb10.facts.firewall import Firewall, UfwRules
@@ -20,6 +18,8 @@ from gb10.facts.netplan import Netplan, NetplanConfig
 from gb10.facts.performance import PerformanceMode, Speed
 from gb10.facts.sshd import Sshd, SshdConfig
 from gb10.facts.users import Account, UserAccount
+from gb10.programs import netplan_probe
+from tests.unit.facts.reading import ABSENT, Printed, damaged, printed, process, sample, shell_accepts
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx6C/aMaM8szTuG02u5TojsrLxcputiioJFGqssmrf6 anna@desk"
 WIFI = """network:

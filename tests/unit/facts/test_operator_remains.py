@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import Printed, printed, process, shell_accepts, words
 
 from gb10.facts.helm_client import HelmBinary, HelmClient
 from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
+from tests.unit.facts.reading import Printed, printed, process, shell_accepts, words
 
 EMPTY: dict[str, Printed] = {
     "definitions": ([], 0),

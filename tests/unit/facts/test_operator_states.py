@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import ABSENT, altered, damaged, printed, process, run, sample, shell_accepts, words
 
 from gb10.facts.operators import (
     AppliedState,
@@ -22,6 +21,7 @@ from gb10.facts.operators import (
     OperatorWarnings,
     WarningEvent,
 )
+from tests.unit.facts.reading import ABSENT, altered, damaged, printed, process, run, sample, shell_accepts, words
 
 EMPTY = ['{"apiVersion":"v1","items":[],"kind":"List","metadata":{"resourceVersion":""}}']
 

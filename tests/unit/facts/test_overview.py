@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import damaged, process, run, shell_accepts
 
 from gb10.facts.helm import HelmReleases
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.operators import ClusterPolicy
 from gb10.facts.overview import CLUSTER, MARK, NODE_PARTS, RELEASES, NodeOverview, Overview
+from tests.unit.facts.reading import damaged, process, run, shell_accepts
 
 
 @pytest.fixture(scope="module")

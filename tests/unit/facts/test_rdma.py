@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reading import ABSENT, Printed, altered, damaged, printed, process, run, sample, shell_accepts, words
 
 from gb10.facts.rdma import (
     ConnectX7,
@@ -20,6 +19,18 @@ from gb10.facts.rdma import (
     parse_ibstat,
     parse_rdma_json,
     parse_rdma_text,
+)
+from tests.unit.facts.reading import (
+    ABSENT,
+    Printed,
+    altered,
+    damaged,
+    printed,
+    process,
+    run,
+    sample,
+    shell_accepts,
+    words,
 )
 
 NOTHING: dict[str, Printed] = {

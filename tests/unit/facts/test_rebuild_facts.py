@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from pyinfra.api.exceptions import FactProcessError
-from reading import shell_accepts
 
 from gb10.facts.belongings import FORMAT, Belongings, DockerBelongings
 from gb10.facts.node_lock import LockHolder, NodeLock
 from gb10.facts.pods import EvictablePods
 from gb10.facts.settled import Settled
+from tests.unit.facts.reading import shell_accepts
 
 HOLDER = LockHolder("20261123T221829Z-rebuild-1", "ann", "desk", 11503, "2026-11-23T22:18:29.385Z", "prepare spark-2")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.sections import Section, read_sections, sections, understood
 
 
 def printed(commands: dict[str, str]) -> list[str]:

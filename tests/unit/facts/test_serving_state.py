@@ -11,7 +11,7 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.serving import NodeServing, ServingState, node_serving
-from gb10.facts.serving_probe import ask, classify, described, key_of, spanned
+from gb10.programs.serving_probe import ask, classify, described, key_of, spanned
 
 # Command lines as vLLM's documentation, NVIDIA's playbooks and eugr/spark-vllm-docker have them.
 LINES = {

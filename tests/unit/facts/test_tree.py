@@ -17,17 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
-from reading import run, shell_accepts
 
-from gb10.facts import tree_walk
 from gb10.facts.copy import CopyProgress, RunningCopy, prove_copy
 from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
 from gb10.facts.tree import FileTree, Tree, shown
-from gb10.facts.tree_walk import Walk
 from gb10.operations.models import describe_repository, givers, split_name
-
-sys.path.append(str(Path(__file__).parents[2] / "lab"))
-from hub import Hub, fill
+from gb10.programs import tree_walk
+from gb10.programs.tree_walk import Walk
+from tests.lab.hub import Hub, fill
+from tests.unit.facts.reading import run, shell_accepts
 
 ODD = [b"a space", b"line\nbreak", b"-rf", "ümlaut".encode(), b"not \xff utf-8", b"'quoted\""]
 

@@ -6,13 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
-
-from hook import _runs_pyinfra
+from tests.faults.hook import _runs_pyinfra
 
 WRAPPER = """
 import os, sys
-from gb10.controller.child import Child, load_pyinfra
+from gb10.controller.run.child import Child, load_pyinfra
 load_pyinfra()
 print("idle", flush=True)
 sys.stdin.readline()

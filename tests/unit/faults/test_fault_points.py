@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
-
-from points import Point, all_points, chosen, courses
+from tests.faults.points import Point, all_points, chosen, courses
 
 STEPS = ("preflight", "sync-models", "drain", "backup", "gate", "wipe", "settle", "provision", "restore", "models")
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "faults"))
-
-from campaign import Verdict
-from points import Point
-from run import ended
+from tests.faults.campaign import Verdict
+from tests.faults.points import Point
+from tests.faults.run import ended
 
 
 @pytest.mark.parametrize(

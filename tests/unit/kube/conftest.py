@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kube_machines import VERSION, Machines, Server, eventually
 
 from gb10.lab.clients import clients_folder
 from gb10.lab.kube.build import build_k3s
+from tests.unit.kube.kube_machines import VERSION, Machines, Server, eventually
 
 
 @pytest.fixture(scope="session")

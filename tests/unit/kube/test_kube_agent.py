@@ -10,11 +10,11 @@ import zlib
 from pathlib import Path
 
 import pytest
-from kube_machines import GRACE, NEWER, Machine, Machines, Server, eventually
 
 from gb10.lab.kube.build import build_k3s
 from gb10.lab.kube.identity import Gatekeeper
 from gb10.lab.kube.store import Store
+from tests.unit.kube.kube_machines import GRACE, NEWER, Machine, Machines, Server, eventually
 
 REJECTED = "Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password'"
 

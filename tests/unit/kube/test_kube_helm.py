@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kube_machines import Server
+
+from tests.unit.kube.kube_machines import Server
 
 CHART = Path(__file__).parent / "chart"
 

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from kube_machines import Server, eventually
+
+from tests.unit.kube.kube_machines import Server, eventually
 
 
 def deployment(name: str, replicas: int, **template_meta: Any) -> dict[str, Any]:

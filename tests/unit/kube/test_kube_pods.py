@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube_machines import Machines, Server, eventually
-from toy_docker import ToyDocker
 
 from gb10.lab.kube.engine import Engine
 from gb10.lab.kube.pods import PodContainers
+from tests.unit.kube.kube_machines import Machines, Server, eventually
+from tests.unit.kube.toy_docker import ToyDocker
 
 
 @pytest.fixture

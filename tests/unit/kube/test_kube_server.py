@@ -16,9 +16,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from kube_machines import NEWER, VERSION, Machines, Server, eventually
 
 from gb10.lab.kube.build import build_k3s
+from tests.unit.kube.kube_machines import NEWER, VERSION, Machines, Server, eventually
 
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}, "data": {"a": "b"}}
 

@@ -11,8 +11,8 @@ from typing import cast
 import pyrage
 import pytest
 
-from gb10.operations import age
-from gb10.operations.archive import ArchiveError
+from gb10.operations.backups import age
+from gb10.programs.archive import ArchiveError
 
 PLAIN = os.urandom(300_000)
 

@@ -24,8 +24,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gb10.operations import archive
-from gb10.operations.archive import ArchiveError, Manifest, Writer
+from gb10.programs import archive
+from gb10.programs.archive import ArchiveError, Manifest, Writer
 
 NAMES = st.binary(min_size=1, max_size=20).filter(
     lambda name: not set(name) & set(b"/\0") and name not in (b".", b"..")

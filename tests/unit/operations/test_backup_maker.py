@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from gb10.operations import archive, backup_maker
-from gb10.operations.archive import Writer
-from gb10.operations.stream import Ended
+from gb10.operations.kit.streams import Ended
+from gb10.programs import archive
+from gb10.programs.archive import Writer
+from gb10.programs.backups import maker as backup_maker
 
 
 def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_path: Path) -> None:

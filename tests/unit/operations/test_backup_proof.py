@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 from gb10.controller.backups import evidence_for, local_backups
-from gb10.operations import archive, backup_store
-from gb10.operations.archive import Writer
-from gb10.operations.backup_proof import prove_copy
-from gb10.operations.backup_store import StoreError
+from gb10.programs import archive
+from gb10.programs.archive import Writer
+from gb10.programs.backups import store as backup_store
+from gb10.programs.backups.proof import prove_copy
+from gb10.programs.backups.store import StoreError
 
 SERVER = "var/lib/rancher/k3s/server"
 MACHINE = {"hostname": "spark-1", "machine_id": "a1", "macs": {"enP7s7": "02:00:00:00:00:01"}, "architecture": "arm64"}

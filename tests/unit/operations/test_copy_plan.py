@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gb10.facts.copy import CopyProof, prove_copy
 from gb10.facts.tree import Entry, Tree, shown
-from gb10.operations.copy_plan import (
+from gb10.operations.copying.plan import (
     ENTRY_BYTES,
     LARGE_BYTES,
     changed,
@@ -24,9 +24,9 @@ from gb10.operations.copy_plan import (
     plan_copy,
     spread,
 )
-from gb10.operations.copy_receiver import merged
-from gb10.operations.copy_sender import PIECE_BYTES, blamed, bundles, pieces
-from gb10.operations.copy_survey import Wanted, mistaken, numeric
+from gb10.operations.copying.survey import Wanted, mistaken, numeric
+from gb10.programs.copying.receiver import merged
+from gb10.programs.copying.sender import PIECE_BYTES, blamed, bundles, pieces
 
 HASH = "0" * 64
 NAMES = ("spark-1", "spark-2")

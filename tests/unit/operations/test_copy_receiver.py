@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gb10.operations.copy_receiver import WORKSHOP, CopyError, Part, Receiver, make_root
-from gb10.operations.copy_sender import Rail, RefusedError
+from gb10.programs.copying.receiver import WORKSHOP, CopyError, Part, Receiver, make_root
+from gb10.programs.copying.sender import Rail, RefusedError
 
 SIZE = 10_000
 TIME = 10**18 + 7

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from paramiko.hostkeys import HostKeys
 
-from gb10.operations.known_hosts import put_known_hosts, with_keys
+from gb10.operations.kit.known_hosts import put_known_hosts, with_keys
 
 OLD = {"ssh-ed25519": "OLDED", "ssh-rsa": "OLDRSA"}
 NEW = {"ssh-ed25519": "NEWED", "ssh-rsa": "NEWRSA"}

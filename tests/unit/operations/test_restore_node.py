@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_archive import NAMES, TREES, grow, listed, made
 
-from gb10.operations import archive, restore_node
-from gb10.operations.archive import Manifest
-from gb10.operations.restore_plan import wanted
+from gb10.operations.backups.restore_plan import wanted
+from gb10.programs import archive
+from gb10.programs.archive import Manifest
+from gb10.programs.backups import restore as restore_node
+from tests.unit.operations.test_archive import NAMES, TREES, grow, listed, made
 
 STAMP = "20261123T200000Z"
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
@@ -183,7 +184,7 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(tmp_path: Path) -> N
     content, manifest = made(tmp_path / "tree")
     for sent, digest in ((content[:-20], manifest.sha256), (content, "0" * 64)):
         job = {"folder": str(tmp_path / "place/restore"), "manifest_sha256": digest}
-        program = "import json,sys; from gb10.operations.restore_node import unpack; unpack(json.loads(sys.argv[1]))"
+        program = "import json,sys; from gb10.programs.backups.restore import unpack; unpack(json.loads(sys.argv[1]))"
         done = subprocess.run(
             [sys.executable, "-c", program, json.dumps(job)], input=sent, capture_output=True, check=False
         )

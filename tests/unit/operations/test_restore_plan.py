@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from gb10.facts.identity import Identity
-from gb10.operations.archive import PARTS, Manifest, Member
-from gb10.operations.restore import may_show, restored_units
-from gb10.operations.restore_plan import (
+from gb10.operations.backups.restore_plan import (
     RESTORABLE,
     STEPS,
     NodeLook,
@@ -23,6 +21,8 @@ from gb10.operations.restore_plan import (
     select,
     step_of,
 )
+from gb10.operations.restore import may_show, restored_units
+from gb10.programs.archive import PARTS, Manifest, Member
 
 MACS = {"enP7s7": "02:b1:00:04:18:6e", "enp1s0f0np0": "02:b1:01:04:18:6e"}
 THIS = Identity("spark-2", "a" * 32, "b", MACS, "arm64", "ubuntu", "24.04", "Ubuntu 24.04.4 LTS", 0.0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gb10.lab.mirror import MirrorControl
-from gb10.templates import script
+from gb10.operations.kit.scripts import script
 
 CONTENT = hashlib.shake_256(b"k3s").digest(400_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

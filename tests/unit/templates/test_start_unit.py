@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gb10.templates import script
+from gb10.operations.kit.scripts import script
 
 UNIT = {"server": "k3s", "agent": "k3s-agent"}
 UNREACHABLE = (

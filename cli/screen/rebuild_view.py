@@ -1,0 +1,179 @@
+"""How a rebuild is shown while it goes on, and afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gb10.cli.screen.console import BARE, stderr, stdout
+from gb10.controller.journal import Journal, moment
+from gb10.controller.rebuild.gate import Demand
+from gb10.controller.rebuild.runs import Progress
+from gb10.controller.rebuild.steps import Step
+
+KINDS = {"own": "our own work", "copy": "copying", "load": "loading models", "human": "waiting for a person"}
+Record = Mapping[str, Any]
+
+
+class RebuildView:
+    """Prints what is told of a run, for people. Nothing if `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def __call__(self, record: Record, /) -> None:
+        """Take in the next record."""
+        show = getattr(self, f"_{record['event'].replace('-', '_')}", None)
+        if show and not self._quiet:
+            show(record)
+
+    def _print(self, *parts: str | tuple[str, str]) -> None:
+        stderr().print(Text.assemble(*parts), soft_wrap=True)
+
+    def _node_began(self, record: Record) -> None:
+        where = {"intact": "", "away": " (it is away)", "wiped": " (it was wiped)"}[record["condition"]]
+        self._print("\n", (f"{record['node']}", "bold"), where)
+
+    def _step_began(self, record: Record) -> None:
+        self._print(("▸ ", "blue"), (record["title"], "bold"))
+
+    def _step_held(self, record: Record) -> None:
+        self._print(("✓ ", "green"), record["title"], (f"  {record['evidence']}", "dim"))
+
+    def _step_done(self, record: Record) -> None:
+        said = f"  {record['evidence']}, {record['seconds']:.0f} s"
+        self._print(("✓ ", "bold green"), record["title"], (said, "dim"))
+
+    def _waiting(self, record: Record) -> None:
+        self._print((f"  {record['text']}", "dim"))
+
+    def _gate(self, record: Record) -> None:
+        for demand in record["demands"]:
+            self._print(*demand_line(Demand(**{key: value for key, value in demand.items() if key != "passes"})))
+            if not demand["passes"]:
+                self._print(f"      → {demand['remedy']}")
+
+    def _left_behind(self, record: Record) -> None:
+        names, keeper = ", ".join(record["names"]), record["keeper"]
+        self._print(("! ", "yellow"), f"{keeper} does not have, and so it is lost with the wipe: {names}")
+
+    def _wipe_asked(self, record: Record) -> None:
+        self._print("\nLost with the wipe")
+        for line in record["risks"]:
+            self._print(("  • ", "yellow"), line)
+        self._instructions(record)
+
+    def _instructions(self, record: Record) -> None:
+        self._print()
+        for number, line in enumerate(record["instructions"], start=1):
+            self._print((f"  {number}. ", "bold"), line)
+        self._print()
+
+    def _seen(self, record: Record) -> None:
+        self._print((f"  {datetime.now():%H:%M:%S}  ", "dim"), record["text"])
+        for line in record["lines"]:
+            self._print((f"    {line}", "bold"))
+
+    def _keeper(self, record: Record) -> None:
+        self._print(("✓ ", "green") if record["well"] else ("! ", "bold red"), (record["text"], "bold"))
+
+    def _address_moved(self, record: Record) -> None:
+        self._print(("! ", "yellow"), f"what is served is at {record['after']} now, no longer at {record['before']}")
+
+    def _stopped(self, record: Record) -> None:
+        for line in record["where"]:
+            self._print(("  • ", "yellow"), line)
+
+    def _node_done(self, record: Record) -> None:
+        self._print(("✓ ", "bold green"), (f"{record['node']} is rebuilt", "bold"))
+
+
+def demand_line(demand: Demand) -> list[str | tuple[str, str]]:
+    """A demand of the gate, its proof and how old that is."""
+    mark = ("✓", "green") if demand.holds else ("!", "yellow") if demand.passes else ("✗", "red")
+    parts: list[str | tuple[str, str]] = ["  ", mark, f" {demand.name:<13}", demand.text]
+    if demand.holds:
+        parts.append((f"  {age(demand.age_seconds)} old", "dim"))
+    if demand.override is not None:
+        parts.append((f"  done without: {demand.override}", "yellow"))
+    return parts
+
+
+def age(seconds: float) -> str:
+    """A time span for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def print_plan(node: str, steps: Sequence[Step], last: Mapping[str, float], held: Mapping[str, bool]) -> None:
+    """The steps of one node, with what each would do now and how long it took the last time."""
+    table = Table("", "step", "now", "last time", **BARE)
+    for step in steps:
+        took = f"{last[step.name]:.0f} s" if step.name in last else "[dim]-[/]"
+        mark = "[green]✓[/]" if held.get(step.name) else "[red]●[/]" if step.destroys else "[dim]·[/]"
+        table.add_row(mark, step.name, Text(step.plan()), took)
+    console = stdout()
+    console.print(Text(node, style="bold"))
+    console.print(table)
+
+
+def print_lines(title: str, lines: Iterable[str]) -> None:
+    """A list under a title; nothing without lines."""
+    found = list(lines)
+    if found:
+        stdout().print(Text(f"\n{title}", style="bold"))
+        for line in found:
+            stdout().print(Text(f"  {line}"), soft_wrap=True)
+
+
+def print_progress(run: Progress, alive: str | None, resume: str) -> None:
+    """How far a run is."""
+    console, current = stdout(), run.current
+    state = run.ended or (f"at work: {alive}" if alive else f"interrupted; go on: {resume}")
+    console.print(Text.assemble((run.journal.run, "bold"), f"  {', '.join(run.nodes)}  {state}"), soft_wrap=True)
+    if run.done:
+        console.print(Text(f"  rebuilt: {', '.join(run.done)}"))
+    if current and not run.ended:
+        what = current["event"].removeprefix("step-")
+        why = f": {current['reason']}" if "reason" in current else ""
+        since = f"{moment(current['at']).astimezone():%H:%M:%S}"
+        console.print(Text(f"  {current['node']}: {current['step']} {what} at {since}{why}"), soft_wrap=True)
+    if sighted := run.waits_for:
+        console.print(Text(f"  at {moment(sighted['at']).astimezone():%H:%M:%S}  {sighted['text']}"), soft_wrap=True)
+        for line in sighted["lines"]:
+            console.print(Text(f"    {line}"), soft_wrap=True)
+        keeper = run.journal.last("keeper", node=sighted["node"])
+        if keeper and not keeper["well"]:
+            console.print(Text(f"  {keeper['text']}", style="bold red"), soft_wrap=True)
+
+
+def print_story(journal: Journal) -> None:
+    """A whole run, step by step, and whose time it took."""
+    table = Table("at", "node", "step", "what", "seconds", **BARE)
+    spent: dict[str, float] = {}
+    for record in journal.records:
+        at = f"{moment(record['at']).astimezone():%Y-%m-%d %H:%M:%S}"
+        said = record.get("evidence") or record.get("reason") or _said(record)
+        seconds = f"{record['seconds']:.1f}" if "seconds" in record else ""
+        event = record["event"].removeprefix("step-")
+        table.add_row(at, record.get("node", ""), record.get("step", ""), Text(f"{event}  {said}"), seconds)
+        if "seconds" in record:
+            spent[record["kind"]] = spent.get(record["kind"], 0.0) + record["seconds"]
+    console = stdout()
+    console.print(Text(journal.run, style="bold"))
+    console.print(table)
+    for kind, total in spent.items():
+        console.print(f"{KINDS[kind]}: {age(total)}")
+
+
+def _said(record: Record) -> str:
+    """What a record says beyond its name, where that is worth a line."""
+    missing = [d for d in record.get("demands", ()) if not d["holds"]]
+    reasons = [f"{d['name']}: {d['override'] or 'missing, ' + d['text']}" for d in missing]
+    named = ", ".join(record.get("nodes") or record.get("names") or record.get("codes") or ())
+    return "; ".join(reasons) or named or record.get("host_key") or record.get("text") or ""

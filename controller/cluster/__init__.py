@@ -1,0 +1,1 @@
+"""The cluster: status, health, validation, serving, kubeconfig."""

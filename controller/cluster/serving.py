@@ -1,0 +1,169 @@
+"""What is served, where, and whether it answers: one answer of all nodes, and what each mode needs to be there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from gb10.controller.cluster.status_model import NodeServingStatus, ServingStatus
+from gb10.controller.errors import Gb10Error
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.run.results import FactsResult
+from gb10.controller.run.runner import Runner
+from gb10.operations.kit.serving_modes import CLUSTER, SOLO, ServingSettings
+
+DEPLOY = "gb10.deploys.serving"
+STATE = "gb10.facts.serving.ServingState"
+
+
+def described(inventory: Inventory) -> bool:
+    """Whether the inventory describes any mode: otherwise serving is not ours."""
+    return any(host.setting("serving_modes") for host in inventory.hosts)
+
+
+def serving_settings(host: InventoryHost) -> ServingSettings:
+    """Given a host, return how models are served. Raise SETTINGS_INVALID for what cannot be."""
+    try:
+        return ServingSettings(**{name: host.setting(f"serving_{name}") for name in ServingSettings.model_fields})
+    except ValidationError as error:
+        wrong = "; ".join(f"serving_{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise Gb10Error("SETTINGS_INVALID", f"{host.name}: {wrong}", host=host.name) from error
+
+
+def needs(inventory: Inventory, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Given modes, return the models and the images that must be on the nodes that serve in them."""
+    wanted = tuple(modes)
+    found = [serving_settings(host).needs(wanted) for host in inventory.hosts] if described(inventory) else []
+    models = dict.fromkeys(name for names, _ in found for name in names)
+    images = dict.fromkeys(tag for _, tags in found for tag in tags)
+    return tuple(models), tuple(images)
+
+
+def load_seconds(inventory: Inventory, mode: Literal["cluster", "solo"]) -> int:
+    """Return how long a mode may take from its start to its first answer."""
+    return max(serving_settings(host).load_seconds_of(mode) for host in inventory.hosts)
+
+
+def address(host: InventoryHost) -> str:
+    """Given a host, return the base URL of what is served on it."""
+    return f"http://{host.data.get('node_ip') or host.address}:{serving_settings(host).port}/v1"
+
+
+def state_fact(inventory: Inventory, complete: bool) -> str:
+    """Return the fact that tells what serves on a node, with its arguments, as a runner takes it.
+
+    With `complete`, a completion of one token is asked for as well: without it, an engine that hangs may pass for a
+    healthy one.
+    """
+    first = inventory.hosts[0]
+    settings = serving_settings(first)
+    arguments = {
+        "complete_seconds": settings.completion_seconds if complete else 0,
+        "marks": settings.marks,
+        "patterns": first.setting("node_serving_containers"),
+        "port": settings.port,
+    }
+    # A runner parts the words of a fact by spaces.
+    texts = {key: json.dumps(value, separators=(",", ":")).replace(" ", "\\u0020") for key, value in arguments.items()}
+    return " ".join([STATE, *(f"{key}={text}" for key, text in texts.items())])
+
+
+def serving_status(runner: Runner, *, complete: bool = True) -> ServingStatus:
+    """Ask the runner's hosts what they serve; `complete` as `state_fact` has it."""
+    return build_serving(runner.inventory, runner.facts([state_fact(runner.inventory, complete)]), complete)
+
+
+def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> ServingStatus:
+    """Given an inventory and what its hosts said, return the status. A host that said nothing may serve anything."""
+    fact = state_fact(inventory, complete)
+    nodes = tuple(_node(host, facts, fact) for host in inventory.hosts if host.name in facts.hosts)
+    members = [node for node in nodes if node.mode in (CLUSTER, SOLO)]
+    reasons = _undecided(nodes)
+    if reasons:
+        return ServingStatus(mode="undecided", healthy=False, reasons=reasons, nodes=nodes)
+    if not members:
+        ended = tuple(f"{node.node}: {node.trouble}" for node in nodes if node.mode == "off" and node.trouble)
+        return ServingStatus(mode="off", healthy=False, reasons=ended, nodes=nodes)
+    first = _answering(inventory, members)
+    wrong = tuple(_wrong(inventory, first, nodes, complete))
+    return ServingStatus(
+        mode=first.mode or "undecided",
+        node=first.node,
+        address=address(inventory.host(first.node)),
+        healthy=not wrong,
+        loading=first.health == "none",
+        models=first.models,
+        reasons=wrong,
+        nodes=nodes,
+    )
+
+
+def _node(host: InventoryHost, facts: FactsResult, fact: str) -> NodeServingStatus:
+    if not facts.has(host.name, fact):
+        why = next((error.summary for error in facts.errors if error.host == host.name), f"{host.name} was not asked")
+        return NodeServingStatus(node=host.name, mode=None, trouble=why)
+    found: dict[str, Any] = facts.of(host.name, fact)
+    engines = found["engines"]
+    helps = bool(engines) and all(engine["mode"] == "member" for engine in engines)
+    return NodeServingStatus(
+        node=host.name,
+        # What only works for an engine elsewhere is judged with that engine.
+        mode="cluster" if helps else found["mode"],
+        engines=len(engines),
+        youngest_seconds=min((engine["age_seconds"] for engine in engines), default=None),
+        containers=tuple(dict.fromkeys(engine["container"] for engine in engines if engine["container"])),
+        health=found["health"],
+        models=tuple(found["models"]),
+        completion=found["completion"],
+        trouble=found["trouble"] or "; ".join(() if helps else found["reasons"]) or _ended(found["containers"]),
+    )
+
+
+def _ended(containers: Iterable[dict[str, Any]]) -> str | None:
+    """What gb10 started and did not stop, and yet has ended."""
+    ended = (one for one in containers if one["mode"] and not one["running"])
+    return "; ".join(f"{one['name']} ended with status {one['exit_code']}" for one in ended) or None
+
+
+def _undecided(nodes: Sequence[NodeServingStatus]) -> tuple[str, ...]:
+    """Why nobody can tell what is served; nothing where that is clear."""
+    unclear = [f"{node.node}: {node.trouble}" for node in nodes if node.mode == "undecided"]
+    by_mode = {mode: [node.node for node in nodes if node.mode == mode] for mode in (CLUSTER, SOLO)}
+    if by_mode[CLUSTER] and by_mode[SOLO]:
+        unclear.append(f"{', '.join(by_mode[CLUSTER])} serves for a cluster, {', '.join(by_mode[SOLO])} alone")
+    if len(by_mode[SOLO]) > 1:
+        unclear.append(f"each of {', '.join(by_mode[SOLO])} serves alone")
+    if not by_mode[CLUSTER] and not by_mode[SOLO]:
+        unclear += [f"{node.node}: {node.trouble}" for node in nodes if node.mode is None]
+    return tuple(unclear)
+
+
+def _answering(inventory: Inventory, members: Sequence[NodeServingStatus]) -> NodeServingStatus:
+    """The node that answers, or is to: one that does, else the head."""
+    heads = {host.name for host in inventory.group("head")}
+    return sorted(members, key=lambda node: (node.health in (None, "none"), node.node not in heads))[0]
+
+
+def _wrong(
+    inventory: Inventory, first: NodeServingStatus, nodes: Sequence[NodeServingStatus], complete: bool
+) -> Iterable[str]:
+    """What keeps that which serves from being healthy."""
+    if first.mode == CLUSTER:
+        yield from (
+            f"nothing serves on {node.node}" + (f": {node.trouble}" if node.trouble else "")
+            for node in nodes
+            if node.mode == "off"
+        )
+        yield from (f"{node.node}: {node.trouble}" for node in nodes if node.mode is None)
+    if first.health == "none":
+        yield f"nothing listens on {first.node} yet: it loads"
+    elif first.health != "up":
+        yield f"the health of what serves on {first.node} is {first.health}"
+    own = serving_settings(inventory.host(first.node)).described(first.mode or "")
+    if first.health == "up" and own and own.name and own.name not in first.models:
+        yield f"it offers {', '.join(first.models) or 'no model'}, not {own.name}"
+    if complete and first.health == "up" and not first.completion:
+        yield f"it completes no prompt: {first.trouble or 'no reason is known'}"

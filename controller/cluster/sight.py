@@ -1,0 +1,166 @@
+"""All that a rebuild wants to know of the nodes, seen in one look and kept until something is changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from gb10.controller.cluster.serving import described, state_fact
+from gb10.controller.cluster.status import OVERVIEW, build_status
+from gb10.controller.cluster.status_model import ClusterStatus
+from gb10.controller.errors import Gb10Error
+from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.run.results import FactsResult
+from gb10.controller.run.runner import Runner
+
+LOCK = "gb10.facts.node_lock.NodeLock"
+PODS = "gb10.facts.pods.EvictablePods"
+SETTLED = "gb10.facts.settled.Settled"
+ENGINE = "gb10.facts.images.DockerImages"
+STORE = "gb10.facts.images.SavedImages"
+MODELS = "gb10.facts.huggingface.HuggingFaceModels"
+DATA = "gb10.facts.data_mount.DataMount"
+BACKUPS = "gb10.facts.backups.Backups"
+
+Json = dict[str, Any]
+
+
+class Sight:
+    """What the nodes say. `absent` are hosts that are not asked, because they are known to be away."""
+
+    def __init__(self, runner: Callable[[Iterable[str]], Runner], inventory: Inventory) -> None:
+        self._runner = runner
+        self.inventory = inventory
+        self.absent: set[str] = set()
+        self._found: FactsResult | None = None
+        self._at = 0.0
+
+    def forget(self) -> None:
+        """Look again when somebody asks."""
+        self._found = None
+
+    @property
+    def age_seconds(self) -> float:
+        """How old the present look is."""
+        return time.monotonic() - self._at
+
+    @property
+    def found(self) -> FactsResult:
+        """The present look."""
+        if self._found is None:
+            hosts = [host for host in self.inventory.hosts if host.name not in self.absent]
+            runner = self._runner([self.inventory.limit_pattern(host) for host in hosts])
+            self._at = time.monotonic()
+            self._found = runner.facts(self._facts())
+        return self._found
+
+    def _facts(self) -> list[str]:
+        hubs = sorted({models_fact(host) for host in self.inventory.hosts})
+        places = sorted({data_fact(host) for host in self.inventory.hosts})
+        serving = [state_fact(self.inventory, complete=False)] if described(self.inventory) else []
+        return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, BACKUPS, *hubs, *places, *serving]
+
+    def answers(self, host: InventoryHost) -> bool:
+        """Whether the host could be asked."""
+        return host.name not in self.absent and self.found.has(host.name, OVERVIEW)
+
+    def of(self, host: InventoryHost, fact: str) -> Any:
+        """Given a host and a fact, return its value. Raise the error that kept it from being had."""
+        found = self.found
+        if not found.has(host.name, fact):
+            error = next((error for error in found.errors if error.host == host.name), None)
+            raise error or Gb10Error("NODE_UNREACHABLE", host=host.name, reason="its state could not be read")
+        return found.of(host.name, fact)
+
+    def overview(self, host: InventoryHost) -> Json:
+        overview: Json = self.of(host, OVERVIEW)
+        return overview
+
+    def identity(self, host: InventoryHost) -> Json:
+        """Who the host is. Raise FACT_UNREADABLE where it does not know."""
+        identity: Json | None = self.overview(host).get("identity")
+        if identity is None:
+            raise Gb10Error("FACT_UNREADABLE", host=host.name)
+        return identity
+
+    def status(self) -> ClusterStatus:
+        """The status of all nodes that are asked."""
+        return build_status(self.inventory, self.found, self._runner(()).know)
+
+    def member(self, host: InventoryHost) -> Json | None:
+        """The host as the cluster has it, or None where it is no member, or no API server answers."""
+        for other in self.inventory.hosts:
+            if self.answers(other) and (nodes := self.overview(other).get("nodes")) is not None:
+                return next((node for node in nodes if node["name"] == host.node_name), None)
+        return None
+
+    def evictable(self, host: InventoryHost) -> tuple[str, ...] | None:
+        """The pods that a drain of the host would have to move; None where no API server answers."""
+        for other in self.inventory.hosts:
+            if self.answers(other) and (pods := self.of(other, PODS)) is not None:
+                return tuple(pods.get(host.node_name, ()))
+        return None
+
+    def repositories(self, host: InventoryHost) -> dict[str, Json]:
+        """The repositories in the host's Hugging Face cache, by the names that people type."""
+        cache: Json | None = self.of(host, models_fact(host))
+        return {typed_name(repository): repository for repository in (cache or {}).get("repositories", ())}
+
+    def engine_images(self, host: InventoryHost) -> dict[str, Json]:
+        """Tag -> what makes the image what it is, of the host's Docker engine; empty where none answers."""
+        return {tag: image["contents"] for image in self.of(host, ENGINE) or () for tag in image["tags"]}
+
+    def saved_images(self, host: InventoryHost) -> dict[str, Json]:
+        """The same of the intact images in the host's store."""
+        store: Json | None = self.of(host, STORE)
+        whole = (image for image in (store or {}).get("images", ()) if not image["missing"] and not image["damaged"])
+        return {image["record"]["tag"]: image["record"]["contents"] for image in whole}
+
+    def keeps(self, host: InventoryHost, backup: str, sha256: str | None) -> bool:
+        """Whether the host keeps a backup, whole and with this digest."""
+        kept: list[Json] = self.of(host, BACKUPS) or []
+        return any(copy["complete"] and (copy["id"], copy["sha256"]) == (backup, sha256) for copy in kept)
+
+    def data(self, host: InventoryHost) -> Json:
+        place: Json = self.of(host, data_fact(host))
+        return place
+
+
+def models_fact(host: InventoryHost) -> str:
+    """The fact of the host's models, as the runner takes it."""
+    return f"{MODELS} hub={host.hub}"
+
+
+def data_fact(host: InventoryHost) -> str:
+    """The fact of the host's place for data, as the runner takes it."""
+    return f"{DATA} path={host.setting('node_data_path')}"
+
+
+def typed_name(repository: Mapping[str, Any]) -> str:
+    """Given a repository, return its name as people type it: "org/name", "datasets/org/name"."""
+    kind = repository["kind"]
+    return str(repository["name"]) if kind == "model" else f"{kind}s/{repository['name']}"
+
+
+def download_command(host: InventoryHost, name: str) -> str:
+    """Given a host and a repository as people type it, return what downloads it there, to be typed by a person."""
+    kind, _, rest = name.partition("/")
+    what = f"--repo-type {kind[:-1]} {rest}" if kind in ("datasets", "spaces") else name
+    return f"{host.ssh} hf download {what}"
+
+
+def sound(repository: Mapping[str, Any]) -> bool:
+    """Whether what is here of a repository is whole."""
+    return bool(repository["sound"])
+
+
+def copied(repository: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether another node's repository has every revision of this one, whole: as many files, of the same size."""
+    there = {revision["commit"]: revision for revision in (other or {}).get("revisions", ())}
+    return all(
+        (found := there.get(revision["commit"])) is not None
+        and found["sound"]
+        and (found["files"], found["size"]) == (revision["files"], revision["size"])
+        for revision in repository["revisions"]
+    )

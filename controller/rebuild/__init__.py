@@ -1,0 +1,1 @@
+"""The rebuild of nodes, and a full wipe."""

@@ -1,0 +1,115 @@
+"""What facts cannot tell any more once a node is wiped, kept in the journal from before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from gb10.controller.cluster.sight import Sight, copied, sound
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.journal import Journal
+from gb10.controller.rebuild.arrival import Before
+from gb10.programs.image_store import familiar
+
+Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of images
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A node as it was before its rebuild began."""
+
+    identity: dict[str, Any]  # machine-id, boot-id and MACs
+    k3s: str | None  # "server", "agent", or None without K3s
+    cordoned: bool  # by somebody else, before we began
+    operators: tuple[str, ...] = ()  # that were installed: "gpu-operator", "network-operator"
+    own_device: bool | None = None  # whether its place for data is a device of its own
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> the repository, whole ones only
+    lost_models: tuple[str, ...] = ()  # that are not whole, and will not come back
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)  # tag -> what makes it what it is
+    lost_images: tuple[str, ...] = ()  # that nobody declared, and that will not come back
+    serving: str | None = None  # the mode in which models were served, or None
+    serving_node: str | None = None  # the node that answered
+
+    @property
+    def before(self) -> Before:
+        """What tells the wiped node from others."""
+        return Before.of(self.identity)
+
+    @property
+    def bytes(self) -> int:
+        """How much comes back to it: models and images are not counted twice where they share."""
+        return sum(int(repository["size"]) for repository in self.models.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Memory:
+        """Given what `to_json` returned, return it."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+        return cls(**values)
+
+
+def recall(journal: Journal, node: str) -> Memory | None:
+    """Given a journal, return what it remembers of a node, or None."""
+    record = journal.last("remembered", node=node)
+    return Memory.from_json(record["memory"]) if record else None
+
+
+def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None = None) -> Memory:
+    """Given a node as it is now, return what is to be remembered; what we may have changed stays as it was in `old`.
+
+    `needs` are the models and images that come back whether they are chosen or not.
+    """
+    overview, repositories = sight.overview(host), sight.repositories(host)
+    chosen = host.setting("rebuild_models")
+    wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
+    engine = sight.engine_images(host)
+    tags = tuple(dict.fromkeys(map(familiar, (*host.setting("images"), *needs[1]))))
+    member = sight.member(host)
+    install: dict[str, Any] = overview.get("k3s") or {}
+    status = sight.status()
+    operators = {"gpu-operator": status.gpu_operator, "network-operator": status.network_operator}
+    return Memory(
+        identity=old.identity if old else Before.of(sight.identity(host)).to_json(),
+        k3s=old.k3s if old else install.get("role") if member else None,
+        cordoned=old.cordoned if old else bool(member and member["cordoned"]),
+        operators=tuple(name for name, found in operators.items() if found and found.installed),
+        own_device=bool(sight.data(host)["own_device"]),
+        models={name: _described(found) for name, found in wanted.items() if sound(found)},
+        lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not sound(found)),
+        images={tag: engine[tag] for tag in tags if tag in engine},
+        lost_images=tuple(tag for tag in engine if tag not in tags),
+        serving=old.serving if old else None,
+        serving_node=old.serving_node if old else None,
+    )
+
+
+def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Memory:
+    """Given what a node has, return what of it comes back: what the gate does without only where the keeper has it.
+
+    To ask for it after the wipe would be to ask for ever.
+    """
+    models, images = memory.models, memory.images
+    if "models" in overrides:
+        there = sight.repositories(keeper)
+        models = {name: found for name, found in models.items() if copied(found, there.get(name))}
+    if "images" in overrides:
+        has = {**sight.saved_images(keeper), **sight.engine_images(keeper)}
+        images = {tag: contents for tag, contents in images.items() if has.get(tag) == contents}
+    return replace(
+        memory,
+        models=models,
+        lost_models=(*memory.lost_models, *(name for name in memory.models if name not in models)),
+        images=images,
+        lost_images=(*memory.lost_images, *(tag for tag in memory.images if tag not in images)),
+    )
+
+
+def _described(repository: dict[str, Any]) -> dict[str, Any]:
+    """What of a repository tells whether another node has all of it."""
+    revisions = [
+        {key: revision[key] for key in ("commit", "files", "size", "sound")} for revision in repository["revisions"]
+    ]
+    return {"name": repository["name"], "kind": repository["kind"], "size": repository["size"], "revisions": revisions}

@@ -1,0 +1,1 @@
+"""Runs of pyinfra, seen from the controller."""

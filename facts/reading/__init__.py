@@ -1,0 +1,1 @@
+"""How the answers of facts are framed, parsed, masked and shown."""

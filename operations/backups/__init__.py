@@ -1,0 +1,1 @@
+"""What is in a backup, and plans of a restore."""

@@ -1,0 +1,196 @@
+"""What has to be done so that a node gets images from another: pure, so that the plan is the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from gb10.facts.images import SavedImage, SavedStore, with_tag
+from gb10.facts.reading.values import FactValue
+from gb10.programs.image_store import Contents, EngineImage, blob_path, known_layers
+
+
+@dataclass(frozen=True)
+class Side:
+    """The images of one node. None stands for an engine that does not answer, and for no store."""
+
+    engine: tuple[EngineImage, ...] | None
+    store: SavedStore | None
+
+    def contents(self, tag: str) -> Contents | None:
+        """What a tag is here: in the engine, or else in the store."""
+        image = with_tag(self.engine or (), tag)
+        if image:
+            return image.contents
+        saved = self.store.image(tag) if self.store else None
+        return saved.record.contents if saved and saved.intact else None
+
+    def has(self, tag: str, contents: Contents) -> bool:
+        """Whether the engine has a tag with these contents."""
+        image = with_tag(self.engine or (), tag)
+        return image is not None and image.contents == contents
+
+    def saved(self, contents: Contents) -> SavedImage | None:
+        """An image of the store with these contents, under whatever tag."""
+        images = self.store.images if self.store else ()
+        return next((image for image in images if image.intact and image.record.contents == contents), None)
+
+    def is_saved(self, tag: str, contents: Contents) -> bool:
+        """Whether the store has a tag with these contents."""
+        image = self.store.image(tag) if self.store else None
+        return image is not None and image.intact and image.record.contents == contents
+
+    @property
+    def blobs(self) -> dict[str, int]:
+        return self.store.blobs if self.store else {}
+
+    def layer_sizes(self) -> dict[str, int]:
+        """Bytes of every layer whose blob is in the store, by the digest that images know it by."""
+        images = self.store.images if self.store else ()
+        pairs = (
+            pair for image in images for pair in zip(image.record.contents.layers, image.record.layers, strict=True)
+        )
+        return {layer: self.blobs[blob] for layer, blob in pairs if blob in self.blobs}
+
+
+class Action(StrEnum):
+    """What becomes of a tag."""
+
+    NOTHING = "nothing"  # the engine has it
+    LOAD = "load"  # the node's own store has it
+    MOVE = "move"  # blobs come from the source, then it is loaded
+    ABSENT = "absent"  # the source does not have it
+
+
+@dataclass(frozen=True)
+class TagPlan(FactValue):
+    """What becomes of one tag."""
+
+    tag: str
+    action: Action
+    save: bool = False  # the source has to save it first
+    blobs: tuple[tuple[str, int], ...] = ()  # what moves, digest and bytes; not known while no copy is saved
+    at_most_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """What becomes of the tags."""
+
+    tags: tuple[TagPlan, ...]
+
+    def of(self, *actions: Action) -> list[str]:
+        """The tags with one of these actions."""
+        return [plan.tag for plan in self.tags if plan.action in actions]
+
+    def but(self, *actions: Action) -> ImagePlan:
+        """The plan without tags with one of these actions."""
+        return ImagePlan(tuple(plan for plan in self.tags if plan.action not in actions))
+
+    @property
+    def to_load(self) -> list[str]:
+        return self.of(Action.LOAD, Action.MOVE)
+
+    @property
+    def to_save(self) -> list[str]:
+        return [plan.tag for plan in self.tags if plan.save]
+
+    @property
+    def blobs(self) -> dict[str, int]:
+        """What moves, as far as it is known: digest -> bytes. Two tags share what they share."""
+        return {digest: size for plan in self.tags for digest, size in plan.blobs}
+
+    @property
+    def paths(self) -> list[str]:
+        """What moves, as far as it is known: paths below the store."""
+        return sorted(blob_path(digest) for digest in self.blobs)
+
+    @property
+    def at_most_bytes(self) -> int:
+        """How many bytes move at most: exact where nothing has to be saved first."""
+        return sum(self.blobs.values()) + sum(plan.at_most_bytes for plan in self.tags if not plan.blobs)
+
+    def lines(self) -> Iterator[str]:
+        """The plan, a line for each tag."""
+        for plan in self.tags:
+            yield f"{plan.tag}: {_story(plan)}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"images": [plan.to_json() for plan in self.tags], "at_most_bytes": self.at_most_bytes}
+
+
+def _story(plan: TagPlan) -> str:
+    match plan.action:
+        case Action.NOTHING:
+            return "is there"
+        case Action.ABSENT:
+            return "the source does not have it"
+        case Action.LOAD:
+            return "is loaded from the node's own store"
+    amount = f"{len(plan.blobs)} blobs, {megabytes(plan.at_most_bytes)}"
+    return f"saved on the source first, then at most {megabytes(plan.at_most_bytes)}" if plan.save else amount
+
+
+def megabytes(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def plan_images(tags: Iterable[str], source: Side, target: Side) -> ImagePlan:
+    """Given tags and both nodes, return what has to be done so that the target's engine has what the source has."""
+    return ImagePlan(tuple(_plan(tag, source, target) for tag in dict.fromkeys(tags)))
+
+
+def plan_loads(tags: Sequence[str], target: Side) -> ImagePlan:
+    """Given tags and a node, return what becomes of them without a source; those that need one are ABSENT."""
+    return ImagePlan(tuple(_plan_load(tag, target) for tag in dict.fromkeys(tags)))
+
+
+def _plan_load(tag: str, target: Side) -> TagPlan:
+    if with_tag(target.engine or (), tag):
+        return TagPlan(tag, Action.NOTHING)
+    return TagPlan(tag, Action.LOAD if target.contents(tag) else Action.ABSENT)
+
+
+def _plan(tag: str, source: Side, target: Side) -> TagPlan:
+    contents = source.contents(tag)
+    if contents is None:
+        return TagPlan(tag, Action.ABSENT)
+    if target.has(tag, contents):
+        return TagPlan(tag, Action.NOTHING)
+    if target.is_saved(tag, contents):
+        return TagPlan(tag, Action.LOAD)
+    save, saved = not source.is_saved(tag, contents), source.saved(contents)
+    if saved:
+        blobs = {digest: size for digest, size in saved.record.blobs.items() if target.blobs.get(digest) != size}
+        return TagPlan(tag, Action.MOVE, save, tuple(sorted(blobs.items())), sum(blobs.values()))
+    image = with_tag(source.engine or (), tag)
+    size = image.size_bytes if image else 0
+    return TagPlan(tag, Action.MOVE, save, (), _at_most(contents, size, source, target))
+
+
+def engine_bytes(tags: Iterable[str], giver: Side, target: Side) -> int:
+    """Given tags that are to be loaded, return how much the largest brings to the target's engine, if that is known."""
+    return max((_engine_bytes(tag, giver, target) for tag in tags), default=0)
+
+
+def _engine_bytes(tag: str, giver: Side, target: Side) -> int:
+    image, contents = with_tag(giver.engine or (), tag), giver.contents(tag)
+    if contents is None:
+        return 0
+    known = known_layers(contents.layers, target.engine or ())
+    sizes = giver.layer_sizes() | target.layer_sizes()
+    new = contents.layers[known:]
+    if image and not known and any(layer not in sizes for layer in new):
+        return image.size_bytes
+    return sum(sizes.get(layer, 0) for layer in new)
+
+
+def _at_most(contents: Contents, size: int, source: Side, target: Side) -> int:
+    """Bytes of an image that is not saved: all but the layers that are known to be on the target."""
+    here, there = source.layer_sizes(), target.layer_sizes()
+    layers = set(contents.layers)
+    unknown = max(0, size - sum((here | there).get(layer, 0) for layer in layers))
+    return unknown + sum(here[layer] for layer in layers if layer in here and layer not in there)

@@ -1,0 +1,291 @@
+"""What is looked at before a copy: both nodes, the way between them, and the room. Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, get_args
+
+import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
+from pyinfra.api import Host, StringCommand
+from pyinfra.api.exceptions import FactProcessError
+from pyinfra.context import host, state
+
+from gb10.facts.interfaces import Interface, Interfaces
+from gb10.facts.tree import UNFINISHED, FileTree, Tree
+from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
+from gb10.operations.kit.failures import UnreadFactError
+from gb10.operations.kit.peers import peer_fact, reached
+
+STREAMS = 4  # for each rail
+MOST_STREAMS = 64
+
+Transport = Literal["rsyncd", "ssh"]
+Network = Literal["rails", "management"]
+Verify = Literal["size", "hash"]
+Dangling = Literal["refuse", "list"]
+CHOICES = {"transport": Transport, "network": Network, "verify": Verify, "dangling": Dangling}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be copied, and how."""
+
+    src_path: str
+    dest_path: str
+    paths: tuple[str, ...] | None = None
+    also: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = UNFINISHED
+    transport: Transport = "rsyncd"
+    network: Network = "rails"
+    verify: Verify = "size"
+    dangling: Dangling = "refuse"
+    delete: bool = False
+    force: bool = False
+    streams: int = STREAMS
+    progress_seconds: float = 10.0
+
+
+class Refusal(NamedTuple):
+    """Why a copy is refused: a code of the catalogue, and what happened."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way from the source to the target. Addresses are without prefix length."""
+
+    name: str  # of the rail, or "management"
+    interface: str | None  # the source's, to which its streams are bound
+    local: str | None
+    peer: str
+    peer_interface: str | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found out before a copy."""
+
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+    source: Tree = field(default_factory=lambda: Tree("", 0))
+    target: Tree = field(default_factory=lambda: Tree("", 0))
+    plan: CopyPlan = field(default_factory=CopyPlan)
+    extra: tuple[str, ...] = ()  # what is on the target alone, and is to be deleted
+    ways: tuple[Way, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        return self.plan.is_empty and not self.extra
+
+
+def look(source: Host, target: Host, wanted: Wanted) -> Survey:
+    """Look at both nodes and the way between them; change nothing."""
+    if mistakes := mistaken(wanted):
+        return Survey(tuple(Refusal("SETTINGS_INVALID", text) for text in mistakes))
+    for path in (wanted.src_path, wanted.dest_path):
+        if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
+            text = f"{path!r} is no folder for a copy: absolute, not /, no % and no line break"
+            return Survey((Refusal("COPY_PATH", text),))
+    if source.name == target.name:
+        return Survey((Refusal("COPY_SAME_NODE", f"{source.name} is both source and target"),))
+    ours, theirs, *ends = read_facts(
+        (source, FileTree, selection(wanted, wanted.src_path)),
+        (target, FileTree, {"root": wanted.dest_path, "exclude": wanted.exclude}),
+        *((node, Interfaces, {}) for node in (source, target) if wanted.network == "rails"),
+    )
+    for node, tree in ((source, ours), (target, theirs)):
+        if tree is None:
+            return Survey((Refusal("NODE_UNREACHABLE", f"{node.name} cannot be reached"),))
+    if refused := _impossible(source, target, wanted, ours, theirs):
+        return Survey((refused,))
+    plan = plan_copy(ours, theirs, by_rsync=wanted.transport == "ssh")  # our own streams are not encrypted
+    ways, lost = find_ways(source, target, ends)
+    refusals, notes = judge(source, target, wanted, ours, theirs, plan, ways)
+    if ways and lost:
+        notes += (f"{lost[0]}: only {ways[0].name} carries the copy",)
+    extra = extras(ours, theirs, wanted.paths) if wanted.delete else ()
+    return Survey(refusals, notes, ours, theirs, plan, extra, ways)
+
+
+def mistaken(wanted: Wanted) -> list[str]:
+    """Given what people wrote, return what no copy can be made of: a word that is none of those to choose from."""
+    texts = [
+        f"{name} is {chosen!r}, and not one of: {', '.join(get_args(choice))}"
+        for name, choice in CHOICES.items()
+        if (chosen := getattr(wanted, name)) not in get_args(choice)
+    ]
+    if not isinstance(wanted.streams, int) or not 1 <= wanted.streams <= MOST_STREAMS:
+        texts.append(f"streams is {wanted.streams!r}, and not 1 to {MOST_STREAMS}")
+    return texts
+
+
+def selection(wanted: Wanted, root: str) -> dict[str, Any]:
+    """The arguments of FileTree for what is copied, below one of the two roots."""
+    chosen = {"paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
+    return {"root": root, "copied_to": wanted.dest_path, **chosen}
+
+
+def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refusal | None:
+    if ours.machine == theirs.machine:
+        return Refusal("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
+    place = theirs.root or os.path.normpath(wanted.dest_path)
+    if f"{place}/".startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - nothing is written there
+        return Refusal("COPY_PATH", f"{target.name}:{place}: the receiver of a copy has a /tmp of its own")
+    if ours.absent:
+        return Refusal("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
+    if ours.missing:
+        return Refusal("COPY_SOURCE_MISSING", f"{source.name}:{wanted.src_path} has no {named(ours.missing)}")
+    return None
+
+
+def read_fact(node: Host, fact: Any, **arguments: Any) -> Any:
+    """A fact of any node; None where it cannot be reached. Raise UnreadFactError where it could not be read."""
+    value = peer_fact(node, fact, **arguments)
+    if node in state.failed_hosts:
+        raise UnreadFactError(fact.__name__)
+    return value
+
+
+def read_facts(*wanted: tuple[Host, Any, Mapping[str, Any]]) -> list[Any]:
+    """Facts of several nodes, read at the same time; None for each whose node cannot be reached.
+
+    Raise UnreadFactError where one could not be read.
+    """
+    nodes = {found.name: reached(found) for found, _, _ in wanted}
+    sudo = has_sudo()
+    runs = [
+        gevent.spawn(run_on, found, fact().command(**arguments), sudo) if nodes[found.name] else None
+        for found, fact, arguments in wanted
+    ]
+    gevent.joinall([run for run in runs if run], raise_error=True)
+    values: list[Any] = []
+    for (found, fact, _), run in zip(wanted, runs, strict=True):
+        if run is None:
+            values.append(None)
+            continue
+        done, output = run.value
+        if not done:
+            host.log(f"{found.name}: {output[-500:]}")
+            raise UnreadFactError(fact.__name__)
+        try:
+            values.append(fact().process(output.splitlines()))
+        except FactProcessError as error:
+            host.log(f"{found.name}: {error}")
+            raise UnreadFactError(fact.__name__) from error
+    return values
+
+
+def find_ways(
+    source: Host, target: Host, interfaces: Sequence[Mapping[str, Interface]]
+) -> tuple[tuple[Way, ...], tuple[str, ...]]:
+    """Return the rails from one node to another that are up, and what speaks against the others.
+
+    + interfaces: those of both nodes; none for the management network
+    """
+    if not interfaces:
+        return (Way("management", None, None, management_address(target), None),), ()
+    ends = [node.data.get("rails") or {} for node in (source, target)]
+    ways, lost = [], []
+    for name in sorted(ends[0].keys() & ends[1].keys()):
+        rails = [end[name] for end in ends]
+        faults = [
+            fault
+            for node, rail, found in zip((source, target), rails, interfaces, strict=True)
+            for fault in _rail_faults(node.name, rail["interface"], _address(rail), found)
+        ]
+        if faults:
+            lost.append(f"rail {name}: {', '.join(faults)}")
+        else:
+            ours, theirs = rails
+            ways.append(Way(name, ours["interface"], _address(ours), _address(theirs), theirs["interface"]))
+    return tuple(ways), tuple(lost)
+
+
+def management_address(node: Host) -> str:
+    """The address of a node on the management network."""
+    return numeric(str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name))
+
+
+def numeric(name: str) -> str:
+    """Given the name of a node, return its address as this machine knows it; itself where it knows none.
+
+    Nodes compare addresses, and may know each other, or themselves, by other names.
+    """
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return name
+    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
+
+
+def _address(rail: Mapping[str, Any]) -> str:
+    return str(rail["address"]).partition("/")[0]
+
+
+def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, Interface]) -> list[str]:
+    if interface not in found:
+        return [f"{node} has no {interface}"]
+    if not found[interface].up:
+        return [f"{interface} of {node} is down"]
+    if address not in [cidr.partition("/")[0] for cidr in found[interface].addresses]:
+        return [f"{interface} of {node} does not have {address}"]
+    return []
+
+
+def judge(
+    source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree, plan: CopyPlan, ways: Sequence[Way]
+) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+    """Return what speaks against a copy, and what is to be said about it."""
+    refusals, notes = [], []
+    if ours.broken:
+        text = f"{len(ours.broken)} links on {source.name} lead nowhere, or out of {wanted.src_path}: "
+        text += named(ours.broken)
+        if wanted.dangling == "refuse":
+            refusals.append(Refusal("COPY_DANGLING", text))
+        else:
+            notes.append(text)
+    if found := conflicts(ours, theirs):
+        text = f"{target.name}:{wanted.dest_path}: a folder on one node, and none on the other: {named(found)}"
+        refusals.append(Refusal("COPY_CONFLICT", text))
+    if left_out := [entry.path for entry in ours.entries if entry.type == "o"]:
+        notes.append(f"left out, since neither file, folder nor link: {named(left_out)}")
+    if plan.room > theirs.free:
+        where = f"below {wanted.dest_path} on {target.name}"
+        need = f"{human(plan.room)} are needed {where}, and {human(theirs.free)} are free"
+        refusals.append(Refusal("DISK_FULL", need))
+    if not ways and not plan.is_empty:
+        refusals.append(Refusal("RAIL_DOWN", f"no rail between {source.name} and {target.name} is up"))
+    if wanted.network == "management" and not plan.is_empty:
+        notes.append("over the management network, as asked for: the rails are not used")
+    return tuple(refusals), tuple(notes)
+
+
+def extras(source: Tree, target: Tree, paths: Sequence[str] | None) -> tuple[str, ...]:
+    """Return what the target has and the source has not, below the chosen paths; what lies deepest comes first."""
+    ours = source.by_path()
+    chosen = None if paths is None else tuple(f"{path.rstrip('/')}/" for path in paths)
+    found = [
+        entry.path
+        for entry in target.entries
+        if entry.path not in ours and (chosen is None or entry.path.startswith(chosen))
+    ]
+    return tuple(sorted(found, key=lambda path: (-path.count("/"), path)))
+
+
+def has_sudo() -> bool:
+    """Whether the running operation works as root by sudo."""
+    arguments = host.current_op_global_arguments
+    return bool(arguments and arguments.get("_sudo"))
+
+
+def run_on(node: Host, command: StringCommand, sudo: bool, shown: bool = False) -> tuple[bool, str]:
+    """Run a command; unlike `peer_run` also beside others, and with its output shown as it comes."""
+    status, output = node.run_shell_command(
+        command, print_output=shown, print_input=False, **{"_sudo": sudo, **command.connector_arguments}
+    )
+    return status, output.output

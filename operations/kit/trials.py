@@ -1,0 +1,79 @@
+"""Changes that may cut the way to a node: tried, confirmed over a new connection, or taken back by the node itself.
+
+The contract: the node gets back to where it was without any help, also when this controller is killed or the
+connection is lost. Actions whose change must not outlive a power failure either keep it below /run until it is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
+from pyinfra.api.command import QuoteString
+from pyinfra.api.exceptions import ConnectError
+
+from gb10.operations.kit.failures import say
+from gb10.operations.kit.login import NewLogin
+from gb10.operations.kit.scripts import run_script, script
+
+FOLDER = "/run/gb10-trial"
+POLL_SECONDS = 0.5
+UNDO_SECONDS = 100  # how long the node may take to take a change back
+
+
+def trial(
+    name: str, action: str, content: str, seconds: int, code: str, keys_only: bool = False, values: str = ""
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """
+    Yield the commands of a change that takes itself back.
+
+    + name: of the trial, one word
+    + action: name of a script of gb10.templates that can apply, undo and keep; see programs/shell/trial.sh
+    + content: what it finds in the file `wanted` beside it
+    + seconds: how long the node waits for the confirmation before it takes the change back
+    + code: of the error that tells it was taken back
+    + keys_only: the new connection must be opened by a key
+    + values: what it finds in the file `values` beside it
+    """
+    new = f"{FOLDER}/{name}.new"
+    yield StringCommand(f"umask 077; rm -rf {new} && mkdir -p {new} && cat > {new}/action", _stdin=script(action))
+    yield StringCommand("umask 077; printf %s", QuoteString(values), f"> {new}/values")
+    yield StringCommand(f"umask 077; cat > {new}/wanted", _stdin=content)
+    yield run_script("trial.sh", name, str(seconds), seconds=2 * seconds + UNDO_SECONDS)
+    yield FunctionCommand(_confirm, (name, seconds, code, keys_only), {})
+
+
+def _confirm(state: State, host: Host, name: str, seconds: int, code: str, keys_only: bool) -> bool:
+    """Come in anew and confirm; tell whether the change was kept, and say what happened where it was not."""
+    folder, reason = f"{FOLDER}/{name}", ""
+    deadline = time.monotonic() + seconds + UNDO_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            login = NewLogin(state, host, keys_only)
+        except ConnectError as error:
+            reason = str(error)
+            time.sleep(POLL_SECONDS)
+            continue
+        word = _word(login, folder)
+        if word == "applied":
+            login.run(f"touch {folder}/confirmed")
+        if word in ("kept", "failed", "undone"):
+            _, output = login.run(f"grep -v '^$' {folder}/output | tail -n 1")
+        login.close()
+        if word == "kept":
+            return True
+        if word == "failed":
+            say(host, code, f"{host.name}: {output}: everything is as it was")
+            return False
+        if word == "undone":
+            say(host, code, f"{host.name} let nobody in with it ({reason}) and went back to what it had before")
+            return False
+        time.sleep(POLL_SECONDS)
+    say(host, code, f"{host.name} does not let us in any more: {reason}")
+    return False
+
+
+def _word(login: NewLogin, folder: str) -> str:
+    done, output = login.run(f"cat {folder}/state")
+    return output.strip() if done else ""

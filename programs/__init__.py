@@ -1,0 +1,1 @@
+"""Everything that runs on a node: Python of the standard library, and shell."""

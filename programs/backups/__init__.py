@@ -1,0 +1,1 @@
+"""Programs that make, keep, prove and restore backups."""
