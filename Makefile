@@ -3,7 +3,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench faults lab-up lab-down lab-programs ready
 
-PACKAGES := cli controller deploys facts group_data lab operations programs templates
 # One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
 WORKERS ?= 4
 PYTEST ?=
@@ -38,17 +37,14 @@ test: ready
 check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	@# mypy does not follow an editable install: it sees the packages under their published names.
-	@mkdir -p .venv/types/gb10
-	@for package in $(PACKAGES); do ln -sfn ../../../$$package .venv/types/gb10/$$package; done
-	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml $(PACKAGES:%=-p gb10.%)
+	.venv/bin/python scripts/typecheck.py
 	.venv/bin/lint-imports
 
 bench: ready
-	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python bench/run.py'
+	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python -m bench.run'
 
 faults: ready
-	@scripts/with-labs .venv/bin/python tests/faults/run.py $(FAULTS)
+	@scripts/with-labs .venv/bin/python -m tests.faults.run $(FAULTS)
 
 lab-up: ready
 	@.venv/bin/gb10 lab up

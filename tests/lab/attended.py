@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gb10.lab.person import Person
 from tests.lab.product import Done, Product
 
-if TYPE_CHECKING:  # the folders of other tests have a conftest, too
-    from conftest import LabUnderTest
+if TYPE_CHECKING:
+    from tests.lab.conftest import LabUnderTest
 
 HEAD, WORKER = "spark-1", "spark-2"
 SETTINGS = {

@@ -7,15 +7,13 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gb10.controller.rebuild.gate import DEMANDS
 from gb10.lab import serving
 from tests.lab.attended import HEAD, WORKER, Attended, locked
+from tests.lab.conftest import LabUnderTest
 from tests.lab.product import Product
-
-if TYPE_CHECKING:  # the folders of other tests have a conftest, too
-    from conftest import LabUnderTest
 
 HUB = f"{serving.HOME}/hub"
 SMALL = f"{HUB}/models--{serving.SOLO_MODEL.replace('/', '--')}"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.faults.campaign import Ward
 from tests.faults.points import Point
-
-if TYPE_CHECKING:  # the folders of other tests have a conftest, too
-    from conftest import LabUnderTest
+from tests.lab.conftest import LabUnderTest
 
 # What was killed before a step, in it or right behind it goes on there.
 POINTS = [

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from gb10.lab.probe import gaps, probed
 from tests.lab.attended import HEAD, SETTINGS, WORKER, Attended, locked
+from tests.lab.conftest import LabUnderTest
 from tests.lab.product import Product
-
-if TYPE_CHECKING:  # the folders of other tests have a conftest, too
-    from conftest import LabUnderTest
 
 # The stand-in loads for 2.5 s; on a machine that does nothing else a switch takes less than 3 s more. Other tests run
 # beside this one.

@@ -5,16 +5,14 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from gb10.lab import serving as served
 from gb10.lab.probe import gaps, offered, probed
+from tests.lab.conftest import LabUnderTest
 from tests.lab.product import Product
-
-if TYPE_CHECKING:  # the folders of other tests have a conftest, too
-    from conftest import LabUnderTest
 
 HEAD, WORKER = "spark-1", "spark-2"
 PORT = 8000

@@ -10,17 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from gb10.lab.lab import Lab
 from gb10.lab.person import Person
 from tests.lab.attended import locked
+from tests.lab.conftest import LabUnderTest
 from tests.lab.product import Done, Product
-
-if TYPE_CHECKING:  # the folders of other tests have a conftest, too
-    from conftest import LabUnderTest
 
 NODES = ("spark-1", "spark-2")
 MODEL = "org/mine"

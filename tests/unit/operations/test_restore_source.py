@@ -9,7 +9,7 @@ import pytest
 from gb10.operations.backups.restore_source import LATEST, Backup, open_backup
 from gb10.programs.archive import ArchiveError
 from gb10.programs.backups import store as backup_store
-from tests.unit.operations.test_backup_proof import MACHINE, made, proof, stored
+from tests.unit.programs.test_backup_proof import MACHINE, made, proof, stored
 
 DAYS = ("20260101", "20260102", "20260103")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from gb10.lab.kube.build import build_k3s
-from tests.unit.kube.kube_machines import NEWER, VERSION, Machines, Server, eventually
+from tests.unit.lab.kube.kube_machines import NEWER, VERSION, Machines, Server, eventually
 
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept"}, "data": {"a": "b"}}
 

@@ -22,7 +22,7 @@ from gb10.operations.backups.restore_plan import wanted
 from gb10.programs import archive
 from gb10.programs.archive import Manifest
 from gb10.programs.backups import restore as restore_node
-from tests.unit.operations.test_archive import NAMES, TREES, grow, listed, made
+from tests.unit.programs.test_archive import NAMES, TREES, grow, listed, made
 
 STAMP = "20261123T200000Z"
 MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None

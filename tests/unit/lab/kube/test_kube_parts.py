@@ -17,7 +17,7 @@ from gb10.lab.kube.build import build_k3s
 from gb10.lab.kube.errors import ApiError, StartError
 from gb10.lab.kube.faults import Faults
 from gb10.lab.kube.table import duration
-from tests.unit.kube.kube_machines import VERSION, eventually
+from tests.unit.lab.kube.kube_machines import VERSION, eventually
 
 POD = {
     "metadata": {"name": "web-1", "namespace": "work", "uid": "u1"},

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.kube.kube_machines import Server
+from tests.unit.lab.kube.kube_machines import Server
 
 CHART = Path(__file__).parent / "chart"
 

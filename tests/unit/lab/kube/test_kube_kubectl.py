@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.kube.kube_machines import Server, eventually
+from tests.unit.lab.kube.kube_machines import Server, eventually
 
 
 def deployment(name: str, replicas: int, **template_meta: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from gb10.lab.clients import clients_folder
 from gb10.lab.kube.build import build_k3s
-from tests.unit.kube.kube_machines import VERSION, Machines, Server, eventually
+from tests.unit.lab.kube.kube_machines import VERSION, Machines, Server, eventually
 
 
 @pytest.fixture(scope="session")

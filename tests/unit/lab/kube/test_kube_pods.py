@@ -10,8 +10,8 @@ import pytest
 
 from gb10.lab.kube.engine import Engine
 from gb10.lab.kube.pods import PodContainers
-from tests.unit.kube.kube_machines import Machines, Server, eventually
-from tests.unit.kube.toy_docker import ToyDocker
+from tests.unit.lab.kube.kube_machines import Machines, Server, eventually
+from tests.unit.lab.kube.toy_docker import ToyDocker
 
 
 @pytest.fixture

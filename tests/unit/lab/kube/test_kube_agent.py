@@ -14,7 +14,7 @@ import pytest
 from gb10.lab.kube.build import build_k3s
 from gb10.lab.kube.identity import Gatekeeper
 from gb10.lab.kube.store import Store
-from tests.unit.kube.kube_machines import GRACE, NEWER, Machine, Machines, Server, eventually
+from tests.unit.lab.kube.kube_machines import GRACE, NEWER, Machine, Machines, Server, eventually
 
 REJECTED = "Node password rejected, duplicate hostname or contents of '/etc/rancher/node/password'"
 
