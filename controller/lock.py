@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.paths import private_folder
+from gb10.controller.waiting import wait_until
 
 OWNER_SECONDS = 1.0  # between taking a lock and having written down by whom
 
@@ -78,16 +78,20 @@ def _locked(endpoint: str, path: Path) -> Gb10Error:
 
 
 def _read_owner(path: Path) -> Owner | None:
-    """Return who holds the lock. What is written there may for a moment still be the one before, who is gone."""
-    deadline = time.monotonic() + OWNER_SECONDS
-    while True:
-        try:
-            owner = Owner(**json.loads(path.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            owner = None
-        if (owner and _lives(owner.pid)) or time.monotonic() > deadline:
-            return owner
-        time.sleep(0.05)
+    """Return who holds the lock. For a moment the file may still name the owner before, who is gone: wait for that."""
+    return wait_until(
+        lambda: _parsed_owner(path),
+        lambda owner: owner is not None and _lives(owner.pid),
+        seconds=OWNER_SECONDS,
+        poll_seconds=0.05,
+    )
+
+
+def _parsed_owner(path: Path) -> Owner | None:
+    try:
+        return Owner(**json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _lives(pid: int) -> bool:

@@ -13,6 +13,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
+from gb10.facts.node_lock import LockHolder
 
 LOCK = "gb10.facts.node_lock.NodeLock"
 PODS = "gb10.facts.pods.EvictablePods"
@@ -22,6 +23,7 @@ STORE = "gb10.facts.images.SavedImages"
 MODELS = "gb10.facts.huggingface.HuggingFaceModels"
 DATA = "gb10.facts.data_mount.DataMount"
 BACKUPS = "gb10.facts.backups.Backups"
+BELONGINGS = "gb10.facts.belongings.DockerBelongings"
 
 Json = dict[str, Any]
 
@@ -95,6 +97,29 @@ class Sight:
                 return next((node for node in nodes if node["name"] == host.node_name), None)
         return None
 
+    def is_ready(self, host: InventoryHost) -> bool:
+        """Return True if the cluster has the host, and it is Ready."""
+        member = self.member(host)
+        return bool(member and member["ready"])
+
+    def is_cordoned(self, host: InventoryHost) -> bool | None:
+        """Return True if the host is cordoned; None if it is no member, or no API server answers."""
+        member = self.member(host)
+        return bool(member["cordoned"]) if member else None
+
+    def k3s(self, host: InventoryHost) -> Json:
+        """The K3s installation of the host; empty without one."""
+        return self.overview(host).get("k3s") or {}
+
+    def lock(self, host: InventoryHost) -> LockHolder | None:
+        """Who holds the lock of the host."""
+        found: Json | None = self.of(host, LOCK)
+        return LockHolder.from_json(found) if found else None
+
+    def waits_for(self, host: InventoryHost) -> tuple[str, ...]:
+        """What the host still does after its installation; nothing if it is at rest."""
+        return tuple(self.of(host, SETTLED)["waits_for"])
+
     def evictable(self, host: InventoryHost) -> tuple[str, ...] | None:
         """The pods that a drain of the host would have to move; None where no API server answers."""
         for other in self.inventory.hosts:
@@ -123,8 +148,24 @@ class Sight:
         return any(copy["complete"] and (copy["id"], copy["sha256"]) == (backup, sha256) for copy in kept)
 
     def data(self, host: InventoryHost) -> Json:
+        """The host's place for data: "own_device", "size_bytes"."""
         place: Json = self.of(host, data_fact(host))
         return place
+
+    def belongings(self, host: InventoryHost) -> Json | None:
+        """The volumes and containers in the host's Docker engine, asked now; None if they could not be had."""
+        found: Json | None = self._ask(host, BELONGINGS).of(host.name, BELONGINGS)
+        return found
+
+    def trouble(self, host: InventoryHost) -> str | None:
+        """Ask the host now; return why it does not answer, or None if it does."""
+        found = self._ask(host, LOCK)
+        if found.has(host.name, LOCK):
+            return None
+        return next((error.summary for error in found.errors), f"{host.name} does not answer")
+
+    def _ask(self, host: InventoryHost, fact: str) -> FactsResult:
+        return self._runner([self.inventory.limit_pattern(host)]).facts([fact])
 
 
 def models_fact(host: InventoryHost) -> str:
