@@ -175,6 +175,18 @@ _CATALOGUE = (
         "Read {log}, then: {again}",
     ),
     Trouble(
+        "NODE_ANSWER",
+        _S.FAILED,
+        "{host} sent what cannot be an answer, or far too much",
+        "Look at what runs on {host} in place of its own programs, then: {again}",
+    ),
+    Trouble(
+        "PROGRAM_FAILED",
+        _S.FAILED,
+        "a program of gb10 ended on {host} without an answer",
+        "Read {log}, then: {again}",
+    ),
+    Trouble(
         "AIRGAP_MISSING",
         _S.USAGE,
         "a file for the air-gapped installation is not on the controller",

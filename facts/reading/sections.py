@@ -10,7 +10,7 @@ import functools
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import FactProcessError
@@ -64,6 +64,11 @@ def read_sections(output: list[str]) -> dict[str, Section]:
     if name is not None:
         raise ValueError(f"the output ends within section {name}")
     return found
+
+
+def read_answer(answer: Mapping[str, Any]) -> dict[str, Section]:
+    """Given the answer of programs/sections.py, return the sections by name. Raise ValueError for anything else."""
+    return {name: Section(tuple(text.splitlines()), int(status)) for name, (status, text) in answer.items()}
 
 
 def understood(process: Callable[[Fact, list[str]], Value]) -> Callable[[Fact, list[str]], Value]:

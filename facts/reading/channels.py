@@ -1,0 +1,230 @@
+"""A command on a node over pyinfra's own SSH connection, as bytes: bounded in time and size, never held as a whole."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from paramiko import Channel, SSHException
+from pyinfra.api import Host
+from pyinfra.connectors.ssh import SSHConnector
+
+from gb10.facts.reading.frames import FloodError
+
+CHUNK = 1 << 18
+WINDOW = 16 << 20
+LINE_BYTES = 128 << 20  # of one line: an answer is one
+NOISE_BYTES = 1 << 20  # that a login shell may print before a stream
+END_SECONDS = 5.0  # for a program to end that no longer reads
+
+
+@contextmanager
+def opened(node: Host, line: str) -> Iterator[Channel]:
+    """Run a command line on a node while the block runs; whatever still runs there then loses its connection.
+
+    Raise ConnectionError if the node is not connected by SSH, SSHException if the connection breaks.
+    """
+    connector = node.connector
+    client = connector.client if isinstance(connector, SSHConnector) else None
+    transport = client.get_transport() if client else None
+    if transport is None:
+        raise ConnectionError(f"{node.name} is not connected by SSH")
+    channel = transport.open_session(window_size=WINDOW, max_packet_size=1 << 16)
+    try:
+        channel.exec_command(line)
+        yield channel
+    finally:
+        channel.close()
+
+
+def converse(channel: Channel, give: Iterable[bytes], hear: Callable[[str], None], bound: int, seconds: float) -> int:
+    """Send input, hear every line of both outputs, return the exit status.
+
+    + bound: how many bytes the node may send
+    + seconds: until it must have ended
+
+    Raise FloodError for more bytes, TimeoutError for a node that takes longer, ConnectionError for a lost connection,
+    and what `give` and `hear` raise.
+    """
+    lines = _Lines(hear, bound)
+    errors = _beside(lambda: _read(channel.recv_stderr, lines.other().take))
+    deadline = _deadline(channel, seconds)
+    _pour(channel, give)
+    _read(channel.recv, lines.take, channel, deadline)
+    lines.end()
+    _join(errors, deadline)
+    return _status(channel, deadline)
+
+
+def stream(
+    channel: Channel,
+    mark: str,
+    give: Iterable[bytes],
+    take: Callable[[bytes], object],
+    hear: Callable[[str], None],
+    seconds: float,
+    silence: float | None = None,
+) -> int:
+    """Send input, take the stream of a program that sends one, hear its lines, return the exit status.
+
+    + mark: of the launch
+    + silence: after how many seconds without a byte the node is taken for dead
+
+    Raise as `converse` does, and EOFError for a stream that ends early.
+    """
+    lines = _Lines(hear, LINE_BYTES)
+    errors = _beside(lambda: _read(channel.recv_stderr, lines.take))
+    chunks = _Chunks(mark, take)
+    deadline = _deadline(channel, seconds)
+    channel.settimeout(silence or seconds)
+    _pour(channel, give)
+    _read(channel.recv, chunks.take, channel, None if silence else deadline)
+    _join(errors, deadline)
+    lines.end()
+    status = _status(channel, deadline)
+    if status == 0 and not chunks.complete:
+        raise EOFError("the stream ended early")
+    return status
+
+
+class _Lines:
+    """Parts bytes into lines. Two of them share one bound."""
+
+    def __init__(self, hear: Callable[[str], None], bound: int, used: list[int] | None = None) -> None:
+        self._hear = hear
+        self._bound = bound
+        self._used = used if used is not None else [0]
+        self._rest = bytearray()
+
+    def other(self) -> _Lines:
+        """Return one for the other output."""
+        return _Lines(self._hear, self._bound, self._used)
+
+    def take(self, data: bytes) -> None:
+        self._used[0] += len(data)
+        if self._used[0] > self._bound:
+            raise FloodError(f"it sends more than {self._bound} bytes")
+        *whole, rest = data.split(b"\n")
+        for line in whole:
+            self._rest += line
+            self._hear(self._rest.decode(errors="replace"))
+            self._rest.clear()
+        self._rest += rest
+
+    def end(self) -> None:
+        if self._rest:
+            self._hear(self._rest.decode(errors="replace"))
+            self._rest.clear()
+
+
+class _Chunks:
+    """Takes the chunks of a stream apart: each comes after its length, an empty one ends it."""
+
+    def __init__(self, mark: str, take: Callable[[bytes], object]) -> None:
+        self._mark = f"{mark}\n".encode()
+        self._take = take
+        self._begun = False
+        self._head = bytearray()
+        self._left = 0
+        self.complete = False
+
+    def take(self, data: bytes) -> None:
+        if not self._begun:
+            self._head += data
+            at = self._head.find(self._mark)
+            if at < 0:
+                if len(self._head) > NOISE_BYTES:
+                    raise FloodError(f"it sends more than {NOISE_BYTES} bytes before its stream")
+                return
+            data = bytes(self._head[at + len(self._mark) :])
+            self._head.clear()
+            self._begun = True
+        view = memoryview(data)
+        while view and not self.complete:
+            if self._left:
+                part = view[: self._left]
+                self._take(bytes(part))
+                self._left -= len(part)
+                view = view[len(part) :]
+            else:
+                missing = 4 - len(self._head)
+                self._head += view[:missing]
+                view = view[missing:]
+                if len(self._head) == 4:
+                    (self._left,) = struct.unpack("!I", self._head)
+                    self._head.clear()
+                    self.complete = self._left == 0
+
+
+def _read(
+    receive: Callable[[int], bytes],
+    take: Callable[[bytes], None],
+    channel: Channel | None = None,
+    deadline: float | None = None,
+) -> None:
+    while data := receive(CHUNK):
+        take(data)
+        if channel and deadline:
+            channel.settimeout(max(0.0, deadline - time.monotonic()))
+
+
+def _deadline(channel: Channel, seconds: float) -> float:
+    channel.settimeout(seconds)
+    return time.monotonic() + seconds
+
+
+def _pour(channel: Channel, give: Iterable[bytes]) -> None:
+    """Send all, unless the program ends before: what it says then tells more than a broken pipe."""
+    try:
+        for data in give:
+            channel.sendall(data)
+    except OSError:
+        if not _ended_soon(channel):
+            raise
+        return
+    channel.shutdown_write()
+
+
+def _ended_soon(channel: Channel) -> bool:
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline and not channel.exit_status_ready():
+        time.sleep(0.05)
+    return channel.exit_status_ready()
+
+
+class _Beside:
+    """Work in a thread of its own, whose error is raised where it is joined."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # raised by whoever waits for it
+            self.error = error
+
+
+def _beside(work: Callable[[], None]) -> _Beside:
+    return _Beside(work)
+
+
+def _join(beside: _Beside, deadline: float) -> None:
+    beside.thread.join(max(0.0, deadline - time.monotonic()))
+    if beside.error and not isinstance(beside.error, TimeoutError):
+        raise beside.error
+
+
+def _status(channel: Channel, deadline: float) -> int:
+    if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+        raise TimeoutError("the program did not end")
+    status = channel.recv_exit_status()
+    if status == -1:
+        raise SSHException("the connection broke")
+    return status

@@ -1,0 +1,53 @@
+"""Reports: what a fact or an operation has to say beyond its commands, as objects.
+
+They go to one reporter. In the process of the gb10 command it sends them to the controller; otherwise, as under the
+pyinfra CLI, each becomes a line of text for a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Report(Protocol):
+    """Something to report. `line` is its text for a person, or None where a person need not see it."""
+
+    @property
+    def line(self) -> str | None: ...
+
+    @property
+    def colour(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A refusal: a code of the error catalogue and what happened."""
+
+    code: str
+    text: str
+    colour = "red"
+
+    @property
+    def line(self) -> str:
+        return f"{self.code}: {self.text}"
+
+
+def _print(host: Any, what: Report) -> None:
+    if what.line is not None:
+        host.log_styled(what.line, fg=what.colour) if what.colour else host.log(what.line)
+
+
+_reporter: Callable[[Any, Report], None] = _print
+
+
+def report(host: Any, what: Report) -> None:
+    """Report something about a host of pyinfra."""
+    _reporter(host, what)
+
+
+def set_reporter(reporter: Callable[[Any, Report], None]) -> None:
+    """Have reports go elsewhere than to pyinfra's log."""
+    global _reporter  # noqa: PLW0603 - one for the process, as pyinfra's log is
+    _reporter = reporter

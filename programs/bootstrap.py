@@ -1,0 +1,86 @@
+"""The first of our lines that run on a node: read a request, bring its modules in, call a function, send its answer.
+
+Standard input holds this text as a JSON line, then the request as a JSON line, then whatever the function reads:
+
+    mark            begins every line of ours in the answer
+    modules         name -> text of the modules of gb10.programs that the function needs
+    function        "gb10.programs.images.listing:main"
+    job             what the function is called with, beside the outlet
+    memory_bytes    limit for the data of this process and of those that it starts
+    answer_bytes    limit for the answer
+    streams         true: the function sends a stream of bytes
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import threading
+from types import CodeType
+from typing import Any
+
+GRACE_SECONDS = 5.0
+
+
+class Modules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Imports modules from the texts of a request; folders above them are packages without content."""
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self._texts = texts
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if name not in self._texts and not self.is_package(name):
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=self.is_package(name))
+
+    def is_package(self, fullname: str) -> bool:
+        return any(other.startswith(f"{fullname}.") for other in self._texts)
+
+    def get_source(self, fullname: str) -> str:
+        return self._texts.get(fullname, "")
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.get_source(fullname), f"<{fullname}>", "exec", dont_inherit=True)
+
+
+def end_without_reader() -> None:
+    """End this process and those that it started once nobody reads its answer: the connection is gone."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLERR | select.POLLHUP)
+    poll.poll()
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+    threading.Event().wait(GRACE_SECONDS)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def run(request: dict[str, Any]) -> int:
+    """Do what a request asks for; return the exit status."""
+    resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], request["memory_bytes"]))
+    sys.meta_path.insert(0, Modules(request["modules"]))
+    answer = importlib.import_module("gb10.programs.answer")
+    outlet = answer.Outlet(request["mark"], request["answer_bytes"], request["streams"])
+    threading.Thread(target=end_without_reader, daemon=True).start()
+    module, _, function = request["function"].partition(":")
+    try:
+        result = getattr(importlib.import_module(module), function)(request["job"], outlet)
+    except answer.RefusedError as refused:
+        outlet.say("refused", [refused.code, refused.reason])
+        return 1
+    except MemoryError:
+        outlet.say("refused", ["PROGRAM_FAILED", f"it needs more than {request['memory_bytes'] >> 20} MiB"])
+        return 1
+    if request["streams"]:
+        outlet.end_stream()
+    outlet.say("answer", result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(json.loads(sys.stdin.buffer.readline())))
