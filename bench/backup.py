@@ -62,7 +62,7 @@ def measure(bench: Bench, figures: Figures) -> None:
     """Back the node up and prove it, with and without the set."""
     bare = run(bench, "gb10.deploys.backup")
     make_set(bench)
-    stop, found = threading.Event(), {}
+    stop, found = threading.Event(), dict[bytes, int]()
     watcher = threading.Thread(target=memory, args=(stop, found))
     watcher.start()
     try:

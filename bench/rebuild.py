@@ -50,7 +50,7 @@ class Rebuilds:
         """Start gb10 in the background."""
         here = {"GB10_INVENTORY": str(self.inventory), "GB10_BACKUPS": str(self.folder / "backups")}
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        command = [BIN / "gb10", *words]
+        command = [str(BIN / "gb10"), *words]
         return subprocess.Popen(command, cwd=self.folder, env={**os.environ, **here}, text=True, **streams)
 
     def run(self, *words: str, accepted: tuple[int, ...] = (0,)) -> tuple[int, str]:

@@ -20,7 +20,7 @@ from mypy.modulefinder import BuildSource
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ("cli", "controller", "deploys", "facts", "group_data", "lab", "operations", "programs", "templates")
-OTHERS = ("scripts",)
+OTHERS = ("bench", "scripts", "tests")
 NAMESPACE = BuildSource(None, "gb10", text="")
 
 

@@ -145,7 +145,7 @@ def main() -> None:
     import pyinfra_cli.main  # type: ignore[import-untyped] # noqa: F401, PLC0415 # has no py.typed; loaded for the runs
     from pyinfra.api.connectors import get_all_connectors  # noqa: PLC0415 # as above
 
-    get_all_connectors()  # type: ignore[no-untyped-call]
+    get_all_connectors()
     _note_files()
     if asked := serve(_needed_by_most()):
         end_with(lambda: _as_module(asked))

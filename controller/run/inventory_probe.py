@@ -64,8 +64,8 @@ def main(source: str) -> dict[str, Any]:
     sys.dont_write_bytecode = True
     state = State(check_for_changes=False)
     state.cwd = os.getcwd()
-    ctx_state.set(state)  # type: ignore[no-untyped-call] # pyinfra leaves these three untyped
-    ctx_config.set(Config())  # type: ignore[no-untyped-call]
+    ctx_state.set(state)
+    ctx_config.set(Config())
     try:
         inventory = make_inventory(source, cwd=state.cwd)
         return {"hosts": [_entry(host) for host in inventory]}

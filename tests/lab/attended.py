@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.lab.conftest import LabUnderTest
 
 HEAD, WORKER = "spark-1", "spark-2"
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "rebuild_solo_seconds": 2,
     "rebuild_validate_without": ["rail-mtu", "rail-bandwidth"],
     "validate_bandwidth_seconds": 1,
@@ -59,4 +59,4 @@ class Attended:
     def own_seconds(self, node: str) -> float:
         """How long our own work on a node took."""
         done = (record for record in self.heard("step-done") if record["node"] == node and record["kind"] == "own")
-        return sum(record["seconds"] for record in done)
+        return sum(float(record["seconds"]) for record in done)

@@ -5,7 +5,7 @@ import runpy
 import socket
 import sys
 
-from gevent.monkey import get_original
+from gevent.monkey import get_original  # type: ignore[import-untyped]
 
 # As it was before pyinfra patched it, and never a socket out of accept(): a fork server must not have an event loop.
 listener = get_original("socket", "socket")(socket.AF_UNIX, socket.SOCK_STREAM)

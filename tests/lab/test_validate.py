@@ -183,6 +183,7 @@ def test_rails_are_measured_by_tcp_where_rdma_does_not_work(ready: Product, node
     rates = [check for check in found.checks if check.check == "rail-bandwidth"]
     said = {HEAD: "Unable to init the socket connection", WORKER: "Couldn't get context for the device"}
     for check in rates:
+        assert check.node
         assert f"Gb/s by tcp (ib_write_bw ended with status 1:  {said[check.node]})" in check.reason
         assert check.measured_gbps
     assert {(check.node, check.rail) for check in rates} == {(node, rail) for node in said for rail in RAILS}

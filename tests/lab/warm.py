@@ -7,6 +7,7 @@ forked, from the one of the tests. It is the command's own all the same, and end
 
 from __future__ import annotations
 
+import functools
 import socket
 import sys
 import tempfile
@@ -73,5 +74,5 @@ def _command(asked: Mapping[str, Any]) -> None:
 if __name__ == "__main__":
     for name in COMMANDS:
         main.get_command(click.Context(main), name)
-    if asked := serve():
-        end_with(lambda: _command(asked))
+    if (asked := serve()) is not None:
+        end_with(functools.partial(_command, asked))

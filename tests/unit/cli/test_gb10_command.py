@@ -236,7 +236,7 @@ def test_a_state_folder_that_cannot_be_is_told(down: Project, monkeypatch: pytes
 
 class Buggy(Gb10Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
-        return click.Command("buggy", callback=lambda: {}["a bug"])
+        return click.Command("buggy", callback=lambda: dict[str, str]()["a bug"])
 
 
 def test_a_bug_is_told_without_a_traceback_which_is_in_the_log(project: Project) -> None:

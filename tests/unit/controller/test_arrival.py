@@ -234,7 +234,13 @@ def test_a_node_that_was_wiped_is_known_by_its_old_keys_before_anything_else_is_
     inventory = Inventory("inventory.py", (InventoryHost("spark-1", ("head",), "127.0.0.9"), server_host))
     journal = Journal.create("rebuild")
     journal.write("returned", node="spark-2")
-    tools = Tools(inventory, Sight(nothing, inventory), journal, journal.write, nothing, nothing, *[nothing] * 3)
+
+    def report(event: str, /, **details: Any) -> None:
+        journal.write(event, **details)
+
+    tools = Tools(
+        inventory, Sight(nothing, inventory), journal, report, nothing, nothing, nothing, nothing, notify=nothing
+    )
     assert NodeRebuild(server_host, tools).condition() == "wiped"
     assert ssh_server.known_hosts.read_text().splitlines() == was
 

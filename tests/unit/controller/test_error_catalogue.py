@@ -81,7 +81,7 @@ def test_a_cause_goes_before_its_consequences() -> None:
 
 def test_the_exit_statuses_are_distinct_and_usage_is_that_of_click() -> None:
     assert len({int(status) for status in ExitStatus}) == len(ExitStatus)
-    assert ExitStatus.USAGE == 2
+    assert int(ExitStatus.USAGE) == 2
 
 
 def test_the_documentation_has_the_tables_and_a_paragraph_for_every_code() -> None:

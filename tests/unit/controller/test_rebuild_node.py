@@ -97,8 +97,7 @@ def test_what_speaks_against_a_restore_is_agreed_to_for_the_node_that_was_refuse
 def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_asked_for_after_the_wipe() -> None:
     tags = ("here:1", "both:1", "saved:1", "other:1")
     shop = Workshop(wanting(images=tags))
-    _, worker = shop.inventory.hosts
-    shop.says[models_fact(worker)] = {
+    shop.says[models_fact(shop.inventory.hosts[1])] = {
         "Spark-1": {"repositories": [repository("org/both")]},
         "spark-2": {"repositories": [repository("org/both"), repository("org/only")]},
     }
@@ -289,11 +288,11 @@ def test_a_copy_that_a_killed_run_left_is_waited_for(step: str, deploy: str) -> 
     shop.says[ENGINE]["spark-2"] = [image("org/image:1")]
     tried: list[str] = []
 
-    def work(name: str, *rest: Any, **more: Any) -> RunResult:
-        tried.append(name)
+    def work(deploy: str, /, *_: object, **__: Any) -> RunResult:
+        tried.append(deploy)
         if len(tried) < 3:
             raise Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")
-        return RunResult(name, False, ())
+        return RunResult(deploy, False, ())
 
     node = shop.rebuild(memory=None)
     carry_out(NodeRebuild(node.target, replace(shop.tools(), work=work)), step)

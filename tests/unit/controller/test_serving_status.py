@@ -31,7 +31,7 @@ NODES = Inventory(
 def said(mode: str, health: str = "none", **more: Any) -> dict[str, Any]:
     """What the fact says of a node."""
     engine = {"pid": 1, "container": "c", "mode": mode, "why": "so", "age_seconds": 1.0}
-    rest = {"reasons": [], "containers": [], "models": [], "completion": None, "trouble": None}
+    rest: dict[str, Any] = {"reasons": [], "containers": [], "models": [], "completion": None, "trouble": None}
     return {"mode": mode, "engines": [engine] if mode in ("cluster", "solo") else [], "health": health, **rest, **more}
 
 
@@ -54,8 +54,7 @@ def test_the_cluster_serves_by_its_head() -> None:
 
 
 def test_one_serves_alone_also_while_the_other_is_away() -> None:
-    for rest in ({"spark_1": said("off")}, {}):
-        found = status(spark_2=ALONE, **rest)
+    for found in (status(spark_1=said("off"), spark_2=ALONE), status(spark_2=ALONE)):
         assert (found.mode, found.node, found.healthy) == ("solo", "spark-2", True)
         assert found.address == "http://10.0.0.2:8000/v1"
 

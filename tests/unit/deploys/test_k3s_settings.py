@@ -21,7 +21,7 @@ def on() -> Iterator[Any]:
 
     def stand(name: str = "spark-1", **data: Any) -> Any:
         hosts = [(each, data if each == name else {}) for each in ("spark-1", "spark-2", "nas")]
-        groups = {"head": (["spark-1"], {}), "workers": (["spark-2"], {}), "storage": (["nas"], {})}
+        groups: dict[str, Any] = {"head": (["spark-1"], {}), "workers": (["spark-2"], {}), "storage": (["nas"], {})}
         state = State(Inventory((hosts, {}), **groups), Config())
         host = state.inventory.get_host(name)
         ctx_state.set(state)

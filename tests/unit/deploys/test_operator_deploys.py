@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -45,7 +46,7 @@ def settings(**other: Any) -> GpuOperatorSettings:
     return GpuOperatorSettings(**{**known, "time_slicing": None, **other})
 
 
-def node(name: str = "spark-1", ready: bool = True, **allocatable: str) -> ClusterNode:
+def node(name: str = "spark-1", allocatable: Mapping[str, str] | None = None, ready: bool = True) -> ClusterNode:
     return ClusterNode(
         name=name,
         ready=ready,
@@ -55,12 +56,13 @@ def node(name: str = "spark-1", ready: bool = True, **allocatable: str) -> Clust
         internal_ip=None,
         addresses={},
         runtime="docker://28.5.1",
-        allocatable={key.replace("__", "/"): value for key, value in allocatable.items()},
+        allocatable=dict(allocatable or {}),
         reason=None if ready else "Kubelet stopped posting node status.",
     )
 
 
-WITH_GPU = {"nvidia.com__gpu": "1"}
+WITH_GPU = {"nvidia.com/gpu": "1"}
+WITH_RDMA = {"rdma/rdma_shared_device_a": "63"}
 READY = (ClusterPolicy("cluster-policy", "ready", None),)
 
 # Versions ------------------------------------------------------------------------------------------------------------
@@ -178,20 +180,20 @@ def test_interfaces_that_are_up_on_any_node_count_once() -> None:
 
 
 def test_ready_is_the_policys_state_and_the_resource_on_every_node() -> None:
-    assert lacking(GPU, 1, READY, (node(**WITH_GPU), node("spark-2", **WITH_GPU))) == []
+    assert lacking(GPU, 1, READY, (node(allocatable=WITH_GPU), node("spark-2", WITH_GPU))) == []
 
 
 def test_a_ready_policy_is_not_enough_where_a_node_offers_nothing() -> None:
-    (why,) = lacking(GPU, 1, READY, (node(**WITH_GPU), node("spark-2")))
+    (why,) = lacking(GPU, 1, READY, (node(allocatable=WITH_GPU), node("spark-2")))
     assert why == "spark-2 offers 0 nvidia.com/gpu, wanted 1"
 
 
 def test_fewer_slices_than_wanted_are_not_enough() -> None:
-    assert lacking(GPU, 4, READY, (node(**WITH_GPU),)) == ["spark-1 offers 1 nvidia.com/gpu, wanted 4"]
+    assert lacking(GPU, 4, READY, (node(allocatable=WITH_GPU),)) == ["spark-1 offers 1 nvidia.com/gpu, wanted 4"]
 
 
 def test_a_thousand_slices_are_counted_as_kubernetes_writes_them() -> None:
-    assert lacking(GPU, 1000, READY, (node(**{"nvidia.com__gpu": "1k"}),)) == []
+    assert lacking(GPU, 1000, READY, (node(allocatable={"nvidia.com/gpu": "1k"}),)) == []
 
 
 def test_a_node_that_is_down_says_so() -> None:
@@ -201,14 +203,14 @@ def test_a_node_that_is_down_says_so() -> None:
 
 def test_a_policy_that_is_not_ready_is_quoted() -> None:
     policies = (ClusterPolicy("cluster-policy", "notReady", "OperandNotReady: state-device-plugin"),)
-    (why,) = lacking(GPU, 1, policies, (node(**WITH_GPU),))
+    (why,) = lacking(GPU, 1, policies, (node(allocatable=WITH_GPU),))
     assert why == "ClusterPolicy is notReady (OperandNotReady: state-device-plugin)"
 
 
 def test_the_parts_of_a_network_policy_that_lag_are_named_and_those_nobody_asked_for_are_not() -> None:
     applied = (AppliedState("state-OFED", "ignore"), AppliedState("state-RDMA-device-plugin", "notReady"))
     policies = (NicClusterPolicy("nic-cluster-policy", "notReady", applied, None),)
-    (why,) = lacking(NETWORK, 1, policies, (node(rdma__rdma_shared_device_a="63"),))
+    (why,) = lacking(NETWORK, 1, policies, (node(allocatable=WITH_RDMA),))
     assert why == "NicClusterPolicy is notReady, state-RDMA-device-plugin is notReady"
 
 

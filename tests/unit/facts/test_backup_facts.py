@@ -45,17 +45,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_node_tells_of_its_backups_and_of_their_proofs(folder: Path) -> None:
-    whole, half = Backups().process(run(Backups().command(root=str(folder))))
+    whole, half = Backups().process(run(Backups().command(root=str(folder)))) or ()
     assert (whole.id, whole.complete, whole.proven, whole.encrypted, whole.size) == (ID, True, True, False, 5)
     assert (half.complete, half.proven, half.encrypted) == (False, False, True)
-    (proof,) = BackupEvidence().process(run(BackupEvidence().command(root=str(folder))))
+    (proof,) = BackupEvidence().process(run(BackupEvidence().command(root=str(folder)))) or ()
     assert (proof.where, proof.id, proof.proven, proof.reasons) == ("spark-1", ID, True, ())
 
 
 def test_a_reason_against_a_backup_outweighs_its_proof(folder: Path) -> None:
     refused = {**PROOF, "reasons": ["its archive ends early"], "codes": ["BACKUP_DAMAGED"]}
     (folder / "spark-2" / f"{ID}.proof.json").write_text(json.dumps({"copies": [refused]}))
-    (proof,) = BackupEvidence().process(run(BackupEvidence().command(root=str(folder))))
+    (proof,) = BackupEvidence().process(run(BackupEvidence().command(root=str(folder)))) or ()
     assert (proof.proven, proof.codes) == (False, ("BACKUP_DAMAGED",))
 
 

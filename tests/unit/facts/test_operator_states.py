@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.operators import (
@@ -204,17 +206,14 @@ def test_a_list_of_another_shape_is_refused() -> None:
 @settings(deadline=None)
 @given(st.data())
 def test_garbage_is_understood_or_refused_and_nothing_else(data: st.DataObject) -> None:
-    fact, section, name = data.draw(
-        st.sampled_from(
-            [
-                (GpuOperatorPods(), "pods", "pods-ready.json"),
-                (GpuOperatorPods(), "pods", "pods-stuck.json"),
-                (OperatorWarnings(), "events", "events-warning.json"),
-                (ClusterPolicyState(), "policies", "clusterpolicy-not-ready.json"),
-                (NicClusterPolicyState(), "policies", "nicclusterpolicy-not-ready.json"),
-            ]
-        )
-    )
+    cases: list[tuple[FactBase[Any], str, str]] = [
+        (GpuOperatorPods(), "pods", "pods-ready.json"),
+        (GpuOperatorPods(), "pods", "pods-stuck.json"),
+        (OperatorWarnings(), "events", "events-warning.json"),
+        (ClusterPolicyState(), "policies", "clusterpolicy-not-ready.json"),
+        (NicClusterPolicyState(), "policies", "nicclusterpolicy-not-ready.json"),
+    ]
+    fact, section, name = data.draw(st.sampled_from(cases))
     text = "\n".join(sample(name))
     lines = data.draw(altered(text) | damaged([text]) | st.lists(words))
     status = data.draw(st.sampled_from([0, 0, 0, 1, ABSENT]))

@@ -332,16 +332,17 @@ def test_brief_listings_prove_equality_and_nothing_else() -> None:
 
 
 def test_words_that_no_copy_knows_are_named_with_those_that_it_knows() -> None:
-    assert mistaken(Wanted("/a", "/b")) == []
+    wanted = Wanted("/a", "/b")
+    assert mistaken(wanted) == []
     for name, text in {
         "transport": "transport is 'SSH', and not one of: rsyncd, ssh",
         "network": "network is 'SSH', and not one of: rails, management",
         "verify": "verify is 'SSH', and not one of: size, hash",
         "dangling": "dangling is 'SSH', and not one of: refuse, list",
     }.items():
-        assert mistaken(replace(Wanted("/a", "/b"), **{name: "SSH"})) == [text]
+        assert mistaken(Wanted(**{**vars(wanted), name: "SSH"})) == [text]
     for streams in (0, -1, 65, "4"):
-        assert mistaken(replace(Wanted("/a", "/b"), streams=streams)) == [f"streams is {streams!r}, and not 1 to 64"]
+        assert mistaken(Wanted(**{**vars(wanted), "streams": streams})) == [f"streams is {streams!r}, and not 1 to 64"]
 
 
 def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:

@@ -73,7 +73,7 @@ def grow(place: bytes, tree: Any, files: list[bytes], number: Iterator[int]) -> 
 
 def listed(root: Path) -> dict[str, tuple[object, ...]]:
     """Everything that must come back."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for place, folders, names in os.walk(root):
         for name in (".", *folders, *names):
             path = Path(place) / name

@@ -97,8 +97,7 @@ def store(tmp_path: Path) -> Path:
 
 def test_a_sound_backup_of_a_head_is_proven(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
-    expected = {"macs": ["02:00:00:00:00:01"], "architecture": "arm64", "machine_id": "a1", "most_age_seconds": 60}
-    found = proof(store, backup, **expected)
+    found = proof(store, backup, macs=["02:00:00:00:00:01"], architecture="arm64", machine_id="a1", most_age_seconds=60)
     assert found["proven"], found
     assert (found["opened"], found["nodes"]) == (True, ["spark-1", "spark-2"])
     assert not list((store / backup_store.PROVING).iterdir())
@@ -264,9 +263,11 @@ def _again(files: Files, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]],
     return {".tar.gz": content, ".json": archive.encode_summary(told)}
 
 
-CHANGES: list[Callable[[Files, Files], Files]] = [flipped] * 4 + [truncated] * 2
-CHANGES += [without_one, with_one_more, with_anothers_manifest, with_anothers_summary, exchanged]
-CHANGES += [with_one_file_missing, with_a_new_time]
+CHANGES: list[Callable[[Files, Files], Files]] = [
+    *([flipped] * 4 + [truncated] * 2),
+    *(without_one, with_one_more, with_anothers_manifest, with_anothers_summary, exchanged),
+    *(with_one_file_missing, with_a_new_time),
+]
 
 
 def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def joined(server: Server, agent: Machine, name: str) -> None:
     eventually(lambda: server.ready(name) == "True")
 
 
-def test_an_agent_joins_with_the_token_and_shows_what_it_was_told(machines: Machines, node: str, server: Server):
+def test_an_agent_joins_with_the_token_and_shows_what_it_was_told(
+    machines: Machines, node: str, server: Server
+) -> None:
     agent = machines.agent(server, node, node_label=["rack=a", "zone=b"], node_taint=["x=y:NoSchedule"])
     joined(server, agent, node)
     seen = server.get("node", node)
@@ -64,14 +66,14 @@ def test_an_agent_joins_with_the_token_and_shows_what_it_was_told(machines: Mach
     assert server.get("node", "spark-1")["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] == "true"
 
 
-def test_the_environment_of_the_official_script_is_enough(machines: Machines, node: str, server: Server):
+def test_the_environment_of_the_official_script_is_enough(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node)
     (agent.etc / "config.yaml").unlink()
     agent.start("agent", "--node-name", node, "--node-ip=127.0.0.2", K3S_URL=server.url, K3S_TOKEN=server.token())
     eventually(lambda: node in nodes(server))
 
 
-def test_a_wrong_password_is_refused_again_and_again(machines: Machines, node: str, server: Server):
+def test_a_wrong_password_is_refused_again_and_again(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node, token=server.token() + "x")
     agent.start("agent")
     words = f"{server.url}/v1-k3s/serving-kubelet.crt: 401 Unauthorized"
@@ -79,7 +81,9 @@ def test_a_wrong_password_is_refused_again_and_again(machines: Machines, node: s
     assert node not in nodes(server)
 
 
-def test_a_token_of_another_cluster_is_refused_by_the_agent_itself(machines: Machines, node: str, server: Server):
+def test_a_token_of_another_cluster_is_refused_by_the_agent_itself(
+    machines: Machines, node: str, server: Server
+) -> None:
     stale = f"K10{'0' * 64}::{server.token().partition('::')[2]}"
     agent = machines.agent(server, node, token=stale)
     agent.start("agent")
@@ -87,7 +91,7 @@ def test_a_token_of_another_cluster_is_refused_by_the_agent_itself(machines: Mac
     assert node not in nodes(server)
 
 
-def test_a_short_token_and_a_bootstrap_token_are_accepted(machines: Machines, node: str, server: Server):
+def test_a_short_token_and_a_bootstrap_token_are_accepted(machines: Machines, node: str, server: Server) -> None:
     joined(server, machines.agent(server, node, token=server.token().rpartition(":")[2]), node)
     bootstrap = server.run("token", "create").stdout.strip()
     joined(server, machines.agent(server, f"{node}-b", token=bootstrap), f"{node}-b")
@@ -95,7 +99,7 @@ def test_a_short_token_and_a_bootstrap_token_are_accepted(machines: Machines, no
     assert identifier in server.run("token", "list").stdout
 
 
-def test_an_agent_token_of_its_own_joins_and_stands_in_its_file(machines: Machines, node: str):
+def test_an_agent_token_of_its_own_joins_and_stands_in_its_file(machines: Machines, node: str) -> None:
     server = machines.server()
     server.up(agent_token="for-agents-only")  # noqa: S106 (a password of this test alone)
     token = (server.data / "server/agent-token").read_text().strip()
@@ -103,7 +107,7 @@ def test_an_agent_token_of_its_own_joins_and_stands_in_its_file(machines: Machin
     joined(server, machines.agent(server, node, token=token), node)
 
 
-def test_an_agent_waits_for_a_server_that_is_down(machines: Machines, node: str, own_server: Server):
+def test_an_agent_waits_for_a_server_that_is_down(machines: Machines, node: str, own_server: Server) -> None:
     agent = machines.agent(own_server, node)
     own_server.stop()
     agent.start("agent")
@@ -123,13 +127,13 @@ def test_an_agent_waits_for_a_server_that_is_down(machines: Machines, node: str,
 )
 def test_settings_that_cannot_work_end_the_start(
     machines: Machines, node: str, server: Server, settings: dict[str, str], words: str
-):
+) -> None:
     done = machines.agent(server, node, **settings).run("agent")
     assert done.returncode == 1
     assert words in done.stderr
 
 
-def test_a_wiped_node_is_rejected_until_its_secret_is_deleted(machines: Machines, node: str, server: Server):
+def test_a_wiped_node_is_rejected_until_its_secret_is_deleted(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
     agent.stop()
@@ -144,7 +148,7 @@ def test_a_wiped_node_is_rejected_until_its_secret_is_deleted(machines: Machines
     eventually(lambda: node in nodes(server))
 
 
-def test_two_nodes_cannot_have_one_name(machines: Machines, node: str, server: Server):
+def test_two_nodes_cannot_have_one_name(machines: Machines, node: str, server: Server) -> None:
     joined(server, machines.agent(server, node), node)
     twin = machines.agent(server, "twin", node_name=node)
     twin.start("agent")
@@ -156,7 +160,7 @@ def test_two_nodes_cannot_have_one_name(machines: Machines, node: str, server: S
 
 def test_a_node_whose_heartbeat_stops_is_unknown_and_its_pods_are_not_ready_until_it_is_back(
     machines: Machines, node: str, server: Server
-):
+) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
     spec = {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}
@@ -170,7 +174,7 @@ def test_a_node_whose_heartbeat_stops_is_unknown_and_its_pods_are_not_ready_unti
     server.kubectl("wait", "--for=condition=Ready", f"node/{node}", "pod/p", "--timeout=10s")
 
 
-def test_a_pause_of_the_server_makes_no_node_unknown(machines: Machines, node: str, own_server: Server):
+def test_a_pause_of_the_server_makes_no_node_unknown(machines: Machines, node: str, own_server: Server) -> None:
     agent = machines.agent(own_server, node)
     joined(own_server, agent, node)
     before = own_server.get("node", node)["status"]["conditions"]
@@ -183,7 +187,7 @@ def test_a_pause_of_the_server_makes_no_node_unknown(machines: Machines, node: s
 
 def test_an_agent_with_a_newer_binary_reports_the_new_version(
     machines: Machines, node: str, server: Server, tmp_path: Path
-):
+) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
     server.kubectl("label", "node", node, "mine=kept")
@@ -197,7 +201,7 @@ def test_an_agent_with_a_newer_binary_reports_the_new_version(
 
 def test_a_node_that_is_deleted_while_it_runs_comes_back_only_with_a_restart(
     machines: Machines, node: str, server: Server
-):
+) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
     server.kubectl("delete", "node", node)
@@ -207,7 +211,7 @@ def test_a_node_that_is_deleted_while_it_runs_comes_back_only_with_a_restart(
     joined(server, agent, node)
 
 
-def test_a_node_may_change_neither_secrets_nor_other_nodes(machines: Machines, node: str, server: Server):
+def test_a_node_may_change_neither_secrets_nor_other_nodes(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
     # A kubeconfig with nothing but the credential of a node.

@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return etc
 
 
-def test_keys_of_the_file_are_the_long_flags(folder: Path):
+def test_keys_of_the_file_are_the_long_flags(folder: Path) -> None:
     (folder / "config.yaml").write_text("docker: true\nwrite-kubeconfig-mode: '0644'\ndisable: [traefik, servicelb]\n")
     options = config.read("server", [])
     assert options.flag("docker")
@@ -27,14 +27,14 @@ def test_keys_of_the_file_are_the_long_flags(folder: Path):
     assert options.many("disable") == ["traefik", "servicelb"]
 
 
-def test_the_command_line_wins_over_the_file_and_adds_to_its_lists(folder: Path):
+def test_the_command_line_wins_over_the_file_and_adds_to_its_lists(folder: Path) -> None:
     (folder / "config.yaml").write_text("node-name: file\ntls-san: [a]\n")
     options = config.read("server", ["--node-name=line", "--tls-san", "b,c"])
     assert options.text("node-name") == "line"
     assert options.many("tls-san") == ["a", "b", "c"]
 
 
-def test_the_file_wins_over_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_file_wins_over_the_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("K3S_URL", "https://variable:6443")
     monkeypatch.setenv("K3S_TOKEN", "secret")
     (folder / "config.yaml").write_text("server: https://file:6443\n")
@@ -43,41 +43,41 @@ def test_the_file_wins_over_the_environment(folder: Path, monkeypatch: pytest.Mo
     assert options.secret("token") == "secret"
 
 
-def test_a_token_file_is_read_without_its_newline(folder: Path, tmp_path: Path):
+def test_a_token_file_is_read_without_its_newline(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("K10abc\n")
     assert config.read("agent", ["--token-file", str(tmp_path / "token")]).secret("token") == "K10abc"
 
 
-def test_a_token_file_that_is_missing_is_named(folder: Path):
+def test_a_token_file_that_is_missing_is_named(folder: Path) -> None:
     with pytest.raises(StartError, match="open /none/token: no such file or directory"):
         config.read("agent", ["--token-file=/none/token"]).secret("token")
 
 
 @pytest.mark.parametrize("role", ["server", "agent"])
-def test_an_unknown_key_is_refused_like_an_unknown_flag(folder: Path, role: str):
+def test_an_unknown_key_is_refused_like_an_unknown_flag(folder: Path, role: str) -> None:
     (folder / "config.yaml").write_text("dokcer: true\n")
     with pytest.raises(StartError, match="flag provided but not defined: -dokcer"):
         config.read(role, [])
 
 
-def test_a_servers_flag_is_unknown_to_an_agent():
+def test_a_servers_flag_is_unknown_to_an_agent() -> None:
     with pytest.raises(StartError, match="not defined: -disable"):
         config.read("agent", ["--disable=traefik"])
 
 
-def test_a_flag_without_its_value_is_refused():
+def test_a_flag_without_its_value_is_refused() -> None:
     with pytest.raises(StartError, match="flag needs an argument: -token"):
         config.read("agent", ["--token"])
 
 
 @pytest.mark.parametrize("content", ["a: b: c", "- just\n- a list\n"])
-def test_a_broken_file_is_refused(folder: Path, content: str):
+def test_a_broken_file_is_refused(folder: Path, content: str) -> None:
     (folder / "config.yaml").write_text(content)
     with pytest.raises(StartError, match="yaml"):
         config.read("server", [])
 
 
 @pytest.mark.parametrize("flag", ["--cluster-init", "--server=https://another:6443"])
-def test_what_the_lab_cannot_do_is_refused_rather_than_ignored(flag: str):
+def test_what_the_lab_cannot_do_is_refused_rather_than_ignored(flag: str) -> None:
     with pytest.raises(StartError, match=f"does not imitate {flag.partition('=')[0]}"):
         config.read("server", [flag])

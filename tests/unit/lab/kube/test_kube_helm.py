@@ -65,7 +65,7 @@ def helm(cluster: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         server.shutdown()
 
 
-def test_a_release_is_installed_and_can_be_read_back(helm: Helm, cluster: Server, tmp_path: Path):
+def test_a_release_is_installed_and_can_be_read_back(helm: Helm, cluster: Server, tmp_path: Path) -> None:
     (tmp_path / "values.yaml").write_text("driver: {enabled: false}\n")
     helm.run(*helm.upgrade("first", "1.2.3", "-f", str(tmp_path / "values.yaml"), *WAIT))
     (listed,) = json.loads(helm.run("list", "-n", "first", "-o", "json"))
@@ -75,7 +75,7 @@ def test_a_release_is_installed_and_can_be_read_back(helm: Helm, cluster: Server
     assert cluster.get("deployment", "op", "-n", "first")["status"]["readyReplicas"] == 1
 
 
-def test_an_upgrade_changes_the_objects_and_a_rollback_brings_them_back(helm: Helm, cluster: Server):
+def test_an_upgrade_changes_the_objects_and_a_rollback_brings_them_back(helm: Helm, cluster: Server) -> None:
     helm.run(*helm.upgrade("second", "1.2.3", *WAIT))
     helm.run(*helm.upgrade("second", "1.3.0", "--set", "replicas=2", *WAIT))
     assert cluster.get("deployment", "op", "-n", "second")["spec"]["replicas"] == 2
@@ -84,17 +84,17 @@ def test_an_upgrade_changes_the_objects_and_a_rollback_brings_them_back(helm: He
     assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (1, "op:1.2.3")
 
 
-def test_a_version_that_the_repository_does_not_have_is_refused(helm: Helm):
+def test_a_version_that_the_repository_does_not_have_is_refused(helm: Helm) -> None:
     assert "9.9.9" in helm.fails(*helm.upgrade("missing", "9.9.9"))
 
 
-def test_a_release_that_never_gets_ready_fails_in_time(helm: Helm):
+def test_a_release_that_never_gets_ready_fails_in_time(helm: Helm) -> None:
     why = helm.fails(*helm.upgrade("stuck", "1.3.0", "--set", "hold=true", "--wait", "--timeout", "2s"))
     assert "deadline" in why
     assert json.loads(helm.run("status", "stuck", "-n", "stuck", "-o", "json"))["info"]["status"] == "failed"
 
 
-def test_the_edit_of_another_is_a_conflict_until_it_is_forced(helm: Helm, cluster: Server):
+def test_the_edit_of_another_is_a_conflict_until_it_is_forced(helm: Helm, cluster: Server) -> None:
     helm.run(*helm.upgrade("edited", "1.3.0", *WAIT))
     cluster.kubectl("patch", "deployment", "op", "-n", "edited", "--type=merge", "-p", '{"spec": {"replicas": 3}}')
     assert "conflict with" in helm.fails(*helm.upgrade("edited", "1.3.0", *WAIT))
@@ -102,13 +102,13 @@ def test_the_edit_of_another_is_a_conflict_until_it_is_forced(helm: Helm, cluste
     assert cluster.get("deployment", "op", "-n", "edited")["spec"]["replicas"] == 1
 
 
-def test_an_uninstall_leaves_nothing_but_the_definitions(helm: Helm, cluster: Server):
+def test_an_uninstall_leaves_nothing_but_the_definitions(helm: Helm, cluster: Server) -> None:
     helm.run(*helm.upgrade("passing", "1.3.0", *WAIT))
     helm.run("uninstall", "passing", "-n", "passing", *WAIT)
     assert cluster.kubectl("get", "deployments,daemonsets,pods,gadgets", "-n", "passing", "-o", "name") == ""
     assert cluster.get("crd", "gadgets.demo.example")
 
 
-def test_a_repository_that_is_down_is_named(helm: Helm):
+def test_a_repository_that_is_down_is_named(helm: Helm) -> None:
     gone = Helm(helm._cluster, "http://127.0.0.1:9")
     assert "cannot be reached" in gone.fails(*gone.upgrade("none", "1.3.0"))

@@ -6,13 +6,13 @@ from gb10.lab.kube.errors import ApiError
 from gb10.lab.kube.merge import json_patch, merge_patch, strategic_merge
 
 
-def test_merge_patch_removes_what_is_null_and_replaces_lists():
+def test_merge_patch_removes_what_is_null_and_replaces_lists() -> None:
     current = {"a": {"b": 1, "c": 2}, "list": [1, 2]}
     assert merge_patch(current, {"a": {"b": None, "d": 3}, "list": [9]}) == {"a": {"c": 2, "d": 3}, "list": [9]}
     assert current == {"a": {"b": 1, "c": 2}, "list": [1, 2]}
 
 
-def test_strategic_merge_merges_containers_by_name():
+def test_strategic_merge_merges_containers_by_name() -> None:
     current = {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}
     patch = {"containers": [{"name": "b", "image": "2"}, {"name": "c", "image": "3"}]}
     assert strategic_merge(current, patch)["containers"] == [
@@ -22,31 +22,31 @@ def test_strategic_merge_merges_containers_by_name():
     ]
 
 
-def test_strategic_merge_deletes_the_item_that_a_directive_names():
+def test_strategic_merge_deletes_the_item_that_a_directive_names() -> None:
     current = {"env": [{"name": "a", "value": "1"}, {"name": "b", "value": "1"}]}
     assert strategic_merge(current, {"env": [{"name": "a", "$patch": "delete"}]}) == {
         "env": [{"name": "b", "value": "1"}]
     }
 
 
-def test_strategic_merge_replaces_where_a_directive_says_so():
+def test_strategic_merge_replaces_where_a_directive_says_so() -> None:
     assert strategic_merge({"s": {"a": 1}}, {"s": {"$patch": "replace", "b": 2}}) == {"s": {"b": 2}}
 
 
-def test_strategic_merge_retains_only_the_named_keys():
+def test_strategic_merge_retains_only_the_named_keys() -> None:
     assert strategic_merge({"a": 1, "b": 2}, {"$retainKeys": ["b"], "c": 3}) == {"b": 2, "c": 3}
 
 
-def test_strategic_merge_takes_single_items_out_of_a_list_of_texts():
+def test_strategic_merge_takes_single_items_out_of_a_list_of_texts() -> None:
     patch = {"$deleteFromPrimitiveList/finalizers": ["x"]}
     assert strategic_merge({"finalizers": ["x", "y"]}, patch) == {"finalizers": ["y"]}
 
 
-def test_strategic_merge_keeps_finalizers_that_the_patch_does_not_name():
+def test_strategic_merge_keeps_finalizers_that_the_patch_does_not_name() -> None:
     assert strategic_merge({"finalizers": ["x"]}, {"finalizers": ["y", "x"]}) == {"finalizers": ["x", "y"]}
 
 
-def test_json_patch_adds_replaces_and_removes():
+def test_json_patch_adds_replaces_and_removes() -> None:
     document = {"a": [1, 3], "b": {"c/d": 1}, "e": 1}
     patched = json_patch(
         document,
@@ -70,7 +70,7 @@ def test_json_patch_adds_replaces_and_removes():
         {"op": "move", "path": "/a", "from": "/b"},
     ],
 )
-def test_json_patch_refuses_what_does_not_apply(operation):
+def test_json_patch_refuses_what_does_not_apply(operation: dict[str, object]) -> None:
     with pytest.raises(ApiError) as refused:
         json_patch({"a": 1}, [operation])
     assert refused.value.code == 422

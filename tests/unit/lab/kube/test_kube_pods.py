@@ -27,7 +27,7 @@ def pod(name: str, uid: str = "u1", **spec: Any) -> dict[str, Any]:
     return {"metadata": meta, "spec": {"containers": [{"name": "c"}], **spec}}
 
 
-def test_a_pod_has_its_containers_until_it_is_gone(docker: ToyDocker):
+def test_a_pod_has_its_containers_until_it_is_gone(docker: ToyDocker) -> None:
     containers = PodContainers(Engine())
     containers.keep([pod("web", "u1"), pod("db", "u2")])
     assert docker.names() == {"k8s_c_web_default_u1_0", "k8s_c_db_default_u2_0"}
@@ -35,14 +35,14 @@ def test_a_pod_has_its_containers_until_it_is_gone(docker: ToyDocker):
     assert docker.names() == {"k8s_c_db_default_u2_0"}
 
 
-def test_containers_of_an_earlier_run_are_kept_and_those_of_no_pod_removed(docker: ToyDocker):
+def test_containers_of_an_earlier_run_are_kept_and_those_of_no_pod_removed(docker: ToyDocker) -> None:
     PodContainers(Engine()).keep([pod("web", "u1"), pod("db", "u2")])
     before = dict(docker.containers)
     PodContainers(Engine()).keep([pod("web", "u1")])
     assert docker.containers == {i: c for i, c in before.items() if "u1" in c["Name"]}
 
 
-def test_containers_that_somebody_removed_come_back_at_the_next_look(docker: ToyDocker):
+def test_containers_that_somebody_removed_come_back_at_the_next_look(docker: ToyDocker) -> None:
     containers = PodContainers(Engine())
     containers.keep([pod("web")])
     docker.forget()
@@ -55,7 +55,7 @@ def test_containers_that_somebody_removed_come_back_at_the_next_look(docker: Toy
 
 def test_a_docker_that_fails_makes_the_node_not_ready_until_it_works_again(
     machines: Machines, cluster: Server, docker: ToyDocker
-):
+) -> None:
     agent = machines.agent(cluster, "dock-0", docker=True)
     agent.environment["DOCKER_HOST"] = f"unix://{docker.server_address!s}"
     agent.start("agent")
@@ -77,7 +77,7 @@ def test_a_docker_that_fails_makes_the_node_not_ready_until_it_works_again(
     eventually(lambda: docker.names() == set())
 
 
-def test_removing_a_node_takes_the_pods_from_it(machines: Machines, cluster: Server, docker: ToyDocker):
+def test_removing_a_node_takes_the_pods_from_it(machines: Machines, cluster: Server, docker: ToyDocker) -> None:
     agent = machines.agent(cluster, "dock-1", docker=True)
     agent.environment["DOCKER_HOST"] = f"unix://{docker.server_address!s}"
     agent.start("agent")

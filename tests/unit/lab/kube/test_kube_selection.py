@@ -25,7 +25,7 @@ LABELS = {"app": "web", "tier": "front"}
         ("zone", False),
     ],
 )
-def test_label_selectors(selector, fits):
+def test_label_selectors(selector: str | None, fits: bool) -> None:
     assert match_labels(selector, LABELS) is fits
 
 
@@ -41,6 +41,6 @@ def test_label_selectors(selector, fits):
         ("nonsense", False),
     ],
 )
-def test_field_selectors(selector, fits):
+def test_field_selectors(selector: str, fits: bool) -> None:
     pod = {"spec": {"nodeName": "a", "hostNetwork": True}, "status": {"phase": "Running"}}
     assert match_fields(selector, pod) is fits

@@ -35,7 +35,7 @@ def fatal(server: Server, *arguments: str) -> str:
     return done.stderr.splitlines()[-1]
 
 
-def test_the_files_of_a_server_are_where_k3s_has_them_and_no_wider(machines: Machines):
+def test_the_files_of_a_server_are_where_k3s_has_them_and_no_wider(machines: Machines) -> None:
     server = machines.server()
     server.up()
     ca = (server.data / "server/tls/server-ca.crt").read_bytes()
@@ -52,7 +52,7 @@ def test_the_files_of_a_server_are_where_k3s_has_them_and_no_wider(machines: Mac
     assert [str(key) for key in server.data.rglob("*.key") if mode(key) != "0o600"] == []
 
 
-def test_the_kubeconfig_has_the_mode_and_the_place_that_the_settings_say(machines: Machines):
+def test_the_kubeconfig_has_the_mode_and_the_place_that_the_settings_say(machines: Machines) -> None:
     server = machines.server()
     server.kubeconfig = server.root / "mine.yaml"
     server.up(write_kubeconfig=str(server.kubeconfig), write_kubeconfig_mode="0640")
@@ -60,7 +60,7 @@ def test_the_kubeconfig_has_the_mode_and_the_place_that_the_settings_say(machine
     assert server.get("nodes")
 
 
-def test_the_serving_certificate_carries_the_names_of_the_settings(machines: Machines):
+def test_the_serving_certificate_carries_the_names_of_the_settings(machines: Machines) -> None:
     server = machines.server()
     server.up(tls_san=["head.lab", "198.18.9.9"])
     context = ssl.create_default_context(cafile=str(server.data / "server/tls/server-ca.crt"))
@@ -69,7 +69,7 @@ def test_the_serving_certificate_carries_the_names_of_the_settings(machines: Mac
             context.wrap_socket(plain, server_hostname=name).close()
 
 
-def test_systemd_is_told_only_when_the_server_answers(machines: Machines):
+def test_systemd_is_told_only_when_the_server_answers(machines: Machines) -> None:
     server = machines.server()
     faults = server.root / "run/gb10-lab/kube-faults.json"
     faults.parent.mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_systemd_is_told_only_when_the_server_answers(machines: Machines):
         assert server.kubectl("get", "--raw", "/readyz") == "ok"
 
 
-def test_a_server_is_up_in_two_seconds_and_down_in_one(machines: Machines):
+def test_a_server_is_up_in_two_seconds_and_down_in_one(machines: Machines) -> None:
     server = machines.server()
     started = time.monotonic()
     server.up()
@@ -96,7 +96,7 @@ def test_a_server_is_up_in_two_seconds_and_down_in_one(machines: Machines):
     assert server.stop() < 1
 
 
-def test_objects_survive_a_restart_and_the_token_stays(machines: Machines):
+def test_objects_survive_a_restart_and_the_token_stays(machines: Machines) -> None:
     server = machines.server()
     server.up()
     server.apply(CONFIG_MAP)
@@ -108,7 +108,7 @@ def test_objects_survive_a_restart_and_the_token_stays(machines: Machines):
     assert server.ready("spark-1") == "True"
 
 
-def test_objects_survive_a_kill(machines: Machines):
+def test_objects_survive_a_kill(machines: Machines) -> None:
     server = machines.server()
     server.up()
     server.apply(CONFIG_MAP)
@@ -117,7 +117,7 @@ def test_objects_survive_a_kill(machines: Machines):
     assert server.get("configmap", "kept")["data"] == {"a": "b"}
 
 
-def test_an_online_backup_and_the_token_are_the_whole_cluster(machines: Machines):
+def test_an_online_backup_and_the_token_are_the_whole_cluster(machines: Machines) -> None:
     server = machines.server()
     server.up()
     server.apply(CONFIG_MAP)
@@ -133,7 +133,7 @@ def test_an_online_backup_and_the_token_are_the_whole_cluster(machines: Machines
     assert server.get("configmap", "kept")["data"] == {"a": "b"}
 
 
-def test_a_database_is_refused_with_another_token_and_with_none(machines: Machines):
+def test_a_database_is_refused_with_another_token_and_with_none(machines: Machines) -> None:
     server = machines.server()
     server.up()
     server.stop()
@@ -143,7 +143,7 @@ def test_a_database_is_refused_with_another_token_and_with_none(machines: Machin
     assert refusal in fatal(server)
 
 
-def test_files_newer_than_the_datastore_stop_the_start(machines: Machines):
+def test_files_newer_than_the_datastore_stop_the_start(machines: Machines) -> None:
     server = machines.server()
     server.up()
     server.stop()
@@ -153,28 +153,28 @@ def test_files_newer_than_the_datastore_stop_the_start(machines: Machines):
     assert "newer than datastore and could cause a cluster outage" in fatal(server)
 
 
-def test_a_token_of_ones_own_is_taken_from_the_file_that_is_named(machines: Machines):
+def test_a_token_of_ones_own_is_taken_from_the_file_that_is_named(machines: Machines) -> None:
     server = machines.server()
     (server.root / "secret").write_text("canary-token\n")
     server.up(token_file=str(server.root / "secret"))
     assert server.token().endswith("::server:canary-token")
 
 
-def test_a_taken_port_is_named(machines: Machines):
+def test_a_taken_port_is_named(machines: Machines) -> None:
     server = machines.server()
     with socket.create_server(("127.0.0.1", server.port)):
         server.configure(https_listen_port=server.port, node_ip="127.0.0.1")
         assert f"listen tcp :{server.port}: bind: address already in use" in fatal(server)
 
 
-def test_docker_must_answer_where_it_is_the_runtime(machines: Machines):
+def test_docker_must_answer_where_it_is_the_runtime(machines: Machines) -> None:
     server = machines.server()
     server.configure(docker=True, https_listen_port=server.port, node_ip="127.0.0.1")
     assert "Is the docker daemon running?" in fatal(server)
     assert not server.kubeconfig.exists()
 
 
-def test_a_datastore_that_is_damaged_is_named(machines: Machines):
+def test_a_datastore_that_is_damaged_is_named(machines: Machines) -> None:
     server = machines.server()
     database = server.data / "server/db/state.db"
     database.parent.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_a_datastore_that_is_damaged_is_named(machines: Machines):
     assert "file is not a database" in fatal(server)
 
 
-def test_addons_come_unless_they_are_disabled_and_go_when_they_are(machines: Machines):
+def test_addons_come_unless_they_are_disabled_and_go_when_they_are(machines: Machines) -> None:
     server = machines.server()
     server.up()
     there = server.kubectl("get", "deployments,daemonsets,services", "-n", "kube-system", "-o", "name")
@@ -194,7 +194,7 @@ def test_addons_come_unless_they_are_disabled_and_go_when_they_are(machines: Mac
     assert set(left.split()) == {"deployment.apps/coredns", "service/kube-dns"}
 
 
-def test_a_newer_binary_brings_its_version_and_nothing_else_changes(machines: Machines, tmp_path: Path):
+def test_a_newer_binary_brings_its_version_and_nothing_else_changes(machines: Machines, tmp_path: Path) -> None:
     server = machines.server()
     server.up()
     server.apply(CONFIG_MAP)
@@ -209,20 +209,20 @@ def test_a_newer_binary_brings_its_version_and_nothing_else_changes(machines: Ma
     assert json.loads(server.kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"] == NEWER
 
 
-def test_a_broken_registries_file_stops_the_start(machines: Machines):
+def test_a_broken_registries_file_stops_the_start(machines: Machines) -> None:
     server = machines.server()
     (server.etc / "registries.yaml").write_text("mirrors: [")
     server.configure(https_listen_port=server.port, node_ip="127.0.0.1")
     assert "registries.yaml: yaml" in fatal(server)
 
 
-def test_a_name_is_no_node_ip(machines: Machines):
+def test_a_name_is_no_node_ip(machines: Machines) -> None:
     server = machines.server()
     server.configure(https_listen_port=server.port, node_ip="spark.lan")
     assert "invalid ip format 'spark.lan'" in fatal(server)
 
 
-def test_kubectl_comes_with_it_also_under_its_own_name(machines: Machines):
+def test_kubectl_comes_with_it_also_under_its_own_name(machines: Machines) -> None:
     server = machines.server()
     server.up()
     assert "spark-1" in server.run("kubectl", "get", "nodes").stdout

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gb10.lab.kube.errors import ApiError, StartError
+from gb10.lab.kube.objects import Obj
 from gb10.lab.kube.persistence import Database
 from gb10.lab.kube.resources import NODES, PODS, SECRETS, built_in
 from gb10.lab.kube.store import EVENTS_KEPT, Store
@@ -27,16 +29,16 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "db" / "state.db"
 
 
-def config(name: str, **more):
+def config(name: str, **more: Any) -> Obj:
     return {"metadata": {"name": name, **more}, "data": {"a": "b"}}
 
 
-def changed(store: Store, name: str, data: dict[str, str]):
+def changed(store: Store, name: str, data: dict[str, str]) -> Obj:
     old = store.get(CONFIGS, "default", name)
     return store.update(CONFIGS, old, {**old, "data": data})
 
 
-def test_objects_are_the_same_after_the_file_is_opened_again(file: Path):
+def test_objects_are_the_same_after_the_file_is_opened_again(file: Path) -> None:
     store = Store(Database(file))
     kept = store.create(CONFIGS, "default", config("kept"))
     store.create(CONFIGS, "default", config("gone"))
@@ -48,7 +50,7 @@ def test_objects_are_the_same_after_the_file_is_opened_again(file: Path):
     assert ("default", "gone") not in again.table(CONFIGS)
 
 
-def test_revisions_go_on_after_a_restart_even_when_the_last_change_was_a_deletion(file: Path):
+def test_revisions_go_on_after_a_restart_even_when_the_last_change_was_a_deletion(file: Path) -> None:
     store = Store(Database(file))
     store.create(CONFIGS, "default", config("gone"))
     store.remove(CONFIGS, store.get(CONFIGS, "default", "gone"))
@@ -57,7 +59,7 @@ def test_revisions_go_on_after_a_restart_even_when_the_last_change_was_a_deletio
     assert Store(Database(file)).revision == last
 
 
-def test_a_copy_made_while_the_store_is_open_is_complete(file: Path, tmp_path: Path):
+def test_a_copy_made_while_the_store_is_open_is_complete(file: Path, tmp_path: Path) -> None:
     store = Store(Database(file))
     store.create(SECRETS, "default", {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
     with sqlite3.connect(file) as source, sqlite3.connect(tmp_path / "copy.db") as target:
@@ -65,26 +67,26 @@ def test_a_copy_made_while_the_store_is_open_is_complete(file: Path, tmp_path: P
     assert Store(Database(tmp_path / "copy.db")).get(SECRETS, "default", "s")["data"] == {"a": "Yg=="}
 
 
-def test_kinds_of_a_definition_are_served_after_a_restart(file: Path):
+def test_kinds_of_a_definition_are_served_after_a_restart(file: Path) -> None:
     store = Store(Database(file))
     store.create(built_in("customresourcedefinitions"), None, WIDGETS)
     store.close()
     assert ("demo.example/v1", "widgets") in Store(Database(file)).resources
 
 
-def test_a_file_that_is_no_database_is_refused(file: Path):
+def test_a_file_that_is_no_database_is_refused(file: Path) -> None:
     file.parent.mkdir()
     file.write_text("this is not a database, and long enough to be looked at" * 20)
     with pytest.raises(StartError, match="not a database"):
         Database(file)
 
 
-def test_the_datastore_is_for_its_owner_only(file: Path):
+def test_the_datastore_is_for_its_owner_only(file: Path) -> None:
     Database(file)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_change_of_the_wanted_state_counts_the_generation_and_a_label_does_not():
+def test_a_change_of_the_wanted_state_counts_the_generation_and_a_label_does_not() -> None:
     store = Store()
     store.create(CONFIGS, "default", config("c"))
     assert changed(store, "c", {"a": "c"})["metadata"]["generation"] == 2
@@ -93,7 +95,7 @@ def test_a_change_of_the_wanted_state_counts_the_generation_and_a_label_does_not
     assert labelled["metadata"]["generation"] == 2
 
 
-def test_an_update_that_changes_nothing_makes_no_revision():
+def test_an_update_that_changes_nothing_makes_no_revision() -> None:
     store = Store()
     store.create(CONFIGS, "default", config("c"))
     before = store.revision
@@ -101,7 +103,7 @@ def test_an_update_that_changes_nothing_makes_no_revision():
     assert store.revision == before
 
 
-def test_an_update_made_from_an_older_revision_is_a_conflict():
+def test_an_update_made_from_an_older_revision_is_a_conflict() -> None:
     store = Store()
     stale = store.create(CONFIGS, "default", config("c"))
     changed(store, "c", {"a": "c"})
@@ -110,7 +112,7 @@ def test_an_update_made_from_an_older_revision_is_a_conflict():
     assert refused.value.body["reason"] == "Conflict"
 
 
-def test_an_object_with_a_finalizer_stays_until_the_finalizer_is_gone():
+def test_an_object_with_a_finalizer_stays_until_the_finalizer_is_gone() -> None:
     store = Store()
     store.create(CONFIGS, "default", config("c", finalizers=["lab/hold"]))
     store.delete(CONFIGS, store.get(CONFIGS, "default", "c"))
@@ -120,7 +122,7 @@ def test_an_object_with_a_finalizer_stays_until_the_finalizer_is_gone():
     assert ("default", "c") not in store.table(CONFIGS)
 
 
-def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned():
+def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned() -> None:
     for policy, left in (("Background", False), ("Orphan", True)):
         store = Store()
         owner = store.create(CONFIGS, "default", config("owner"))
@@ -130,7 +132,7 @@ def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned():
         assert (("default", "child") in store.table(CONFIGS)) is left
 
 
-def test_a_namespace_takes_its_contents_with_it():
+def test_a_namespace_takes_its_contents_with_it() -> None:
     store = Store()
     store.create(built_in("namespaces"), None, {"metadata": {"name": "work"}})
     store.create(PODS, "work", {"metadata": {"name": "p"}, "spec": {}})
@@ -138,7 +140,7 @@ def test_a_namespace_takes_its_contents_with_it():
     assert store.all(PODS) == []
 
 
-def test_a_watcher_that_is_too_far_behind_is_told_so():
+def test_a_watcher_that_is_too_far_behind_is_told_so() -> None:
     store = Store()
     node = store.create(NODES, None, {"metadata": {"name": "n"}})
     for number in range(EVENTS_KEPT + 1):
@@ -149,7 +151,7 @@ def test_a_watcher_that_is_too_far_behind_is_told_so():
     assert refused.value.code == 410
 
 
-def test_an_immutable_secret_cannot_be_changed():
+def test_an_immutable_secret_cannot_be_changed() -> None:
     store = Store()
     secret = store.create(SECRETS, "default", {"metadata": {"name": "s"}, "immutable": True, "data": {"a": "Yg=="}})
     with pytest.raises(ApiError, match="immutable"):
