@@ -7,6 +7,7 @@ gb10.X, and gb10 itself has no folder. So mypy is given every file together with
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from mypy.main import process_options
 from mypy.modulefinder import BuildSource
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED = ("cli", "controller", "deploys", "facts", "group_data", "lab", "operations", "programs", "templates")
+PUBLISHED = re.findall(r"gb10\.\w+ = (\w+)", (ROOT / "setup.cfg").read_text())
 OTHERS = ("bench", "scripts", "tests")
 NAMESPACE = BuildSource(None, "gb10", text="")
 
