@@ -66,6 +66,7 @@ def run(request: dict[str, Any]) -> int:
     sys.meta_path.insert(0, Modules(request["modules"]))
     answer = importlib.import_module("gb10.programs.answer")
     outlet = answer.Outlet(request["mark"], request["answer_bytes"], request["streams"])
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that programs clear up
     threading.Thread(target=end_without_reader, daemon=True).start()
     module, _, function = request["function"].partition(":")
     try:

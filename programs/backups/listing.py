@@ -14,6 +14,11 @@ from typing import Any
 ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)")
 
 
+def main(job: dict[str, Any], outlet: object) -> list[dict[str, Any]] | None:
+    """Return the listing of the folder job["root"]."""
+    return listing(job["root"])
+
+
 def listing(root: str) -> list[dict[str, Any]] | None:
     """Every backup with its summary, the size of its file and what came of its proofs; None without the folder."""
     if not os.path.isdir(root):

@@ -179,6 +179,13 @@ def test_a_program_and_its_children_end_with_the_connection(program: Any, tmp_pa
     process.wait()
 
 
+def test_a_program_clears_up_when_its_time_is_over(host: Host, program: Any, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    body = f"path = '{left}'\nopen(path, 'w').close()\ntry:\n    time.sleep(60)\nfinally:\n    os.unlink(path)"
+    done, _ = run(host, program(body, seconds=2))
+    assert (done, left.exists()) == (False, False)
+
+
 def test_nothing_of_the_job_stands_on_a_command_line(program: Any) -> None:
     launch = program("return 1", job={"secret": "canary-1234"})
     assert "canary-1234" not in launch.get_raw_value()
