@@ -23,7 +23,7 @@ from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.events import Event, HostOutput
 from gb10.controller.run.results import RunResult
-from gb10.facts.backups import BackupCopy
+from gb10.facts.reading.backups import BackupCopy
 from gb10.operations.copying.plan import human
 from gb10.programs.archive import ID
 

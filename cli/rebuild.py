@@ -29,7 +29,7 @@ from gb10.controller.rebuild.steps import Step, seconds_last_time
 from gb10.controller.rebuild.tools import Tools
 from gb10.controller.rebuild.wipe_all import KIND as WIPE_ALL
 from gb10.controller.run.results import RunResult
-from gb10.facts.node_lock import LockHolder
+from gb10.facts.reading.node_lock import LockHolder
 
 LAST = "last"  # stands for the newest run
 NONE_YET = "No node was rebuilt from here yet"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gb10.facts.backups import BackupCopy, BackupProof, parse_backups
+from gb10.facts.reading.backups import BackupCopy, BackupProof, parse_backups
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.programs.backups.listing import listing
 

@@ -9,7 +9,7 @@ from pyinfra.context import host
 
 from gb10.deploys.operator_settings import OperatorSettings, downloads_proxy, helm_client
 from gb10.deploys.settings import value
-from gb10.facts.helm import HelmRelease
+from gb10.facts.reading.helm import HelmRelease
 from gb10.operations import helm
 from gb10.operations.kit.charts import Release
 from gb10.operations.operators import Operator, with_nfd

@@ -22,7 +22,7 @@ from gb10.deploys.settings import (
     proxy,
     ssh_address,
 )
-from gb10.facts.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
+from gb10.facts.reading.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
 from gb10.facts.reading.sealed import Secret
 from gb10.operations import k3s, kubectl, preflight, upgrade
 from gb10.operations.file import masked_file, text_file

@@ -10,7 +10,7 @@ from pyinfra.facts.systemd import SystemdEnabled
 from pyinfra.operations import systemd
 
 from gb10.deploys.settings import HEAD, is_in, value
-from gb10.facts.node_lock import LockHolder
+from gb10.facts.reading.node_lock import LockHolder
 from gb10.operations import kubectl, node_lock
 
 START_SECONDS = 180  # K3s has no bound of its own

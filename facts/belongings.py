@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.reading.sections import read_sections, sections, understood
-from gb10.facts.reading.values import FactValue
+from gb10.facts.reading.belongings import Belongings
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import read_sections
 
 POD, SERVING = "io.kubernetes.pod.uid", "gb10.serving"
 FORMAT = (
     f'{{"name":{{{{json .Names}}}},"pod":{{{{json (.Label "{POD}")}}}},"serving":{{{{json (.Label "{SERVING}")}}}}}}'
 )
 NAMELESS = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Belongings(FactValue):
-    """Volumes by name, those without one shortened; and containers, running or not, that nobody makes again."""
-
-    volumes: tuple[str, ...]
-    containers: tuple[str, ...]  # neither of Kubernetes nor what gb10 serves with
 
 
 class DockerBelongings(FactBase[Belongings | None]):

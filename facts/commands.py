@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import read_sections
 
 
 class CommandPaths(FactBase[dict[str, str | None]]):

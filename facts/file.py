@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.command import QuoteString
 
+from gb10.facts.reading.launcher import understood
 from gb10.facts.reading.masking import masked
-from gb10.facts.reading.sections import understood
 from gb10.facts.reading.values import FactValue
 
 

@@ -8,7 +8,8 @@ from ipaddress import ip_interface
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import read_sections
 from gb10.facts.reading.values import FactValue
 
 

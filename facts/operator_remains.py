@@ -10,8 +10,9 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.k3s import KUBECTL
-from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.k3s import KUBECTL
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import Section, read_sections
 from gb10.facts.reading.values import FactValue
 
 WEBHOOKS = "validatingwebhookconfigurations,mutatingwebhookconfigurations"

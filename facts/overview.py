@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.cluster import ClusterNode, ClusterNodes
-from gb10.facts.dgx import DgxRelease, Release
-from gb10.facts.gpu import Gpu, GpuState
-from gb10.facts.helm import HelmRelease, HelmReleases
-from gb10.facts.identity import Identity, NodeIdentity
-from gb10.facts.k3s import KUBECONFIG, KUBECTL, K3sInstall, K3sInstallation
-from gb10.facts.operators import (
-    GPU_NAMESPACE,
-    NETWORK_NAMESPACE,
-    ClusterPolicy,
-    ClusterPolicyState,
-    GpuOperatorPods,
-    NetworkOperatorPods,
-    NicClusterPolicy,
-    NicClusterPolicyState,
-    OperatorPod,
-)
-from gb10.facts.rdma import ConnectX7, RdmaLinks
-from gb10.facts.reading.sections import Section, read_sections, sections, understood
-from gb10.facts.reading.values import FactValue
+from gb10.facts.cluster import ClusterNodes
+from gb10.facts.dgx import DgxRelease
+from gb10.facts.gpu import Gpu
+from gb10.facts.helm import HelmReleases
+from gb10.facts.identity import NodeIdentity
+from gb10.facts.k3s import K3sInstall
+from gb10.facts.operators import ClusterPolicyState, GpuOperatorPods, NetworkOperatorPods, NicClusterPolicyState
+from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.k3s import KUBECONFIG, KUBECTL
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE
+from gb10.facts.reading.overview import Overview
+from gb10.facts.reading.sections import Section, read_sections
 
 MARK = "@@gb10-part "
 # All parts run at once, and each prints when it has ended. Who prints holds a lock on a file that every system has,
 # so that no two prints mix; nothing is written anywhere.
 PRINT_PART = r"""p() { flock 9; printf '@@gb10-part %s\n%s\n' "$1" "$2"; };"""
-
 NODE_PARTS: dict[str, FactBase[Any]] = {
     "identity": NodeIdentity(),
     "k3s": K3sInstall(),
@@ -51,27 +42,6 @@ READ_CLUSTER = f"""kinds=nodes,pods
 defined=$({KUBECTL} get crd {" ".join(DEFINITIONS.values())} --ignore-not-found -o name) || exit 1
 for name in $defined; do kinds=$kinds,${{name#*/}}; done
 {KUBECTL} get "$kinds" -A -o json"""
-
-
-@dataclass(frozen=True)
-class Overview(FactValue):
-    """A node, its devices and, where it is the head, its cluster: each as the fact of that part describes it."""
-
-    identity: Identity | None = None
-    k3s: K3sInstallation | None = None
-    connectx7: ConnectX7 | None = None
-    gpu: GpuState | None = None
-    dgx: Release | None = None
-    nodes: tuple[ClusterNode, ...] | None = None
-    cluster_policies: tuple[ClusterPolicy, ...] | None = None
-    nic_cluster_policies: tuple[NicClusterPolicy, ...] | None = None
-    gpu_operator_pods: tuple[OperatorPod, ...] | None = None
-    network_operator_pods: tuple[OperatorPod, ...] | None = None
-    releases: tuple[HelmRelease, ...] | None = None
-    troubles: dict[str, str] = field(default_factory=dict)  # part -> why it could not be read; it is None then
-
-    def to_json(self) -> dict[str, Any]:
-        return {entry.name: _json(getattr(self, entry.name)) for entry in fields(self)}
 
 
 class NodeOverview(FactBase[Overview]):
@@ -164,9 +134,3 @@ def _read_parts(output: list[str]) -> dict[str, list[str]]:
         elif name is not None:
             found[name].append(line)
     return found
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, FactValue):
-        return value.to_json()
-    return [_json(item) for item in value] if isinstance(value, tuple) else value

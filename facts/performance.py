@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import read_sections
 from gb10.facts.reading.values import FactValue
 
 UNIT = "gb10-performance.service"

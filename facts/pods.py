@@ -7,8 +7,9 @@ from typing import Any
 
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.k3s import KUBECTL
-from gb10.facts.reading.sections import read_sections, sections, understood
+from gb10.facts.reading.k3s import KUBECTL
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import read_sections
 
 MIRROR = "kubernetes.io/config.mirror"  # a static pod, which belongs to its node
 

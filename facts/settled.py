@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pyinfra.api import FactBase, StringCommand
 
-from gb10.facts.reading.sections import read_sections, sections, understood
-from gb10.facts.reading.values import FactValue
-
-SERVICES = ("Docker", "the GPU driver")  # which a person may have to mend: they need not pass by themselves
-
-
-@dataclass(frozen=True)
-class SettledState(FactValue):
-    """What a fresh installation may still be doing. `waits_for` is empty when it is at rest."""
-
-    boot_id: str
-    up_seconds: float
-    system: str  # as `systemctl is-system-running` says
-    waits_for: tuple[str, ...]  # in words
-
-    @property
-    def installs(self) -> tuple[str, ...]:
-        """What its installation still does, which ends by itself."""
-        return tuple(what for what in self.waits_for if what not in SERVICES)
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.settled import SettledState, read_settled
 
 
 class Settled(FactBase[SettledState]):
@@ -49,18 +31,4 @@ class Settled(FactBase[SettledState]):
 
     @understood
     def process(self, output: list[str]) -> SettledState:
-        found = read_sections(output)
-        system = (found["system"].lines or ("unknown",))[0]
-        waits = {
-            f"its boot ({system})": system in ("initializing", "starting", "stopping"),
-            "cloud-init": "running" in " ".join(found["cloud-init"].lines).split(),
-            "the installation of packages": found["packages"].status == 0,
-            SERVICES[0]: found["docker"].status != 0,
-            SERVICES[1]: found["gpu"].status != 0,
-        }
-        return SettledState(
-            boot_id=found["boot"].lines[0],
-            up_seconds=float(found["uptime"].lines[0]),
-            system=system,
-            waits_for=tuple(what for what, is_waited in waits.items() if is_waited),
-        )
+        return read_settled(read_sections(output))

@@ -20,11 +20,13 @@ from typing import Any, BinaryIO, cast
 from pyinfra.api import FunctionCommand, Host, State, operation
 from pyinfra.context import host, state
 
-from gb10.facts.backups import BackupCopy, Backups
+from gb10.facts.backups import Backups
 from gb10.facts.dgx import DgxRelease
 from gb10.facts.docker import DockerEngine
-from gb10.facts.identity import Identity, NodeIdentity
+from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import K3sInstall
+from gb10.facts.reading.backups import BackupCopy
+from gb10.facts.reading.identity import Identity
 from gb10.operations.backups import age
 from gb10.operations.copying.plan import human
 from gb10.operations.copying.survey import has_sudo

@@ -16,10 +16,12 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
 from gb10.facts.cluster import ClusterNodes
-from gb10.facts.helm import HelmRelease, HelmReleases
+from gb10.facts.helm import HelmReleases
 from gb10.facts.helm_client import BINARY, LOCK, STATE, HelmClient
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.k3s import KUBECONFIG, K3sInstall
+from gb10.facts.k3s import K3sInstall
+from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.k3s import KUBECONFIG
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.charts import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble
 from gb10.operations.kit.downloads import verified_download

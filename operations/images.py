@@ -18,7 +18,8 @@ from pyinfra.api.exceptions import OperationValueError
 from pyinfra.context import host, state
 
 from gb10.facts.docker import DockerEngine
-from gb10.facts.images import STORE, DockerImages, SavedImages, store_program, with_tag
+from gb10.facts.images import DockerImages, SavedImages, store_program
+from gb10.facts.reading.images import STORE, with_tag
 from gb10.facts.tree import FileTree
 from gb10.operations.copying.between import copy, tell, this_node
 from gb10.operations.copying.image_plan import Action, ImagePlan, Side, engine_bytes, megabytes, plan_images, plan_loads

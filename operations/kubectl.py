@@ -9,8 +9,10 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
-from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
-from gb10.facts.k3s import BINARY, KUBECTL, K3sInstall
+from gb10.facts.cluster import ClusterNodes, ManifestDrift, NodePasswords
+from gb10.facts.k3s import K3sInstall
+from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.k3s import BINARY, KUBECTL
 from gb10.operations.kit.failures import guarded, known, refuse
 
 DRAIN_SECONDS = 300

@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
 
-from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, Repository, folder_name
+from gb10.facts.huggingface import HuggingFaceModels
+from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, Repository, folder_name
 from gb10.operations.copying.between import copy_commands, this_node
 from gb10.operations.copying.plan import human
 from gb10.operations.copying.survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact, read_facts

@@ -9,7 +9,8 @@ from collections.abc import Generator
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host
 
-from gb10.facts.node_lock import LOCK, LockHolder, NodeLock
+from gb10.facts.node_lock import NodeLock
+from gb10.facts.reading.node_lock import LOCK, LockHolder
 from gb10.operations.kit.failures import guarded, known, refuse
 
 

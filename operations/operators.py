@@ -13,22 +13,20 @@ from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand, o
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
-from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift
+from gb10.facts.cluster import ClusterNodes, ManifestDrift
 from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
-from gb10.facts.helm import HelmRelease, HelmReleases
+from gb10.facts.helm import HelmReleases
 from gb10.facts.helm_client import STATE
-from gb10.facts.k3s import BINARY, KUBECTL, K3sInstall
+from gb10.facts.k3s import K3sInstall
 from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
-from gb10.facts.operators import (
-    GPU_NAMESPACE,
-    NETWORK_NAMESPACE,
-    ClusterPolicy,
-    ClusterPolicyState,
-    NicClusterPolicy,
-    NicClusterPolicyState,
-)
-from gb10.facts.rdma import ConnectX7, RdmaLinks
+from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState
+from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.k3s import BINARY, KUBECTL
+from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, ClusterPolicy, NicClusterPolicy
+from gb10.facts.reading.rdma import ConnectX7
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.charts import NFD_CHART, OPERATOR_CHARTS, brings_nfd, find, merged, should_bring_nfd
 from gb10.operations.kit.failures import UnreadFactError, guarded, known, refuse, say

@@ -10,9 +10,11 @@ from pyinfra.api import FunctionCommand, operation
 from pyinfra.context import host
 
 from gb10.facts.docker import DockerEngine
-from gb10.facts.identity import Identity, NodeIdentity
-from gb10.facts.k3s import UNITS, ForeignK3s, K3sInstall, K3sInstallation
+from gb10.facts.identity import NodeIdentity
+from gb10.facts.k3s import ForeignK3s, K3sInstall
 from gb10.facts.listeners import Listener, TcpListeners
+from gb10.facts.reading.identity import Identity
+from gb10.facts.reading.k3s import UNITS, K3sInstallation
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.versions import differences, step_refused
 

@@ -13,7 +13,8 @@ from gb10.facts.containers import RunningContainers, serving
 from gb10.facts.file import TextFile, TextFileState
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.netplan import Netplan, NetplanConfig
-from gb10.facts.rdma import ConnectX7, RdmaLinks
+from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.rdma import ConnectX7
 from gb10.operations.file import show_diff
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.trials import trial

@@ -21,7 +21,8 @@ from gb10.facts.containers import RunningContainers, serving
 from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.k3s import SERVER, UNITS, K3sInstall
+from gb10.facts.k3s import K3sInstall
+from gb10.facts.reading.k3s import SERVER, UNITS
 from gb10.facts.settled import Settled
 from gb10.operations import docker
 from gb10.operations.backups import restore_plan

@@ -15,11 +15,14 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
-from gb10.facts.huggingface import HuggingFaceCache, HuggingFaceModels
-from gb10.facts.images import DockerImages, with_tag
+from gb10.facts.huggingface import HuggingFaceModels
+from gb10.facts.images import DockerImages
 from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.huggingface import HuggingFaceCache
+from gb10.facts.reading.images import with_tag
+from gb10.facts.reading.serving import NodeServing, ServingContainer
 from gb10.facts.secret import SecretFile, SecretFileState
-from gb10.facts.serving import NodeServing, ServingContainer, ServingState
+from gb10.facts.serving import ServingState
 from gb10.operations.copying.survey import Refusal, read_facts
 from gb10.operations.kit.failures import guarded, known, refuse, say
 from gb10.operations.kit.peers import peer_run

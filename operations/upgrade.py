@@ -9,7 +9,8 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
-from gb10.facts.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstall, K3sInstallation
+from gb10.facts.k3s import K3sInstall
+from gb10.facts.reading.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstallation
 from gb10.operations.kit.failures import guarded, known, say
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script

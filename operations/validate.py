@@ -19,10 +19,11 @@ import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.context import ctx_host, ctx_state
 
-from gb10.facts.bandwidth import RailBandwidth, RdmaBandwidth, Verdict, listen_command
+from gb10.facts.bandwidth import RdmaBandwidth, listen_command
 from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
 from gb10.operations.copying.survey import Way, find_ways, read_fact
 from gb10.operations.kit.failures import UnreadFactError, guarded, say
 from gb10.operations.kit.peers import peer_fact, peer_run

@@ -13,7 +13,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
-from gb10.facts.node_lock import LockHolder
+from gb10.facts.reading.node_lock import LockHolder
 
 LOCK = "gb10.facts.node_lock.NodeLock"
 PODS = "gb10.facts.pods.EvictablePods"

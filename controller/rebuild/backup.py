@@ -11,7 +11,7 @@ from gb10.controller.rebuild.arrival import settle_host_key
 from gb10.controller.rebuild.gate import Demand
 from gb10.controller.rebuild.steps import Evidence, Step
 from gb10.controller.rebuild.tools import Tools
-from gb10.facts.backups import BackupProof
+from gb10.facts.reading.backups import BackupProof
 
 K3S = "k3s"
 PARTS = ("identity", "users", "network", "docker", K3S, "system", "extra")

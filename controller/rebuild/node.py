@@ -34,8 +34,8 @@ from gb10.controller.rebuild.serving import ServingPart
 from gb10.controller.rebuild.steps import AWAY, Evidence, Step, undo
 from gb10.controller.rebuild.survivor import Survivor
 from gb10.controller.rebuild.tools import Tools
-from gb10.facts.images import STORE
-from gb10.facts.k3s import UNITS
+from gb10.facts.reading.images import STORE
+from gb10.facts.reading.k3s import UNITS
 from gb10.operations.copying.plan import human
 from gb10.programs.image_store import familiar
 

@@ -20,7 +20,7 @@ from gb10.controller.rebuild.hooks import Hooks
 from gb10.controller.rebuild.node import REBOOTSTRAP, NodeRebuild
 from gb10.controller.rebuild.steps import Steps
 from gb10.controller.rebuild.tools import Tools
-from gb10.facts.node_lock import LockHolder
+from gb10.facts.reading.node_lock import LockHolder
 
 RUN = "rebuild"  # what kind of run a journal is of
 

@@ -11,6 +11,7 @@ import ast
 import functools
 import json
 import secrets
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
@@ -272,3 +273,31 @@ def run_program(text: str, function: str, job: Mapping[str, Any], seconds: int) 
     """
     document = json.dumps({**job, "program": text, "function": function})
     return StringCommand(f"timeout --kill-after=15 {seconds} python3 -c", QuoteString(RUN), _stdin=document)
+
+
+# Each command runs in a subshell of its own, without standard input, so that nothing it does reaches the next one.
+PRINT_SECTION = r"""s() { echo "@@gb10 $1"; (eval "$2") 2>/dev/null </dev/null; printf '\n@@gb10= %s\n' "$?"; };"""
+Fact = TypeVar("Fact")
+
+
+def sections(commands: Mapping[str, str]) -> StringCommand:
+    """Given shell commands by name, return one POSIX shell command that prints all of them as sections."""
+    calls = (f"s {shlex.quote(name)} {shlex.quote(command)}" for name, command in commands.items())
+    return StringCommand(f"PATH={PATH}; export PATH;", PRINT_SECTION, "; ".join(calls))
+
+
+def understood(process: Callable[[Fact, list[str]], Value]) -> Callable[[Fact, list[str]], Value]:
+    """Turn what a fact's `process` raises into FactProcessError: it fails one host, all else aborts the run."""
+
+    @functools.wraps(process)
+    def wrapped(fact: Fact, output: list[str]) -> Value:
+        try:
+            return process(fact, output)
+        except FactProcessError:
+            raise
+        except Exception as error:
+            raise FactProcessError(
+                f"{type(fact).__name__} does not understand what the node printed: {error!r}"
+            ) from error
+
+    return wrapped

@@ -5,8 +5,7 @@ The official install script takes the token as a flag and writes it into the uni
 
 from __future__ import annotations
 
-from pyinfra.api import StringCommand
-from pyinfra.api.command import QuoteString
+import shlex
 
 MASK = "*MASKED*"
 # Flags of k3s whose value is a secret, or may hold a password (docs.k3s.io/cli/server).
@@ -31,6 +30,6 @@ _PROGRAM = (
 )
 
 
-def masked(*paths: str) -> StringCommand:
+def masked(*paths: str) -> str:
     """Given files of K3s, return the command that prints them with the values of all secrets masked."""
-    return StringCommand("sed -z -E", QuoteString("; ".join(_PROGRAM)), *map(QuoteString, paths))
+    return shlex.join(["sed", "-z", "-E", "; ".join(_PROGRAM), *paths])

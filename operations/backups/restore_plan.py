@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gb10.facts.identity import ARCHITECTURES, Identity
-from gb10.facts.k3s import KUBECONFIG, SERVER
+from gb10.facts.reading.identity import ARCHITECTURES, Identity
+from gb10.facts.reading.k3s import KUBECONFIG, SERVER
 from gb10.operations.preflight import Refusal
 from gb10.programs.archive import ROOT, Manifest, Member, shown
 

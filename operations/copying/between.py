@@ -15,8 +15,9 @@ from paramiko import SSHException
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.context import host, state
 
-from gb10.facts.copy import CopyProof, prove_copy
-from gb10.facts.tree import FileTree, Tree
+from gb10.facts.reading.copy import CopyProof, prove_copy
+from gb10.facts.reading.tree import Tree
+from gb10.facts.tree import FileTree
 from gb10.operations.copying.plan import changed, describe, human, named, plan_copy
 from gb10.operations.copying.run import carries_enough, delete, transfer
 from gb10.operations.copying.survey import Survey, Wanted, look, read_facts, selection

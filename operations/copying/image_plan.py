@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gb10.facts.images import SavedImage, SavedStore, with_tag
+from gb10.facts.reading.images import SavedImage, SavedStore, with_tag
 from gb10.facts.reading.values import FactValue
 from gb10.programs.image_store import Contents, EngineImage, blob_path, known_layers
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from pyinfra.api import Host, StringCommand
 from pyinfra.context import host
 
-from gb10.facts.bandwidth import RailBandwidth, Verdict
+from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
 from gb10.facts.reading.launcher import program_text, run_program
 from gb10.operations.copying.plan import file_jobs, large_jobs, owner_options, spread
 from gb10.operations.copying.survey import Survey, Wanted, Way, has_sudo, management_address, run_on

@@ -14,7 +14,8 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.context import host, state
 
 from gb10.facts.interfaces import Interface, Interfaces
-from gb10.facts.tree import UNFINISHED, FileTree, Tree
+from gb10.facts.reading.tree import UNFINISHED, Tree
+from gb10.facts.tree import FileTree
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.kit.failures import UnreadFactError
 from gb10.operations.kit.peers import peer_fact, reached

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gb10.facts.helm import HelmRelease
+from gb10.facts.reading.helm import HelmRelease
 
 EXACT_VERSION = r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
 NFD_CHART = "node-feature-discovery"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pyinfra.context import host
 
-from gb10.facts.operators import OperatorPod, OperatorPods, OperatorWarnings
+from gb10.facts.operators import OperatorPods, OperatorWarnings
+from gb10.facts.reading.operators import OperatorPod
 
 MOST_PODS = 4
 MOST_EVENTS = 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from gb10.facts.serving import NodeServing
+from gb10.facts.reading.serving import NodeServing
 from gb10.operations.kit.serving_modes import CLUSTER, OFF, ModeName, ModeSettings, Role, ServingSettings, spec_of
 
 

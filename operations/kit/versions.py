@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from gb10.facts.k3s import ForeignSettings
+from gb10.facts.reading.k3s import ForeignSettings
 
 # What the operations set themselves, whatever an earlier installation said.
 OWN_FLAGS = {"write-kubeconfig-mode", "token", "token-file", "server", "node-name"}

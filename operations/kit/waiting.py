@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from pyinfra.api import Host
 
-from gb10.facts.cluster import ClusterNode, ClusterNodes
+from gb10.facts.cluster import ClusterNodes
+from gb10.facts.reading.cluster import ClusterNode
 from gb10.operations.kit.peers import peer_fact
 
 POLL_SECONDS = 1.0

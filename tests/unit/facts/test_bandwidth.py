@@ -17,16 +17,8 @@ from hypothesis import strategies as st
 from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.bandwidth import (
-    Method,
-    RailBandwidth,
-    RdmaBandwidth,
-    Verdict,
-    judge,
-    listen_command,
-    parse_ib_write_bw,
-    parse_tcp_streams,
-)
+from gb10.facts.bandwidth import RdmaBandwidth, listen_command
+from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict, judge, parse_ib_write_bw, parse_tcp_streams
 from gb10.programs import tcp_streams
 from tests.unit.facts.reading import (
     ABSENT,

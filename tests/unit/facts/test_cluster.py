@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.cluster import ClusterNode, ClusterNodes, ManifestDrift, NodePasswords
+from gb10.facts.cluster import ClusterNodes, ManifestDrift, NodePasswords
+from gb10.facts.reading.cluster import ClusterNode
 
 
 def node(name: str, ready: str = "True", **spec: Any) -> dict[str, Any]:

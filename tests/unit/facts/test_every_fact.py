@@ -50,6 +50,7 @@ def every_fact() -> list[type[FactBase[Any]]]:
             and issubclass(each, FactBase)
             and each.__module__ == loaded.__name__
             and not name.startswith("_")
+            and hasattr(each, "command")  # the others are bases of facts
         ]
     return found
 

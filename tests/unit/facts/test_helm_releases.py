@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.helm import HelmRelease, HelmReleases, parse_releases
+from gb10.facts.helm import HelmReleases
+from gb10.facts.reading.helm import HelmRelease, parse_releases
 from gb10.programs import helm_storage
 from tests.unit.facts.reading import SAMPLES, altered, damaged, printed, process, run, shell_accepts, words
 

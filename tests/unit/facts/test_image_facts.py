@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.images import DockerImages, SavedImages, with_tag
+from gb10.facts.images import DockerImages, SavedImages
+from gb10.facts.reading.images import with_tag
 from tests.unit.facts.reading import ABSENT, altered, damaged, printed, process, sample, shell_accepts
 
 ENGINES = ["docker-images-20.10.txt", "docker-images-26.txt", "docker-images-26-containerd.txt"]

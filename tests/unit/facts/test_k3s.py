@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.k3s import ForeignK3s, ForeignSettings, K3sInstall, K3sInstallation, K3sLeftovers, K3sToken, Kubeconfig
+from gb10.facts.k3s import ForeignK3s, K3sInstall, K3sLeftovers, K3sToken, Kubeconfig
+from gb10.facts.reading.k3s import ForeignSettings, K3sInstallation
 from gb10.facts.reading.masking import masked
 from gb10.facts.reading.sealed import Secret, seal, unseal
 
@@ -144,7 +145,7 @@ def test_a_command_line_over_several_lines_is_one() -> None:
 def shown(text: str, folder: Path) -> str:
     """What of a file is printed at all."""
     (folder / "file").write_text(text)
-    command = masked(str(folder / "file")).get_raw_value()
+    command = masked(str(folder / "file"))
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
 
 

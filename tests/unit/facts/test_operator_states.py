@@ -12,17 +12,13 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.operators import (
-    AppliedState,
-    ClusterPolicy,
     ClusterPolicyState,
     GpuOperatorPods,
     NetworkOperatorPods,
-    NicClusterPolicy,
     NicClusterPolicyState,
-    OperatorPod,
     OperatorWarnings,
-    WarningEvent,
 )
+from gb10.facts.reading.operators import AppliedState, ClusterPolicy, NicClusterPolicy, OperatorPod, WarningEvent
 from tests.unit.facts.reading import ABSENT, altered, damaged, printed, process, run, sample, shell_accepts, words
 
 EMPTY = ['{"apiVersion":"v1","items":[],"kind":"List","metadata":{"resourceVersion":""}}']

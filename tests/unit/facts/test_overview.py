@@ -12,8 +12,9 @@ from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.helm import HelmReleases
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.operators import ClusterPolicy
-from gb10.facts.overview import CLUSTER, MARK, NODE_PARTS, RELEASES, NodeOverview, Overview
+from gb10.facts.overview import CLUSTER, MARK, NODE_PARTS, RELEASES, NodeOverview
+from gb10.facts.reading.operators import ClusterPolicy
+from gb10.facts.reading.overview import Overview
 from tests.unit.facts.reading import damaged, process, run, shell_accepts
 
 

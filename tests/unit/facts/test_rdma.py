@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gb10.facts.rdma import (
+from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.rdma import (
     ConnectX7,
     PhysicalPort,
     PortFault,
     RdmaLink,
-    RdmaLinks,
     parse_ibdev2netdev,
     parse_ibstat,
     parse_rdma_json,

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.belongings import FORMAT, Belongings, DockerBelongings
-from gb10.facts.node_lock import LockHolder, NodeLock
+from gb10.facts.belongings import FORMAT, DockerBelongings
+from gb10.facts.node_lock import NodeLock
 from gb10.facts.pods import EvictablePods
+from gb10.facts.reading.belongings import Belongings
+from gb10.facts.reading.node_lock import LockHolder
 from gb10.facts.settled import Settled
 from tests.unit.facts.reading import shell_accepts
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.reading.sections import Section, read_sections, sections, understood
+from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.sections import Section, read_sections
 
 
 def printed(commands: dict[str, str]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.serving import NodeServing, ServingState, node_serving
+from gb10.facts.reading.serving import NodeServing, node_serving
+from gb10.facts.serving import ServingState
 from gb10.programs.serving_probe import ask, classify, described, key_of, spanned
 
 # Command lines as vLLM's documentation, NVIDIA's playbooks and eugr/spark-vllm-docker have them.

@@ -18,9 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.copy import CopyProgress, RunningCopy, prove_copy
-from gb10.facts.huggingface import HUB_FILES, HuggingFaceCache, HuggingFaceModels, folder_name, read_cache
-from gb10.facts.tree import FileTree, Tree, shown
+from gb10.facts.copy import CopyProgress
+from gb10.facts.huggingface import HuggingFaceModels
+from gb10.facts.reading.copy import RunningCopy, prove_copy
+from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, folder_name, read_cache
+from gb10.facts.reading.tree import Tree, shown
+from gb10.facts.tree import FileTree
 from gb10.operations.models import describe_repository, givers, split_name
 from gb10.programs import tree_walk
 from gb10.programs.tree_walk import Walk

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gb10.facts.bandwidth import _ib_write_bw, parse_ib_write_bw
+from gb10.facts.bandwidth import _ib_write_bw
+from gb10.facts.reading.bandwidth import parse_ib_write_bw
 
 DEVICE = "rocep1s0f0"
 SCRIPT = files("gb10.lab").joinpath("image/files/usr/local/lib/gb10-lab/ib_write_bw.py").read_text()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.bandwidth import Method, RailBandwidth, Verdict
+from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict
 from gb10.operations.validate import LONGEST, PORT, Check, container_run, judged, last_words, listener, reduced
 
 RAIL = Check("rail-bandwidth", "spark-1", "skip", "", peer="spark-2", rail="a")

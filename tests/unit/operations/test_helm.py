@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.helm import HelmRelease
 from gb10.facts.helm_client import BINARY, STATE, HelmBinary, HelmClient
+from gb10.facts.reading.helm import HelmRelease
 from gb10.operations import helm
 from gb10.operations.helm import GRACE_SECONDS, LOCKED, helm_command
 from gb10.operations.kit.charts import (

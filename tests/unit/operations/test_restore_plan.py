@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gb10.facts.identity import Identity
+from gb10.facts.reading.identity import Identity
 from gb10.operations.backups.restore_plan import (
     RESTORABLE,
     STEPS,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.k3s import ForeignSettings
+from gb10.facts.reading.k3s import ForeignSettings
 from gb10.operations.kit.versions import differences, parse_version, step_refused
 
 versions = st.builds("v1.{}.{}+k3s{}".format, st.integers(20, 40), st.integers(0, 30), st.integers(1, 4))

@@ -1,0 +1,209 @@
+"""What a node's Hugging Face cache holds, and whether it is complete.
+
+The layout is that of huggingface_hub: hub/models--org--name/{refs,blobs,snapshots,trees}. Since 1.32 the content of
+most files lies in a store that all repositories share, hub/blobs, and a repository's own blobs are links into it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gb10.facts.reading.tree import Entry, Tree, shown
+from gb10.facts.reading.values import FactValue
+
+KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
+FOLDER = re.compile(r"(?P<kind>models|datasets|spaces)--(?P<name>.+)")
+LISTING_VERSION = 1  # of trees/<commit>.json (huggingface_hub, _tree_cache.py)
+# What belongs to the hub as a whole, and is needed beside any of its models.
+HUB_FILES = ("blobs/.huggingface-shared-blobs", "CACHEDIR.TAG")
+
+
+@dataclass(frozen=True)
+class Revision(FactValue):
+    """One snapshot of a repository. `size` is in bytes, of what its links reach."""
+
+    commit: str
+    refs: tuple[str, ...]  # branches and tags that mean it
+    files: int
+    size: int
+    dangling: tuple[str, ...]  # links that lead nowhere
+    torn: tuple[str, ...]  # another size than the repository's own listing says
+    absent: tuple[str, ...] | None  # listed there and not here: perhaps not wanted; None without a listing
+
+    @property
+    def sound(self) -> bool:
+        """Whether what is here is whole; not all files of the repository need be here."""
+        return not self.dangling and not self.torn
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is sound and, as far as is known, all is here."""
+        return self.sound and not self.absent
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "sound": self.sound, "complete": self.complete}
+
+
+@dataclass(frozen=True)
+class Repository(FactValue):
+    """One repository of the cache. Sizes are in bytes."""
+
+    name: str  # as on the Hub: org/name
+    kind: str  # model, dataset or space
+    folder: str  # below the hub
+    size: int  # all revisions, with what lies in the shared store
+    shared_blobs: int
+    shared_size: int
+    revisions: tuple[Revision, ...]
+    incomplete_downloads: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether every revision is."""
+        return bool(self.revisions) and all(revision.sound for revision in self.revisions)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every revision is, and no download is under way or was given up."""
+        return not self.incomplete_downloads and all(revision.complete for revision in self.revisions) and self.sound
+
+    def to_json(self) -> dict[str, Any]:
+        revisions = [revision.to_json() for revision in self.revisions]
+        return {**super().to_json(), "revisions": revisions, "sound": self.sound, "complete": self.complete}
+
+
+@dataclass(frozen=True)
+class HuggingFaceCache(FactValue):
+    """A hub."""
+
+    root: str
+    shared_store: bool
+    repositories: tuple[Repository, ...]
+
+    def repository(self, name: str, kind: str = "model") -> Repository | None:
+        """Given a name as on the Hub, return that repository, or None."""
+        return next((r for r in self.repositories if (r.name, r.kind) == (name, kind)), None)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "repositories": [found.to_json() for found in self.repositories]}
+
+
+def folder_name(name: str, kind: str = "model") -> str:
+    """Given a name as on the Hub, return the repository's folder below the hub."""
+    return f"{kind}s--{name.replace('/', '--')}"
+
+
+def read_cache(tree: Tree) -> HuggingFaceCache:
+    """Given the listing of a hub, with SMALL_FILES, return what it holds."""
+    entries = tree.by_path()
+    members: dict[str, list[Entry]] = {}
+    for entry in tree.entries:
+        folder, slash, _ = entry.path.partition("/")
+        if slash and FOLDER.fullmatch(folder):
+            members.setdefault(folder, []).append(entry)
+    return HuggingFaceCache(
+        root=tree.root,
+        shared_store=HUB_FILES[0] in entries,
+        repositories=tuple(_repository(folder, found, entries, tree) for folder, found in sorted(members.items())),
+    )
+
+
+def _repository(folder: str, members: list[Entry], entries: Mapping[str, Entry], tree: Tree) -> Repository:
+    match = FOLDER.fullmatch(folder)
+    assert match is not None  # noqa: S101 - for mypy: the caller has looked
+    whole = [entry for entry in members if not entry.path.endswith(".incomplete")]
+    ends = {end.path: end for entry in whole if (end := _end(entry, entries)) and end.type == "f"}
+    shared = [end for path, end in ends.items() if not path.startswith(f"{folder}/")]
+    refs = _refs(folder, tree.texts)
+    snapshots = _snapshots(folder, members)
+    return Repository(
+        name=shown(match["name"].replace("--", "/", 1)),
+        kind=KINDS[match["kind"]],
+        folder=folder,
+        size=sum(end.size for end in ends.values()),
+        shared_blobs=len(shared),
+        shared_size=sum(end.size for end in shared),
+        revisions=tuple(
+            _revision(commit, found, refs.get(commit, ()), entries, _listing(folder, commit, tree.texts))
+            for commit, found in sorted(snapshots.items())
+        ),
+        incomplete_downloads=len(members) - len(whole),
+    )
+
+
+def _snapshots(folder: str, members: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
+    """Commit -> path within the snapshot -> entry."""
+    found: dict[str, dict[str, Entry]] = {}
+    for entry in members:
+        parts = entry.path.removeprefix(f"{folder}/").split("/", 2)
+        if parts[0] == "snapshots" and len(parts) > 1:
+            files = found.setdefault(parts[1], {})
+            if len(parts) == 3 and entry.type != "d":
+                files[parts[2]] = entry
+    return found
+
+
+def _revision(
+    commit: str,
+    files: Mapping[str, Entry],
+    refs: tuple[str, ...],
+    entries: Mapping[str, Entry],
+    listing: Mapping[str, int] | None,
+) -> Revision:
+    ends = {path: _end(entry, entries) for path, entry in files.items()}
+    sizes = {path: end.size for path, end in ends.items() if end}
+    listed = listing or {}
+    return Revision(
+        commit=commit,
+        refs=refs,
+        files=len(files),
+        size=sum({end.path: end.size for end in ends.values() if end}.values()),
+        dangling=tuple(shown(path) for path, end in ends.items() if end is None),
+        torn=tuple(shown(path) for path, size in sizes.items() if listed.get(path, size) != size),
+        absent=None if listing is None else tuple(shown(path) for path in listing if path not in files),
+    )
+
+
+def _end(entry: Entry | None, entries: Mapping[str, Entry]) -> Entry | None:
+    """Given an entry, follow its links; return what they lead to, or None where that is nothing of the hub."""
+    for _ in range(8):
+        if entry is None or entry.type != "l":
+            return entry
+        entry = entries.get(_normal(entry.path.rpartition("/")[0], entry.target or ""))
+    return None
+
+
+def _normal(folder: str, target: str) -> str:
+    parts: list[str] = []
+    for part in [*folder.split("/"), *target.split("/")]:
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts) if not target.startswith("/") else target
+
+
+def _refs(folder: str, texts: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """Commit -> the names that mean it."""
+    found: dict[str, tuple[str, ...]] = {}
+    start = f"{folder}/refs/"
+    for path, text in sorted(texts.items()):
+        if path.startswith(start) and text:
+            found[text.strip()] = (*found.get(text.strip(), ()), shown(path.removeprefix(start)))
+    return found
+
+
+def _listing(folder: str, commit: str, texts: Mapping[str, str | None]) -> dict[str, int] | None:
+    """Path -> size, as the Hub lists the revision; None where that is not kept, or in a format that we do not know."""
+    text = texts.get(f"{folder}/trees/{commit}.json")
+    try:
+        document = json.loads(text or "")
+        if document["format_version"] != LISTING_VERSION:
+            return None
+        return {path: int(file.get("lfs_size") or file["size"]) for path, file in document["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

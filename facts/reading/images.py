@@ -1,0 +1,96 @@
+"""Docker images: in an engine, and saved in a store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gb10.facts.reading.values import FactValue
+from gb10.programs.image_store import EngineImage, Record
+
+STORE = "/data/docker-images"
+
+
+@dataclass(frozen=True)
+class SavedImage(FactValue):
+    """An image in the store."""
+
+    record: Record
+    missing: tuple[str, ...]  # digests of blobs that are not there, or not of their size
+    damaged: tuple[str, ...]  # digests of blobs that are not what their names say; known only after a deep check
+
+    @property
+    def tag(self) -> str:
+        return self.record.tag
+
+    @property
+    def intact(self) -> bool:
+        """Whether it can be loaded, as far as was looked."""
+        return not self.missing and not self.damaged
+
+
+@dataclass(frozen=True)
+class SavedStore(FactValue):
+    """A node's store of images."""
+
+    images: tuple[SavedImage, ...]
+    blobs: dict[str, int]  # digest -> size in bytes; also of blobs that belong to no image
+    strange: tuple[str, ...]  # files among the records that are none
+    set_aside_bytes: int  # of blobs that were found to be damaged
+    free_bytes: int
+
+    def image(self, tag: str) -> SavedImage | None:
+        """The image of a tag, or None."""
+        return next((image for image in self.images if image.tag == tag), None)
+
+    @property
+    def surplus_bytes(self) -> int:
+        """What a prune would free."""
+        needed = {digest for image in self.images for digest in image.record.blobs}
+        return self.set_aside_bytes + sum(size for digest, size in self.blobs.items() if digest not in needed)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> SavedStore:
+        """Given what `to_json` returned, return the store."""
+        images = (
+            SavedImage(
+                Record.from_json({"format": 1, **image["record"]}), tuple(image["missing"]), tuple(image["damaged"])
+            )
+            for image in document["images"]
+        )
+        return cls(
+            images=tuple(images),
+            blobs=dict(document["blobs"]),
+            strange=tuple(document["strange"]),
+            set_aside_bytes=int(document["set_aside_bytes"]),
+            free_bytes=int(document["free_bytes"]),
+        )
+
+
+def parse_store(text: str) -> SavedStore | None:
+    """Given what image_store.py prints for `list` and `check`, return the store. Raise ValueError or KeyError."""
+    found = json.loads(text)
+    if found is None:
+        return None
+    blobs: dict[str, int] = found["blobs"]
+    records = (Record.from_json(document) for document in found["images"])
+    images = (_saved(record, blobs, found["damaged"]) for record in records)
+    return SavedStore(
+        images=tuple(images),
+        blobs=blobs,
+        strange=tuple(found["strange"]),
+        set_aside_bytes=int(found["set_aside_bytes"]),
+        free_bytes=int(found["free_bytes"]),
+    )
+
+
+def _saved(record: Record, blobs: dict[str, int], damaged: Sequence[str]) -> SavedImage:
+    missing = (digest for digest, size in record.blobs.items() if blobs.get(digest) != size)
+    return SavedImage(record, tuple(missing), tuple(digest for digest in damaged if digest in record.blobs))
+
+
+def with_tag(images: Iterable[EngineImage], tag: str) -> EngineImage | None:
+    """Given images, return the one that has a tag, or None."""
+    return next((image for image in images if tag in image.tags), None)

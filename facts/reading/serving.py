@@ -1,0 +1,120 @@
+"""What serves a model on a node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gb10.facts.reading.values import FactValue
+
+Mode = Literal["cluster", "solo", "off", "undecided"]
+PORT = 8000
+
+
+@dataclass(frozen=True)
+class Engine(FactValue):
+    """A process that serves, or works for one that does."""
+
+    pid: int
+    container: str | None  # None: it runs on the node itself
+    mode: str  # cluster, solo, undecided; member: it works for an engine that may be on another node
+    why: str  # by what it was told
+    age_seconds: float
+
+
+@dataclass(frozen=True)
+class ServingContainer(FactValue):
+    """A container that gb10 started to serve, or that runs and has the GPU."""
+
+    name: str
+    image: str
+    mode: str | None  # for which gb10 started it; None: somebody else did
+    spec: str | None  # digest of how gb10 started it
+    running: bool
+    exit_code: int | None  # None while it runs
+    gpu: bool  # whether it has one, and a name that may serve
+
+
+@dataclass(frozen=True)
+class NodeServing(FactValue):
+    """What serves on a node.
+
+    `health` is of the server on the node's port: "none" (nothing listens: nothing is there, or weights are loading),
+    "up", "dead" (its engine is), "silent" (it listens and says nothing), or the status that it answered with.
+    """
+
+    mode: Mode
+    reasons: tuple[str, ...]  # why the mode is undecided
+    engines: tuple[Engine, ...]
+    containers: tuple[ServingContainer, ...]
+    health: str
+    models: tuple[str, ...]  # that the server offers
+    completion: bool | None  # whether it completes a prompt; None: it was not asked
+    trouble: str | None  # what the server did wrong
+    memory_available_kib: int | None
+    docker: bool  # whether a Docker engine answers
+
+    @property
+    def ours(self) -> tuple[ServingContainer, ...]:
+        """The containers that gb10 started, also those that have ended."""
+        return tuple(container for container in self.containers if container.mode)
+
+    @property
+    def foreign(self) -> tuple[Engine, ...]:
+        """The engines that somebody else started."""
+        names = {container.name for container in self.ours}
+        return tuple(engine for engine in self.engines if engine.container not in names)
+
+    def container(self, mode: str) -> ServingContainer | None:
+        """The container that gb10 started for a mode, or None."""
+        return next((container for container in self.ours if container.mode == mode), None)
+
+
+def node_serving(found: Mapping[str, Any]) -> NodeServing:
+    """Given what serving_probe.py prints, return what serves. Raise KeyError or TypeError for anything else."""
+    containers = tuple(ServingContainer(**entry) for entry in found["containers"])
+    engines = tuple(Engine(**entry) for entry in found["engines"])
+    mode, reasons = _mode(engines, _puzzling(engines, containers), str(found["health"]))
+    return NodeServing(
+        mode=mode,
+        reasons=reasons,
+        engines=engines,
+        containers=tuple(one for one in containers if one.mode or (one.running and one.gpu)),
+        health=str(found["health"]),
+        models=tuple(found["models"]),
+        completion=found["completion"],
+        trouble=found["trouble"],
+        memory_available_kib=found["memory_available_kib"],
+        docker=bool(found["docker"]),
+    )
+
+
+def _mode(engines: Sequence[Engine], puzzling: Sequence[str], health: str) -> tuple[Mode, tuple[str, ...]]:
+    modes = {engine.mode for engine in engines} - {"member"}
+    if len(modes) > 1:
+        return "undecided", ("its engines serve in different modes: " + "; ".join(map(_shown, engines)),)
+    if "undecided" in modes or (engines and not modes):
+        return "undecided", tuple(map(_shown, engines))
+    if modes:
+        return ("cluster" if "cluster" in modes else "solo"), ()
+    if puzzling:
+        return "undecided", tuple(f"container {name} has the GPU, and does not show what for" for name in puzzling)
+    if health != "none":
+        return "undecided", ("something answers on the port, and no engine is known to run",)
+    return "off", ()
+
+
+def _puzzling(engines: Sequence[Engine], containers: Sequence[ServingContainer]) -> list[str]:
+    """Names of containers that hold the GPU although nothing that serves is seen in them.
+
+    Not ours: in one that has just been started, no engine may be there yet.
+    """
+    serving = {engine.container for engine in engines}
+    busy = (one for one in containers if one.running and one.gpu and not one.mode)
+    return [one.name for one in busy if one.name not in serving]
+
+
+def _shown(engine: Engine) -> str:
+    where = f"container {engine.container}" if engine.container else f"process {engine.pid}"
+    return f"{where} ({engine.mode}: {engine.why})"
