@@ -6,56 +6,24 @@ when its backup is restored it shows its old one again, and the lines replaced i
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import json
-import os
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.paths import private_folder
+from gb10.operations.kit.files import write_atomically
+from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, key_of, keys_of
 
 CONNECT_SECONDS = 5
 PROBE_SECONDS = 20  # for a connection that is made, and then says nothing
 
 Shown = Literal["known", "recalled", "strange", "silent"]
-
-
-@dataclass(frozen=True)
-class HostKey:
-    """A public host key: its type as in known_hosts, "ssh-ed25519", and its base64."""
-
-    kind: str
-    blob: str
-
-    @property
-    def fingerprint(self) -> str:
-        """As ssh and ssh-keygen -l show it: "SHA256:..."."""
-        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
-        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-
-    def to_json(self) -> dict[str, str]:
-        return {"kind": self.kind, "blob": self.blob, "fingerprint": self.fingerprint}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, str]) -> HostKey:
-        return cls(document["kind"], document["blob"])
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Where ssh looks for a host's keys, and under which name."""
-
-    path: Path
-    name: str
 
 
 def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: Iterable[str]) -> list[str]:
@@ -84,9 +52,8 @@ def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: 
 
 def known_host_keys(host: InventoryHost) -> tuple[HostKey, ...]:
     """Given a host, return the keys by which the controller knows it; none if it never met it."""
-    known = _known(host)
-    found = (_key(line) for line in _lines(known.path) if _names(line, known.name))
-    return tuple(key for key in found if key)
+    path, name = _known(host)
+    return tuple(keys_of(KnownHosts(path).about(name)))
 
 
 def accept_host_key(host: InventoryHost, key: HostKey) -> None:
@@ -95,18 +62,14 @@ def accept_host_key(host: InventoryHost, key: HostKey) -> None:
     The lines of before are kept aside until `settle_host_key` finds the old key back. Accepting the same key again
     changes nothing.
     """
-    known = _known(host)
-    lines = _lines(known.path)
-    mine = [line for line in lines if _names(line, known.name)]
-    keys = _keys(mine)
-    if keys == {key}:
+    path, name = _known(host)
+    known = KnownHosts(path)
+    if keys_of(known.about(name)) == {key}:
         return
-    # The same key under another name is the same node.
-    replaced = [line for line in lines if line in mine or _key(line) in keys]
+    replaced = known.meaning(name)  # the same key under another name is the same node
     _write_aside(host, [*_read_aside(host), replaced])
-    names = list(dict.fromkeys(line.split()[0] for line in replaced)) or [known.name]
-    added = [f"{name} {key.kind} {key.blob}" for name in names]
-    _replace(known.path, [line for line in lines if line not in replaced] + added)
+    names = list(dict.fromkeys(line.split()[0] for line in replaced)) or [name]
+    known.replace(name, [f"{each} {key.kind} {key.blob}" for each in names])
 
 
 def settle_host_key(host: InventoryHost) -> Shown:
@@ -118,23 +81,22 @@ def settle_host_key(host: InventoryHost) -> Shown:
     A restore that was killed in the middle leaves old keys of some types beside new ones of others. Such a host is
     known by those of its old keys that it shows, and the others are kept aside until it shows them, too.
     """
-    known = _known(host)
-    lines = [line for line in _lines(known.path) if _names(line, known.name)]
-    verdict = _shows_one_of(host, _keys(lines))
+    path, name = _known(host)
+    keys = keys_of(KnownHosts(path).about(name))
+    verdict = _shows_one_of(host, keys)
     if verdict is None:
         return "silent"
     for replaced in reversed(_read_aside(host)):
         # Whoever restored the node's keys may have told known_hosts about one of them already.
-        if verdict and not _keys(lines) & _keys(replaced):
+        if verdict and not keys & keys_of(replaced):
             continue
-        shown, withheld = _compared(host, _keys(replaced))
+        shown, withheld = _compared(host, keys_of(replaced))
         if not shown:
             continue
         if verdict and withheld:
             return "known"
-        given_up = _keys(lines)
-        kept = [line for line in _lines(known.path) if line not in lines and _key(line) not in given_up]
-        _replace(known.path, kept + [line for line in replaced if _key(line) not in withheld])
+        # Read once more: to ask the host takes seconds.
+        KnownHosts(path).replace(name, [line for line in replaced if key_of(line) not in withheld])
         if withheld:
             return "known"
         _aside(host).unlink(missing_ok=True)
@@ -159,7 +121,7 @@ def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None
     """Whether the host proves to have one of these keys; None where no sshd answers, or it has none of that type."""
     algorithms = {"ssh-rsa": "rsa-sha2-512,rsa-sha2-256"}.get(kind, kind) if kind else None  # no SHA-1
     only = ["-o", f"HostKeyAlgorithms={algorithms}"] if algorithms else []
-    name = _known(host).name
+    _, name = _known(host)
     with scratch_known_hosts(f"{name} {key.kind} {key.blob}" for key in keys) as path:
         program, *rest = ssh_command(host, path, "yes", ["true"])
         done = run_ssh([program, *only, *rest])
@@ -189,59 +151,16 @@ def scratch_known_hosts(lines: Iterable[str] = ()) -> Iterator[Path]:
         yield path
 
 
-def _known(host: InventoryHost) -> _Known:
-    """Ask ssh itself: the inventory may leave it to ssh's configuration."""
+def _known(host: InventoryHost) -> tuple[Path, str]:
+    """Return the file in which ssh looks for a host's keys, and the name there.
+
+    ssh itself is asked: the inventory may leave both to its configuration.
+    """
     options = ["-F", host.ssh_config] if host.ssh_config else []
     done = subprocess.run(["ssh", *options, "-G", host.address], capture_output=True, text=True, check=True)
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    port = host.port if host.port != 22 else int(found["port"])
-    name = found["hostname"] if port == 22 else f"[{found['hostname']}]:{port}"
-    path = host.known_hosts or found["userknownhostsfile"].split()[0]
-    return _Known(Path(path).expanduser().resolve(), name)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
-def _names(line: str, name: str) -> bool:
-    """Whether a line of known_hosts is about this very name. Patterns, marked lines and comments are nobody's own."""
-    fields = line.split()
-    if len(fields) < 3 or fields[0].startswith(("#", "@")):
-        return False
-    return any(_is_name(entry, name) for entry in fields[0].split(","))
-
-
-def _is_name(entry: str, name: str) -> bool:
-    if not entry.startswith("|1|"):
-        return entry.lower() == name.lower()
-    try:  # hashed: a salt, and a digest with it
-        salt, digest = (base64.b64decode(part, validate=True) for part in entry.removeprefix("|1|").split("|"))
-    except (ValueError, binascii.Error):
-        return False
-    return hmac.compare_digest(hmac.new(salt, name.encode(), hashlib.sha1).digest(), digest)
-
-
-def _key(line: str) -> HostKey | None:
-    fields = line.split()
-    return HostKey(fields[1], fields[2]) if len(fields) >= 3 and not fields[0].startswith(("#", "@")) else None
-
-
-def _keys(lines: Iterable[str]) -> set[HostKey]:
-    return {key for line in lines if (key := _key(line))}
-
-
-def _replace(path: Path, lines: Iterable[str]) -> None:
-    """Write known_hosts, whole or not at all, with the mode that it has."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write("".join(f"{line}\n" for line in lines))
-        os.fchmod(file.fileno(), mode)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    path = Path(host.known_hosts or found["userknownhostsfile"].split()[0]).expanduser()
+    return path, host_name(found["hostname"], host.port if host.port != 22 else int(found["port"]))
 
 
 def _aside(host: InventoryHost) -> Path:
@@ -257,4 +176,5 @@ def _read_aside(host: InventoryHost) -> list[list[str]]:
 
 
 def _write_aside(host: InventoryHost, replaced: list[list[str]]) -> None:
-    _replace(_aside(host), [json.dumps({"node": host.name, "replaced": [lines for lines in replaced if lines]})])
+    document = {"node": host.name, "replaced": [lines for lines in replaced if lines]}
+    write_atomically(_aside(host), json.dumps(document) + "\n")

@@ -20,6 +20,7 @@ from typing import Any
 from gb10.controller.errors import Gb10Error
 from gb10.controller.run.child import Child
 from gb10.group_data import all as defaults
+from gb10.operations.kit.known_hosts import host_name
 
 LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
 
@@ -69,8 +70,8 @@ class InventoryHost:
 
     def details(self) -> dict[str, str]:
         """What error texts may say about the host."""
-        known_as = [self.address if self.port == 22 else f"[{self.address}]:{self.port}"]
-        forget = shlex.join(["ssh-keygen", "-R", *known_as, *(["-f", self.known_hosts] if self.known_hosts else [])])
+        where = ["-f", self.known_hosts] if self.known_hosts else []
+        forget = shlex.join(["ssh-keygen", "-R", host_name(self.address, self.port), *where])
         return {"host": self.name, "ssh": f"{self.ssh} true", "ssh_base": self.ssh, "ssh_forget": forget}
 
 

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from gb10.controller.errors import Gb10Error
 from gb10.controller.paths import private_folder
 from gb10.controller.waiting import wait_until
+from gb10.operations.kit.files import write_atomically
 
 OWNER_SECONDS = 1.0  # between taking a lock and having written down by whom
 
@@ -60,14 +61,8 @@ def cluster_lock(endpoints: Iterable[str], command: str, folder: Path | None = N
                 held.enter_context(lock.acquire(timeout=0))
             except Timeout:
                 raise _locked(endpoint, path.with_suffix(".json")) from None
-            _write_owner(path.with_suffix(".json"), Owner.me(command))
+            write_atomically(path.with_suffix(".json"), json.dumps(asdict(Owner.me(command))))
         yield
-
-
-def _write_owner(path: Path, owner: Owner) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(asdict(owner)))
-    new.replace(path)
 
 
 def _locked(endpoint: str, path: Path) -> Gb10Error:

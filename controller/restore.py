@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gb10.controller.host_keys import HostKey, settle_host_key, shown_keys
+from gb10.controller.host_keys import settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.results import RunResult
 from gb10.operations.backups.restore_plan import TITLES
 from gb10.operations.backups.restore_source import LATEST, open_backup
 from gb10.operations.backups.state_folder import backups_folder
-from gb10.operations.kit.known_hosts import public_keys, put_known_hosts
+from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, public_keys
 from gb10.operations.restore import HOST_KEYS
 from gb10.programs.archive import ArchiveError
 
@@ -32,10 +32,10 @@ def know_host(host: InventoryHost, backup: str | None = None) -> None:
     if settle_host_key(host) != "strange":
         return
     keys = _backed_up_keys(host, backup or LATEST)
-    name = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
     shown = {key.kind: key.blob for key in shown_keys(host, (HostKey(*key) for key in keys.items()))}
     if shown:
-        put_known_hosts(Path(host.known_hosts or "~/.ssh/known_hosts").expanduser(), name, shown, {})
+        path = Path(host.known_hosts or "~/.ssh/known_hosts").expanduser()
+        KnownHosts(path).follow(host_name(host.address, host.port), shown, {})
 
 
 def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:

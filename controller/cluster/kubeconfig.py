@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gb10.controller.errors import Gb10Error
+from gb10.operations.kit.files import write_atomically
 
 Kubeconfig = dict[str, Any]
 API_PORT = 6443
@@ -75,22 +75,8 @@ def read(path: Path) -> Kubeconfig:
 
 
 def write(path: Path, content: Kubeconfig) -> None:
-    """Given a path, replace the kubeconfig there as a whole; at no time can others read it.
-
-    A symbolic link stays one: the file that it points to is replaced.
-    """
-    target = path.resolve()
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")  # made with 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            yaml.safe_dump(content, file, sort_keys=False)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(new).replace(target)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise
+    """Replace the kubeconfig at a path as a whole. Others cannot read it at any time."""
+    write_atomically(path, yaml.safe_dump(content, sort_keys=False), mode=0o600)
 
 
 def _refuse_conflict(existing: Kubeconfig, cluster: dict[str, Any], name: str, path: str) -> None:

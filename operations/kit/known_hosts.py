@@ -1,20 +1,97 @@
-"""The controller's known_hosts, when a node gets its old host keys back.
+"""Host keys, and the files of the controller by which it knows them.
 
-The contract: a line is changed only where it names the node, or holds a key that the node has just given up; names,
-hashed ones too, and comments stay. Nothing is ever added for a host that nobody knew.
+A known_hosts file is edited line by line: lines about other hosts stay as they are, with hashed names, comments, marks
+and keys of any type. paramiko's HostKeys compares hashed names; it would drop all the rest when it saves a file.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from paramiko.hostkeys import HostKeys
-from pyinfra.api import Host
+from gb10.operations.kit.files import write_atomically
 
 Keys = Mapping[str, str]  # type -> base64
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A public host key: its type as in known_hosts, "ssh-ed25519", and its base64."""
+
+    kind: str
+    blob: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint as ssh and ssh-keygen -l show it: "SHA256:..."."""
+        digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+    def to_json(self) -> dict[str, str]:
+        return {"kind": self.kind, "blob": self.blob, "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, str]) -> HostKey:
+        return cls(document["kind"], document["blob"])
+
+
+class KnownHosts:
+    """A known_hosts file, read once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+        self.lines = text.splitlines()
+
+    def about(self, name: str) -> list[str]:
+        """Return the lines that name a host."""
+        return [line for line in self.lines if _names(line, name)]
+
+    def meaning(self, name: str) -> list[str]:
+        """Return the lines that name a host, and those that know one of its keys by another name."""
+        keys = keys_of(self.about(name))
+        return [line for line in self.lines if _names(line, name) or key_of(line) in keys]
+
+    def replace(self, name: str, lines: Iterable[str]) -> None:
+        """Write the file with these lines in place of those that mean a host."""
+        old = self.meaning(name)
+        self._write([*(line for line in self.lines if line not in old), *lines])
+
+    def follow(self, name: str, now: Keys, before: Keys) -> bool:
+        """Have each line that is about a host know it by the keys that it has now. Return True if any was changed.
+
+        + name: of the host, as it stands in lines that are not hashed
+        + now: the keys that the host has from now on
+        + before: those that it had until now, which lines with other names may hold
+
+        A line goes where the host has no key of its type any more. None is added for a host that nobody knew.
+        """
+        wanted: list[str] = []
+        for line in self.lines:
+            changed = _followed(line, name, now, before)
+            if changed is not None and (changed == line or changed not in wanted):
+                wanted.append(changed)
+        if wanted == self.lines:
+            return False
+        self._write(wanted)
+        return True
+
+    def _write(self, lines: list[str]) -> None:
+        write_atomically(self.path, "".join(f"{line}\n" for line in lines))
+        self.lines = lines
+
+
+def host_name(address: str, port: int) -> str:
+    """Given where a sshd listens, return its name in known_hosts."""
+    return address if port == 22 else f"[{address}]:{port}"
+
+
+def keys_of(lines: Iterable[str]) -> set[HostKey]:
+    """Return the keys in lines of known_hosts."""
+    return {key for line in lines if (key := key_of(line))}
 
 
 def public_keys(lines: Iterable[str]) -> dict[str, str]:
@@ -22,64 +99,31 @@ def public_keys(lines: Iterable[str]) -> dict[str, str]:
     return {words[0]: words[1] for words in map(str.split, lines) if len(words) > 1}
 
 
-def known_hosts_file(node: Host) -> Path:
-    """Given a host, return the file of the controller in which pyinfra looks its key up."""
-    return Path(str(node.data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")).expanduser()
-
-
-def known_as(node: Host) -> str:
-    """Given a host, return its name in known_hosts."""
-    address, port = node.data.get("ssh_hostname") or node.name, int(node.data.get("ssh_port") or 22)
-    return str(address) if port == 22 else f"[{address}]:{port}"
-
-
-def with_keys(lines: Iterable[str], name: str, now: Keys, before: Keys) -> list[str]:
-    """Given lines of known_hosts, return them as they are to be.
-
-    + name: of the node, as it stands in lines that are not hashed
-    + now: the keys that the node has from now on
-    + before: those that it had until now
-    """
-    result: list[str] = []
-    for line in lines:
-        changed = _changed(line, name, now, set(before.values()))
-        if changed is not None and (changed == line or changed not in result):
-            result.append(changed)
-    return result
-
-
-def _changed(line: str, name: str, now: Keys, before: set[str]) -> str | None:
-    """Return what a line is to be; None where the node has no key of that type any more."""
-    words = line.split(maxsplit=3)
-    if len(words) < 3 or line.lstrip().startswith(("#", "@")):
+def _followed(line: str, name: str, now: Keys, before: Keys) -> str | None:
+    key = key_of(line)
+    if key is None or key.blob in now.values() or not (key.blob in before.values() or _names(line, name)):
         return line
-    names, kind, key = words[:3]
-    if key in now.values() or not (key in before or names_host(names, name)):
-        return line
-    return " ".join([names, kind, now[kind], *words[3:]]) if kind in now else None
+    names, kind, _, *comment = line.split(maxsplit=3)
+    return " ".join([names, kind, now[kind], *comment]) if kind in now else None
 
 
-def names_host(names: str, name: str) -> bool:
-    """Whether the first field of a line, hashed or not, means a host."""
-    if names.startswith("|1|"):
-        return HostKeys.hash_host(name, names) == names
-    return name in names.split(",")
+def key_of(line: str) -> HostKey | None:
+    """Return the key of a line, or None for a comment and for a line with a mark, which is about no host of its own."""
+    fields = line.split()
+    return HostKey(fields[1], fields[2]) if len(fields) >= 3 and not fields[0].startswith(("#", "@")) else None
 
 
-def put_known_hosts(path: Path, name: str, now: Keys, before: Keys) -> bool:
-    """Have a known_hosts file know a node by the keys that it has now; return whether anything was changed."""
-    if not path.is_file():
+def _names(line: str, name: str) -> bool:
+    """Return True if a line is about this very name; a pattern is about no host of its own."""
+    return key_of(line) is not None and any(_is_name(entry, name) for entry in line.split(maxsplit=1)[0].split(","))
+
+
+def _is_name(entry: str, name: str) -> bool:
+    if not entry.startswith("|1|"):
+        return entry.lower() == name.lower()
+    from paramiko.hostkeys import HostKeys  # noqa: PLC0415 # loading it takes longer than all other work here
+
+    try:
+        return HostKeys.hash_host(name.lower(), entry) == entry
+    except (AssertionError, IndexError, ValueError):  # no salt of 20 bytes
         return False
-    place = path.resolve()
-    lines = place.read_text(errors="surrogateescape").splitlines()
-    wanted = with_keys(lines, name, now, before)
-    if wanted == lines:
-        return False
-    descriptor, new = tempfile.mkstemp(dir=place.parent, prefix=".known_hosts.")
-    with os.fdopen(descriptor, "w", errors="surrogateescape") as file:
-        file.write("".join(f"{line}\n" for line in wanted))
-        os.fchmod(file.fileno(), place.stat().st_mode & 0o777)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, place)
-    return True
