@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gb10.deploys.backup import backup, fetch_backup, prove_backup
     from gb10.deploys.cluster import cluster
     from gb10.deploys.gpu_operator import gpu_operator, gpu_operator_teardown
+    from gb10.deploys.helm import helm
     from gb10.deploys.images import images, prune_images, save_images, sync_images
     from gb10.deploys.k3s import forget_node, k3s_agent, k3s_server, k3s_teardown, kubeconfig
     from gb10.deploys.model_download import download_models
@@ -35,6 +36,7 @@ __all__ = [
     "forget_node",
     "gpu_operator",
     "gpu_operator_teardown",
+    "helm",
     "images",
     "k3s_agent",
     "k3s_server",

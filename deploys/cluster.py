@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api import deploy
-
 from gb10.deploys.gpu_operator import gpu_operator
 from gb10.deploys.k3s import check_k3s, install_k3s
 from gb10.deploys.network_operator import network_operator
 from gb10.deploys.node import node
-from gb10.deploys.settings import HEAD, WORKERS, head, is_in, k3s_role, k3s_settings, value
+from gb10.group_data.settings import ClusterSettings, K3sSettings
 from gb10.operations import k3s
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import HEAD, WORKERS, head, is_in, k3s_role, read_settings
 
 
-@deploy("Cluster")
+@deploy("Cluster", K3sSettings)
 def cluster(repair: bool = False, **overrides: Any) -> None:
     """
     Have the whole cluster up: nodes, the server on the head, agents on the workers, then NVIDIA's operators.
@@ -27,8 +27,8 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
     share: such ones stand between the parts, so that no agent starts before the server answers, and no operator before
     the agents have joined. Hosts outside the groups `head` and `workers` are left alone, but share those.
     """
-    settings = k3s_settings(**overrides)
-    if value("node_enabled") and k3s_role():
+    settings, parts = read_settings(K3sSettings, **overrides), read_settings(ClusterSettings)
+    if parts.node_enabled and k3s_role():
         node()
     check_k3s(k3s_role(), settings)
     if is_in(HEAD):
@@ -37,7 +37,7 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
     if is_in(WORKERS):
         install_k3s("agent", settings)
     k3s.all_reached(name="Wait for the workers")
-    if value("gpu_operator_enabled"):
+    if parts.gpu_operator_enabled:
         gpu_operator(repair=repair, runtime=settings.runtime)
-    if value("network_operator_enabled"):
+    if parts.network_operator_enabled:
         network_operator(repair=repair)

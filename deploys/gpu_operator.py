@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from pyinfra.api import deploy
 from pyinfra.context import host
 
-from gb10.deploys.helm import install_chart
-from gb10.deploys.operator_settings import GpuOperatorSettings, gpu_operator_settings, helm_client
-from gb10.deploys.settings import HEAD, is_in, nodes, value
+from gb10.deploys.helm import helm_client, install_chart
+from gb10.group_data.settings import GpuOperatorSettings, K3sSettings
 from gb10.operations import helm, operators
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import HEAD, is_in, nodes, read_settings
 from gb10.operations.operators import GPU
 from gb10.templates import render
 
 
-@deploy("GPU Operator")
+@deploy("GPU Operator", GpuOperatorSettings)
 def gpu_operator(repair: bool = False, runtime: str | None = None, **overrides: Any) -> None:
     """
     Have the GPU Operator in the cluster, and every node offering its GPU.
@@ -28,7 +28,7 @@ def gpu_operator(repair: bool = False, runtime: str | None = None, **overrides: 
     Driver and container toolkit are those of DGX OS. Hosts outside the group `head` are left alone.
     """
     if is_in(HEAD):
-        install_gpu_operator(gpu_operator_settings(**overrides), repair, runtime)
+        install_gpu_operator(read_settings(GpuOperatorSettings, **overrides), repair, runtime)
 
 
 @deploy("GPU Operator teardown")
@@ -39,20 +39,19 @@ def gpu_operator_teardown(purge: bool = False) -> None:
     + purge: also what may be somebody else's
     """
     if is_in(HEAD):
-        seconds = int(value("gpu_operator_wait_seconds"))
         helm.uninstalled(
             name="Uninstall the GPU Operator",
             release_name=GPU.release,
             namespace=GPU.namespace,
             client=helm_client(),
-            seconds=seconds,
+            seconds=read_settings(GpuOperatorSettings).wait_seconds,
         )
         operators.removed(name="Remove what the GPU Operator left", operator=GPU, purge=purge)
 
 
 def install_gpu_operator(settings: GpuOperatorSettings, repair: bool, runtime: str | None) -> None:
     """Install it on the head and wait for it."""
-    otherwise = str(value("k3s_runtime"))
+    otherwise = read_settings(K3sSettings).runtime
 
     def pods() -> str:
         return runtime or operators.pods_runtime() or otherwise

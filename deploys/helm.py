@@ -7,19 +7,37 @@ from typing import Any
 
 from pyinfra.context import host
 
-from gb10.deploys.operator_settings import OperatorSettings, downloads_proxy, helm_client
-from gb10.deploys.settings import value
 from gb10.facts.reading.helm import HelmRelease
-from gb10.operations import helm
+from gb10.group_data.settings import ChartSettings, HelmSettings, OperatorSettings
+from gb10.operations import helm as operations
 from gb10.operations.kit.charts import Release
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import HEAD, downloads_proxy, is_in, read_settings
 from gb10.operations.operators import Operator, with_nfd
 
 
-def install_helm() -> None:
+@deploy("Helm", HelmSettings)
+def helm(**overrides: Any) -> None:
+    """
+    Have helm on the head.
+
+    + overrides: keys of group_data/all.py without their prefix: version, sha256, mirror
+    """
+    if is_in(HEAD):
+        install_helm(helm_client(**overrides))
+
+
+def helm_client(**overrides: Any) -> operations.Client:
+    """Return the helm that this host is to have. Raise RefusedDeploy for what cannot be."""
+    settings = read_settings(HelmSettings, **overrides)
+    return operations.Client(settings.version, settings.mirror, settings.sha256, downloads_proxy())
+
+
+def install_helm(client: operations.Client) -> None:
     """Have helm on this host: once in a run, however many deploys ask for it, so that a dry run lists it once."""
     if not host.data.get("gb10_helm"):
         host.data.gb10_helm = True
-        helm.binary(name="Install helm", client=helm_client())
+        operations.binary(name="Install helm", client=client)
 
 
 def install_chart(
@@ -30,15 +48,15 @@ def install_chart(
     def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
         return with_nfd(operator, ours(), settings.values, releases)
 
-    install_helm()
-    helm.release(
+    install_helm(helm_client())
+    operations.release(
         name=f"Install the {title} {settings.version}",
         wanted=Release(
             name=operator.release,
             namespace=operator.namespace,
             chart=operator.release,
             version=settings.version,
-            repository=str(value("chart_repository")),
+            repository=read_settings(ChartSettings).chart_repository,
             sha256=settings.sha256,
         ),
         values=values,

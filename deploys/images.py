@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel
-from pyinfra.api import Host, deploy
-from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
-from gb10.deploys.settings import checked, is_node, nodes, value
+from gb10.group_data.settings import ImageSettings
 from gb10.operations import images as operations
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import invalid, is_node, named, nodes, read_settings
 from gb10.programs.image_store import familiar
-
-
-class ImageSettings(BaseModel):
-    """Which images a node must have."""
-
-    images: list[Annotated[str, AfterValidator(familiar)]]
 
 
 @deploy("Images")
@@ -51,12 +44,12 @@ def sync_images(source: str, tags: Sequence[str] | None = None, **options: Any) 
     """
     wanted = _tags(tags)
     if not wanted:
-        raise DeployError("gb10: SETTINGS_INVALID: no tag is named, and `images` of group_data/all.py is empty")
+        raise invalid("no tag is named, and `images` of group_data/all.py is empty")
     if host.name != source:
         operations.sync(
             name=f"Get {len(wanted)} images from {source}",
             tags=wanted,
-            source=_peer(source),
+            source=named(source),
             _serial=True,
             **options,
         )
@@ -80,11 +73,4 @@ def prune_images() -> None:
 
 
 def _tags(tags: Sequence[str] | None) -> list[str]:
-    return checked(ImageSettings, {"images": value("images") if tags is None else tags}).images
-
-
-def _peer(name: str) -> Host:
-    peer = host.inventory.get_host(name, default=None)
-    if peer is None:
-        raise DeployError(f"gb10: SETTINGS_INVALID: the inventory has no host {name!r}")
-    return peer
+    return [familiar(tag) for tag in read_settings(ImageSettings, images=tags).images]

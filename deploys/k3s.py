@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api import deploy
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
-from gb10.deploys.settings import (
-    API_PORT,
-    HEAD,
-    WORKERS,
-    K3sSettings,
-    head,
-    is_in,
-    k3s_settings,
-    kubernetes_ip,
-    node_ip,
-    node_name,
-    proxy,
-    ssh_address,
-)
 from gb10.facts.reading.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
 from gb10.facts.reading.sealed import Secret
+from gb10.group_data.settings import API_PORT, K3sSettings
 from gb10.operations import k3s, kubectl, preflight, upgrade
 from gb10.operations.file import masked_file, text_file
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import (
+    HEAD,
+    WORKERS,
+    downloads_proxy,
+    head,
+    is_in,
+    kubernetes_ip,
+    node_name,
+    read_settings,
+    ssh_address,
+)
 from gb10.operations.kubeconfig import kubeconfig_file
 from gb10.operations.secret import secret_file
 from gb10.templates import render
 
 
-@deploy("K3s server")
+@deploy("K3s server", K3sSettings)
 def k3s_server(**overrides: Any) -> None:
     """
     Have a K3s server on the head.
@@ -41,13 +39,13 @@ def k3s_server(**overrides: Any) -> None:
     Hosts outside the group `head` are left alone, but all wait for it: what a deploy does next finds the server up.
     """
     if is_in(HEAD):
-        settings = k3s_settings(**overrides)
+        settings = read_settings(K3sSettings, **overrides)
         check_k3s("server", settings)
         install_k3s("server", settings)
     k3s.all_reached(name="Wait for the head")
 
 
-@deploy("K3s agent")
+@deploy("K3s agent", K3sSettings)
 def k3s_agent(**overrides: Any) -> None:
     """
     Have K3s agents on the workers, joined to the server on the head, which must be up.
@@ -58,7 +56,7 @@ def k3s_agent(**overrides: Any) -> None:
     its name.
     """
     if is_in(WORKERS):
-        settings = k3s_settings(**overrides)
+        settings = read_settings(K3sSettings, **overrides)
         check_k3s("agent", settings)
         k3s.server_answers(name="Wait for the K3s server", head=head(), seconds=settings.start_seconds)
         install_k3s("agent", settings)
@@ -107,14 +105,14 @@ def check_k3s(role: str | None, settings: K3sSettings) -> None:
         version=settings.version,
         runtime=settings.runtime,
         config=_config(role, settings) if role else {},
-        variables=sorted(_environment()),
+        variables=sorted(downloads_proxy()),
     )
 
 
 def install_k3s(role: str, settings: K3sSettings) -> None:
     """Lay down what K3s starts from, then have it running: the same for both roles, but for the token."""
     node, seconds = node_name(host), settings.start_seconds
-    environment = _environment()
+    environment = downloads_proxy()
     # What may well fail comes first: without it a node has neither half a K3s, nor a new configuration for the old one.
     binary = k3s.binary(
         name=f"Download K3s {settings.version}",
@@ -155,11 +153,6 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         started_from=[token, *files, binary],
         restarted_by=upgraded,
     )
-
-
-def _environment() -> dict[str, str]:
-    """Return the variables of this host's downloads and of its K3s."""
-    return proxy().environment([node_ip(peer) for peer in host.inventory])
 
 
 def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> list[OperationMeta]:

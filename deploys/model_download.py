@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyinfra.api import deploy
-
-from gb10.deploys.settings import value
+from gb10.group_data.settings import NodeWorkplace
 from gb10.operations import model_download
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import read_settings
 
 SECONDS = 24 * 3600  # for one model, over a slow line
 
@@ -20,6 +20,6 @@ def download_models(names: Sequence[str]) -> None:
     + names: as on the Hub: "org/name", "datasets/org/name"
     """
     if names:
-        home = str(value("node_huggingface_home"))
+        home = read_settings(NodeWorkplace).huggingface_home
         title = f"Download {len(names)} model{'' if len(names) == 1 else 's'}"
         model_download.downloaded(name=title, names=list(names), home=home, seconds=SECONDS, _sudo=False)

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, StringConstraints
-from pyinfra.api import Host, deploy
-from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host
 
-from gb10.deploys.settings import checked, head, is_node, nodes, value
-from gb10.group_data import all as defaults
+from gb10.group_data.settings import ModelSettings
 from gb10.operations import models as operations
-
-# "org/name" as on the Hub, "name" alone for the oldest, a kind before it, or everything.
-RepositoryName = Annotated[str, StringConstraints(pattern=r"^(\*|((datasets|spaces)/)?([\w.-]+/)?[\w.-]+)$")]
-
-
-class ModelSettings(BaseModel):
-    """Which models a node must have, and from which node it takes them."""
-
-    models: list[RepositoryName]
-    models_from: str | None
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import head, hub_of, is_node, named, nodes, read_settings
 
 
 @deploy("Models")
@@ -35,8 +23,7 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
       has a model that is not here, and for "*" the head
     + options: network, transport, verify, dangling, force, progress_seconds, as gb10.operations.cx7.sync has them
     """
-    chosen = {"models": names, "models_from": source}
-    settings = checked(ModelSettings, {key: value(key) if given is None else given for key, given in chosen.items()})
+    settings = read_settings(ModelSettings, models=names, models_from=source)
     if not settings.models or (source is None and not is_node()):
         return
     if settings.models_from is None and operations.EVERYTHING not in settings.models:
@@ -51,7 +38,7 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
             **options,
         )
         return
-    peer = _source(settings.models_from)
+    peer = head() if settings.models_from is None else named(settings.models_from)
     if host.name == peer.name:
         return
     what = "all models" if operations.EVERYTHING in settings.models else f"{len(settings.models)} models"
@@ -63,17 +50,3 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
         source_hub=hub_of(peer),
         **options,
     )
-
-
-def hub_of(node: Host) -> str:
-    """Given a host, return the folder of its Hugging Face cache that holds the repositories."""
-    return f"{node.data.get('node_huggingface_home') or defaults.node_huggingface_home}/hub"
-
-
-def _source(name: str | None) -> Host:
-    if name is None:
-        return head()
-    found = host.inventory.get_host(name, default=None)
-    if found is None:
-        raise DeployError(f"gb10: SETTINGS_INVALID: the inventory has no host {name!r}")
-    return host.inventory.get_host(name)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from pyinfra.api import Host, deploy
+from pyinfra.api import Host
 
-from gb10.deploys.helm import install_chart
-from gb10.deploys.operator_settings import (
-    NetworkOperatorSettings,
-    helm_client,
-    network_operator_settings,
-)
-from gb10.deploys.settings import HEAD, is_in, nodes, value
+from gb10.deploys.helm import helm_client, install_chart
+from gb10.group_data.settings import ChartSettings, NetworkOperatorSettings
 from gb10.operations import helm, operators
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import HEAD, is_in, nodes, read_settings
 from gb10.operations.operators import NETWORK, links_by_host
 from gb10.templates import render
 
 
-@deploy("Network Operator")
+@deploy("Network Operator", NetworkOperatorSettings)
 def network_operator(repair: bool = False, **overrides: Any) -> None:
     """
     Have the Network Operator in the cluster, and every node offering its RDMA devices.
@@ -32,7 +29,7 @@ def network_operator(repair: bool = False, **overrides: Any) -> None:
     """
     if not is_in(HEAD):
         return
-    settings, members = network_operator_settings(**overrides), nodes()
+    settings, members = read_settings(NetworkOperatorSettings, **overrides), nodes()
     if any(found and found.links for found in links_by_host(members).values()):
         install_network_operator(settings, members, repair)
     else:
@@ -47,26 +44,26 @@ def network_operator_teardown(purge: bool = False) -> None:
     + purge: also what may be somebody else's
     """
     if is_in(HEAD):
-        seconds = int(value("network_operator_wait_seconds"))
         operators.no_policy(name="Remove the nic-cluster-policy", operator=NETWORK)
         helm.uninstalled(
             name="Uninstall the Network Operator",
             release_name=NETWORK.release,
             namespace=NETWORK.namespace,
             client=helm_client(),
-            seconds=seconds,
+            seconds=read_settings(NetworkOperatorSettings).wait_seconds,
         )
         operators.removed(name="Remove what the Network Operator left", operator=NETWORK, purge=purge)
 
 
 def install_network_operator(settings: NetworkOperatorSettings, nodes: list[Host], repair: bool) -> None:
     """Install it on the head, say what it is to do, and wait for it."""
+    charts = read_settings(ChartSettings)
     install_chart("Network Operator", NETWORK, settings, network_operator_values, repair)
     operators.nic_cluster_policy(
         name="Write the nic-cluster-policy",
         nodes=nodes,
-        repository=str(value("rdma_plugin_repository")),
-        version=str(value("rdma_plugin_version") or plugin_version(settings.version)),
+        repository=charts.rdma_plugin_repository,
+        version=charts.rdma_plugin_version or plugin_version(settings.version),
     )
     operators.ready(name="Wait for the Network Operator", operator=NETWORK, amount=1, seconds=settings.wait_seconds)
 

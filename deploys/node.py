@@ -6,18 +6,18 @@ import re
 from ipaddress import ip_address, ip_interface
 from typing import Any
 
-from pyinfra.api import Host, deploy
-from pyinfra.api.exceptions import DeployError
+from pyinfra.api import Host
 from pyinfra.context import host
 from pyinfra.facts.server import User
 
-from gb10.deploys.node_settings import NodeSettings, node_settings, rails_of
-from gb10.deploys.settings import node_ip, node_name
+from gb10.group_data.settings import NodeNetwork, NodeSettings, NodeSystem, NodeWorkplace, SshSettings
 from gb10.operations.block import text_block
 from gb10.operations.docker import daemon_config
 from gb10.operations.firewall import firewall
 from gb10.operations.folder import folders
 from gb10.operations.hostname import hostname
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import invalid, node_ip, node_name, rails_of, read_settings
 from gb10.operations.performance import performance_mode
 from gb10.operations.rails import Rail, rails
 from gb10.operations.sshd import key_logins_only
@@ -26,14 +26,14 @@ from gb10.operations.user import account, authorized_keys, group_member, sudo_ru
 PODS = ("10.42.0.0/16", "10.43.0.0/16")  # K3s' pods and services
 
 
-@deploy("Node")
+@deploy("Node", NodeSettings)
 def node(**overrides: Any) -> None:
     """
     Have a vanilla DGX OS node ready: user, keys, sudo, hostname, /data, Docker, speed, rails, sshd.
 
     + overrides: keys of group_data/all.py without their prefix `node_`: docker=False, user_keys=[...] ...
     """
-    provision_node(node_settings(**overrides))
+    provision_node(read_settings(NodeSettings, **overrides))
 
 
 def provision_node(settings: NodeSettings) -> None:
@@ -44,7 +44,7 @@ def provision_node(settings: NodeSettings) -> None:
     have_network(settings)
 
 
-def have_system(settings: NodeSettings, user: str) -> None:
+def have_system(settings: NodeSystem, user: str) -> None:
     """Who may come in, and what the node and the others are called."""
     if settings.user:
         have_user(settings, user)
@@ -56,7 +56,7 @@ def have_system(settings: NodeSettings, user: str) -> None:
         have_hostname()
 
 
-def have_workplace(settings: NodeSettings, user: str) -> None:
+def have_workplace(settings: NodeWorkplace, user: str) -> None:
     """Where models lie and containers run, and how fast."""
     if settings.data:
         have_data(settings, user)
@@ -68,7 +68,7 @@ def have_workplace(settings: NodeSettings, user: str) -> None:
         have_docker(settings, user)
 
 
-def have_network(settings: NodeSettings) -> None:
+def have_network(settings: NodeNetwork) -> None:
     """What may cut the way to the node, and takes itself back if it does."""
     if settings.rails:
         have_rails(settings)
@@ -80,10 +80,10 @@ def have_network(settings: NodeSettings) -> None:
 
 def login_user() -> str:
     """Return the user as whom this host is reached: its data say so, or the node itself."""
-    return str(host.data.get("ssh_user") or host.get_fact(User, _sudo=False) or "root")
+    return read_settings(SshSettings).user or str(host.get_fact(User, _sudo=False) or "root")
 
 
-def have_user(settings: NodeSettings, user: str) -> None:
+def have_user(settings: NodeSystem, user: str) -> None:
     """The account, and the keys that open it."""
     account(name=f"Have an account {user}", user=user)
     authorized_keys(name=f"Let keys open {user}'s account", user=user, keys=settings.user_keys)
@@ -99,9 +99,7 @@ def have_hostname() -> None:
     """The node's name in the inventory."""
     wanted = node_name(host)
     if not re.fullmatch(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", wanted):
-        raise DeployError(
-            f"gb10: SETTINGS_INVALID: {host.name}: {wanted!r} is no hostname; set node_name, or node_hostname = False"
-        )
+        raise invalid(f"{host.name}: {wanted!r} is no hostname; set node_name, or node_hostname = False")
     hostname(name="Set the hostname", wanted=wanted)
 
 
@@ -115,9 +113,7 @@ def host_lines(peer: Host) -> list[str]:
     """Given a node, return its lines of /etc/hosts: where its address is a name, that name is known already."""
     name = node_name(peer)
     lines = [f"{node_ip(peer)} {name}"] if _is_address(node_ip(peer)) else []
-    return lines + [
-        f"{ip_interface(rail.address).ip} {name}-rail-{key}" for key, rail in sorted(rails_of(peer).items())
-    ]
+    return lines + [f"{rail.ip} {name}-rail-{key}" for key, rail in sorted(rails_of(peer).items())]
 
 
 def _is_address(text: str) -> bool:
@@ -128,7 +124,7 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def have_data(settings: NodeSettings, user: str) -> None:
+def have_data(settings: NodeWorkplace, user: str) -> None:
     """The folders on /data."""
     folders(
         name=f"Have the folders on {settings.data_path}",
@@ -138,7 +134,7 @@ def have_data(settings: NodeSettings, user: str) -> None:
     )
 
 
-def have_huggingface(settings: NodeSettings) -> None:
+def have_huggingface(settings: NodeWorkplace) -> None:
     """The cache of models, in every session: /etc/environment also counts for commands that ssh runs."""
     text_block(
         name="Set HF_HOME for every session",
@@ -147,7 +143,7 @@ def have_huggingface(settings: NodeSettings) -> None:
     )
 
 
-def have_docker(settings: NodeSettings, user: str) -> None:
+def have_docker(settings: NodeWorkplace, user: str) -> None:
     """Docker's configuration, and the user in its group. A later part of the run may count on it, also in a dry run."""
     host.data.gb10_docker = True
     daemon_config(
@@ -160,7 +156,7 @@ def have_docker(settings: NodeSettings, user: str) -> None:
         group_member(name=f"Let {user} use Docker", user=user, group="docker")
 
 
-def have_rails(settings: NodeSettings) -> None:
+def have_rails(settings: NodeNetwork) -> None:
     """Both halves of the cabled port, where the inventory names them."""
     wanted = [Rail(rail.interface, rail.address, settings.rails_mtu) for rail in rails_of(host).values()]
     if wanted:
@@ -173,7 +169,7 @@ def have_rails(settings: NodeSettings) -> None:
         )
 
 
-def have_firewall(settings: NodeSettings) -> None:
+def have_firewall(settings: NodeNetwork) -> None:
     """ufw, open for the nodes among themselves, for pods, and for what the inventory allows."""
     peers = [node_ip(peer) for peer in sorted(host.inventory, key=lambda peer: peer.name) if peer.name != host.name]
     networks = [str(ip_interface(rail.address).network) for rail in rails_of(host).values()]

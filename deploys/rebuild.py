@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api import deploy
 from pyinfra.context import host
 from pyinfra.facts.systemd import SystemdEnabled
 from pyinfra.operations import systemd
 
-from gb10.deploys.settings import HEAD, is_in, value
 from gb10.facts.reading.node_lock import LockHolder
+from gb10.group_data.settings import K3sSettings
 from gb10.operations import kubectl, node_lock
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import HEAD, is_in, read_settings
 
 START_SECONDS = 180  # K3s has no bound of its own
 
@@ -57,7 +58,7 @@ def drain_node(node: str) -> None:
     + node: its name in Kubernetes
     """
     if is_in(HEAD):
-        kubectl.drain(name=f"Drain {node}", node=node, seconds=value("k3s_drain_seconds"))
+        kubectl.drain(name=f"Drain {node}", node=node, seconds=read_settings(K3sSettings).drain_seconds)
 
 
 @deploy("Admit node")

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from pydantic import BaseModel
-from pyinfra.api import deploy
 from pyinfra.context import host
 
-from gb10.deploys.node_settings import node_settings
-from gb10.deploys.settings import checked, k3s_settings, node_name, value
+from gb10.group_data.settings import BackupSettings, K3sSettings, NodeNetwork, RestoreSettings
 from gb10.operations import restore as operations
 from gb10.operations.backups.restore_plan import TITLES
 from gb10.operations.backups.restore_source import open_backup
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.copying.between import this_node
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import node_name, read_settings
 from gb10.programs.archive import ArchiveError
-
-Part = Literal["identity", "users", "network", "docker", "k3s", "system", "extra"]
-
-Acceptable = Literal[
-    "RESTORE_OTHER_NODE", "RESTORE_OTHER_MACHINE", "RESTORE_UNPROVEN", "RESTORE_AFTER_WIPE", "RESTORE_K3S_VERSION"
-]
-
-
-class RestoreSettings(BaseModel):
-    """What of which backup is to be restored: the keys of group_data/all.py."""
-
-    restore_from: str
-    restore_only: list[Part] | None
-    restore_accept: list[Acceptable]
-    backup_identity_file: str | None
 
 
 @deploy("Restore")
@@ -47,12 +30,10 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None, accept
     What the node has beyond the backup stays, and what is replaced is kept beside. K3s is not installed by this: where
     it was not running, k3s_server or k3s_agent does that afterwards, with the state that was restored.
     """
-    given = {"restore_from": backup, "restore_only": only, "restore_accept": accept}
-    keys = {name: given.get(name) for name in RestoreSettings.model_fields}
-    settings = checked(RestoreSettings, {key: value(key) if own is None else own for key, own in keys.items()})
-    name = node_name(host)
+    settings = read_settings(RestoreSettings, restore_from=backup, restore_only=only, restore_accept=accept)
+    name, key_file = node_name(host), read_settings(BackupSettings).identity_file
     try:
-        found = open_backup(str(backups_folder()), name, settings.restore_from, settings.backup_identity_file)
+        found = open_backup(str(backups_folder()), name, settings.restore_from, key_file)
     except ArchiveError as error:
         operations.unusable(name="Open the backup", code=error.code, reason=error.reason)
         return
@@ -61,7 +42,7 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None, accept
         name=name,
         backup=found,
         only=None if settings.restore_only is None else tuple(settings.restore_only),
-        k3s_version=k3s_settings().version,
+        k3s_version=read_settings(K3sSettings).version,
         accept=frozenset(settings.restore_accept),
     )
     restore_steps(restoration)
@@ -69,7 +50,7 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None, accept
 
 def restore_steps(restoration: operations.Restoration) -> None:
     """Let the node settle, refuse what does not fit, then bring the backup, restore it step by step, and clear up."""
-    nodes = node_settings()
+    nodes = read_settings(NodeNetwork)
     operations.settled(name="Wait for the node's installation")
     operations.fitting(
         name="Compare the node with the backup",

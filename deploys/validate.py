@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from pyinfra.api import deploy
 from pyinfra.context import host
 
-from gb10.deploys.settings import checked, value
+from gb10.group_data.settings import NodeNetwork, ValidateSettings
 from gb10.operations import validate as operations
-
-Word = Annotated[str, StringConstraints(min_length=1)]
-
-
-class ValidateSettings(BaseModel):
-    """How nodes are validated: the keys of group_data/all.py, without their prefix."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    gpu_image: Word
-    gpu_options: list[str]
-    gpu_command: list[str] = Field(min_length=1)
-    container_seconds: int = Field(gt=0, le=7200)
-    bandwidth_seconds: int = Field(ge=1, le=30)
-    nccl_image: Word | None
-    nccl_options: list[str]
-    nccl_command: list[str] | None = Field(min_length=1)
-    nccl_megabytes: int = Field(ge=1, le=128)  # 16 GB have frozen a Spark
-    nccl_floor_gbps: float = Field(ge=0)
+from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.inventory import rails_of, read_settings
 
 
-@deploy("Validate")
+@deploy("Validate", ValidateSettings)
 def validate(
     gpu: bool = True,
     pairs: Mapping[str, str] | None = None,
@@ -51,8 +32,8 @@ def validate(
 
     Only throw-away containers and listeners are started, which are gone afterwards; images that were pulled stay.
     """
-    settings = validate_settings(**overrides)
-    patterns = list(value("node_serving_containers"))
+    settings, network = read_settings(ValidateSettings, **overrides), read_settings(NodeNetwork)
+    patterns = network.serving_containers
     if gpu:
         operations.gpu_container(
             name="Run a container on the GPU",
@@ -67,7 +48,7 @@ def validate(
             name="Measure the rails",
             peer=peer,
             seconds=settings.bandwidth_seconds,
-            mtu=int(value("node_rails_mtu")) if value("node_rails") else None,
+            mtu=network.rails_mtu if network.rails else None,
             patterns=patterns,
             while_serving=while_serving,
             _serial=True,
@@ -98,13 +79,7 @@ def have_all_reduce(
         )
 
 
-def validate_settings(**overrides: Any) -> ValidateSettings:
-    """Given a deploy's own arguments, return this host's settings. Raise DeployError for what cannot be."""
-    values = {name: value(f"validate_{name}") for name in ValidateSettings.model_fields}
-    return checked(ValidateSettings, {**values, **overrides})
-
-
 def _ring() -> dict[str, str]:
     """Every node with rails towards the next one."""
-    names = [node.name for node in host.inventory if node.data.get("rails")]
+    names = [node.name for node in host.inventory if rails_of(node)]
     return dict(zip(names, [*names[1:], *names[:1]], strict=True)) if len(names) > 1 else {}

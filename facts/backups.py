@@ -12,8 +12,9 @@ from pyinfra.context import host
 
 from gb10.facts.reading.backups import BackupCopy, BackupProof, parse_backups
 from gb10.facts.reading.launcher import understood
+from gb10.facts.reading.settings import settings_of
+from gb10.group_data.settings import BackupSettings
 
-FOLDER = "/data/backups"
 T = TypeVar("T")
 
 
@@ -21,7 +22,7 @@ class _Listing(FactBase[T]):
     """What is read from the folder of backups on a node."""
 
     def command(self, root: str | None = None) -> StringCommand:
-        root = root or host.data.get("backup_folder") or FOLDER
+        root = root or settings_of(host, BackupSettings).folder
         program = files("gb10.programs.backups").joinpath("listing.py").read_text()
         return StringCommand(shlex.join(["python3", "-c", program, root]))
 

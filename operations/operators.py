@@ -27,8 +27,9 @@ from gb10.facts.reading.helm import HelmRelease
 from gb10.facts.reading.k3s import BINARY, KUBECTL
 from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, ClusterPolicy, NicClusterPolicy
 from gb10.facts.reading.rdma import ConnectX7
+from gb10.group_data.settings import brings_nfd
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.kit.charts import NFD_CHART, OPERATOR_CHARTS, brings_nfd, find, merged, should_bring_nfd
+from gb10.operations.kit.charts import NFD_CHART, OPERATOR_CHARTS, find, merged, should_bring_nfd
 from gb10.operations.kit.failures import UnreadFactError, guarded, known, refuse, say
 from gb10.operations.kit.peers import peer_fact, reached
 from gb10.operations.kit.reasons import why_waiting

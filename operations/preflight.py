@@ -15,11 +15,11 @@ from gb10.facts.k3s import ForeignK3s, K3sInstall
 from gb10.facts.listeners import Listener, TcpListeners
 from gb10.facts.reading.identity import Identity
 from gb10.facts.reading.k3s import UNITS, K3sInstallation
+from gb10.group_data.settings import API_PORT
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.versions import differences, step_refused
 
 MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
-API_PORT = 6443
 
 
 class Refusal(NamedTuple):

@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -25,6 +24,7 @@ from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.k3s import SERVER, UNITS
 from gb10.facts.settled import Settled
+from gb10.group_data.settings import RestoreSettings
 from gb10.operations import docker
 from gb10.operations.backups import restore_plan
 from gb10.operations.backups.restore_plan import ACCOUNTS, STEPS, AccountPlan, NodeLook, Selection
@@ -32,7 +32,8 @@ from gb10.operations.backups.restore_source import Backup
 from gb10.operations.copying.plan import human
 from gb10.operations.file import show_diff
 from gb10.operations.kit.failures import UnreadFactError, guarded, known, refuse, say
-from gb10.operations.kit.known_hosts import KnownHosts, host_name, public_keys
+from gb10.operations.kit.inventory import known_as, known_hosts_file, read_settings
+from gb10.operations.kit.known_hosts import KnownHosts, public_keys
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.streams import BrokenStreamError, stream_program
 from gb10.operations.kit.trials import trial
@@ -496,17 +497,9 @@ def _sshd(state: State, host: Host, restoration: Restoration, members: Sequence[
     keys = restored_keys(restoration)
     if not _put(host, restoration, "sshd", members, keys=[f"{kind} {key}" for kind, key in keys.items()]):
         return False
-    if host.data.get("restore_known_hosts") is not False:
-        _know(host, {**before, **keys}, before)
+    if read_settings(RestoreSettings).restore_known_hosts:
+        KnownHosts(known_hosts_file(host)).follow(known_as(host), {**before, **keys}, before)
     return True
-
-
-def _know(host: Host, now: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Have the controller know a node by its new keys, in the file in which pyinfra looks them up."""
-    data = host.data
-    file = Path(str(data.get("ssh_known_hosts_file") or "~/.ssh/known_hosts")).expanduser()
-    name = host_name(str(data.get("ssh_hostname") or host.name), int(data.get("ssh_port") or 22))
-    KnownHosts(file).follow(name, now, before)
 
 
 def restored_keys(restoration: Restoration) -> dict[str, str]:

@@ -23,11 +23,12 @@ from gb10.facts.reading.images import with_tag
 from gb10.facts.reading.serving import NodeServing, ServingContainer
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.facts.serving import ServingState
+from gb10.group_data.settings import CLUSTER
 from gb10.operations.copying.survey import Refusal, read_facts
 from gb10.operations.kit.failures import guarded, known, refuse, say
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kit.serving_modes import CLUSTER, Seat, container_name, launch_lines, run_words
+from gb10.operations.kit.serving_modes import Seat, container_name, launch_lines, run_words
 from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
 from gb10.operations.models import split_name
 from gb10.operations.validate import last_words

@@ -26,6 +26,7 @@ from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
 from gb10.operations.copying.survey import Way, find_ways, read_fact
 from gb10.operations.kit.failures import UnreadFactError, guarded, say
+from gb10.operations.kit.inventory import meeting_address, rails_of
 from gb10.operations.kit.peers import peer_fact, peer_run
 
 Commands = Generator[FunctionCommand, None, None]
@@ -349,28 +350,19 @@ def _all_at_once(
 
 def _environment(members: Sequence[Host], rank: int, settings: AllReduce) -> dict[str, str]:
     """What NCCL needs to know on a node: who is who, and by which interfaces."""
-    rails = members[rank].data.get("rails") or {}
-    interfaces = [str(rail["interface"]) for _, rail in sorted(rails.items())]
+    interfaces = [rail.interface for _, rail in sorted(rails_of(members[rank]).items())]
     found = peer_fact(members[rank], RdmaLinks)
     devices = [link.device for link in (found.links if found else ()) if link.netdev in interfaces and link.device]
     environment = {
         "RANK": str(rank),
         "LOCAL_RANK": "0",
         "WORLD_SIZE": str(len(members)),
-        "MASTER_ADDR": _meeting_address(members[0]),
+        "MASTER_ADDR": meeting_address(members[0]),
         "MASTER_PORT": str(NCCL_PORT),
         "GB10_MEGABYTES": str(settings.megabytes),
     }
     chosen = {"NCCL_SOCKET_IFNAME": interfaces, "NCCL_IB_HCA": devices}
     return {**environment, **{name: ",".join(values) for name, values in chosen.items() if values}}
-
-
-def _meeting_address(node: Host) -> str:
-    """Where all meet: on the first rail, or on the management network where there is none."""
-    rails = node.data.get("rails") or {}
-    if rails:
-        return str(rails[min(rails)]["address"]).partition("/")[0]
-    return str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name)
 
 
 def reduced(nodes: Sequence[str], done: Sequence[tuple[bool, str]], floor_gbps: float, check: Check) -> Check:

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from gb10.controller.errors import Gb10Error
+from gb10.group_data.settings import API_PORT
 from gb10.operations.kit.files import write_atomically
 
 Kubeconfig = dict[str, Any]
-API_PORT = 6443
 
 
 def default_path() -> Path:

@@ -13,7 +13,7 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
-from gb10.operations.kit.serving_modes import CLUSTER, SOLO, ServingSettings
+from gb10.group_data.settings import CLUSTER, SOLO, ServingSettings
 
 DEPLOY = "gb10.deploys.serving"
 STATE = "gb10.facts.serving.ServingState"

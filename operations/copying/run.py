@@ -15,9 +15,11 @@ from pyinfra.context import host
 
 from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
 from gb10.facts.reading.launcher import program_text, run_program
+from gb10.group_data.settings import ServingCare, SshSettings
 from gb10.operations.copying.plan import file_jobs, large_jobs, owner_options, spread
 from gb10.operations.copying.survey import Survey, Wanted, Way, has_sudo, management_address, run_on
 from gb10.operations.kit.failures import say
+from gb10.operations.kit.inventory import read_settings
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.validate import measured, serving_on
 
@@ -43,7 +45,7 @@ def transfer(source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool
     if survey.plan.is_empty:
         return True
     session = _Session(
-        user=str(target.data.get("ssh_user") or "root"),
+        user=read_settings(SshSettings, target).user or "root",
         lifetime=START_SECONDS + int(3600 + survey.plan.size / SLOWEST),
         key=ed25519.Ed25519PrivateKey.generate() if wanted.transport == "ssh" else None,
     )
@@ -107,7 +109,7 @@ def _send(source: Host, target: Host, wanted: Wanted, survey: Survey, session: _
     plan, ports = survey.plan, ready["ports"]
     ssh = None
     if session.key:
-        port = int(target.data.get("ssh_port") or 22)
+        port = read_settings(SshSettings, target).port
         ssh = {"user": session.user, "port": port, "key": _private(session.key), "host_keys": ready["host_keys"]}
     job = {
         "secret": session.secret,
@@ -168,8 +170,7 @@ def carries_enough(source: Host, target: Host, wanted: Wanted, survey: Survey) -
     if survey.plan.size < MEASURE_FROM_BYTES or wanted.force or wanted.network != "rails":
         return True
     for node in (source, target):
-        # without that setting, any container may be
-        if busy := serving_on([node], node.data.get("node_serving_containers") or ["*"]):
+        if busy := serving_on([node], read_settings(ServingCare, node).serving_containers):
             host.log(f"the rails are not measured: {busy}")
             return True
     throttled = [_is_throttled(source, target, way) for way in survey.ways]

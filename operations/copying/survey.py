@@ -18,6 +18,7 @@ from gb10.facts.reading.tree import UNFINISHED, Tree
 from gb10.facts.tree import FileTree
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.kit.failures import UnreadFactError
+from gb10.operations.kit.inventory import node_ip, rails_of
 from gb10.operations.kit.peers import peer_fact, reached
 
 STREAMS = 4  # for each rail
@@ -190,26 +191,26 @@ def find_ways(
     """
     if not interfaces:
         return (Way("management", None, None, management_address(target), None),), ()
-    ends = [node.data.get("rails") or {} for node in (source, target)]
+    ends = [rails_of(node) for node in (source, target)]
     ways, lost = [], []
     for name in sorted(ends[0].keys() & ends[1].keys()):
         rails = [end[name] for end in ends]
         faults = [
             fault
             for node, rail, found in zip((source, target), rails, interfaces, strict=True)
-            for fault in _rail_faults(node.name, rail["interface"], _address(rail), found)
+            for fault in _rail_faults(node.name, rail.interface, rail.ip, found)
         ]
         if faults:
             lost.append(f"rail {name}: {', '.join(faults)}")
         else:
             ours, theirs = rails
-            ways.append(Way(name, ours["interface"], _address(ours), _address(theirs), theirs["interface"]))
+            ways.append(Way(name, ours.interface, ours.ip, theirs.ip, theirs.interface))
     return tuple(ways), tuple(lost)
 
 
 def management_address(node: Host) -> str:
     """The address of a node on the management network."""
-    return numeric(str(node.data.get("node_ip") or node.data.get("ssh_hostname") or node.name))
+    return numeric(node_ip(node))
 
 
 def numeric(name: str) -> str:
@@ -222,10 +223,6 @@ def numeric(name: str) -> str:
     except OSError:
         return name
     return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
-
-
-def _address(rail: Mapping[str, Any]) -> str:
-    return str(rail["address"]).partition("/")[0]
 
 
 def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, Interface]) -> list[str]:

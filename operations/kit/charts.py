@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.helm import HelmRelease
+from gb10.group_data.settings import brings_nfd
 
-EXACT_VERSION = r"v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?"
 NFD_CHART = "node-feature-discovery"
 # NVIDIA's, which may bring it. Of no other chart are the values read: they may hold somebody's secrets.
 OPERATOR_CHARTS = ("gpu-operator", "network-operator")
@@ -76,12 +76,6 @@ def merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         result[key] = merged(below, value) if both else value  # type: ignore[arg-type] # `both` says so
     return result
-
-
-def brings_nfd(values: Mapping[str, Any]) -> bool:
-    """Given the values of either operator's release, tell whether it brings node feature discovery: by default yes."""
-    nfd = values.get("nfd")
-    return not isinstance(nfd, Mapping) or bool(nfd.get("enabled", True))
 
 
 def should_bring_nfd(own: HelmRelease | None, rivals: Iterable[HelmRelease], keeps_it: bool) -> bool:

@@ -10,11 +10,20 @@ from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
 from pyinfra.api import FactBase, FunctionCommand, Host, State
+from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host, state
 
 Arguments = ParamSpec("Arguments")
 Command = TypeVar("Command")
 Value = TypeVar("Value")
+
+
+class RefusedDeploy(DeployError):  # noqa: N818 - it is a refusal
+    """A deploy that cannot begin: a code of the catalogue, and the reason. It ends the run before anything changes."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"gb10: {code}: {reason}")
+        self.code, self.reason = code, reason
 
 
 class UnreadFactError(Exception):

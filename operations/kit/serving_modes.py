@@ -1,100 +1,17 @@
-"""How models are served: the modes of group_data/all.py, checked, and the command lines that follow from them."""
+"""The command lines that serve a model in a mode of group_data/all.py."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
-
-CLUSTER, SOLO, OFF = "cluster", "solo", "off"
-ModeName = Literal["cluster", "solo"]
-Role = Literal["head", "worker"]
-Word = Annotated[str, StringConstraints(min_length=1)]
+from gb10.group_data.settings import CLUSTER, ModeName, ServingSettings
 
 LABEL, SPEC_LABEL = "gb10.serving", "gb10.serving.spec"
 MASTER_PORT = 29501  # where the engines of a cluster meet
-
-
-class ModeSettings(BaseModel):
-    """One mode: vLLM by `docker run`, or any launcher by its own commands."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    models: list[Word] = []  # the first is served; all must be on the nodes that serve
-    image: Word | None = None
-    images: list[Word] = []
-    arguments: list[str] = []
-    options: list[str] = []
-    environment: dict[str, str] = {}
-    served: Word | None = None
-    start: dict[Role, Word] = {}
-    stop: dict[Role, Word] = {}
-    recognise: list[Word] = []
-    memory_gib: float = Field(default=0, ge=0)
-    load_seconds: int | None = Field(default=None, gt=0)
-
-    @field_validator("start", "stop", mode="before")
-    @classmethod
-    def _for_the_head(cls, given: Any) -> Any:
-        return {"head": given} if isinstance(given, str) else given
-
-    @model_validator(mode="after")
-    def _is_whole(self) -> ModeSettings:
-        if bool(self.start) != bool(self.stop):
-            raise ValueError("start and stop belong together")
-        if not self.start and not self.models:
-            raise ValueError("it names neither a model nor a start command")
-        return self
-
-    @property
-    def name(self) -> str | None:
-        """Under which the model is asked for, or None where only its launcher knows."""
-        return self.served or (self.models[0] if self.models else None)
-
-
-class ServingSettings(BaseModel):
-    """The keys of group_data/all.py, without their prefix `serving_`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    modes: dict[ModeName, ModeSettings]
-    image: Word
-    port: int = Field(gt=0, lt=65536)
-    options: list[str]
-    rdma_options: list[str]
-    environment: dict[str, str]
-    arguments: list[str]
-    env_file: Word | None
-    load_seconds: int = Field(gt=0)
-    stop_seconds: int = Field(gt=0)
-    completion_seconds: float = Field(gt=0)
-
-    @property
-    def marks(self) -> dict[str, list[str]]:
-        """Mode -> how its engine is recognised, where that is told."""
-        return {name: mode.recognise for name, mode in self.modes.items() if mode.recognise}
-
-    def described(self, mode: str) -> ModeSettings | None:
-        """Given whatever a node was found to do, return the mode of that name, or None."""
-        return next((own for name, own in self.modes.items() if name == mode), None)
-
-    def load_seconds_of(self, mode: ModeName) -> int:
-        """How long a mode may take from its start to its first answer, described or not."""
-        own = self.described(mode)
-        return (own.load_seconds if own else None) or self.load_seconds
-
-    def needs(self, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Given modes, return the models and the images that must be on the nodes that serve in them."""
-        chosen = [mode for name, mode in self.modes.items() if name in modes]
-        models = [model for mode in chosen for model in mode.models]
-        own = [image for mode in chosen for image in (mode.image or (None if mode.start else self.image),) if image]
-        images = own + [image for mode in chosen for image in mode.images]
-        return tuple(dict.fromkeys(models)), tuple(dict.fromkeys(images))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gb10.facts.reading.serving import NodeServing
-from gb10.operations.kit.serving_modes import CLUSTER, OFF, ModeName, ModeSettings, Role, ServingSettings, spec_of
+from gb10.group_data.settings import CLUSTER, OFF, ModeName, ModeSettings, Role, ServingSettings
+from gb10.operations.kit.serving_modes import spec_of
 
 
 class Verdict(Enum):

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from gb10.facts.reading.k3s import ForeignSettings
+from gb10.group_data.settings import parse_version
 
 # What the operations set themselves, whatever an earlier installation said.
 OWN_FLAGS = {"write-kubeconfig-mode", "token", "token-file", "server", "node-name"}
 OWN_VARIABLES = {"K3S_TOKEN", "K3S_URL", "K3S_KUBECONFIG_MODE"}  # likewise, in the unit's environment file
-
-
-class Version(NamedTuple):
-    """A K3s version: Kubernetes' own three numbers, and K3s' count of builds."""
-
-    major: int
-    minor: int
-    patch: int
-    build: int
-
-
-def parse_version(text: str) -> Version:
-    """Given "v1.36.4+k3s1", return its numbers. Raise ValueError for anything else."""
-    matched = re.fullmatch(r"v(\d+)\.(\d+)\.(\d+)(?:-rc\d+)?\+k3s(\d+)", text)
-    if not matched:
-        raise ValueError(f"{text!r} is no K3s version: they look like v1.36.4+k3s1")
-    return Version(*map(int, matched.groups()))
 
 
 def step_refused(installed: str, wanted: str) -> tuple[str, str] | None:

@@ -336,7 +336,7 @@ def test_two_rails_in_one_subnet_are_refused_before_anything_is_done(head: Any, 
     rails = {rail: {"interface": name, "address": f"10.1.0.{len(name)}/24"} for rail, name in RAILS.items()}
     done = provision(product, rails=rails)
     assert done.status != 0
-    assert "gb10: SETTINGS_INVALID: spark-1: rails: Value error, two rails are in one subnet" in done.output
+    assert "gb10: SETTINGS_INVALID: spark-1: rails: two rails are in one subnet" in done.output
 
 
 # sshd ----------------------------------------------------------------------------------------------------------------

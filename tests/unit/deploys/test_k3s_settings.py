@@ -11,7 +11,8 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.deploys.k3s import with_name
-from gb10.deploys.settings import REFUSED_KEYS, k3s_role, k3s_settings, kubernetes_ip
+from gb10.group_data.settings import REFUSED_KEYS, K3sSettings
+from gb10.operations.kit.inventory import k3s_role, kubernetes_ip, read_settings
 from gb10.operations.preflight import preflight
 
 
@@ -51,7 +52,7 @@ def test_a_key_that_breaks_what_looks_for_k3s_or_shows_a_secret_is_refused_witho
 ) -> None:
     on()
     with pytest.raises(DeployError) as refused:
-        k3s_settings(**{part: {key: "canary"}})
+        read_settings(K3sSettings, **{part: {key: "canary"}})
     assert f"gb10: SETTINGS_INVALID: spark-1: {part}: " in str(refused.value)
     assert f"{key}: " in str(refused.value)
     assert "canary" not in str(refused.value)
@@ -59,7 +60,7 @@ def test_a_key_that_breaks_what_looks_for_k3s_or_shows_a_secret_is_refused_witho
 
 def test_other_keys_are_kept_as_they_are(on: Any) -> None:
     on(k3s_config={"flannel-iface": "enP7s7"})
-    assert k3s_settings().config == {"flannel-iface": "enP7s7"}
+    assert read_settings(K3sSettings).config == {"flannel-iface": "enP7s7"}
 
 
 @pytest.mark.parametrize(

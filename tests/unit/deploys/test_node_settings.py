@@ -12,7 +12,8 @@ from pyinfra.api.exceptions import DeployError
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.deploys.node import host_lines
-from gb10.deploys.node_settings import node_settings, public_key, rails_of
+from gb10.group_data.settings import NodeSettings, public_key
+from gb10.operations.kit.inventory import rails_of, read_settings
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx6C/aMaM8szTuG02u5TojsrLxcputiioJFGqssmrf6 anna@desk"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA-canary\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -36,7 +37,7 @@ def on() -> Iterator[Any]:
 
 def test_the_defaults_make_sense_and_the_firewall_is_off(on: Any) -> None:
     on()
-    settings = node_settings()
+    settings = read_settings(NodeSettings)
     assert settings.docker
     assert not settings.firewall
     assert not settings.restart_while_serving
@@ -44,8 +45,8 @@ def test_the_defaults_make_sense_and_the_firewall_is_off(on: Any) -> None:
 
 def test_an_inventory_beats_the_defaults_and_an_argument_beats_the_inventory(on: Any) -> None:
     on(node_rails_mtu=1500, node_docker=False)
-    assert (node_settings().rails_mtu, node_settings().docker) == (1500, False)
-    assert node_settings(rails_mtu=4000).rails_mtu == 4000
+    assert (read_settings(NodeSettings).rails_mtu, read_settings(NodeSettings).docker) == (1500, False)
+    assert read_settings(NodeSettings, rails_mtu=4000).rails_mtu == 4000
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_an_inventory_beats_the_defaults_and_an_argument_beats_the_inventory(on:
 def test_what_cannot_be_is_refused_by_name(on: Any, wrong: dict[str, Any]) -> None:
     on()
     with pytest.raises(DeployError, match=f"gb10: SETTINGS_INVALID: spark-1: {next(iter(wrong))}"):
-        node_settings(**wrong)
+        read_settings(NodeSettings, **wrong)
 
 
 def test_rails_may_leave_their_prefix_out(on: Any) -> None:
@@ -101,7 +102,7 @@ def test_a_private_key_is_refused_and_never_quoted(on: Any, tmp_path: Path) -> N
     (tmp_path / "key").write_text(PRIVATE)
     for given in (PRIVATE, str(tmp_path / "key"), KEY.replace("AAAAC3", "AAAAC4")):
         with pytest.raises(DeployError) as refused:
-            node_settings(user_keys=[given])
+            read_settings(NodeSettings, user_keys=[given])
         assert "is no public key" in str(refused.value)
         assert "canary" not in str(refused.value)
 

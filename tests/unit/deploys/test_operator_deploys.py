@@ -15,13 +15,13 @@ from pydantic import ValidationError
 
 from gb10.deploys.gpu_operator import gpu_operator_values
 from gb10.deploys.network_operator import network_operator_values, plugin_version
-from gb10.deploys.operator_settings import GpuOperatorSettings, NetworkOperatorSettings, refused_on_gb10
 from gb10.facts.operator_remains import OperatorRemains
 from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.helm import HelmRelease
 from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, AppliedState, ClusterPolicy, NicClusterPolicy
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 from gb10.group_data import all as defaults
+from gb10.group_data.settings import GpuOperatorSettings, NetworkOperatorSettings, refused_on_gb10
 from gb10.operations.operators import (
     GPU,
     NETWORK,

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from gb10.facts.helm_client import BINARY, STATE, HelmBinary, HelmClient
 from gb10.facts.reading.helm import HelmRelease
+from gb10.group_data.settings import brings_nfd
 from gb10.operations import helm
 from gb10.operations.helm import GRACE_SECONDS, LOCKED, helm_command
 from gb10.operations.kit.charts import (
     NFD_CHART,
     Release,
     as_wanted,
-    brings_nfd,
     differences,
     find,
     merged,
