@@ -30,6 +30,7 @@ from gb10.controller.rebuild.tools import Tools
 from gb10.controller.rebuild.wipe_all import KIND as WIPE_ALL
 from gb10.controller.run.results import RunResult
 from gb10.facts.reading.node_lock import LockHolder
+from gb10.group_data.settings import RebuildSettings
 
 LAST = "last"  # stands for the newest run
 NONE_YET = "No node was rebuilt from here yet"
@@ -291,7 +292,8 @@ def _carry_out(
     work.accept(tools, accept)
     work.write_down(tools, wanted, rebootstrap=rebootstrap)
     first = session.inventory.hosts[0]
-    hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
+    settings = first.settings(RebuildSettings)
+    hooks = Hooks(settings.hooks, settings.notify)
     work.Rebuild(tools, hooks).carry_out()
     if not session.as_json:
         console.print_done(f"{', '.join(work.Progress(journal).nodes)}: rebuilt, and all is green")
@@ -307,7 +309,7 @@ def tools_for(
 ) -> Tools:
     """What a rebuild or a full wipe works with, on this session's terminal."""
     report = work.Reporter(journal, view, events)
-    notify = session.inventory.hosts[0].setting("rebuild_notify")
+    notify = session.inventory.hosts[0].settings(RebuildSettings).notify
 
     def carry(deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **kwargs: Any) -> RunResult:
         return _run(session, deploy, title, hosts, copies, kwargs)

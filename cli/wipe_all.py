@@ -21,6 +21,7 @@ from gb10.controller.rebuild import runs
 from gb10.controller.rebuild.hooks import Hooks
 from gb10.controller.rebuild.tools import Tools
 from gb10.controller.rebuild.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
+from gb10.group_data.settings import RebuildSettings
 
 
 @click.command()
@@ -121,7 +122,8 @@ def _finish_plan(session: Session, losses: list[Loss]) -> None:
 
 def _carry_out(session: Session, tools: Tools, download: bool) -> None:
     first = session.inventory.hosts[0]
-    hooks = Hooks(first.setting("rebuild_hooks"), first.setting("rebuild_notify"))
+    settings = first.settings(RebuildSettings)
+    hooks = Hooks(settings.hooks, settings.notify)
     work = WipeAll(tools, hooks, download)
     work.carry_out()
     lost = work.lost_models()

@@ -14,12 +14,22 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.run.child import Child
-from gb10.group_data import all as defaults
+from gb10.group_data.settings import (
+    AnyTopic,
+    HostSettings,
+    K3sSettings,
+    NodeWorkplace,
+    RailsSettings,
+    Settings,
+    SettingsError,
+    SshSettings,
+)
 from gb10.operations.kit.known_hosts import host_name
 
 LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
@@ -27,32 +37,74 @@ LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
 
 @dataclass(frozen=True)
 class InventoryHost:
-    """What the controller needs to know of a host. `address` and `port` say where its sshd listens."""
+    """What an inventory says of a host."""
 
     name: str
     groups: tuple[str, ...] = ()
-    address: str = ""
-    port: int = 22
-    user: str | None = None
-    key: str | None = None
-    known_hosts: str | None = None  # file of host keys, where it is not ssh's own
-    ssh_config: str | None = None  # likewise
-    node_name: str = ""  # its name in Kubernetes
-    k3s_version: str | None = None  # wanted, where the inventory or its group data say
-    rails: dict[str, str] = field(default_factory=dict)  # rail -> its network interface
-    gpu_operator: bool = True  # whether it is to be in the cluster
-    network_operator: bool = True
-    data: dict[str, Any] = field(default_factory=dict)  # what else the controller asks for: see `setting`
+    said: Settings = field(default_factory=Settings)
 
-    def setting(self, key: str) -> Any:
-        """Given a key of group_data/all.py that the probe reads, return what the inventory says, or the default."""
-        found = self.data.get(key)
-        return getattr(defaults, key) if found is None else found
+    def settings(self, topic: type[AnyTopic]) -> AnyTopic:
+        """Return a topic of the host's settings. Raise SETTINGS_INVALID for what cannot be."""
+        try:
+            return self.said.read(topic)
+        except SettingsError as error:
+            raise Gb10Error("SETTINGS_INVALID", f"{self.name}: {error}", host=self.name) from error
+
+    @cached_property
+    def _ssh(self) -> SshSettings:
+        return self.settings(SshSettings)
+
+    @property
+    def address(self) -> str:
+        """Where its sshd listens."""
+        return self._ssh.hostname or self.name
+
+    @property
+    def port(self) -> int:
+        return self._ssh.port
+
+    @property
+    def user(self) -> str | None:
+        return self._ssh.user
+
+    @property
+    def key(self) -> str | None:
+        return self._ssh.key
+
+    @property
+    def known_hosts(self) -> str | None:
+        """The file of host keys, or None if it is ssh's own."""
+        return self._ssh.known_hosts_file
+
+    @property
+    def ssh_config(self) -> str | None:
+        """The configuration of ssh, or None if it is ssh's own."""
+        return self._ssh.config_file
+
+    @property
+    def node_name(self) -> str:
+        """Its name in Kubernetes."""
+        return (self.settings(HostSettings).node_name or self.name).lower()
+
+    @property
+    def node_ip(self) -> str:
+        """The address at which the other nodes reach it on the management network."""
+        return self.settings(HostSettings).node_ip or self.address
+
+    @property
+    def rails(self) -> dict[str, str]:
+        """Rail -> its network interface."""
+        return {name: rail.interface for name, rail in self.settings(RailsSettings).rails.items()}
 
     @property
     def hub(self) -> str:
         """The folder of its Hugging Face cache that holds the repositories."""
-        return f"{self.setting('node_huggingface_home')}/hub"
+        return self.settings(NodeWorkplace).hub
+
+    @property
+    def wanted_k3s(self) -> str | None:
+        """The version of K3s that the inventory or its group data say, or None."""
+        return self.settings(K3sSettings).version if "k3s_version" in self.said.said else None
 
     @property
     def endpoint(self) -> str:
@@ -125,15 +177,20 @@ class Inventory:
 
 
 def load_inventory(source: str) -> Inventory:
-    """Given a path (or whatever else pyinfra takes), return its hosts. Raise INVENTORY_MISSING or INVENTORY_BROKEN."""
+    """Given a path (or whatever else pyinfra takes), return its hosts. Raise INVENTORY_MISSING, INVENTORY_BROKEN,
+    or SETTINGS_INVALID for misspelt settings.
+    """
     if not Path(source).exists() and not any(mark in source for mark in ",@"):
         raise Gb10Error("INVENTORY_MISSING", inventory=source)
     document = _probe(source)
     if "error" in document:
         raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason=document["error"])
+    if document["misspelt"]:
+        raise Gb10Error("SETTINGS_INVALID", "; ".join(document["misspelt"]), inventory=source)
     if not document["hosts"]:
         raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason="it names no host")
-    return Inventory(source, tuple(_host(entry) for entry in document["hosts"]))
+    hosts = (InventoryHost(one["name"], tuple(one["groups"]), Settings(one["data"])) for one in document["hosts"])
+    return Inventory(source, tuple(hosts))
 
 
 def _probe(source: str) -> dict[str, Any]:
@@ -149,31 +206,3 @@ def _probe(source: str) -> dict[str, Any]:
                 return {"error": f"it did not load within {LOAD_SECONDS} s"}
             return {"error": said[-1] if said else "pyinfra said nothing"}
     return document
-
-
-def _host(entry: dict[str, Any]) -> InventoryHost:
-    name, data = entry["name"], entry["data"]
-    return InventoryHost(
-        name=name,
-        groups=tuple(entry["groups"]),
-        address=str(data["ssh_hostname"] or name),
-        port=int(data["ssh_port"] or 22),
-        user=data["ssh_user"],
-        key=data["ssh_key"],
-        known_hosts=data["ssh_known_hosts_file"],
-        ssh_config=data["ssh_config_file"],
-        node_name=str(data["node_name"] or name).lower(),
-        k3s_version=data["k3s_version"],
-        rails=_rails(data["rails"]),
-        gpu_operator=data["gpu_operator_enabled"] is not False,
-        network_operator=data["network_operator_enabled"] is not False,
-        data=data,
-    )
-
-
-def _rails(rails: Any) -> dict[str, str]:
-    """Interfaces by rail; what is no rail is left out here: the deploys check and name it."""
-    found = rails.items() if isinstance(rails, dict) else ()
-    return {
-        str(name): str(rail["interface"]) for name, rail in found if isinstance(rail, dict) and rail.get("interface")
-    }

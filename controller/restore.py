@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from gb10.controller.host_keys import settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.results import RunResult
+from gb10.group_data.settings import Acceptable, BackupSettings
 from gb10.operations.backups.restore_plan import TITLES
 from gb10.operations.backups.restore_source import LATEST, open_backup
 from gb10.operations.backups.state_folder import backups_folder
@@ -15,13 +17,7 @@ from gb10.operations.restore import HOST_KEYS
 from gb10.programs.archive import ArchiveError
 
 # What a person may agree to.
-ACCEPTABLE = (
-    "RESTORE_OTHER_NODE",
-    "RESTORE_OTHER_MACHINE",
-    "RESTORE_UNPROVEN",
-    "RESTORE_AFTER_WIPE",
-    "RESTORE_K3S_VERSION",
-)
+ACCEPTABLE: tuple[str, ...] = get_args(Acceptable)
 
 
 def know_host(host: InventoryHost, backup: str | None = None) -> None:
@@ -41,7 +37,7 @@ def know_host(host: InventoryHost, backup: str | None = None) -> None:
 def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:
     """The public host keys in a backup, by type; none where it cannot be opened."""
     try:
-        identity_file = host.data.get("backup_identity_file")
+        identity_file = host.settings(BackupSettings).identity_file
         found = open_backup(str(backups_folder()), host.node_name, backup, identity_file).contents(
             lambda member: str(member.node_path).startswith(HOST_KEYS) and member.path.endswith(".pub")
         )

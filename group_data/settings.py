@@ -8,6 +8,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from ipaddress import ip_interface
 from pathlib import Path
@@ -592,7 +593,7 @@ TOPICS: tuple[type[Topic], ...] = (
     *(BackupSettings, RestoreSettings, RebuildSettings, ServingSettings, ServingChoice),
 )
 # Every setting that gb10 reads -> its topic.
-SETTINGS = {f"{topic.prefix}{field}": topic for topic in TOPICS for field in topic.model_fields}
+SETTINGS = {f"{topic.prefix}{key}": topic for topic in TOPICS for key in topic.model_fields}
 
 AnyTopic = TypeVar("AnyTopic", bound=Topic)
 
@@ -607,14 +608,18 @@ class SettingsError(ValueError):
     """Settings that cannot be, each with the reason."""
 
 
+@dataclass(frozen=True)
 class Settings:
-    """The settings of one host: what its inventory says, over the defaults of group_data/all.py."""
+    """The settings of one host: what its inventory says, over the defaults of group_data/all.py.
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        """Keep what an inventory says: setting -> value. Raise SettingsError for what is no setting."""
-        if unknown := [name for name in said if name not in SETTINGS]:
+    Raises SettingsError for what is no setting.
+    """
+
+    said: Mapping[str, Any] = field(default_factory=dict)  # setting -> value
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.said if name not in SETTINGS]:
             raise SettingsError("; ".join(f"{name} is no setting{did_you_mean(name, SETTINGS)}" for name in unknown))
-        self.said = dict(said)
 
     def read(self, topic: type[AnyTopic], /, **instead: Any) -> AnyTopic:
         """
@@ -622,32 +627,32 @@ class Settings:
 
         + instead: values of fields that count instead of what the inventory says, unless they are None
         """
-        given = {field: value for field, value in instead.items() if value is not None}
-        values = {field: value for field in topic.model_fields for value in self._values(topic, field)}
+        given = {key: value for key, value in instead.items() if value is not None}
+        values = {key: value for key in topic.model_fields for value in self._values(topic, key)}
         try:
             return topic(**{**values, **given})
         except ValidationError as error:
             raise SettingsError("; ".join(_reason(topic, item, given) for item in error.errors())) from error
 
-    def _values(self, topic: type[Topic], field: str) -> Iterable[Any]:
+    def _values(self, topic: type[Topic], key: str) -> Iterable[Any]:
         """Yield the value of a field, or nothing where the model itself has a default."""
-        name = topic.prefix + field
+        name = topic.prefix + key
         # None is "not said" for a setting that cannot be None.
-        if name in self.said and (self.said[name] is not None or _may_be_none(topic, field)):
+        if name in self.said and (self.said[name] is not None or _may_be_none(topic, key)):
             yield self.said[name]
         elif hasattr(defaults, name):
             yield getattr(defaults, name)
 
 
-def _may_be_none(topic: type[Topic], field: str) -> bool:
-    return NoneType in get_args(topic.model_fields[field].annotation)
+def _may_be_none(topic: type[Topic], key: str) -> bool:
+    return NoneType in get_args(topic.model_fields[key].annotation)
 
 
 def _reason(topic: type[Topic], item: Any, given: Mapping[str, Any]) -> str:
     """Given an error of pydantic, name the setting (or the argument) and say what is wrong, without its value."""
-    field, *deeper = map(str, item["loc"])
-    path = ".".join([field if field in given else topic.prefix + field, *deeper])
+    key, *deeper = map(str, item["loc"])
+    path = ".".join([key if key in given else topic.prefix + key, *deeper])
     if item["type"] != "extra_forbidden":
         return f"{path}: {item['msg'].removeprefix('Value error, ')}"
     known = ModeSettings.model_fields if deeper else topic.model_fields
-    return f"{path}: there is no such {'key' if deeper else 'setting'}{did_you_mean((field, *deeper)[-1], known)}"
+    return f"{path}: there is no such {'key' if deeper else 'setting'}{did_you_mean((key, *deeper)[-1], known)}"

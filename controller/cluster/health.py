@@ -149,7 +149,7 @@ def warnings(status: ClusterStatus, inventory: Inventory, members: Mapping[str, 
         if node.k3s and node.k3s.stale:
             yield f"K3s on {node.name} runs with files that have changed since"
     for node in status.nodes:
-        wanted = inventory.host(node.name).k3s_version
+        wanted = inventory.host(node.name).wanted_k3s
         if node.k3s and node.k3s.version and wanted and node.k3s.version != wanted:
             yield f"{node.name} has K3s {node.k3s.version}, the inventory wants {wanted}"
     versions = sorted({node.k3s.version for node in status.nodes if node.k3s and node.k3s.version})

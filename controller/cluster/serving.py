@@ -6,14 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from gb10.controller.cluster.status_model import NodeServingStatus, ServingStatus
-from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
-from gb10.group_data.settings import CLUSTER, SOLO, ServingSettings
+from gb10.group_data.settings import CLUSTER, SOLO, ServingCare, ServingSettings
 
 DEPLOY = "gb10.deploys.serving"
 STATE = "gb10.facts.serving.ServingState"
@@ -21,22 +18,13 @@ STATE = "gb10.facts.serving.ServingState"
 
 def described(inventory: Inventory) -> bool:
     """Whether the inventory describes any mode: otherwise serving is not ours."""
-    return any(host.setting("serving_modes") for host in inventory.hosts)
-
-
-def serving_settings(host: InventoryHost) -> ServingSettings:
-    """Given a host, return how models are served. Raise SETTINGS_INVALID for what cannot be."""
-    try:
-        return ServingSettings(**{name: host.setting(f"serving_{name}") for name in ServingSettings.model_fields})
-    except ValidationError as error:
-        wrong = "; ".join(f"serving_{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise Gb10Error("SETTINGS_INVALID", f"{host.name}: {wrong}", host=host.name) from error
+    return any(host.settings(ServingSettings).modes for host in inventory.hosts)
 
 
 def needs(inventory: Inventory, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Given modes, return the models and the images that must be on the nodes that serve in them."""
     wanted = tuple(modes)
-    found = [serving_settings(host).needs(wanted) for host in inventory.hosts] if described(inventory) else []
+    found = [host.settings(ServingSettings).needs(wanted) for host in inventory.hosts] if described(inventory) else []
     models = dict.fromkeys(name for names, _ in found for name in names)
     images = dict.fromkeys(tag for _, tags in found for tag in tags)
     return tuple(models), tuple(images)
@@ -44,12 +32,12 @@ def needs(inventory: Inventory, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple
 
 def load_seconds(inventory: Inventory, mode: Literal["cluster", "solo"]) -> int:
     """Return how long a mode may take from its start to its first answer."""
-    return max(serving_settings(host).load_seconds_of(mode) for host in inventory.hosts)
+    return max(host.settings(ServingSettings).load_seconds_of(mode) for host in inventory.hosts)
 
 
 def address(host: InventoryHost) -> str:
     """Given a host, return the base URL of what is served on it."""
-    return f"http://{host.data.get('node_ip') or host.address}:{serving_settings(host).port}/v1"
+    return f"http://{host.node_ip}:{host.settings(ServingSettings).port}/v1"
 
 
 def state_fact(inventory: Inventory, complete: bool) -> str:
@@ -59,11 +47,11 @@ def state_fact(inventory: Inventory, complete: bool) -> str:
     healthy one.
     """
     first = inventory.hosts[0]
-    settings = serving_settings(first)
+    settings = first.settings(ServingSettings)
     arguments = {
         "complete_seconds": settings.completion_seconds if complete else 0,
         "marks": settings.marks,
-        "patterns": first.setting("node_serving_containers"),
+        "patterns": first.settings(ServingCare).serving_containers,
         "port": settings.port,
     }
     # A runner parts the words of a fact by spaces.
@@ -162,7 +150,7 @@ def _wrong(
         yield f"nothing listens on {first.node} yet: it loads"
     elif first.health != "up":
         yield f"the health of what serves on {first.node} is {first.health}"
-    own = serving_settings(inventory.host(first.node)).described(first.mode or "")
+    own = inventory.host(first.node).settings(ServingSettings).described(first.mode or "")
     if first.health == "up" and own and own.name and own.name not in first.models:
         yield f"it offers {', '.join(first.models) or 'no model'}, not {own.name}"
     if complete and first.health == "up" and not first.completion:

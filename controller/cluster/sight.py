@@ -14,6 +14,7 @@ from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
 from gb10.facts.reading.node_lock import LockHolder
+from gb10.group_data.settings import NodeWorkplace
 
 LOCK = "gb10.facts.node_lock.NodeLock"
 PODS = "gb10.facts.pods.EvictablePods"
@@ -175,7 +176,7 @@ def models_fact(host: InventoryHost) -> str:
 
 def data_fact(host: InventoryHost) -> str:
     """The fact of the host's place for data, as the runner takes it."""
-    return f"{DATA} path={host.setting('node_data_path')}"
+    return f"{DATA} path={host.settings(NodeWorkplace).data_path}"
 
 
 def typed_name(repository: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.events import Event, HostOutput
 from gb10.controller.run.results import RunResult
 from gb10.controller.run.runner import OnEvent, Runner
+from gb10.group_data.settings import ClusterSettings
 
 DEPLOY = "gb10.deploys.validate"
 LINE = "gb10-check: "  # how the deploy's lines about checks begin
@@ -184,10 +185,10 @@ def _with_remedy(check: Check, runner: Runner) -> Check:
 
 def judge(status: ClusterStatus, inventory: Inventory, chosen: Iterable[InventoryHost]) -> Iterator[Check]:
     """Given a status, yield the checks that it answers, for the chosen hosts and for the cluster."""
-    heads = inventory.group("head")  # who installs the operators
+    wanted = [head.settings(ClusterSettings) for head in inventory.group("head")]
     asked = {
-        "gpu": (status.gpu_operator, any(head.gpu_operator for head in heads)),
-        "network": (status.network_operator, any(head.network_operator for head in heads)),
+        "gpu": (status.gpu_operator, any(parts.gpu_operator_enabled for parts in wanted)),
+        "network": (status.network_operator, any(parts.network_operator_enabled for parts in wanted)),
     }
     for name, (operator, is_wanted) in asked.items():
         if is_wanted or (operator and operator.installed):

@@ -10,6 +10,7 @@ from gb10.controller.cluster.sight import Sight, copied, sound
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild.arrival import Before
+from gb10.group_data.settings import ImageSettings, RebuildSettings
 from gb10.programs.image_store import familiar
 
 Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of images
@@ -63,10 +64,10 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
     `needs` are the models and images that come back whether they are chosen or not.
     """
     overview, repositories = sight.overview(host), sight.repositories(host)
-    chosen = host.setting("rebuild_models")
+    chosen = host.settings(RebuildSettings).models
     wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
     engine = sight.engine_images(host)
-    tags = tuple(dict.fromkeys(map(familiar, (*host.setting("images"), *needs[1]))))
+    tags = tuple(dict.fromkeys(map(familiar, (*host.settings(ImageSettings).images, *needs[1]))))
     member = sight.member(host)
     install: dict[str, Any] = overview.get("k3s") or {}
     status = sight.status()

@@ -36,6 +36,7 @@ from gb10.controller.rebuild.survivor import Survivor
 from gb10.controller.rebuild.tools import Tools
 from gb10.facts.reading.images import STORE
 from gb10.facts.reading.k3s import UNITS
+from gb10.group_data.settings import NodeNetwork, RebuildSettings
 from gb10.operations.copying.plan import human
 from gb10.programs.image_store import familiar
 
@@ -246,7 +247,8 @@ class NodeRebuild:
 
     def _check_rails(self, status: ClusterStatus) -> None:
         """Refuse where the rails of the others would not fit those that the node comes back with."""
-        mtu = self.target.setting("node_rails_mtu") if self.target.setting("node_rails") else None
+        network = self.target.settings(NodeNetwork)
+        mtu = network.rails_mtu if network.rails else None
         for node in status.nodes:
             halves = node.connectx7.halves if node.connectx7 and node.name != self.name else ()
             for half in halves if mtu else ():
@@ -258,7 +260,7 @@ class NodeRebuild:
 
     def _check_k3s(self) -> None:
         """Refuse where a restore after the wipe would: for K3s' state another version than its own is none."""
-        install, wanted = self.sight.overview(self.target).get("k3s") or {}, self.target.k3s_version
+        install, wanted = self.sight.overview(self.target).get("k3s") or {}, self.target.wanted_k3s
         restored = not self._new_cluster and "backup" not in self.overrides
         if restored and wanted and install.get("version") not in (None, wanted):
             text = f"{self.name} has K3s {install['version']}, and would come back with {wanted}"
@@ -639,7 +641,7 @@ class NodeRebuild:
 
     def untried(self) -> set[str]:
         """The checks that make no sense here: what was not there before is not asked for."""
-        memory, found = self.memory, set(self.target.setting("rebuild_validate_without"))
+        memory, found = self.memory, set(self.target.settings(RebuildSettings).validate_without)
         found |= set() if memory.k3s else set(K3S_CHECKS)
         found |= set() if "gpu-operator" in memory.operators else {"gpu-operator", "gpu-allocatable"}
         found |= set() if "network-operator" in memory.operators else {"network-operator", "rdma-allocatable"}
@@ -658,7 +660,7 @@ class NodeRebuild:
             self.wake(self.tools.inventory.names, whole=True)
 
         plan = "see that all nodes are healthy, and start Docker and K3s where they were stopped meanwhile"
-        seconds = float(self.target.setting("rebuild_validate_seconds"))
+        seconds = self.target.settings(RebuildSettings).validate_seconds
         return Step("green", "All is green", lambda: plan, verify, run, patience_seconds=seconds)
 
     def whereabouts(self) -> list[str]:

@@ -15,6 +15,7 @@ from gb10.controller.rebuild.gate import Demand
 from gb10.controller.rebuild.memory import Memory, Needs, recall
 from gb10.controller.rebuild.steps import Evidence, Step
 from gb10.controller.rebuild.tools import Tools
+from gb10.group_data.settings import RebuildSettings
 
 LOOK_SECONDS = 2.0
 SOLO: Final = "solo"
@@ -82,7 +83,7 @@ class ServingPart:
         return Step(SOLO, title, lambda: plan, verify, run, undo, kind="load", patience_seconds=seconds)
 
     def _watched(self) -> Step:
-        seconds = float(self.target.setting("rebuild_solo_seconds"))
+        seconds = self.target.settings(RebuildSettings).solo_seconds
 
         def verify() -> Evidence:
             status = self._status()
@@ -129,7 +130,7 @@ class ServingPart:
 
     def demand(self) -> Demand:
         """That another node has answered alone for a while, and does so now."""
-        seconds = float(self.target.setting("rebuild_solo_seconds"))
+        seconds = self.target.settings(RebuildSettings).solo_seconds
         status = self._status()
         found = _evidence(status, SOLO, self.keeper.name)
         well = self._well_seconds(status)

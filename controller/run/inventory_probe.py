@@ -18,44 +18,10 @@ from pyinfra.context import ctx_config, ctx_state
 from pyinfra_cli.exceptions import UnexpectedExternalError  # type: ignore[import-untyped] # has no py.typed
 from pyinfra_cli.inventory import make_inventory  # type: ignore[import-untyped] # likewise
 
-# Never a password: what is printed here may end in an error text.
-KEYS = (
-    "ssh_hostname",
-    "ssh_port",
-    "ssh_user",
-    "ssh_key",
-    "ssh_known_hosts_file",
-    "ssh_config_file",
-    "node_name",
-    "k3s_version",
-    "rails",
-    "gpu_operator_enabled",
-    "network_operator_enabled",
-    "images",
-    "node_data_path",
-    "node_huggingface_home",
-    "node_rails",
-    "node_rails_mtu",
-    "rebuild_hooks",
-    "rebuild_models",
-    "rebuild_notify",
-    "rebuild_solo_seconds",
-    "rebuild_validate_seconds",
-    "rebuild_validate_without",
-    "node_ip",
-    "node_serving_containers",
-    "serving_modes",
-    "serving_image",
-    "serving_port",
-    "serving_options",
-    "serving_rdma_options",
-    "serving_environment",
-    "serving_arguments",
-    "serving_env_file",
-    "serving_load_seconds",
-    "serving_stop_seconds",
-    "serving_completion_seconds",
-)
+from gb10.group_data.settings import SETTINGS
+from gb10.operations.kit.spelling import misspelt
+
+NOT_SAID = object()
 
 
 def main(source: str) -> dict[str, Any]:
@@ -68,7 +34,7 @@ def main(source: str) -> dict[str, Any]:
     ctx_config.set(Config())
     try:
         inventory = make_inventory(source, cwd=state.cwd)
-        return {"hosts": [_entry(host) for host in inventory]}
+        return {"hosts": [_entry(host) for host in inventory], "misspelt": misspelt(inventory, [source])}
     except UnexpectedExternalError as error:
         return {"error": _one_line(error.exception, error.filename)}
     except Exception as error:  # whatever the inventory does, it is the inventory's error
@@ -76,7 +42,8 @@ def main(source: str) -> dict[str, Any]:
 
 
 def _entry(host: Host) -> dict[str, Any]:
-    return {"name": host.name, "groups": list(host.groups), "data": {key: host.data.get(key) for key in KEYS}}
+    data = {name: found for name in SETTINGS if (found := host.data.get(name, NOT_SAID)) is not NOT_SAID}
+    return {"name": host.name, "groups": list(host.groups), "data": data}
 
 
 def _one_line(error: BaseException, filename: str) -> str:

@@ -27,6 +27,7 @@ from gb10.controller.rebuild.arrival import (
 )
 from gb10.controller.rebuild.node import NodeRebuild
 from gb10.controller.rebuild.tools import Tools
+from tests.unit.controller.hosts import inventory_host
 from tests.unit.ssh_server import SshServer
 
 MACS = {"enP7s7": "4C:BB:47:01:02:03", "enp1s0f0np0": "4c:bb:47:01:02:04"}
@@ -45,13 +46,13 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
     """A node where nothing listens, with a known_hosts and a key of its own."""
     monkeypatch.setenv("GB10_STATE", str(tmp_path / "state"))
     key_of(tmp_path, "login")
-    return InventoryHost(
+    return inventory_host(
         "spark-2",
-        address="127.0.0.9",
-        port=1,
-        user="nvidia",
-        key=str(tmp_path / "login"),
-        known_hosts=str(tmp_path / "known_hosts"),
+        ssh_hostname="127.0.0.9",
+        ssh_port=1,
+        ssh_user="nvidia",
+        ssh_key=str(tmp_path / "login"),
+        ssh_known_hosts_file=str(tmp_path / "known_hosts"),
     )
 
 
@@ -166,13 +167,13 @@ def test_a_silent_node_changes_nothing_that_is_known(node: InventoryHost, tmp_pa
 def server_host(ssh_server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
     """A node that is a real SSH server, and lets us in."""
     monkeypatch.setenv("GB10_STATE", str(tmp_path / "state"))
-    return InventoryHost(
+    return inventory_host(
         "spark-2",
-        address="127.0.0.1",
-        port=ssh_server.port,
-        user="nvidia",
-        key=str(ssh_server.key),
-        known_hosts=str(ssh_server.known_hosts),
+        ssh_hostname="127.0.0.1",
+        ssh_port=ssh_server.port,
+        ssh_user="nvidia",
+        ssh_key=str(ssh_server.key),
+        ssh_known_hosts_file=str(ssh_server.known_hosts),
     )
 
 
@@ -231,7 +232,7 @@ def test_a_node_that_was_wiped_is_known_by_its_old_keys_before_anything_else_is_
     accept_host_key(server_host, HostKey(new.get_name(), new.get_base64()))
     ssh_server.host_keys = [old]  # a restore was killed before known_hosts was told
 
-    inventory = Inventory("inventory.py", (InventoryHost("spark-1", ("head",), "127.0.0.9"), server_host))
+    inventory = Inventory("inventory.py", (inventory_host("spark-1", "head", ssh_hostname="127.0.0.9"), server_host))
     journal = Journal.create("rebuild")
     journal.write("returned", node="spark-2")
 

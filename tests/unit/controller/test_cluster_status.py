@@ -15,9 +15,10 @@ from rich.console import Console
 from gb10.cli.screen.console import status_lines, status_tables
 from gb10.controller.cluster.status import OVERVIEW, ClusterStatus, build_status, unhealthy
 from gb10.controller.errors import Gb10Error
-from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.inventory import Inventory
 from gb10.controller.run.results import FactsResult
 from tests.unit.controller.documented import documentation
+from tests.unit.controller.hosts import inventory_host, saying
 from tests.unit.controller.two_nodes import (
     BOTH,
     GPU_OPERATOR,
@@ -92,7 +93,7 @@ def test_a_silent_api_server_is_said_once() -> None:
 
 
 def test_a_host_outside_the_cluster_needs_no_k3s() -> None:
-    nas = InventoryHost("nas", ("storage",), address="198.18.0.20", node_name="nas")
+    nas = inventory_host("nas", "storage", ssh_hostname="198.18.0.20")
     answers = facts(BOTH, [node("spark-1"), node("spark-2")])
     overviews = {**answers.values[OVERVIEW], "nas": {"identity": identity("nas"), "k3s": None, "troubles": {}}}
     inventory = Inventory("inventory.py", (*INVENTORY.hosts, nas))
@@ -111,7 +112,7 @@ def test_a_stopped_k3s_a_missing_one_and_one_that_did_not_join_are_reasons() -> 
 
 def test_what_is_worth_a_look_is_a_warning_and_healthy() -> None:
     installs = {**BOTH, "spark-2": install("agent", version="v1.35.1+k3s1", stale=True)}
-    wanted = Inventory("i", tuple(InventoryHost(**{**vars(h), "k3s_version": "v1.36.4+k3s1"}) for h in INVENTORY.hosts))
+    wanted = Inventory("i", tuple(saying(one, k3s_version="v1.36.4+k3s1") for one in INVENTORY.hosts))
     found = status(installs, [node("spark-1"), node("spark-2", cordoned=True), node("old")], inventory=wanted)
     assert found.healthy
     assert found.warnings == (
@@ -214,7 +215,7 @@ def test_a_port_without_a_cable_is_no_fault() -> None:
 
 
 def test_rails_that_the_inventory_does_not_name_are_no_fault_but_said() -> None:
-    inventory = Inventory("i", tuple(InventoryHost(**{**vars(host), "rails": {}}) for host in INVENTORY.hosts))
+    inventory = Inventory("i", tuple(saying(one, rails={}) for one in INVENTORY.hosts))
     found = up(connectx7={"spark-2": connectx7("spark-2", {"up": False})}, inventory=inventory)
     assert found.healthy
     assert found.notes[-1] == "the inventory names no rails for Spark-1, spark-2"

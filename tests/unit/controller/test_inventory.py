@@ -8,6 +8,8 @@ import pytest
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost, load_inventory
+from gb10.group_data.settings import BackupSettings
+from tests.unit.controller.hosts import inventory_host
 
 TWO = """
 print("an inventory may print")
@@ -44,11 +46,46 @@ def test_group_data_beside_the_inventory_counts(folder: Path) -> None:
     (folder / "inventory.py").write_text(TWO)
     (folder / "group_data").mkdir()
     (folder / "group_data" / "all.py").write_text('k3s_version = "v1.35.1+k3s1"\n')
-    assert {host.k3s_version for host in load_inventory("inventory.py").hosts} == {"v1.35.1+k3s1"}
+    assert {one.wanted_k3s for one in load_inventory("inventory.py").hosts} == {"v1.35.1+k3s1"}
 
 
 def test_what_else_pyinfra_takes_for_an_inventory_is_taken(folder: Path) -> None:
     assert load_inventory("one,two").names == ("one", "two")
+
+
+def refused(source: str) -> str:
+    """Why an inventory's settings are refused."""
+    with pytest.raises(Gb10Error) as raised:
+        load_inventory(source)
+    assert raised.value.code == "SETTINGS_INVALID"
+    return raised.value.summary
+
+
+def test_settings_are_typed_and_a_default_is_read_as_one(folder: Path) -> None:
+    (folder / "inventory.py").write_text(
+        'head = [("a", {"backup_identity_file": "/k", "ssh_password": "canary"}), "b"]\n'
+    )
+    one, other = load_inventory("inventory.py").hosts
+    assert one.settings(BackupSettings).identity_file == "/k"
+    assert other.settings(BackupSettings).identity_file is None
+    assert other.settings(BackupSettings).keep_count == 10
+    assert "canary" not in repr(one)
+
+
+def test_a_misspelt_setting_is_refused_with_its_line_and_the_nearest(folder: Path) -> None:
+    (folder / "inventory.py").write_text('head = [\n    ("a", {"my_role": 1, "ssh_hostnme": "x"}),\n]\n')
+    (folder / "group_data").mkdir()
+    (folder / "group_data" / "head.py").write_text('backup_identity = "/k"\n')
+    assert refused("inventory.py").split("; ") == [
+        "group head: backup_identity is no setting: did you mean backup_identity_file? (group_data/head.py, line 1)",
+        "a: ssh_hostnme is no setting: did you mean ssh_hostname? (inventory.py, line 2)",
+    ]
+
+
+def test_a_setting_that_cannot_be_names_the_host() -> None:
+    with pytest.raises(Gb10Error, match=r"SETTINGS_INVALID: a: ssh_port: ") as raised:
+        _ = inventory_host("a", ssh_port="canary").port
+    assert "canary" not in str(raised.value)
 
 
 def test_a_missing_inventory_is_missing(folder: Path) -> None:
@@ -97,6 +134,6 @@ def test_limits_are_groups_or_names_or_patterns() -> None:
 
 
 def test_the_ssh_command_can_be_typed() -> None:
-    host = InventoryHost("spark-1", address="198.18.0.11", port=2222, user="nvidia", key="/my keys/id")
-    assert host.ssh == "ssh -p 2222 -i '/my keys/id' nvidia@198.18.0.11"
-    assert InventoryHost("spark-1", address="spark-1").ssh == "ssh spark-1"
+    one = inventory_host("spark-1", ssh_hostname="198.18.0.11", ssh_port=2222, ssh_user="nvidia", ssh_key="/my keys/id")
+    assert one.ssh == "ssh -p 2222 -i '/my keys/id' nvidia@198.18.0.11"
+    assert inventory_host("spark-1").ssh == "ssh spark-1"

@@ -16,17 +16,18 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS
 from gb10.controller.rebuild.node import NodeRebuild
+from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY, node
 from tests.unit.controller.workshop import MEMORY, Workshop
 
-DATA = {
+DATA: dict[str, Any] = {
     "serving_modes": {"cluster": {"models": ["org/large"]}, "solo": {"models": ["org/small"]}},
     "serving_image": "vllm:1",
     "images": ["own:1"],
     "node_ip": None,
     "rebuild_solo_seconds": 0,
 }
-NODES = Inventory("inventory.py", tuple(replace(host, data=DATA) for host in INVENTORY.hosts))
+NODES = Inventory("inventory.py", tuple(saying(host, **DATA) for host in INVENTORY.hosts))
 HEAD, WORKER = NODES.hosts
 MODELS, TAGS = ("org/large", "org/small"), ("vllm:1", "own:1")
 CONTENTS = {"layers": ["as built"]}

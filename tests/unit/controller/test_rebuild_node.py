@@ -18,6 +18,7 @@ from gb10.controller.rebuild.node import NodeRebuild
 from gb10.controller.rebuild.risks import BELONGINGS
 from gb10.controller.rebuild.runs import Progress, accept, write_down
 from gb10.controller.run.results import RunResult
+from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY, node
 from tests.unit.controller.workshop import MEMORY, Workshop
 
@@ -29,7 +30,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wanting(**data: Any) -> Inventory:
     """Two nodes with more in their data."""
-    return Inventory("inventory.py", tuple(replace(host, data=data) for host in INVENTORY.hosts))
+    return Inventory("inventory.py", tuple(saying(host, **data) for host in INVENTORY.hosts))
 
 
 def repository(name: str) -> dict[str, Any]:
@@ -264,7 +265,7 @@ def test_whoever_is_asked_to_wipe_a_node_is_told_what_is_lost_with_it() -> None:
 
 @pytest.mark.parametrize("step", ["preflight", "gate"])
 def test_a_version_of_k3s_that_a_restore_would_refuse_is_refused_before_the_wipe(step: str) -> None:
-    nodes = Inventory("inventory.py", tuple(replace(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
+    nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
     with pytest.raises(Gb10Error, match=r"v1\.36\.4\+k3s1, and would come back with v1\.37\.0") as refused:
         carry_out(shop.rebuild(), step)
@@ -273,7 +274,7 @@ def test_a_version_of_k3s_that_a_restore_would_refuse_is_refused_before_the_wipe
 
 
 def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
-    nodes = Inventory("inventory.py", tuple(replace(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
+    nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
     write_down(shop.tools(), {"backup": "it is empty"}, rebootstrap=False)
     shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.identity["macs"]

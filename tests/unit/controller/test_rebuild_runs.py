@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from gb10.controller.cluster.sight import copied
-from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.memory import Memory, recall
 from gb10.controller.rebuild.runs import Reporter, begin, holder, in_order, runs, unfinished
 from gb10.controller.rebuild.steps import seconds_last_time
+from tests.unit.controller.hosts import inventory_host
 
-HEAD = InventoryHost("spark-1", ("head",), "198.18.0.11")
-WORKER = InventoryHost("spark-2", ("workers",), "198.18.0.12")
+HEAD = inventory_host("spark-1", "head", ssh_hostname="198.18.0.11")
+WORKER = inventory_host("spark-2", "workers", ssh_hostname="198.18.0.12")
 INVENTORY = Inventory("inventory.py", (HEAD, WORKER))
-OTHERS = Inventory("other.py", (InventoryHost("spark-1", ("head",), "198.18.9.11"),))
+OTHERS = Inventory("other.py", (inventory_host("spark-1", "head", ssh_hostname="198.18.9.11"),))
 MEMORY = Memory(
     identity={"machine_id": "a" * 32, "boot_id": "b", "macs": {"enP7s7": "02:b1:00:00:00:01"}},
     k3s="agent",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,17 @@ from gb10.controller.cluster.serving import state_fact
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.serving import ServingPart
 from gb10.controller.rebuild.steps import Step
+from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY
 from tests.unit.controller.workshop import Workshop
 
-DATA = {
+DATA: dict[str, Any] = {
     "serving_modes": {"solo": {"models": ["org/small"]}},
     "serving_image": "vllm:1",
     "node_ip": None,
     "rebuild_solo_seconds": 1,
 }
-NODES = Inventory("inventory.py", tuple(replace(host, data=DATA) for host in INVENTORY.hosts))
+NODES = Inventory("inventory.py", tuple(saying(host, **DATA) for host in INVENTORY.hosts))
 
 
 def said(mode: str, age_seconds: float) -> dict[str, Any]:

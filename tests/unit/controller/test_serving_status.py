@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +11,10 @@ from gb10.controller.cluster.status_model import ServingStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
+from tests.unit.controller.hosts import inventory_host, saying
 
 LARGE, SMALL = "acme/large", "acme/small"
-DATA = {
+DATA: dict[str, Any] = {
     "serving_modes": {"cluster": {"models": [LARGE]}, "solo": {"models": [SMALL], "image": "vllm:small"}},
     "serving_image": "vllm:large",
     "node_ip": None,
@@ -22,8 +22,8 @@ DATA = {
 NODES = Inventory(
     "i",
     (
-        InventoryHost("spark-1", ("head",), address="198.18.0.11", data=DATA),
-        InventoryHost("spark-2", ("workers",), address="198.18.0.12", data={**DATA, "node_ip": "10.0.0.2"}),
+        inventory_host("spark-1", "head", ssh_hostname="198.18.0.11", **DATA),
+        inventory_host("spark-2", "workers", ssh_hostname="198.18.0.12", **{**DATA, "node_ip": "10.0.0.2"}),
     ),
 )
 
@@ -116,7 +116,7 @@ def test_what_the_modes_need() -> None:
 
 
 def test_settings_that_make_no_sense_are_an_error_with_the_name_of_the_key() -> None:
-    wrong = replace(NODES.hosts[0], data={"serving_modes": {"cluster": {"model": LARGE}}})
+    wrong = saying(NODES.hosts[0], serving_modes={"cluster": {"model": LARGE}})
     with pytest.raises(Gb10Error, match=r"serving_modes\.cluster") as error:
         needs(Inventory("i", (wrong,)))
     assert error.value.code == "SETTINGS_INVALID"

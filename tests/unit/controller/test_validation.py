@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.cluster.validate import CHECKS, Check, Validation, judge, ring, summed, unproven
 from gb10.controller.errors import CATALOGUE, Gb10Error
-from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.inventory import Inventory
 from tests.unit.controller.documented import documentation
+from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import (
     BOTH,
     GPU_OPERATOR,
@@ -43,7 +44,7 @@ def said(
 
 
 def with_hosts(**other: Any) -> Inventory:
-    return Inventory("i", tuple(InventoryHost(**{**vars(host), **other}) for host in INVENTORY.hosts))
+    return Inventory("i", tuple(saying(host, **other) for host in INVENTORY.hosts))
 
 
 def test_what_is_well_passes_with_what_was_found() -> None:
@@ -70,7 +71,7 @@ def test_what_is_absent_is_skipped_and_never_passed() -> None:
 
 
 def test_an_operator_that_the_inventory_does_not_want_is_no_check() -> None:
-    unwanted = with_hosts(gpu_operator=False, network_operator=False)
+    unwanted = with_hosts(gpu_operator_enabled=False, network_operator_enabled=False)
     assert not {name for name, _ in checks(up(), unwanted)} & {"gpu-operator", "network-operator", "gpu-allocatable"}
     assert said(status(BOTH, WITH_GPU, cluster=GPU_OPERATOR), "gpu-operator", None, unwanted)[0] == "pass"
 

@@ -7,15 +7,24 @@ from typing import Any
 from gb10.controller.cluster.status import OVERVIEW, build_status
 from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.errors import Gb10Error
-from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.inventory import Inventory
 from gb10.controller.run.results import FactsResult
+from tests.unit.controller.hosts import inventory_host
 
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
+
+
+def rails(last: int) -> dict[str, dict[str, str]]:
+    """Both rails of a node, as an inventory says them."""
+    networks = zip(RAILS, ("192.168.100", "192.168.101"), strict=True)
+    return {rail: {"interface": RAILS[rail], "address": f"{network}.{last}/24"} for rail, network in networks}
+
+
 INVENTORY = Inventory(
     "inventory.py",
     (
-        InventoryHost("Spark-1", ("head",), address="198.18.0.11", node_name="spark-1", rails=RAILS),
-        InventoryHost("spark-2", ("workers",), address="198.18.0.12", node_name="spark-2", rails=RAILS),
+        inventory_host("Spark-1", "head", ssh_hostname="198.18.0.11", rails=rails(11)),
+        inventory_host("spark-2", "workers", ssh_hostname="198.18.0.12", rails=rails(12)),
     ),
 )
 HOSTS = INVENTORY.names

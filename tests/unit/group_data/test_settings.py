@@ -28,7 +28,7 @@ from gb10.group_data.settings import (
 )
 
 ROOT = Path(declared.__file__).parents[1]
-ROOMS = ("deploys", "facts", "operations", "programs", "templates")
+ROOMS = ("cli", "controller", "deploys", "facts", "operations", "programs", "templates")
 DEFAULTS = {name for name in vars(defaults) if not name.startswith("_")}
 # What only an inventory can say.
 OF_HOSTS = {
@@ -74,7 +74,9 @@ def names_in(tree: ast.AST) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Subscript):
             looked_up.append(node.slice)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "setting")
+        ):
             looked_up += node.args[:1]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
             looked_up += node.args[1:2]
