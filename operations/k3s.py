@@ -24,9 +24,10 @@ from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.file import replace_file
 from gb10.operations.kit.downloads import verified_download
 from gb10.operations.kit.failures import guarded, known, refuse, say
+from gb10.operations.kit.members import await_node, reason
 from gb10.operations.kit.peers import peer_fact, peer_run
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kit.waiting import await_condition, await_node, reason
+from gb10.operations.kit.waiting import await_condition
 from gb10.operations.kubectl import delete_node_command
 from gb10.operations.secret import secret_file
 from gb10.operations.upgrade import is_wanted, staged

@@ -20,7 +20,7 @@ from gb10.facts.images import DockerImages
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.huggingface import HuggingFaceCache
 from gb10.facts.reading.images import with_tag
-from gb10.facts.reading.serving import NodeServing, ServingContainer
+from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.facts.serving import ServingState
 from gb10.group_data.settings import CLUSTER
@@ -30,6 +30,7 @@ from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.serving_modes import Seat, container_name, launch_lines, run_words
 from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
+from gb10.operations.kit.waiting import wait_until
 from gb10.operations.models import split_name
 from gb10.operations.validate import last_words
 from gb10.programs.image_store import EngineImage, familiar
@@ -37,7 +38,6 @@ from gb10.programs.image_store import EngineImage, familiar
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 States = Mapping[str, NodeServing | None]
 
-POLL_SECONDS = 1.0
 TELL_SECONDS = 30.0
 SETTLE_SECONDS = 30  # for memory to come back after a stop
 START_SECONDS = 120  # for `docker run` itself
@@ -265,16 +265,17 @@ def launched(lines: str, command: str, seconds: int) -> StringCommand:
 
 def _gone(state: State, host: Host, plan: Plan, site: Site) -> bool:
     """Wait until nothing serves here any more."""
-    deadline = time.monotonic() + plan.settings.stop_seconds
-    while True:
-        mine = _states(plan, site, (host,))[host.name]
-        if mine is None or not mine.engines:
-            return True
-        if time.monotonic() > deadline:
-            names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.engines))
-            say(host, "SERVING_STUCK", f"{host.name}: {names} does not end in {plan.settings.stop_seconds} s")
-            return False
-        time.sleep(POLL_SECONDS)
+    seconds = plan.settings.stop_seconds
+    left = wait_until(lambda: _engines(plan, site, host), lambda engines: not engines, seconds=seconds)
+    if left:
+        names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in left))
+        say(host, "SERVING_STUCK", f"{host.name}: {names} does not end in {seconds} s")
+    return not left
+
+
+def _engines(plan: Plan, site: Site, host: Host) -> tuple[Engine, ...]:
+    mine = _states(plan, site, (host,))[host.name]
+    return mine.engines if mine else ()
 
 
 def _answers(state: State, host: Host, plan: Plan, site: Site, address: str) -> bool:
@@ -282,22 +283,26 @@ def _answers(state: State, host: Host, plan: Plan, site: Site, address: str) -> 
     assert plan.mode is not None  # noqa: S101 - for mypy: without a mode nothing is waited for
     began = told = time.monotonic()
     seconds = plan.settings.load_seconds_of(plan.mode)
-    while True:
+
+    def waited() -> float:
+        return time.monotonic() - began
+
+    def look() -> tuple[bool, str | None, str]:
+        nonlocal told
         states = _states(plan, site, site.members)
-        waited = time.monotonic() - began
-        if verdict(plan, states) is Verdict.SERVES:
-            host.log(f"{address} answers, {waited:.0f} s after its start")
-            return True
-        trouble = _ended(plan, site, states, waited)
-        if trouble is None and waited > seconds:
-            trouble = f"{address} does not answer within {seconds} s: {_why(states[host.name])}"
-        if trouble:
-            say(host, "SERVING_FAILED", trouble)
-            return False
-        if time.monotonic() - told > TELL_SECONDS:
+        serves, why = verdict(plan, states) is Verdict.SERVES, _why(states[host.name])
+        ended = None if serves else _ended(plan, site, states, waited())
+        if not (serves or ended) and time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
-            host.log(f"it loads, {waited:.0f} of at most {seconds} s: {_why(states[host.name])}")
-        time.sleep(POLL_SECONDS)
+            host.log(f"it loads, {waited():.0f} of at most {seconds} s: {why}")
+        return serves, ended, why
+
+    serves, ended, why = wait_until(look, lambda seen: seen[0] or seen[1], seconds=seconds)
+    if serves:
+        host.log(f"{address} answers, {waited():.0f} s after its start")
+    else:
+        say(host, "SERVING_FAILED", ended or f"{address} does not answer within {seconds} s: {why}")
+    return serves
 
 
 def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:

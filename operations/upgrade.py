@@ -12,9 +12,9 @@ from pyinfra.context import host
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstallation
 from gb10.operations.kit.failures import guarded, known, say
+from gb10.operations.kit.members import await_node, member, reason
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kit.waiting import await_node, member, reason
 from gb10.operations.kubectl import drain_command
 
 

@@ -6,7 +6,6 @@ connection is lost. Actions whose change must not outlive a power failure either
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
@@ -16,9 +15,11 @@ from pyinfra.api.exceptions import ConnectError
 from gb10.operations.kit.failures import say
 from gb10.operations.kit.login import NewLogin
 from gb10.operations.kit.scripts import run_script, script
+from gb10.operations.kit.waiting import wait_until
 
 FOLDER = "/run/gb10-trial"
 POLL_SECONDS = 0.5
+ENDS = ("kept", "failed", "undone")
 UNDO_SECONDS = 100  # how long the node may take to take a change back
 
 
@@ -45,35 +46,38 @@ def trial(
 
 
 def _confirm(state: State, host: Host, name: str, seconds: int, code: str, keys_only: bool) -> bool:
-    """Come in anew and confirm; tell whether the change was kept, and say what happened where it was not."""
+    """Log in anew and confirm. Return True if the change was kept, else report what happened."""
     folder, reason = f"{FOLDER}/{name}", ""
-    deadline = time.monotonic() + seconds + UNDO_SECONDS
-    while time.monotonic() < deadline:
+
+    def look() -> tuple[str, str]:
+        nonlocal reason
         try:
             login = NewLogin(state, host, keys_only)
         except ConnectError as error:
             reason = str(error)
-            time.sleep(POLL_SECONDS)
-            continue
-        word = _word(login, folder)
-        if word == "applied":
-            login.run(f"touch {folder}/confirmed")
-        if word in ("kept", "failed", "undone"):
-            _, output = login.run(f"grep -v '^$' {folder}/output | tail -n 1")
-        login.close()
-        if word == "kept":
-            return True
-        if word == "failed":
-            say(host, code, f"{host.name}: {output}: everything is as it was")
-            return False
-        if word == "undone":
-            say(host, code, f"{host.name} let nobody in with it ({reason}) and went back to what it had before")
-            return False
-        time.sleep(POLL_SECONDS)
-    say(host, code, f"{host.name} does not let us in any more: {reason}")
-    return False
+            return "", ""
+        try:
+            return _confirmed(login, folder)
+        finally:
+            login.close()
+
+    word, output = wait_until(
+        look, lambda found: found[0] in ENDS, seconds=seconds + UNDO_SECONDS, poll_seconds=POLL_SECONDS
+    )
+    if word == "failed":
+        say(host, code, f"{host.name}: {output}: everything is as it was")
+    elif word == "undone":
+        say(host, code, f"{host.name} let nobody in with it ({reason}) and went back to what it had before")
+    elif word != "kept":
+        say(host, code, f"{host.name} does not let us in any more: {reason}")
+    return word == "kept"
 
 
-def _word(login: NewLogin, folder: str) -> str:
-    done, output = login.run(f"cat {folder}/state")
-    return output.strip() if done else ""
+def _confirmed(login: NewLogin, folder: str) -> tuple[str, str]:
+    """Confirm a change that is applied. Return its state, and once it has ended the last line that it printed."""
+    done, word = login.run(f"cat {folder}/state")
+    word = word.strip() if done else ""
+    if word == "applied":
+        login.run(f"touch {folder}/confirmed")
+    output = login.run(f"grep -v '^$' {folder}/output | tail -n 1")[1] if word in ENDS else ""
+    return word, output

@@ -1,48 +1,54 @@
-"""Waiting for the cluster, with a deadline and a reason."""
+"""Wait for something, with a deadline."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import Any, TypeVar
 
-from pyinfra.api import Host
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, stop_after_delay, wait_fixed
 
-from gb10.facts.cluster import ClusterNodes
-from gb10.facts.reading.cluster import ClusterNode
-from gb10.operations.kit.peers import peer_fact
+T = TypeVar("T")
 
 POLL_SECONDS = 1.0
 
 
-def member(head: Host, node: str) -> ClusterNode | None:
-    """Given the head, return its cluster's node of a name, or None where it has none or does not answer."""
-    return next((found for found in peer_fact(head, ClusterNodes) or () if found.name == node), None)
+def wait_until(
+    look: Callable[[], T],
+    done: Callable[[T], object],
+    *,
+    seconds: float,
+    poll_seconds: float = POLL_SECONDS,
+    passes: Callable[[BaseException], bool] = lambda error: False,
+    between: Callable[[Any], None] = lambda seen: None,
+) -> T:
+    """Call `look` until its result is `done`, and return that result.
+
+    + seconds: once they are over, the last result is returned, done or not, or the last error raised
+    + passes: given an error, tells if it passes by itself; all others are raised at once
+    + between: called before each pause with the last result or error
+
+    Under pyinfra other hosts go on during the pauses.
+    """
+
+    def tell(state: RetryCallState) -> None:
+        if state.outcome is not None:
+            between(state.outcome.exception() or state.outcome.result())
+
+    def last(state: RetryCallState) -> T:
+        assert state.outcome is not None  # noqa: S101 - for mypy: there was an attempt
+        outcome: T = state.outcome.result()
+        return outcome
+
+    retrying = Retrying(
+        stop=stop_after_delay(seconds),
+        wait=wait_fixed(poll_seconds),
+        retry=retry_if_result(lambda found: not done(found)) | retry_if_exception(passes),
+        before_sleep=tell,
+        retry_error_callback=last,
+    )
+    return retrying(look)
 
 
-def reason(head: Host, node: str) -> str:
-    """Given the head, say why a node is not as it was waited for."""
-    nodes = peer_fact(head, ClusterNodes)
-    if nodes is None:
-        return f"the API server on {head.name} does not answer"
-    found = next((found for found in nodes if found.name == node), None)
-    return (found.reason or f"its kubelet reports {found.version}") if found else "it has not joined"
-
-
-def await_node(head: Host, node: str, version: str, seconds: int) -> bool:
-    """Wait until a node is Ready and its kubelet reports a version; return whether that came true in time."""
-
-    def is_up() -> bool:
-        found = member(head, node)
-        return found is not None and found.ready and found.version == version
-
-    return await_condition(is_up, seconds)
-
-
-def await_condition(condition: Callable[[], bool], seconds: int) -> bool:
-    """Poll a condition until it holds or the time is over; pyinfra's sleep lets other hosts go on meanwhile."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
+def await_condition(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition holds. Return False if the time is over before."""
+    return wait_until(condition, bool, seconds=seconds)
