@@ -161,7 +161,7 @@ class Bench:
             for number in (1, 2):
                 script = (
                     "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' <$p/cmdline 2>/dev/null)\" in "
-                    "*gb10*|rsync*|*receiver.py*) awk '/^Pss:/ {s+=$2} END {print s}' $p/smaps_rollup 2>/dev/null;; "
+                    "*gb10*|*json.loads*|rsync*) awk '/^Pss:/ {s+=$2} END {print s}' $p/smaps_rollup 2>/dev/null;; "
                     "esac; done"
                 )
                 found.append(sum(int(line) for line in self.on(number, script).split()) * 1024)

@@ -26,7 +26,7 @@ STORE = "/data/docker-images"
 FOLDER = "/root/gb10-bench"
 SSH = "ssh -i /root/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 # Our program, docker's client beside it, and what moves the blobs.
-OURS = "*docker-images*|*gb10*|rsync*|*receiver.py*|docker\\ image\\ *"
+OURS = "*gb10*|*json.loads*|rsync*|docker\\ image\\ *"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from gb10.operations import restore as operations
 from gb10.operations.backups.restore_plan import TITLES
 from gb10.operations.backups.restore_source import open_backup
 from gb10.operations.backups.state_folder import backups_folder
-from gb10.operations.copying.between import this_node
 from gb10.operations.kit.deploys import deploy
 from gb10.operations.kit.inventory import node_name, read_settings
+from gb10.operations.kit.peers import this_node
 from gb10.programs.archive import ArchiveError
 
 

@@ -29,9 +29,8 @@ from gb10.facts.reading.backups import BackupCopy
 from gb10.facts.reading.identity import Identity
 from gb10.operations.backups import age
 from gb10.operations.copying.plan import human
-from gb10.operations.copying.survey import has_sudo
 from gb10.operations.kit.failures import guarded, known, refuse, say
-from gb10.operations.kit.peers import peer_fact
+from gb10.operations.kit.peers import has_sudo, peer_fact
 from gb10.operations.kit.streams import BrokenStreamError, Ended, stream_program
 from gb10.programs.archive import CHUNK, ID, ArchiveError, decode_summary, shown, stream_digest
 from gb10.programs.backups import store as backup_store

@@ -7,9 +7,10 @@ from collections.abc import Generator, Sequence
 from pyinfra.api import FunctionCommand, Host, operation
 
 from gb10.facts.reading.tree import UNFINISHED
-from gb10.operations.copying.between import copy_commands, node, this_node
+from gb10.operations.copying.between import copy_commands
 from gb10.operations.copying.survey import STREAMS, Dangling, Network, Transport, Verify, Wanted
 from gb10.operations.kit.failures import guarded, refuse
+from gb10.operations.kit.peers import node, this_node
 
 
 @operation()

@@ -9,11 +9,13 @@ from pyinfra.context import host
 
 from gb10.facts.huggingface import HuggingFaceModels
 from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, Repository, folder_name
-from gb10.operations.copying.between import copy_commands, this_node
+from gb10.facts.reading.reports import Refused, report
+from gb10.operations.copying.between import copy_commands
 from gb10.operations.copying.plan import human
-from gb10.operations.copying.survey import Dangling, Network, Refusal, Transport, Verify, Wanted, read_fact, read_facts
+from gb10.operations.copying.survey import Dangling, Network, Transport, Verify, Wanted
 from gb10.operations.kit.failures import guarded, known, refuse
-from gb10.operations.kit.peers import reached
+from gb10.operations.kit.peers import reached, read_fact, read_facts, this_node
+from gb10.operations.kit.reports import Note
 
 EVERYTHING = "*"
 
@@ -53,11 +55,11 @@ def present(
     found = cache.repositories if everything else tuple(filter(None, (_repository(cache, name) for name in names)))
     refusals = [*_absent(cache, () if everything else names, source), *_broken(found, source, dangling)]
     for refusal in refusals:
-        yield from refuse(*refusal)
+        yield from refuse(refusal.code, refusal.text)
     if refusals:
         return
     for repository in found:
-        host.log(describe_repository(repository))
+        report(host, Note(describe_repository(repository)))
     wanted = Wanted(
         src_path=source_hub,
         dest_path=hub,
@@ -110,7 +112,7 @@ def available(
         mine = [name for name in names if found.get(name) == peer.name]
         given = list(filter(None, (_repository(cache, name) for name in mine)))
         for repository in given:
-            host.log(describe_repository(repository))
+            report(host, Note(describe_repository(repository)))
         if given:
             wanted = Wanted(
                 src_path=peer_hubs[peer.name],
@@ -175,24 +177,24 @@ def _repository(cache: HuggingFaceCache | None, name: str) -> Repository | None:
     return cache.repository(*split_name(name)) if cache else None
 
 
-def _absent(cache: HuggingFaceCache, names: Sequence[str], source: Host) -> Iterator[Refusal]:
+def _absent(cache: HuggingFaceCache, names: Sequence[str], source: Host) -> Iterator[Refused]:
     for name in names:
         found = _repository(cache, name)
         if found is None or not found.revisions:
             what = f"no {name} ({folder_name(*split_name(name))})" if found is None else f"{name} without any revision"
-            yield Refusal("MODEL_MISSING", f"{source.name} has {what} in {cache.root}")
+            yield Refused("MODEL_MISSING", f"{source.name} has {what} in {cache.root}")
 
 
-def _broken(found: Sequence[Repository], source: Host, dangling: str) -> Iterator[Refusal]:
+def _broken(found: Sequence[Repository], source: Host, dangling: str) -> Iterator[Refused]:
     """What is torn is always refused; what is not there may be known and wanted so."""
     for repository in found:
         where = f"{repository.name} on {source.name}"
         torn = [path for revision in repository.revisions for path in revision.torn]
         lost = [path for revision in repository.revisions for path in revision.dangling]
         if torn:
-            yield Refusal("MODEL_BROKEN", f"{where}: not of the size that it should be: {_first(torn)}")
+            yield Refused("MODEL_BROKEN", f"{where}: not of the size that it should be: {_first(torn)}")
         if lost and dangling == "refuse":
-            yield Refusal("MODEL_BROKEN", f"{where}: links that lead nowhere: {_first(lost)}")
+            yield Refused("MODEL_BROKEN", f"{where}: links that lead nowhere: {_first(lost)}")
 
 
 def _first(paths: Sequence[str]) -> str:

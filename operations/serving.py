@@ -24,16 +24,17 @@ from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.facts.serving import ServingState
 from gb10.group_data.settings import CLUSTER
-from gb10.operations.copying.survey import Refusal, read_facts
 from gb10.operations.kit.failures import guarded, known, refuse, say
-from gb10.operations.kit.peers import peer_run
+from gb10.operations.kit.peers import peer_run, read_facts
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.serving_modes import Seat, container_name, launch_lines, run_words
 from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
 from gb10.operations.kit.waiting import wait_until
 from gb10.operations.models import split_name
+from gb10.operations.preflight import Refusal
 from gb10.operations.validate import last_words
-from gb10.programs.image_store import EngineImage, familiar
+from gb10.programs.images.contents import EngineImage
+from gb10.programs.images.names import familiar
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 States = Mapping[str, NodeServing | None]

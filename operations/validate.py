@@ -24,10 +24,10 @@ from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
-from gb10.operations.copying.survey import Way, find_ways, read_fact
+from gb10.operations.copying.survey import Way, find_ways
 from gb10.operations.kit.failures import UnreadFactError, guarded, say
 from gb10.operations.kit.inventory import meeting_address, rails_of
-from gb10.operations.kit.peers import peer_fact, peer_run
+from gb10.operations.kit.peers import peer_fact, peer_run, read_fact
 
 Commands = Generator[FunctionCommand, None, None]
 

@@ -11,7 +11,7 @@ from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild.arrival import Before
 from gb10.group_data.settings import ImageSettings, RebuildSettings
-from gb10.programs.image_store import familiar
+from gb10.programs.images.names import familiar
 
 Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of images
 

@@ -38,7 +38,7 @@ from gb10.facts.reading.images import STORE
 from gb10.facts.reading.k3s import UNITS
 from gb10.group_data.settings import NodeNetwork, RebuildSettings
 from gb10.operations.copying.plan import human
-from gb10.programs.image_store import familiar
+from gb10.programs.images.names import familiar
 
 SETTLE_SECONDS = 3600.0  # updates after an installation take their time
 JOIN_SECONDS = 120.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.values import FactValue
-from gb10.programs.image_store import EngineImage, Record
+from gb10.programs.images.contents import EngineImage, Record
 
 STORE = "/data/docker-images"
 
@@ -69,9 +68,8 @@ class SavedStore(FactValue):
         )
 
 
-def parse_store(text: str) -> SavedStore | None:
-    """Given what image_store.py prints for `list` and `check`, return the store. Raise ValueError or KeyError."""
-    found = json.loads(text)
+def read_store(found: dict[str, Any] | None) -> SavedStore | None:
+    """Given the listing of a store by programs/images/commands.py, return the store."""
     if found is None:
         return None
     blobs: dict[str, int] = found["blobs"]
@@ -87,8 +85,8 @@ def parse_store(text: str) -> SavedStore | None:
 
 
 def _saved(record: Record, blobs: dict[str, int], damaged: Sequence[str]) -> SavedImage:
-    missing = (digest for digest, size in record.blobs.items() if blobs.get(digest) != size)
-    return SavedImage(record, tuple(missing), tuple(digest for digest in damaged if digest in record.blobs))
+    spoiled = tuple(digest for digest in damaged if digest in record.blobs)
+    return SavedImage(record, tuple(record.missing(blobs)), spoiled)
 
 
 def with_tag(images: Iterable[EngineImage], tag: str) -> EngineImage | None:

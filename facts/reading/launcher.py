@@ -69,6 +69,7 @@ class Launch(StringCommand):
         self.seconds = seconds
         self.answer_bytes = answer_bytes
         self.told = told
+        self.refused: Callable[[Refused], None] | None = None  # called with a refusal; None: it is reported
         self.mark = f"gb10-{secrets.token_hex(12)}"
         request = {
             "mark": self.mark,
@@ -201,6 +202,7 @@ def _launch(
 ) -> tuple[bool, CommandOutput]:
     """Run a launch; return whether it answered, and its answer as one line of JSON on standard output."""
     answer = launch.answer()
+    refused = launch.refused or functools.partial(report, host)
     try:
         if isinstance(host.connector, SSHConnector):
             status = _over_ssh(host, launch, answer, arguments)
@@ -210,10 +212,10 @@ def _launch(
         else:
             status = _by_connector(launch, answer, original, print_output, print_input, arguments)
     except (FloodError, FrameError) as error:
-        report(host, Refused("NODE_ANSWER", f"{host.name}: {error}"))
+        refused(Refused("NODE_ANSWER", f"{host.name}: {error}"))
         return False, CommandOutput([OutputLine("stderr", str(error))])
     if answer.refusal:
-        report(host, Refused(*answer.refusal))
+        refused(Refused(*answer.refusal))
     lines = [OutputLine("stderr", line) for line in answer.others]
     if not status or answer.refusal or not answer.complete:
         return False, CommandOutput(lines)
@@ -251,28 +253,6 @@ def shell_line(host: Host, launch: Launch, arguments: Mapping[str, Any]) -> str:
 
 def _wants_password(lines: Sequence[str]) -> bool:
     return any(line.strip() in SUDO_PASSWORD_REQUIRED_LINES for line in lines)
-
-
-# The way of programs that are not yet launched as above ---------------------------------------------------------------
-
-RUN = (
-    "import json,sys;job=json.load(sys.stdin);names={'__name__':'gb10'};"
-    "exec(compile(job['program'],'gb10','exec'),names);names[job.pop('function')](job)"
-)
-
-
-def program_text(package: str, name: str) -> str:
-    """Given a package of ours and a file in it, return its text."""
-    return (files(package) / name).read_text()
-
-
-def run_program(text: str, function: str, job: Mapping[str, Any], seconds: int) -> StringCommand:
-    """Return the command that calls a function of a program with its job, for at most so many seconds.
-
-    The job also gets the text, as "program".
-    """
-    document = json.dumps({**job, "program": text, "function": function})
-    return StringCommand(f"timeout --kill-after=15 {seconds} python3 -c", QuoteString(RUN), _stdin=document)
 
 
 # Each command runs in a subshell of its own, without standard input, so that nothing it does reaches the next one.

@@ -6,7 +6,6 @@ has not been proven has failed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,36 +15,29 @@ from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.context import host, state
 
 from gb10.facts.reading.copy import CopyProof, prove_copy
+from gb10.facts.reading.reports import report
 from gb10.facts.reading.tree import Tree
 from gb10.facts.tree import FileTree
+from gb10.operations.copying.measurement import check_rails
 from gb10.operations.copying.plan import changed, describe, human, named, plan_copy
-from gb10.operations.copying.run import carries_enough, delete, transfer
-from gb10.operations.copying.survey import Survey, Wanted, look, read_facts, selection
+from gb10.operations.copying.reports import CopyPlanned, CopyProven
+from gb10.operations.copying.run import delete, transfer
+from gb10.operations.copying.survey import Survey, Wanted, look, selection
 from gb10.operations.kit.failures import UnreadFactError, refuse, say
+from gb10.operations.kit.peers import read_facts
+from gb10.operations.kit.reports import Note
+from gb10.programs.answer import RefusedError
 
 Commands = Generator[FunctionCommand, None, None]
-
-PROGRESS = "gb10-copy-"  # how lines begin that programs read
-
-
-def node(name: str) -> Host | None:
-    """Given a name, return that node of the inventory, or None where it has none."""
-    found: Host | None = host.inventory.get_host(name, default=None)
-    return found
-
-
-def this_node() -> Host:
-    """The node of the running operation itself: pyinfra's `host` is another one in another greenlet."""
-    return host.inventory.get_host(host.name)
 
 
 def copy_commands(source: Host, target: Host, wanted: Wanted) -> Commands:
     """Yield what copies from one node to another: nothing where all is there already."""
     survey = look(source, target, wanted)
     for note in survey.notes:
-        host.log(note)
+        report(host, Note(note))
     for refusal in survey.refusals:
-        yield from refuse(refusal.code, refusal.message)
+        yield from refuse(refusal.code, refusal.text)
     if survey.refusals:
         return
     to = f"{target.name}:{wanted.dest_path}"
@@ -56,75 +48,77 @@ def copy_commands(source: Host, target: Host, wanted: Wanted) -> Commands:
         return
     deleted = f", {len(survey.extra)} to be deleted: {named(survey.extra)}" if survey.extra else ""
     verb = "copying" if state.is_executing else "would copy"
-    host.log(f"{verb} from {source.name}:{wanted.src_path} to {to}: {describe(survey.plan)}{deleted}")
-    tell("plan", plan_document(source, target, wanted, survey))
+    text = f"{verb} from {source.name}:{wanted.src_path} to {to}: {describe(survey.plan)}{deleted}"
+    report(host, Note(text))
+    report(host, _planned(source, target, wanted, survey))
     yield FunctionCommand(copy, (source, target, wanted, survey), {})
 
 
-def plan_document(source: Host, target: Host, wanted: Wanted, survey: Survey) -> dict[str, Any]:
-    """What a program wants to know of a plan."""
-    return {
-        "source": source.name,
-        "target": target.name,
-        "src_path": wanted.src_path,
-        "dest_path": wanted.dest_path,
-        "files": survey.plan.count,
-        "bytes": survey.plan.size,
-        "arrived": survey.plan.arrived,
-        "delete": len(survey.extra),
-        "ways": [way.name for way in survey.ways],
-    }
-
-
-def tell(kind: str, document: Mapping[str, Any]) -> None:
-    """Log a line for the gb10 command."""
-    host.log(f"{PROGRESS}{kind}: {json.dumps(document)}")
+def _planned(source: Host, target: Host, wanted: Wanted, survey: Survey) -> CopyPlanned:
+    return CopyPlanned(
+        source=source.name,
+        target=target.name,
+        src_path=wanted.src_path,
+        dest_path=wanted.dest_path,
+        files=survey.plan.count,
+        bytes=survey.plan.size,
+        arrived=survey.plan.arrived,
+        delete=len(survey.extra),
+        ways=tuple(way.name for way in survey.ways),
+    )
 
 
 def copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
     """Copy what a survey found to be missing, and prove it; return whether all went well, and say what did not."""
     try:
-        return _copy(host, source, target, wanted, survey)
+        run_copy(source, target, wanted, survey)
+    except RefusedError as error:
+        say(host, error.code, error.reason)
+        return False
+    return True
+
+
+def run_copy(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
+    """Copy what a survey found to be missing, and prove it. Raise RefusedError if anything goes wrong."""
+    try:
+        _copy(source, target, wanted, survey)
     except UnreadFactError as error:
-        say(host, "COPY_UNPROVEN", f"{target.name}:{wanted.dest_path}: {error} could not be read: see the lines above")
+        text = f"{target.name}:{wanted.dest_path}: {error} could not be read: see the lines above"
+        raise RefusedError("COPY_UNPROVEN", text) from error
     except (OSError, EOFError, SSHException) as error:
-        say(host, "NODE_UNREACHABLE", f"the connection to {source.name} or {target.name} broke: {error}")
-    return False
+        text = f"the connection to {source.name} or {target.name} broke: {error}"
+        raise RefusedError("NODE_UNREACHABLE", text) from error
 
 
-def _copy(host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
-    if not carries_enough(source, target, wanted, survey):
-        return False
-    if not transfer(source, target, wanted, survey):
-        return False
-    if survey.extra and not delete(target, wanted, survey.extra):
-        return False
+def _copy(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
+    check_rails(source, target, wanted, survey)
+    transfer(source, target, wanted, survey)
+    if survey.extra:
+        delete(target, wanted, survey.extra)
     proof = prove(source, target, wanted, survey.source.version)
     if proof is not None and proof.different and wanted.verify == "hash":
-        host.log(f"sent again, since the content differs: {', '.join(proof.different[:5])}")
-        if not transfer(source, target, wanted, _plan_again(source, target, wanted, survey, proof.different)):
-            return False
+        report(host, Note(f"sent again, since the content differs: {', '.join(proof.different[:5])}"))
+        transfer(source, target, wanted, _plan_again(source, target, wanted, survey, proof.different))
         proof = prove(source, target, wanted, survey.source.version)
     if proof is None:
         (now,) = _listings((source, selection(wanted, wanted.src_path)))
-        say(host, "SOURCE_CHANGED", f"{source.name}: changed during the copy: {named(changed(survey.source, now))}")
-        return False
-    return accept(host, proof)
+        paths = named(changed(survey.source, now))
+        raise RefusedError("SOURCE_CHANGED", f"{source.name}: changed during the copy: {paths}")
+    accept(proof)
 
 
-def accept(where: Host, proof: CopyProof) -> bool:
-    """Say what a proof proves; return whether it holds."""
-    where.log(f"{PROGRESS}proof: {json.dumps(proof.to_json())}")
+def accept(proof: CopyProof) -> None:
+    """Report what a proof proves. Raise RefusedError if it does not hold."""
+    report(host, CopyProven(proof))
     if proof.damaged:
         text = f"{proof.source}: content that is not what its name says: {', '.join(proof.damaged[:5])}"
-        say(where, "MODEL_BROKEN", text)
-        return False
+        raise RefusedError("MODEL_BROKEN", text)
     if not proof.holds:
-        say(where, "COPY_UNPROVEN", f"{proof.target} is not what {proof.source} is: {'; '.join(proof.faults)}")
-        return False
+        text = f"{proof.target} is not what {proof.source} is: {'; '.join(proof.faults)}"
+        raise RefusedError("COPY_UNPROVEN", text)
     how = "sha256 of both sides compared" if proof.hashed else "sizes compared"
-    where.log(f"proven: {proof.files} files, {human(proof.bytes)}, {proof.links} links that resolve, {how}")
-    return True
+    text = f"proven: {proof.files} files, {human(proof.bytes)}, {proof.links} links that resolve, {how}"
+    report(host, Note(text))
 
 
 def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, different: Sequence[str]) -> Survey:
@@ -155,7 +149,7 @@ def _prove_in_place(source: Host, target: Host, wanted: Wanted) -> Commands:
     if proof is None or not proof.holds:
         yield FunctionCommand(_mend, (source, target, wanted), {})
     else:
-        accept(host, proof)
+        accept(proof)
 
 
 def _mend(state: State, host: Host, source: Host, target: Host, wanted: Wanted) -> bool:

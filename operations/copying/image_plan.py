@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from gb10.facts.reading.images import SavedImage, SavedStore, with_tag
 from gb10.facts.reading.values import FactValue
-from gb10.programs.image_store import Contents, EngineImage, blob_path, known_layers
+from gb10.programs.images.contents import Contents, EngineImage, known_layers
+from gb10.programs.images.names import blob_path
+from gb10.programs.images.room import amount
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Side:
     store: SavedStore | None
 
     def contents(self, tag: str) -> Contents | None:
-        """What a tag is here: in the engine, or else in the store."""
+        """Return what a tag is here: in the engine, or else in the store."""
         image = with_tag(self.engine or (), tag)
         if image:
             return image.contents
@@ -28,17 +29,17 @@ class Side:
         return saved.record.contents if saved and saved.intact else None
 
     def has(self, tag: str, contents: Contents) -> bool:
-        """Whether the engine has a tag with these contents."""
+        """Return True if the engine has a tag with these contents."""
         image = with_tag(self.engine or (), tag)
         return image is not None and image.contents == contents
 
     def saved(self, contents: Contents) -> SavedImage | None:
-        """An image of the store with these contents, under whatever tag."""
+        """Return an intact image of the store with these contents, under whatever tag."""
         images = self.store.images if self.store else ()
         return next((image for image in images if image.intact and image.record.contents == contents), None)
 
     def is_saved(self, tag: str, contents: Contents) -> bool:
-        """Whether the store has a tag with these contents."""
+        """Return True if the store has a tag with these contents, intact."""
         image = self.store.image(tag) if self.store else None
         return image is not None and image.intact and image.record.contents == contents
 
@@ -47,7 +48,7 @@ class Side:
         return self.store.blobs if self.store else {}
 
     def layer_sizes(self) -> dict[str, int]:
-        """Bytes of every layer whose blob is in the store, by the digest that images know it by."""
+        """Return layer -> bytes of every layer whose blob is in the store, by the digest that images know it by."""
         images = self.store.images if self.store else ()
         pairs = (
             pair for image in images for pair in zip(image.record.contents.layers, image.record.layers, strict=True)
@@ -82,11 +83,11 @@ class ImagePlan:
     tags: tuple[TagPlan, ...]
 
     def of(self, *actions: Action) -> list[str]:
-        """The tags with one of these actions."""
+        """Return the tags with one of these actions."""
         return [plan.tag for plan in self.tags if plan.action in actions]
 
     def but(self, *actions: Action) -> ImagePlan:
-        """The plan without tags with one of these actions."""
+        """Return the plan without tags that have one of these actions."""
         return ImagePlan(tuple(plan for plan in self.tags if plan.action not in actions))
 
     @property
@@ -113,12 +114,9 @@ class ImagePlan:
         return sum(self.blobs.values()) + sum(plan.at_most_bytes for plan in self.tags if not plan.blobs)
 
     def lines(self) -> Iterator[str]:
-        """The plan, a line for each tag."""
+        """Yield the plan, a line for each tag."""
         for plan in self.tags:
             yield f"{plan.tag}: {_story(plan)}"
-
-    def to_json(self) -> dict[str, Any]:
-        return {"images": [plan.to_json() for plan in self.tags], "at_most_bytes": self.at_most_bytes}
 
 
 def _story(plan: TagPlan) -> str:
@@ -129,13 +127,8 @@ def _story(plan: TagPlan) -> str:
             return "the source does not have it"
         case Action.LOAD:
             return "is loaded from the node's own store"
-    amount = f"{len(plan.blobs)} blobs, {megabytes(plan.at_most_bytes)}"
-    return f"saved on the source first, then at most {megabytes(plan.at_most_bytes)}" if plan.save else amount
-
-
-def megabytes(count: int) -> str:
-    """A number of bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    size = amount(plan.at_most_bytes)
+    return f"saved on the source first, then at most {size}" if plan.save else f"{len(plan.blobs)} blobs, {size}"
 
 
 def plan_images(tags: Iterable[str], source: Side, target: Side) -> ImagePlan:
@@ -189,7 +182,7 @@ def _engine_bytes(tag: str, giver: Side, target: Side) -> int:
 
 
 def _at_most(contents: Contents, size: int, source: Side, target: Side) -> int:
-    """Bytes of an image that is not saved: all but the layers that are known to be on the target."""
+    """Return the bytes of an image that is not saved: all but the layers that are known to be on the target."""
     here, there = source.layer_sizes(), target.layer_sizes()
     layers = set(contents.layers)
     unknown = max(0, size - sum((here | there).get(layer, 0) for layer in layers))

@@ -6,20 +6,17 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
-import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
-from pyinfra.api import Host, StringCommand
-from pyinfra.api.exceptions import FactProcessError
-from pyinfra.context import host, state
+from pyinfra.api import Host
 
 from gb10.facts.interfaces import Interface, Interfaces
+from gb10.facts.reading.reports import Refused
 from gb10.facts.reading.tree import UNFINISHED, Tree
 from gb10.facts.tree import FileTree
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
-from gb10.operations.kit.failures import UnreadFactError
 from gb10.operations.kit.inventory import node_ip, rails_of
-from gb10.operations.kit.peers import peer_fact, reached
+from gb10.operations.kit.peers import read_facts
 
 STREAMS = 4  # for each rail
 MOST_STREAMS = 64
@@ -50,13 +47,6 @@ class Wanted:
     progress_seconds: float = 10.0
 
 
-class Refusal(NamedTuple):
-    """Why a copy is refused: a code of the catalogue, and what happened."""
-
-    code: str
-    message: str
-
-
 @dataclass(frozen=True)
 class Way:
     """One way from the source to the target. Addresses are without prefix length."""
@@ -72,7 +62,7 @@ class Way:
 class Survey:
     """What was found out before a copy."""
 
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     source: Tree = field(default_factory=lambda: Tree("", 0))
     target: Tree = field(default_factory=lambda: Tree("", 0))
@@ -88,13 +78,13 @@ class Survey:
 def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     """Look at both nodes and the way between them; change nothing."""
     if mistakes := mistaken(wanted):
-        return Survey(tuple(Refusal("SETTINGS_INVALID", text) for text in mistakes))
+        return Survey(tuple(Refused("SETTINGS_INVALID", text) for text in mistakes))
     for path in (wanted.src_path, wanted.dest_path):
         if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
             text = f"{path!r} is no folder for a copy: absolute, not /, no % and no line break"
-            return Survey((Refusal("COPY_PATH", text),))
+            return Survey((Refused("COPY_PATH", text),))
     if source.name == target.name:
-        return Survey((Refusal("COPY_SAME_NODE", f"{source.name} is both source and target"),))
+        return Survey((Refused("COPY_SAME_NODE", f"{source.name} is both source and target"),))
     ours, theirs, *ends = read_facts(
         (source, FileTree, selection(wanted, wanted.src_path)),
         (target, FileTree, {"root": wanted.dest_path, "exclude": wanted.exclude}),
@@ -102,7 +92,7 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     )
     for node, tree in ((source, ours), (target, theirs)):
         if tree is None:
-            return Survey((Refusal("NODE_UNREACHABLE", f"{node.name} cannot be reached"),))
+            return Survey((Refused("NODE_UNREACHABLE", f"{node.name} cannot be reached"),))
     if refused := _impossible(source, target, wanted, ours, theirs):
         return Survey((refused,))
     plan = plan_copy(ours, theirs, by_rsync=wanted.transport == "ssh")  # our own streams are not encrypted
@@ -132,54 +122,17 @@ def selection(wanted: Wanted, root: str) -> dict[str, Any]:
     return {"root": root, "copied_to": wanted.dest_path, **chosen}
 
 
-def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refusal | None:
+def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refused | None:
     if ours.machine == theirs.machine:
-        return Refusal("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
+        return Refused("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
     place = theirs.root or os.path.normpath(wanted.dest_path)
     if f"{place}/".startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - nothing is written there
-        return Refusal("COPY_PATH", f"{target.name}:{place}: the receiver of a copy has a /tmp of its own")
+        return Refused("COPY_PATH", f"{target.name}:{place}: the receiver of a copy has a /tmp of its own")
     if ours.absent:
-        return Refusal("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
+        return Refused("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
     if ours.missing:
-        return Refusal("COPY_SOURCE_MISSING", f"{source.name}:{wanted.src_path} has no {named(ours.missing)}")
+        return Refused("COPY_SOURCE_MISSING", f"{source.name}:{wanted.src_path} has no {named(ours.missing)}")
     return None
-
-
-def read_fact(node: Host, fact: Any, **arguments: Any) -> Any:
-    """A fact of any node; None where it cannot be reached. Raise UnreadFactError where it could not be read."""
-    value = peer_fact(node, fact, **arguments)
-    if node in state.failed_hosts:
-        raise UnreadFactError(fact.__name__)
-    return value
-
-
-def read_facts(*wanted: tuple[Host, Any, Mapping[str, Any]]) -> list[Any]:
-    """Facts of several nodes, read at the same time; None for each whose node cannot be reached.
-
-    Raise UnreadFactError where one could not be read.
-    """
-    nodes = {found.name: reached(found) for found, _, _ in wanted}
-    sudo = has_sudo()
-    runs = [
-        gevent.spawn(run_on, found, fact().command(**arguments), sudo) if nodes[found.name] else None
-        for found, fact, arguments in wanted
-    ]
-    gevent.joinall([run for run in runs if run], raise_error=True)
-    values: list[Any] = []
-    for (found, fact, _), run in zip(wanted, runs, strict=True):
-        if run is None:
-            values.append(None)
-            continue
-        done, output = run.value
-        if not done:
-            host.log(f"{found.name}: {output[-500:]}")
-            raise UnreadFactError(fact.__name__)
-        try:
-            values.append(fact().process(output.splitlines()))
-        except FactProcessError as error:
-            host.log(f"{found.name}: {error}")
-            raise UnreadFactError(fact.__name__) from error
-    return values
 
 
 def find_ways(
@@ -237,27 +190,27 @@ def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, In
 
 def judge(
     source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree, plan: CopyPlan, ways: Sequence[Way]
-) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
     """Return what speaks against a copy, and what is to be said about it."""
     refusals, notes = [], []
     if ours.broken:
         text = f"{len(ours.broken)} links on {source.name} lead nowhere, or out of {wanted.src_path}: "
         text += named(ours.broken)
         if wanted.dangling == "refuse":
-            refusals.append(Refusal("COPY_DANGLING", text))
+            refusals.append(Refused("COPY_DANGLING", text))
         else:
             notes.append(text)
     if found := conflicts(ours, theirs):
         text = f"{target.name}:{wanted.dest_path}: a folder on one node, and none on the other: {named(found)}"
-        refusals.append(Refusal("COPY_CONFLICT", text))
+        refusals.append(Refused("COPY_CONFLICT", text))
     if left_out := [entry.path for entry in ours.entries if entry.type == "o"]:
         notes.append(f"left out, since neither file, folder nor link: {named(left_out)}")
     if plan.room > theirs.free:
         where = f"below {wanted.dest_path} on {target.name}"
         need = f"{human(plan.room)} are needed {where}, and {human(theirs.free)} are free"
-        refusals.append(Refusal("DISK_FULL", need))
+        refusals.append(Refused("DISK_FULL", need))
     if not ways and not plan.is_empty:
-        refusals.append(Refusal("RAIL_DOWN", f"no rail between {source.name} and {target.name} is up"))
+        refusals.append(Refused("RAIL_DOWN", f"no rail between {source.name} and {target.name} is up"))
     if wanted.network == "management" and not plan.is_empty:
         notes.append("over the management network, as asked for: the rails are not used")
     return tuple(refusals), tuple(notes)
@@ -273,17 +226,3 @@ def extras(source: Tree, target: Tree, paths: Sequence[str] | None) -> tuple[str
         if entry.path not in ours and (chosen is None or entry.path.startswith(chosen))
     ]
     return tuple(sorted(found, key=lambda path: (-path.count("/"), path)))
-
-
-def has_sudo() -> bool:
-    """Whether the running operation works as root by sudo."""
-    arguments = host.current_op_global_arguments
-    return bool(arguments and arguments.get("_sudo"))
-
-
-def run_on(node: Host, command: StringCommand, sudo: bool, shown: bool = False) -> tuple[bool, str]:
-    """Run a command; unlike `peer_run` also beside others, and with its output shown as it comes."""
-    status, output = node.run_shell_command(
-        command, print_output=shown, print_input=False, **{"_sudo": sudo, **command.connector_arguments}
-    )
-    return status, output.output

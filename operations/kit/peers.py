@@ -5,18 +5,40 @@ A fact on another host inherits nothing from this operation, least of all its su
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
 from pyinfra.api import FactBase, Host, StringCommand
-from pyinfra.api.exceptions import ConnectError
+from pyinfra.api.exceptions import ConnectError, FactProcessError
+from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import host, state
 
+from gb10.facts.reading.launcher import Launch, equip
+from gb10.facts.reading.reports import Refused
+from gb10.operations.kit.failures import UnreadFactError
+from gb10.programs.answer import RefusedError
+
 Value = TypeVar("Value")
+SAID = 500  # characters of what a failed fact printed
 
 
-def _sudo() -> bool:
+def has_sudo() -> bool:
+    """Return True if the current operation runs with sudo."""
     arguments = host.current_op_global_arguments
     return bool(arguments and arguments.get("_sudo"))
+
+
+def node(name: str) -> Host | None:
+    """Return the node of the inventory that has this name, or None."""
+    found: Host | None = host.inventory.get_host(name, default=None)
+    return found
+
+
+def this_node() -> Host:
+    """Return the node of the current operation itself: pyinfra's `host` is another one in another greenlet."""
+    return host.inventory.get_host(host.name)
 
 
 def reached(peer: Host) -> bool:
@@ -33,15 +55,82 @@ def peer_fact(peer: Host, fact: type[FactBase[Value]], **arguments: Any) -> Valu
     """Given another host, return a fact of it, or None where it cannot be reached."""
     if not reached(peer):
         return None
-    return peer.get_fact(fact, **arguments, _sudo=_sudo())
+    return peer.get_fact(fact, **arguments, _sudo=has_sudo())
+
+
+def read_fact(peer: Host, fact: type[FactBase[Any]], **arguments: Any) -> Any:
+    """Return a fact of any node; None if it cannot be reached. Raise UnreadFactError if it could not be read."""
+    value = peer_fact(peer, fact, **arguments)
+    if peer in state.failed_hosts:
+        raise UnreadFactError(fact.__name__)
+    return value
+
+
+def read_facts(*wanted: tuple[Host, Any, Mapping[str, Any]]) -> list[Any]:
+    """Read facts of several nodes at the same time; None for each whose node cannot be reached.
+
+    Raise UnreadFactError if one could not be read.
+    """
+    nodes = {found.name: reached(found) for found, _, _ in wanted}
+    sudo = has_sudo()
+    runs = [
+        gevent.spawn(_run, found, fact().command(**arguments), sudo) if nodes[found.name] else None
+        for found, fact, arguments in wanted
+    ]
+    gevent.joinall([run for run in runs if run], raise_error=True)
+    return [
+        None if run is None else _fact_value(found, fact, *run.value)
+        for (found, fact, _), run in zip(wanted, runs, strict=True)
+    ]
+
+
+def _run(peer: Host, command: StringCommand, sudo: bool) -> tuple[bool, CommandOutput]:
+    """Run a command beside others."""
+    equip(peer)
+    arguments = {"_sudo": sudo, **command.connector_arguments}
+    return peer.run_shell_command(command, print_output=False, print_input=False, **arguments)
+
+
+def _fact_value(peer: Host, fact: type[FactBase[Value]], done: bool, output: CommandOutput) -> Value:
+    if not done:
+        host.log(f"{peer.name}: {output.output[-SAID:]}")
+        raise UnreadFactError(fact.__name__)
+    try:
+        return fact().process(output.stdout_lines)
+    except FactProcessError as error:
+        host.log(f"{peer.name}: {error}")
+        raise UnreadFactError(fact.__name__) from error
 
 
 def peer_run(peer: Host, command: StringCommand, shown: bool = False) -> tuple[bool, str]:
     """Run a command on another host; return whether it succeeded, and what it printed. `shown` also logs it."""
     if not reached(peer):
         return False, f"{peer.name} cannot be reached"
-    arguments = {"_sudo": _sudo(), **command.connector_arguments}
+    equip(peer)
+    arguments = {"_sudo": has_sudo(), **command.connector_arguments}
     status, output = peer.run_shell_command(
         command, print_output=shown or state.print_output, print_input=state.print_input, **arguments
     )
     return status, output.output
+
+
+def ask(peer: Host, launch: Launch, failure: str = "PROGRAM_FAILED") -> Any:
+    """Run a program of ours on any node; return its answer.
+
+    + failure: code for a program that ends without an answer
+
+    Raise RefusedError if it refuses or fails: it is for the caller to report that.
+    """
+    if not reached(peer):
+        raise RefusedError("NODE_UNREACHABLE", f"{peer.name} cannot be reached")
+    equip(peer)
+    refusals: list[Refused] = []
+    launch.refused = refusals.append
+    done, output = peer.run_shell_command(launch, print_output=False, print_input=False, _sudo=has_sudo())
+    if done:
+        return json.loads(output.stdout)
+    for refusal in refusals:
+        raise RefusedError(refusal.code, refusal.text)
+    lines = [line for line in output.stderr_lines if line.strip()]
+    last = lines[-1] if lines else "without a word"
+    raise RefusedError(failure, f"{launch.function} on {peer.name} ended: {last}")

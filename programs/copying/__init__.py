@@ -1,1 +1,1 @@
-"""Programs at the two ends of a copy."""
+"""Both ends of a copy from node to node."""

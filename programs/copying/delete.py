@@ -1,23 +1,23 @@
-"""Removes named files, links and empty folders below a root: what a copy was asked to delete on the target.
+"""Removes from the target what a copy was asked to delete there: named files, links and empty folders."""
 
-This file runs on the target, as text for its own python3: standard library only.
-"""
+from __future__ import annotations
 
 import os
 import stat
-import sys
 from contextlib import suppress
 from typing import Any
 
+from gb10.programs.answer import Outlet, RefusedError
 
-def main(job: dict[str, Any]) -> None:
-    """Given "root" and "paths", the deepest first, remove them. A folder that is not empty stays."""
+
+def main(job: dict[str, Any], outlet: Outlet) -> None:
+    """Remove job["paths"] below job["root"], the deepest first. A folder that is not empty stays."""
     root = os.path.realpath(job["root"])
     for path in job["paths"]:
         full = os.path.join(root, path)
         folder = os.path.realpath(os.path.dirname(full))
         if folder != root and not folder.startswith(root + "/"):
-            sys.exit(f"gb10: COPY_FAILED: {path!r} lies outside of {root}")
+            raise RefusedError("COPY_FAILED", f"{path!r} lies outside of {root}")
         with suppress(FileNotFoundError):
             if stat.S_ISDIR(os.lstat(full).st_mode):
                 with suppress(OSError):

@@ -265,7 +265,7 @@ def test_a_save_that_was_killed_leaves_an_intact_store_and_the_next_one_complete
     source, _ = nodes
     source.build("vllm:1", first=str(LAYER_BYTES), second=str(20 * LAYER_BYTES))
     save = ("gb10.deploys.save_images", 'tags=["vllm:1"]')
-    killer = f"until [ -n \"$(ls {STORE}/blobs/sha256)\" ]; do sleep 0.01; done; kill -9 $(pgrep -f '^python3 - save')"
+    killer = f"until [ -n \"$(ls {STORE}/blobs/sha256)\" ]; do sleep 0.01; done; kill -9 $(pgrep -f '^python3 -I -c')"
     source(f"systemd-run --quiet --collect timeout 60 bash -c {shlex.quote(killer)}")
     product.pyinfra("-y", f"--limit={SOURCE}", *save)
     found = saved(product, SOURCE)
@@ -324,11 +324,11 @@ def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
     source.build("vllm:1", first=str(LAYER_BYTES), second=str(20 * LAYER_BYTES))
     command = ("sync", "images", SOURCE, TARGET, "vllm:1")
     running = product.start(*command)
-    source("timeout 60 sh -c 'until pgrep -f \"^python3 - --inner save\"; do sleep 0.05; done'")
+    source("timeout 60 sh -c 'until pgrep -f \"^docker image save\"; do sleep 0.05; done'")
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     for node in nodes:
-        node("timeout 30 sh -c 'while pgrep -f \"^python3 - --inner\"; do sleep 0.5; done'")
+        node("timeout 30 sh -c 'while pgrep -f \"^(python3 -I -c|docker image)\"; do sleep 0.5; done'")
     assert target.image("vllm:1") is None
     done = product.gb10(*command)
     assert done.status == 0, done.output

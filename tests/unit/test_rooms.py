@@ -35,10 +35,6 @@ TOO_LARGE: set[str] = {
     "facts/reading/tree.py:Tree",
     "operations/copying/survey.py:Wanted",
     "programs/archive.py:Member",
-    "programs/copying/receiver.py:Part",
-    "programs/copying/receiver.py:Receiver",
-    "programs/copying/sender.py:Rail",
-    "programs/copying/sender.py:Sender",
     "programs/tree_walk.py:Walk",
 }
 

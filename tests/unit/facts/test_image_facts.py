@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.images import DockerImages, SavedImages
 from gb10.facts.reading.images import with_tag
-from tests.unit.facts.reading import ABSENT, altered, damaged, printed, process, sample, shell_accepts
+from tests.unit.facts.reading import ABSENT, altered, damaged, process, sample, shell_accepts
 
 ENGINES = ["docker-images-20.10.txt", "docker-images-26.txt", "docker-images-26-containerd.txt"]
 DIGEST = f"sha256:{'0' * 64}"
@@ -36,12 +38,14 @@ STORE = {
 }
 
 
-def engine(lines: list[str]) -> list[str]:
-    return printed({"engine": (["29.6.2"], 0), "images": (lines, 0)})
+def engine(lines: Sequence[str], version: str = "29.6.2", statuses: tuple[int, int] = (0, 0)) -> list[str]:
+    """What the node answers for the images of an engine."""
+    return [json.dumps({"engine": [statuses[0], version], "images": [statuses[1], "\n".join(lines)]})]
 
 
-def store(text: str, status: int = 0) -> list[str]:
-    return printed({"store": ([text], status)})
+def store(text: str) -> list[str]:
+    """What the node answers for its store."""
+    return [text]
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -68,14 +72,14 @@ def test_images_without_a_tag_are_left_out() -> None:
 
 
 def test_no_engine_is_none_and_no_image_is_empty() -> None:
-    assert DockerImages().process(printed({"engine": ([""], 1), "images": ([], 1)})) is None
-    assert DockerImages().process(printed({"engine": ([], ABSENT), "images": ([], ABSENT)})) is None
+    assert DockerImages().process(engine([], "", (1, 1))) is None
+    assert DockerImages().process(engine([], "", (ABSENT, ABSENT))) is None
     assert DockerImages().process(engine([])) == ()
 
 
 def test_an_image_that_went_while_they_were_read_is_left_out() -> None:
     lines = sample("docker-images-26.txt")
-    images = DockerImages().process(printed({"engine": (["26.1.5"], 0), "images": (lines, 1)}))
+    images = DockerImages().process(engine(lines, "26.1.5", (0, 1)))
     assert images
     assert len(images) == 2
 
@@ -114,11 +118,10 @@ def test_what_a_prune_would_free_is_told() -> None:
     assert found.surplus_bytes == 8
 
 
-def test_a_store_that_cannot_be_read_is_an_error_and_not_absent() -> None:
-    for status in (1, 124, ABSENT):
-        assert process(SavedImages(), store("", status)) is None
-    with pytest.raises(Exception, match="could not be read"):
-        SavedImages().process(store("", ABSENT))
+@pytest.mark.parametrize("text", ["", "5", "[]", "{}", '"no"'])
+def test_a_store_that_cannot_be_read_is_an_error_and_not_absent(text: str) -> None:
+    with pytest.raises(FactProcessError):
+        SavedImages().process(store(text))
 
 
 @given(altered(json.dumps(STORE)))

@@ -25,8 +25,9 @@ from gb10.operations.copying.plan import (
     spread,
 )
 from gb10.operations.copying.survey import Wanted, mistaken, numeric
-from gb10.programs.copying.receiver import merged
-from gb10.programs.copying.sender import PIECE_BYTES, blamed, bundles, pieces
+from gb10.programs.copying.protocol import PIECE_BYTES, merged, pieces
+from gb10.programs.copying.sending.rsync import blamed
+from gb10.programs.copying.sending.work import bundles
 
 HASH = "0" * 64
 NAMES = ("spark-1", "spark-2")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -11,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from gb10.programs.copying.receiver import WORKSHOP, CopyError, Part, Receiver, make_root
-from gb10.programs.copying.sender import Rail, RefusedError
+from gb10.programs.answer import RefusedError
+from gb10.programs.copying.places import WORKSHOP
+from gb10.programs.copying.protocol import TurnedAwayError, authenticate, greet
+from gb10.programs.copying.receiving.parts import Part
+from gb10.programs.copying.receiving.target import Target, make_root
+from gb10.programs.copying.receiving.workshop import Workshop
 
 SIZE = 10_000
 TIME = 10**18 + 7
@@ -64,43 +67,32 @@ def test_a_stream_that_still_writes_into_a_complete_file_writes_into_no_other(tm
         pass
 
 
-def greeted(folder: Path, ours: str, theirs: str) -> tuple[BaseException | None, BaseException | None]:
+def greeted(ours: str, theirs: str) -> tuple[BaseException | None, BaseException | None]:
     """What a sender and a receiver, each with its secret, make of each other on a real connection."""
-    (folder / "job.json").write_text(json.dumps({"root": str(folder), "secret": theirs, "rails": {}}))
-    receiver = Receiver(str(folder))
-    sender = Rail({"name": "a", "interface": None, "local": None, "peer": "127.0.0.1", "port": 0})
     one, other = socket.socketpair()
 
     def receive() -> None:
         try:
-            receiver.authenticate(other)
+            authenticate(other, theirs.encode())
         finally:
             other.shutdown(socket.SHUT_RDWR)
 
     with one, other, ThreadPoolExecutor(1) as pool:
         received = pool.submit(receive)
         try:
-            sender.greet(one, "data", ours.encode())
+            greet(one, "data", ours.encode())
         except ConnectionError as error:
             return error, received.exception()
         return None, received.exception()
 
 
-def test_both_sides_of_a_copy_must_know_its_secret(tmp_path: Path) -> None:
-    assert greeted(tmp_path, "secret", "secret") == (None, None)
-    refused, refuses = greeted(tmp_path, "wrong", "secret")
-    assert isinstance(refused, RefusedError)
-    assert isinstance(refuses, CopyError)
+def test_both_sides_of_a_copy_must_know_its_secret() -> None:
+    assert greeted("secret", "secret") == (None, None)
+    refused, refuses = greeted("wrong", "secret")
+    assert isinstance(refused, TurnedAwayError)
+    assert isinstance(refuses, RefusedError)
     assert refuses.code == "COPY_REFUSED"
     assert "secret" not in str(refuses).replace("the secret of this copy", "")
-
-
-def receiver_in(root: Path, **job: object) -> Receiver:
-    folder = root / "unit"
-    folder.mkdir()
-    known = {"root": str(root), "secret": "", "rails": {}, "large": [], "stale": [], "halves": []}
-    (folder / "job.json").write_text(json.dumps({**known, **job}))
-    return Receiver(str(folder))
 
 
 def test_parts_that_nobody_asks_for_any_more_go_and_those_of_this_copy_stay(tmp_path: Path) -> None:
@@ -113,7 +105,7 @@ def test_parts_that_nobody_asks_for_any_more_go_and_those_of_this_copy_stay(tmp_
                 os.utime(workshop / f"{key}.{kind}", (1, 1))
     (workshop / "lock").touch()
     os.utime(workshop / "lock", (1, 1))
-    receiver_in(tmp_path, large=[{"key": "wanted"}], stale=["stale"]).clean()
+    Workshop(str(tmp_path)).clean({"large": [{"key": "wanted"}], "stale": ["stale"], "halves": []})
     left = {path.name for path in workshop.iterdir()}
     assert left == {"lock", "tmp", "wanted.part", "wanted.map", "recent.part", "recent.map"}
 
@@ -122,11 +114,11 @@ def test_nothing_is_written_through_a_link_that_leads_out_of_the_target(tmp_path
     root = tmp_path / "root"
     root.mkdir()
     (root / "sub").symlink_to(tmp_path)
-    receiver = receiver_in(root)
-    receiver.have_folder(str(root / "inside" / "deep"))
+    target = Target(str(root))
+    target.have_folder(str(root / "inside" / "deep"))
     for folder in ("sub", "sub/deep"):
-        with pytest.raises(CopyError, match="outside of"):
-            receiver.have_folder(str(root / folder))
+        with pytest.raises(RefusedError, match="outside of"):
+            target.have_folder(str(root / folder))
     assert not (tmp_path / "deep").exists()
 
 
@@ -141,5 +133,5 @@ def test_a_folder_that_is_made_for_a_copy_is_the_sources_and_one_that_is_there_s
     make_root(str(tmp_path), top)
     assert oct(tmp_path.stat().st_mode)[-4:] == "0700"
     (tmp_path / "file").touch()
-    with pytest.raises(CopyError, match="COPY_PATH"):
+    with pytest.raises(RefusedError, match="COPY_PATH"):
         make_root(str(tmp_path / "file"), top)

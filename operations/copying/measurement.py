@@ -1,0 +1,53 @@
+"""What the rails really carry, measured before a large copy: a throttled NIC shows in no other way."""
+
+from __future__ import annotations
+
+from pyinfra.api import Host
+from pyinfra.context import host
+
+from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
+from gb10.facts.reading.reports import report
+from gb10.group_data.settings import ServingCare
+from gb10.operations.copying.survey import Survey, Wanted
+from gb10.operations.kit.inventory import read_settings
+from gb10.operations.kit.reports import Note
+from gb10.operations.validate import measured, serving_on
+from gb10.programs.answer import RefusedError
+
+MEASURE_FROM_BYTES = 8 << 30  # a smaller copy is over before a measurement pays
+MEASURE_SECONDS = 1
+
+
+def check_rails(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
+    """Measure the rails before a large copy. Raise RefusedError if one is throttled.
+
+    Not while something is served: a measurement takes all that the rails have.
+    """
+    if survey.plan.size < MEASURE_FROM_BYTES or wanted.force or wanted.network != "rails":
+        return
+    for node in (source, target):
+        if busy := serving_on([node], read_settings(ServingCare, node).serving_containers):
+            report(host, Note(f"the rails are not measured: {busy}"))
+            return
+    throttled = []
+    for way in survey.ways:
+        found = measured(source, target, way, MEASURE_SECONDS)
+        fault, text = judge_rate(found, f"{way.interface} from {source.name} to {target.name}")
+        if fault:
+            throttled.append(text)
+        else:
+            report(host, Note(text))
+    if throttled:
+        raise RefusedError("LINK_THROTTLED", "; ".join(throttled))
+
+
+def judge_rate(found: RailBandwidth | str, way: str) -> tuple[bool, str]:
+    """Given a measurement, or why there is none, return whether the rail is throttled, and that in words."""
+    if isinstance(found, str):
+        return False, f"what {way} carries is not known: {found}"
+    if found.measured_gbps is None:
+        return False, f"what {way} carries is not known: {found.trouble or 'nothing was measured'}"
+    rate = f"{way} carries {found.measured_gbps:.1f} Gb/s"
+    if found.verdict is Verdict.THROTTLED:
+        return True, f"{rate}, and its link says {found.link_gbps:.0f} Gb/s"
+    return False, f"{rate}: {found.verdict}"

@@ -1,0 +1,1 @@
+"""The end of a copy that sends, on the source."""

@@ -1,0 +1,187 @@
+"""Files that rsync copies: those that may be the same already, and at last folders, links, names and attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+from gb10.programs.answer import RefusedError
+from gb10.programs.copying.places import PARTIAL, SMALL, WORKSHOP
+from gb10.programs.copying.sending.course import Course
+from gb10.programs.copying.sending.rails import DEAD_SECONDS, Rail, first_alive
+
+ATTEMPTS = 5  # of an rsync, each on another rail
+PAUSE_SECONDS = 1.0
+LOST = {10, 12, 30, 35, 255, -signal.SIGTERM}  # what rsync returns when the connection is gone
+SOME_LEFT = {23, 24}  # files could not be read or written, or vanished: the proof will name them
+TARGET_SAYS = re.compile(r"rsync: \[(?:receiver|generator)\]|could not make way for |cannot delete non-empty ")
+
+
+class Rsync:
+    """Lists of paths, and the rsyncs that send them.
+
+    + job: of the sender
+    """
+
+    def __init__(self, job: dict[str, Any], rails: list[Rail], course: Course) -> None:
+        self._job = job
+        self._rails = rails
+        self._course = course
+        self._lists: queue.SimpleQueue[tuple[list[str], bool]] = queue.SimpleQueue()
+        self._lists_left = 0
+        self._ssh = ssh_options(job["ssh"], rails) if job["ssh"] else []
+
+    @property
+    def is_done(self) -> bool:
+        """True if all lists have been sent."""
+        return not self._lists_left
+
+    def queue(self, paths: list[str], finish: bool = False) -> None:
+        """Have paths sent; `finish` is for those that come last."""
+        if paths:
+            with self._course.changed:
+                self._lists_left += 1
+            self._lists.put((paths, finish))
+
+    def run(self, first: Rail) -> None:
+        """Send lists, over this rail while it is alive, without end."""
+        try:
+            while True:
+                paths, finish = self._lists.get()
+                self._send(first, paths, finish)
+                with self._course.changed:
+                    self._lists_left -= 1
+                    self._course.changed.notify_all()
+        except BaseException as error:  # whatever it is, the copy must not wait for this thread
+            self._course.fail(error)
+
+    def _send(self, first: Rail, paths: list[str], finish: bool) -> None:
+        complaints: list[str] = []
+        for _ in range(ATTEMPTS):
+            rail = first if first.alive else first_alive(self._rails)
+            if rail is None:
+                return  # the next beat says so
+            status, complaints = self._rsync(rail, paths, finish)
+            if status == 0:
+                return
+            if full := [line for line in complaints if "No space left" in line or "quota" in line]:
+                raise RefusedError("DISK_FULL", full[0])
+            if status in SOME_LEFT:
+                ours, theirs = blamed(complaints)
+                self._course.troubles += ours
+                self._course.complaints += theirs
+                return
+            if status not in LOST:
+                break
+            time.sleep(PAUSE_SECONDS)
+        last = " ".join(complaints[-2:]) or "without a word"
+        raise RefusedError("COPY_FAILED", f"rsync ended with status {status}: {last}")
+
+    def _rsync(self, rail: Rail, paths: list[str], finish: bool) -> tuple[int, list[str]]:
+        """Send some paths over a rail; return rsync's status, and what it complained about."""
+        names, names_end = os.pipe2(os.O_CLOEXEC)
+        command = [
+            *("rsync", "-lptgoD", "--relative", "--numeric-ids", "--from0", f"--files-from=/proc/self/fd/{names}"),
+            *("--no-implied-dirs", "--stats", "--no-human-readable", "--out-format=%i %l"),
+            f"--timeout={DEAD_SECONDS * 3}",
+            *(["--hard-links"] if finish and self._job["hard_links"] else []),
+            *(["--sparse"] if self._job["sparse"] else []),
+            *(["--ignore-times"] if self._job["again"] and not finish else []),
+            *self._job["owners"],
+            *(self._way_by_ssh(rail) if self._ssh else self._way(rail)),
+        ]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=[names])
+        os.close(names)
+        threading.Thread(target=write_names, args=(names_end, paths), daemon=True).start()
+        with rail.running(process):
+            return self._follow(rail, process)
+
+    def _way(self, rail: Rail) -> list[str]:
+        local, peer = rail.way["local"], rail.way["peer"]
+        return [
+            *([f"--address={local}"] if local else []),
+            *("--contimeout=10", "--password-file=-", f"--temp-dir=/{WORKSHOP}/{SMALL}", f"{self._job['root']}/"),
+            f"rsync://gb10@{f'[{peer}]' if ':' in peer else peer}:{rail.way['port']}/copy/",
+        ]
+
+    def _way_by_ssh(self, rail: Rail) -> list[str]:
+        """Through the target's sshd, and by its forced command to the same rsync daemon."""
+        local = rail.way["local"]
+        ssh = [*self._ssh, *(["-b", local] if local else [])]
+        # a large file may be half there: what has arrived of it is compared, and not sent again
+        return [
+            *("--password-file=-", f"--partial-dir={PARTIAL}", "-e", " ".join(ssh), f"{self._job['root']}/"),
+            f"gb10@{rail.way['peer']}::copy/",
+        ]
+
+    def _follow(self, rail: Rail, process: subprocess.Popen[bytes]) -> tuple[int, list[str]]:
+        complaints: list[str] = []
+        assert process.stdin is not None  # noqa: S101 - for mypy: all three are pipes
+        assert process.stdout is not None  # noqa: S101
+        assert process.stderr is not None  # noqa: S101
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(self._job["secret"].encode() + b"\n")
+            process.stdin.close()
+        errors = process.stderr
+        reader = threading.Thread(target=lambda: complaints.extend(printable(line) for line in errors), daemon=True)
+        reader.start()
+        for line in process.stdout:
+            if line.startswith(b"<f"):
+                with self._course.changed:
+                    rail.sent += int(line.split()[1])
+            elif sent := re.fullmatch(rb"Total bytes sent: ([\d,.]+)\s*", line):
+                with self._course.changed:
+                    self._course.wire += int(re.sub(rb"\D", b"", sent[1]))
+        reader.join()
+        return process.wait(), [line for line in complaints if line]
+
+
+def ssh_options(ssh: dict[str, Any], rails: list[Rail]) -> list[str]:
+    """Return the ssh command that lets this copy in; key and host keys are in memory, and go with this process.
+
+    + ssh: user, port, key, host_keys
+    """
+    peers = [rail.way["peer"] for rail in rails]
+    names = peers if ssh["port"] == 22 else [f"[{peer}]:{ssh['port']}" for peer in peers]
+    hosts = [f"{name} {key}\n" for name in names for key in ssh["host_keys"]]
+    return [
+        *("ssh", "-T", "-F", "none", "-i", in_memory(ssh["key"]), "-l", ssh["user"], "-p", str(ssh["port"])),
+        *("-o", f"UserKnownHostsFile={in_memory(''.join(hosts))}", "-o", "StrictHostKeyChecking=yes"),
+        *("-o", "BatchMode=yes", "-o", "Compression=no", "-o", "ConnectTimeout=10", "-o", "IdentitiesOnly=yes"),
+        *("-o", "ServerAliveInterval=3", "-c", "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"),
+    ]
+
+
+def blamed(complaints: list[str]) -> tuple[list[str], list[str]]:
+    """Given what rsync complained about, return what is wrong with the source, and what with the target."""
+    theirs = [line for line in complaints if TARGET_SAYS.match(line)]
+    return [line for line in complaints if line.startswith("rsync: ") and line not in theirs], theirs
+
+
+def in_memory(text: str) -> str:
+    """Given a text, return the path under which other programs of this user can read it while this process lives."""
+    descriptor = os.memfd_create("gb10-copy", os.MFD_CLOEXEC)
+    os.fchmod(descriptor, 0o600)
+    with open(descriptor, "w", closefd=False) as file:
+        file.write(text)
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def write_names(descriptor: int, paths: list[str]) -> None:
+    """Write the list of names that rsync reads."""
+    with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as file:
+        # a leading ./ keeps a name from being taken for anything else
+        file.write(b"".join(b"./" + os.fsencode(path) + b"\0" for path in paths))
+
+
+def printable(line: bytes) -> str:
+    """Return a line of a program's output as text."""
+    return line.decode(errors="backslashreplace").strip()

@@ -1,0 +1,1 @@
+"""Docker images in a store of blobs: one blob lies there once, whoever shares it."""

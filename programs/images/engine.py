@@ -1,0 +1,94 @@
+"""The node's Docker engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from gb10.programs.answer import RefusedError
+from gb10.programs.images.contents import EngineImage
+from gb10.programs.images.store import BUFFER_BYTES
+
+
+class Engine:
+    """The node's Docker engine."""
+
+    def __init__(self) -> None:
+        info = json.loads(self._docker("info", "--format", "{{json .}}") or "{}")
+        if not info.get("ServerVersion"):
+            raise RefusedError("DOCKER_STOPPED", "no Docker engine answers")
+        self.root = Path(info.get("DockerRootDir") or "/var/lib/docker")
+        # containerd's own image store wants archives whole
+        self.takes_parts = "io.containerd.snapshotter" not in json.dumps(info.get("DriverStatus"))
+
+    def images(self) -> list[EngineImage]:
+        """Every image, those without a tag as well."""
+        ids = sorted(set(self._docker("image", "ls", "--quiet", "--no-trunc").split()))
+        lines: list[str] = []
+        for start in range(0, len(ids), 100):
+            inspect = ("image", "inspect", "--format", "{{json .}}", *ids[start : start + 100])
+            lines += self._docker(*inspect).splitlines()
+        return [EngineImage.inspected(json.loads(line)) for line in lines if line.startswith("{")]
+
+    def tag(self, image: EngineImage, tag: str) -> None:
+        """Give an image one more tag."""
+        self._docker("image", "tag", image.id, tag)
+
+    @contextmanager
+    def save(self, tag: str) -> Iterator[IO[bytes]]:
+        """The archive of an image. Raise RefusedError where the engine does not give all of it."""
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(["docker", "image", "save", tag], stdout=subprocess.PIPE, stderr=said, bufsize=0)
+            assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
+            try:
+                yield process.stdout
+                while process.stdout.read(BUFFER_BYTES):
+                    pass  # padding
+            except RefusedError:
+                # An archive that ends too early is the engine's doing, and it knows better why.
+                if process.stdout.read(1) or process.wait() == 0:
+                    raise
+            finally:
+                process.stdout.close()  # an engine that still writes ends by that
+                process.wait()
+            if process.returncode != 0:
+                raise RefusedError("IMAGE_SAVE_FAILED", f"docker save of {tag}: {_last_line(said)}")
+
+    def load(self, write: Callable[[IO[bytes]], None]) -> None:
+        """Give the engine the archive that `write` writes. Raise RefusedError where it does not take it."""
+        command = ["docker", "image", "load", "--quiet"]
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
+            assert process.stdin  # noqa: S101 - for the type checker: it is a pipe
+            try:
+                with suppress(BrokenPipeError):  # the engine says why
+                    write(process.stdin)
+                    process.stdin.close()
+                status = process.wait()
+            except BaseException:
+                process.kill()  # before its input ends: half an archive must not look like a whole one
+                raise
+            finally:
+                process.wait()
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+            if status != 0:
+                reason = _last_line(said)
+                code = "DISK_FULL" if "no space left" in reason else "IMAGE_LOAD_FAILED"
+                raise RefusedError(code, f"docker load: {reason}")
+
+    @staticmethod
+    def _docker(*arguments: str) -> str:
+        result = subprocess.run(["docker", *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        return result.stdout.decode()
+
+
+def _last_line(file: IO[bytes]) -> str:
+    file.seek(0)
+    lines = file.read(BUFFER_BYTES).decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,0 +1,165 @@
+"""The store of images: a folder with blobs, and a record for each tag.
+
+    blobs/sha256/HEX              layers, configurations and manifests, as the engine gave them
+    images/TAG.json               the record of one tag: what it consists of; TAG is quoted as in a URL
+    partial/ damaged/             what is being written, and what was found not to be what its name says
+
+The contract: a blob has its final name only when it is whole and on the disk, and a record only when its blobs are.
+So a kill at any time leaves a store that is intact, and the next save goes on with the blobs that are complete.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+from gb10.programs.answer import RefusedError
+from gb10.programs.images.contents import Record
+from gb10.programs.images.names import BLOBS, HEX, blob_path
+
+BUFFER_BYTES = 1 << 17  # larger ones do not fit into the cache
+LOCK_SECONDS = 20
+
+
+class Store:
+    """The folder with blobs and records."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._count = 0
+
+    def create(self) -> None:
+        """Have its folders."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        for name in (BLOBS, "images", "partial", "damaged"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others out; without what somebody who was killed left half written."""
+        self.create()
+        with (self.root / ".lock").open("w") as lock:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise RefusedError("LOCKED", f"another gb10 works in {self.root}") from None
+                    time.sleep(0.2)
+            for left in (self.root / "partial").iterdir():
+                left.unlink()
+            yield
+
+    def path(self, digest: str) -> Path:
+        return self.root / blob_path(digest)
+
+    def has(self, digest: str, size: int) -> bool:
+        """Return True if a blob of this name and size is there."""
+        try:
+            return self.path(digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def blobs(self) -> dict[str, int]:
+        """Return digest -> size in bytes of every blob, named in a record or not."""
+        found = {}
+        with os.scandir(self.root / BLOBS) as entries:
+            for entry in entries:
+                if HEX.fullmatch(entry.name) and entry.is_file():
+                    found[f"sha256:{entry.name}"] = entry.stat().st_size
+        return found
+
+    def missing(self, record: Record) -> list[str]:
+        """Return the blobs of an image that are not there, or not of their size."""
+        return record.missing({digest: size for digest, size in record.blobs.items() if self.has(digest, size)})
+
+    def records(self) -> tuple[dict[str, Record], list[str]]:
+        """Return the records by tag, and the names of files that are no records."""
+        found, strange = {}, []
+        for path in sorted((self.root / "images").glob("*.json")):
+            try:
+                record = Record.from_json(json.loads(path.read_text()))
+                if path != self._record_path(record.tag):
+                    raise ValueError("a record under the name of another")
+                found[record.tag] = record
+            except ValueError:
+                strange.append(path.name)
+        return found, strange
+
+    def add(self, source: IO[bytes], size: int, digest: str | None = None) -> str:
+        """Take a blob from a stream; return its digest. Raise RefusedError if it is not what it should be."""
+        with self._partial() as partial:
+            found = hashlib.sha256()
+            with partial.open("xb") as file:
+                for chunk in chunks(source, size):
+                    found.update(chunk)
+                    file.write(chunk)
+                _sync(file)
+            name = f"sha256:{found.hexdigest()}"
+            if digest not in (None, name):
+                raise RefusedError("IMAGE_SAVE_FAILED", f"the engine gave {name} where {digest} belongs")
+            _rename(partial, self.path(name))
+        return name
+
+    def write_record(self, record: Record) -> None:
+        """Make an image known, whose blobs are all there."""
+        if missing := self.missing(record):
+            raise RefusedError("IMAGE_INCOMPLETE", f"{record.tag}: the store lacks {', '.join(missing)}")
+        with self._partial() as partial:
+            with partial.open("x") as file:
+                json.dump(record.to_json(), file, indent=1, sort_keys=True)
+                _sync(file)
+            _rename(partial, self._record_path(record.tag))
+
+    def put_aside(self, digest: str) -> None:
+        """Take a damaged blob away from its name, so that it is missing from now on."""
+        _rename(self.path(digest), self.root / "damaged" / digest.removeprefix("sha256:"))
+
+    def _record_path(self, tag: str) -> Path:
+        name = quote(tag, safe="")
+        if len(name) > 200:  # a file's name has an end
+            name = f"{name[:120]}-{hashlib.sha256(tag.encode()).hexdigest()}"
+        return self.root / "images" / f"{name}.json"
+
+    @contextmanager
+    def _partial(self) -> Iterator[Path]:
+        self._count += 1
+        partial = self.root / "partial" / f"{os.getpid()}-{self._count}"
+        try:
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _rename(old: Path, new: Path) -> None:
+    os.replace(old, new)
+    folder = os.open(new.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def chunks(source: IO[bytes], size: int) -> Iterator[bytes]:
+    """Yield so many bytes of a stream. Raise EOFError if it ends before."""
+    while size:
+        chunk = source.read(min(BUFFER_BYTES, size))
+        if not chunk:
+            raise EOFError("the stream ends within a file")
+        size -= len(chunk)
+        yield chunk

@@ -1,0 +1,160 @@
+"""Both ends of a copy, each in a process of its own, with the Pythons of Ubuntu 22.04 and 24.04."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pkgutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gb10 import programs
+from gb10.facts.reading import launcher
+from gb10.facts.reading.launcher import Launch
+from gb10.programs.copying.receiving import unit
+from gb10.programs.copying.receiving.folder import ANSWER, JOB, PROGRAM
+
+SECRET = "5ec3e7"  # noqa: S105 - of the tests
+VERSIONS = Path("/root/.pyenv/versions")
+PYTHONS = ("python3.10", "python3.12")
+ELSEWHERE = ("gb10.programs.all_reduce", "gb10.programs.netplan_probe")  # they need more than the standard library
+
+
+def python(name: str) -> str:
+    """Return the path of this Python, or skip the test."""
+    found = sorted(VERSIONS.glob(f"{name.removeprefix('python')}*/bin/{name}")) if VERSIONS.exists() else []
+    if not found:
+        pytest.skip(f"no {name} here")
+    return str(found[0])
+
+
+def bootstrap_text() -> str:
+    return files("gb10.programs").joinpath("bootstrap.py").read_text()
+
+
+def answer_of(launch: Launch, interpreter: str) -> Any:
+    """Run a launch on this machine; return its answer and what it reported."""
+    told: list[dict[str, Any]] = []
+    command = [interpreter, "-I", "-c", launcher.LOADER]
+    done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=120)
+    answer = launch.answer()
+    answer.told = told.append
+    for line in done.stdout.splitlines():
+        answer.hear(line)
+    assert answer.complete, (answer.refusal, done.stderr)
+    return answer.value, told
+
+
+@dataclass
+class Ends:
+    """A source folder, a target folder, and a receiver that listens."""
+
+    source: Path
+    target: Path
+    port: int
+    receiver: subprocess.Popen[bytes]
+
+    def wanted(self, name: str) -> dict[str, Any]:
+        found = (self.source / name).stat()
+        return {
+            "path": name,
+            "size": found.st_size,
+            "mtime": found.st_mtime_ns,
+            "mode": 0o640,
+            "uid": os.getuid(),
+            "gid": os.getgid(),
+            "sparse": False,
+            "key": f"0-{name}",
+        }
+
+
+def content(number: int, size: int) -> bytes:
+    return hashlib.shake_128(bytes([number])).digest(size)
+
+
+@pytest.fixture(params=PYTHONS)
+def interpreter(request: pytest.FixtureRequest) -> str:
+    return python(request.param)
+
+
+@pytest.fixture
+def ends(tmp_path: Path, interpreter: str) -> Iterator[Ends]:
+    source, target, folder = (tmp_path / name for name in ("source", "target", "unit"))
+    for each in (source, target, folder):
+        each.mkdir()
+    (source / "large").write_bytes(content(1, (20 << 20) + 4097))
+    (source / "small").write_bytes(content(2, 5000))
+    rails = {"a": {"address": "127.0.0.1", "peers": ["127.0.0.1"]}}
+    ends = Ends(source, target, 0, None)  # type: ignore[arg-type] # it is started below
+    job = {"root": str(target), "secret": SECRET, "rails": rails, "ssh": "", "references": {}}
+    unit.write_file(str(folder / JOB), json.dumps({**job, "large": [ends.wanted("large")], "stale": [], "halves": []}))
+    unit.write_program(str(folder / PROGRAM))
+    ends.receiver = subprocess.Popen([interpreter, "-I", str(folder / PROGRAM), "serve", str(folder)])
+    deadline = time.monotonic() + 20
+    while not (folder / ANSWER).exists() or not (folder / ANSWER).read_text().endswith("\n"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    ends.port = json.loads((folder / ANSWER).read_text())["ports"]["a"]
+    yield ends
+    ends.receiver.terminate()
+    ends.receiver.wait()
+
+
+def job_of(ends: Ends, **more: Any) -> dict[str, Any]:
+    rail = {"name": "a", "interface": None, "local": None, "peer": "127.0.0.1", "port": ends.port}
+    files = {"large": [ends.wanted("large")], "small": [ends.wanted("small")], "compared": [], "finish": []}
+    flags = {"again": False, "references": False, "hard_links": False, "sparse": False, "ssh": None}
+    told = {"peer": "spark-2", "unit": "gb10-copy-0", "total": (20 << 20) + 9097, "every": 0.05}
+    return {"secret": SECRET, "root": str(ends.source), "rails": [rail], "owners": [], "streams": 2} | {
+        **files,
+        **flags,
+        **told,
+        **more,
+    }
+
+
+def test_a_copy_arrives_and_both_ends_end(ends: Ends, interpreter: str) -> None:
+    launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends), seconds=60)
+    result, told = answer_of(launch, interpreter)
+    for name in ("large", "small"):
+        assert (ends.target / name).read_bytes() == (ends.source / name).read_bytes()
+        assert (ends.target / name).stat().st_mtime_ns == (ends.source / name).stat().st_mtime_ns
+    assert ends.receiver.wait(20) == 0
+    assert sorted(path.name for path in ends.target.iterdir()) == ["large", "small"]
+    assert result["sent"] == (20 << 20) + 9097
+    assert result["lost_rails"] == []
+    assert all(set(each) == {"sent", "total", "seconds", "rails"} for each in told)
+
+
+def test_a_sender_without_the_secret_is_turned_away(ends: Ends, interpreter: str) -> None:
+    launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends, secret="other"), seconds=60)  # noqa: S106
+    command = [interpreter, "-I", "-c", launcher.LOADER]
+    done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=60)
+    answer = launch.answer()
+    for line in done.stdout.splitlines():
+        answer.hear(line)
+    assert answer.refusal is not None
+    assert answer.refusal[0] == "COPY_REFUSED"
+    assert list(ends.target.glob("large")) == []
+
+
+def test_every_program_loads_on_the_pythons_of_ubuntu(interpreter: str) -> None:
+    texts: dict[str, str] = {}
+    for each in pkgutil.walk_packages(programs.__path__, "gb10.programs."):
+        if each.name not in ELSEWHERE:
+            texts |= launcher.texts(each.name)
+    loaded = [name for name in texts if name not in ELSEWHERE]
+    load = "texts = json.load(sys.stdin)\nsys.meta_path.insert(0, Modules(texts))\n"
+    load += "for name in texts: importlib.import_module(name)"
+    program = "import sys; exec(sys.argv[1], names := {'__name__': 'loader'}); exec(sys.argv[2], names)"
+    command = [interpreter, "-I", "-c", program, bootstrap_text(), load]
+    subprocess.run(command, input=json.dumps(texts), text=True, check=True)
+    assert len(loaded) > 20
