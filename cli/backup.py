@@ -25,7 +25,7 @@ from gb10.controller.run.events import Event, HostOutput
 from gb10.controller.run.results import RunResult
 from gb10.facts.reading.backups import BackupCopy
 from gb10.operations.copying.plan import human
-from gb10.programs.archive import ID
+from gb10.programs.archive.manifest import ID
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
 FACT = "gb10.facts.backups.Backups"

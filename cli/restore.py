@@ -16,7 +16,7 @@ from gb10.controller.inventory import InventoryHost
 from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
 from gb10.controller.run.events import Event, HostOutput
 from gb10.controller.run.results import RunResult
-from gb10.operations.backups.restore_plan import RESTORABLE
+from gb10.operations.backups.parts import RESTORABLE
 
 # Lines of the run that are for people: of a dry run, and of every run.
 PLANNED = ("to restore: ", "to run: ")

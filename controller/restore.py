@@ -9,12 +9,11 @@ from gb10.controller.host_keys import settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.results import RunResult
 from gb10.group_data.settings import Acceptable, BackupSettings
-from gb10.operations.backups.restore_plan import TITLES
+from gb10.operations.backups.parts import HOST_KEYS, TITLES
 from gb10.operations.backups.restore_source import LATEST, open_backup
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, public_keys
-from gb10.operations.restore import HOST_KEYS
-from gb10.programs.archive import ArchiveError
+from gb10.programs.answer import RefusedError
 
 # What a person may agree to.
 ACCEPTABLE: tuple[str, ...] = get_args(Acceptable)
@@ -41,7 +40,7 @@ def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:
         found = open_backup(str(backups_folder()), host.node_name, backup, identity_file).contents(
             lambda member: str(member.node_path).startswith(HOST_KEYS) and member.path.endswith(".pub")
         )
-    except ArchiveError:
+    except RefusedError:
         return {}
     return public_keys(line for content in found.values() for line in content.decode().splitlines())
 

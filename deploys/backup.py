@@ -8,6 +8,7 @@ from pyinfra.context import host
 from gb10.group_data.settings import BackupSettings, ServingSettings
 from gb10.operations import backup as operations
 from gb10.operations.backups.age import recipient
+from gb10.operations.backups.keeping import Keeping, Wanted
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.kit.deploys import deploy
 from gb10.operations.kit.inventory import hub_of, invalid, named, node_name, read_settings
@@ -27,7 +28,7 @@ def backup(progress_seconds: float = 10.0) -> None:
     operations.made(
         name="Back up the node",
         keeping=keeping(host, settings),
-        wanted=operations.Wanted(
+        wanted=Wanted(
             paths=tuple(settings.paths),
             recipients=tuple(settings.recipients),
             hub=hub_of(host),
@@ -82,11 +83,11 @@ def backup_settings() -> BackupSettings:
     return settings
 
 
-def keeping(of: Host, settings: BackupSettings) -> operations.Keeping:
+def keeping(of: Host, settings: BackupSettings) -> Keeping:
     """Given a node, return where its backups are kept: never on itself."""
     names = settings.keepers
     found = list(host.inventory) if names is None else [named(name) for name in names]
-    return operations.Keeping(
+    return Keeping(
         node=node_name(of),
         folder=str(backups_folder()),
         keepers=tuple(sorted((one for one in found if one.name != of.name), key=lambda one: str(one.name))),

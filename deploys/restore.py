@@ -8,13 +8,14 @@ from pyinfra.context import host
 
 from gb10.group_data.settings import BackupSettings, K3sSettings, NodeNetwork, RestoreSettings
 from gb10.operations import restore as operations
-from gb10.operations.backups.restore_plan import TITLES
+from gb10.operations.backups.parts import TITLES
+from gb10.operations.backups.restoration import Restoration
 from gb10.operations.backups.restore_source import open_backup
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.kit.deploys import deploy
 from gb10.operations.kit.inventory import node_name, read_settings
 from gb10.operations.kit.peers import this_node
-from gb10.programs.archive import ArchiveError
+from gb10.programs.answer import RefusedError
 
 
 @deploy("Restore")
@@ -34,10 +35,10 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None, accept
     name, key_file = node_name(host), read_settings(BackupSettings).identity_file
     try:
         found = open_backup(str(backups_folder()), name, settings.restore_from, key_file)
-    except ArchiveError as error:
+    except RefusedError as error:
         operations.unusable(name="Open the backup", code=error.code, reason=error.reason)
         return
-    restoration = operations.Restoration(
+    restoration = Restoration(
         node=this_node(),
         name=name,
         backup=found,
@@ -48,11 +49,11 @@ def restore(backup: str | None = None, only: Sequence[str] | None = None, accept
     restore_steps(restoration)
 
 
-def restore_steps(restoration: operations.Restoration) -> None:
+def restore_steps(restoration: Restoration) -> None:
     """Let the node settle, refuse what does not fit, then bring the backup, restore it step by step, and clear up."""
     nodes = read_settings(NodeNetwork)
     operations.settled(name="Wait for the node's installation")
-    operations.fitting(
+    operations.fits(
         name="Compare the node with the backup",
         restoration=restoration,
         disturb=nodes.restart_while_serving,

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyrage
 
-from gb10.programs.archive import ArchiveError, damaged
+from gb10.programs.answer import RefusedError
+from gb10.programs.archive.manifest import damaged
 
 SUFFIX = ".age"
 SECRET = "AGE-SECRET-KEY-"  # noqa: S105 - how such a key begins
@@ -26,7 +27,7 @@ def recipient(text: str) -> pyrage.x25519.Recipient | pyrage.ssh.Recipient:
 
 
 def encrypt(plain: BufferedIOBase, out: BufferedIOBase, recipients: Sequence[str]) -> None:
-    """Encrypt a stream for all recipients. Raise OSError where one of the streams does."""
+    """Encrypt a stream for all recipients. Raise OSError if one of the streams does."""
     streams = _Stream(plain), _Stream(out)
     try:
         pyrage.encrypt_io(*streams, [recipient(text) for text in recipients])
@@ -38,21 +39,21 @@ def encrypt(plain: BufferedIOBase, out: BufferedIOBase, recipients: Sequence[str
 def decrypt(sealed: BufferedIOBase, out: BufferedIOBase, identity_file: str | None) -> None:
     """Decrypt a stream.
 
-    Raise ArchiveError where the key is missing or another one, or the stream was changed; OSError where one of the
-    streams does, as on a full disk.
+    Raise RefusedError if the key is missing or another one, or the stream was changed; OSError if one of the streams
+    does, as on a full disk.
     """
     if not identity_file:
-        raise ArchiveError("BACKUP_KEY", "it is encrypted, and backup_identity_file names no key")
+        raise RefusedError("BACKUP_KEY", "it is encrypted, and backup_identity_file names no key")
     try:
         identities = _identities(Path(identity_file).expanduser().read_text())
     except (OSError, UnicodeDecodeError, pyrage.IdentityError) as error:
-        raise ArchiveError("BACKUP_KEY", f"the key cannot be read: {error}") from None
+        raise RefusedError("BACKUP_KEY", f"the key cannot be read: {error}") from None
     streams = _Stream(sealed), _Stream(out)
     try:
         pyrage.decrypt_io(*streams, identities)
     except pyrage.DecryptError as error:
         _raise_own(streams)
-        raise ArchiveError(
+        raise RefusedError(
             "BACKUP_KEY", f"it cannot be decrypted with the key of backup_identity_file: {error}"
         ) from None
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import tarfile
 import tempfile
@@ -13,9 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from gb10.operations.backups import age
-from gb10.programs import archive
-from gb10.programs.archive import ID, ArchiveError, Manifest, Member, shown
-from gb10.programs.backups import store as backup_store
+from gb10.operations.backups.parts import HOST_KEYS
+from gb10.programs.answer import RefusedError
+from gb10.programs.archive.files import FULL, file_digest
+from gb10.programs.archive.manifest import ID, Manifest, Member, damaged, shown
+from gb10.programs.archive.reading import check
+from gb10.programs.archive.summary import agree
+from gb10.programs.backups import store
+from gb10.programs.backups.evidence import evidence, is_proven
+from gb10.programs.backups.pruning import same_machine
 
 LATEST = "latest"
 HELD_BYTES = 256 << 10  # of a file whose content the controller looks at
@@ -39,20 +44,22 @@ class Backup:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """The archive, decrypted: where it has to be, in a file without a name that ends with the block."""
+        """The archive, decrypted if it has to be, into a file without a name that goes when the block ends."""
         with _opened(self.path, self.identity_file) as stream:
             yield stream
 
     def before_wipe(self) -> str | None:
-        """The newest proven backup of the same machine as another node: with other host keys, of another installation.
+        """Return the newest older proven backup of the same machine that has other host keys and another installation.
 
-        None where there is none: then this one is of a node that has been restored, or was never wiped.
+        None if there is none: then this one is of a node that has been restored, or was never wiped.
         """
         root, node = str(self.path.parent.parent), self.path.parent.name
-        older = [one for one in backup_store.ids(root, node) if _is_newer(self.id, one)]
-        older.sort(key=backup_store.made_at, reverse=True)
-        for one in backup_store.same_machine(root, node, [self.id, *older])[1:]:
-            if _is_proven(root, node, one) and _installation(root, node, one) != _installation(root, node, self.id):
+        older = [one for one in store.ids(root, node) if _is_newer(self.id, one)]
+        older.sort(key=store.made_at, reverse=True)
+        for one in same_machine(root, node, [self.id, *older])[1:]:
+            if is_proven(root, node, one, None) and _installation(root, node, one) != _installation(
+                root, node, self.id
+            ):
                 return None if self._has_keys_of(one) else one
         return None
 
@@ -60,7 +67,7 @@ class Backup:
         root, node = str(self.path.parent.parent), self.path.parent.name
         try:
             return host_keys(open_backup(root, node, other, self.identity_file).manifest) == host_keys(self.manifest)
-        except ArchiveError:
+        except RefusedError:
             return False
 
     def contents(self, chosen: Callable[[Member], bool]) -> dict[str, bytes]:
@@ -79,7 +86,7 @@ class Backup:
 
 
 def open_backup(root: str, node: str, wanted: str, identity_file: str | None) -> Backup:
-    """Return a backup of the controller. Raise ArchiveError where there is none, or it is not what somebody made.
+    """Return a backup of the controller. Raise RefusedError if there is none, or it is not as gb10 made it.
 
     + root: where the controller keeps backups
     + node: whose newest proven one is meant by "latest"; without any the newest
@@ -89,72 +96,64 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
     match = ID.fullmatch(wanted)
     node = match["node"] if match else node
     found = latest(root, node) if wanted == LATEST else wanted
-    if found is None or found not in backup_store.ids(root, node):
-        raise ArchiveError(
+    if found is None or found not in store.ids(root, node):
+        raise RefusedError(
             "BACKUP_MISSING", f"the controller keeps no backup {'' if found is None else shown(found) + ' '}of {node}"
         )
-    summary = backup_store.read_summary(root, node, found)
-    path = Path(root) / node / backup_store.archive_name(summary)
+    summary = store.read_summary(root, node, found)
+    path = Path(root) / node / store.archive_name(summary)
     try:
         backup = _checked(path, path.stat().st_mtime_ns, identity_file)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ArchiveError("KEEPER_FULL", f"there is no room to decrypt it in {path.parent}") from None
-        raise archive.damaged(f"it cannot be read: {error.strerror}") from None
-    own = next(
-        (one for one in backup_store.evidence(root, node, found) if one.get("where") == backup_store.CONTROLLER), {}
-    )
+        if error.errno in FULL:
+            raise RefusedError("KEEPER_FULL", f"there is no room to decrypt it in {path.parent}") from None
+        raise damaged(f"it cannot be read: {error.strerror}") from None
+    own = next((one for one in evidence(root, node, found) if one.where == store.CONTROLLER), None)
     return replace(
         backup,
-        proven=_is_proven(root, node, found),
-        reasons=tuple(own.get("reasons", ())),
+        proven=is_proven(root, node, found, None),
+        reasons=own.found.texts if own else (),
         is_latest=wanted == LATEST,
-        passed_over=tuple(one for one in backup_store.ids(root, node) if wanted == LATEST and _is_newer(one, found)),
+        passed_over=tuple(one for one in store.ids(root, node) if wanted == LATEST and _is_newer(one, found)),
     )
 
 
 def latest(root: str, node: str) -> str | None:
-    """The id of the newest backup of a node that is proven; without any, of the newest; None where there is none."""
-    proven = [backup for backup in backup_store.ids(root, node) if _is_proven(root, node, backup)]
-    return max(proven, key=backup_store.made_at, default=backup_store.newest(root, node))
+    """Return the id of the newest proven backup of a node; without any, of the newest; None if there is none."""
+    proven = [backup for backup in store.ids(root, node) if is_proven(root, node, backup, None)]
+    return max(proven, key=store.made_at, default=store.newest(root, node))
 
 
 def _is_newer(backup: str, other: str) -> bool:
-    return backup_store.made_at(backup) > backup_store.made_at(other)
+    return store.made_at(backup) > store.made_at(other)
 
 
 def host_keys(manifest: Manifest) -> dict[str | None, str]:
-    """The digests of the public host keys in a backup, by path."""
+    """Return the digests of the public host keys in a backup, by path."""
     return {
         member.node_path: member.sha256
         for member in manifest.members
-        if (member.node_path or "").startswith("/etc/ssh/ssh_host_") and member.path.endswith(".pub")
+        if (member.node_path or "").startswith(HOST_KEYS) and member.path.endswith(".pub")
     }
 
 
-def _is_proven(root: str, node: str, backup: str) -> bool:
-    """Whether a copy of the archive was proven, in whatever place: who opens this one hashes it."""
-    places = {str(one.get("where")) for one in backup_store.evidence(root, node, backup)}
-    return any(backup_store.is_proven(root, node, backup, where) for where in places)
-
-
 def _installation(root: str, node: str, backup: str) -> Any:
-    """The machine-id that a backup is of."""
-    return (backup_store.read_summary(root, node, backup).get("machine") or {}).get("machine_id")
+    """Return the machine-id of the installation that a backup is of."""
+    return (store.read_summary(root, node, backup).get("machine") or {}).get("machine_id")
 
 
 @functools.lru_cache(maxsize=4)
 def _checked(path: Path, mtime: int, identity_file: str | None) -> Backup:
     """Read a backup whole, once for each version of its file."""
     backup = path.name.partition(".tar.gz")[0]
-    summary = backup_store.read_summary(str(path.parent.parent), path.parent.name, backup)
-    if (summary["size"], summary["sha256"]) != (path.stat().st_size, archive.file_digest(str(path))):
-        raise archive.damaged("it is not the file of which its summary tells")
+    summary = store.read_summary(str(path.parent.parent), path.parent.name, backup)
+    if (summary["size"], summary["sha256"]) != (path.stat().st_size, file_digest(str(path))):
+        raise damaged("it is not the file of which its summary tells")
     with _opened(path, identity_file) as stream:
-        manifest = archive.check(stream)
-    archive.agree(manifest, summary)
+        manifest = check(stream)
+    agree(manifest, summary)
     if manifest.id != backup:
-        raise archive.damaged(f"it calls itself {shown(manifest.id)}")
+        raise damaged(f"it calls itself {shown(manifest.id)}")
     return Backup(path, manifest, identity_file)
 
 

@@ -1,139 +1,81 @@
-"""Programs of ours on nodes whose input or output is a stream of bytes: never held, and never in a log.
-
-pyinfra's own commands speak text and keep all of it. Here the program, its job and what follows travel on standard
-input, what comes back goes on chunk by chunk, and only what the program says on standard error is kept.
-"""
+"""Programs on nodes whose input or output is a stream of bytes: never held, and never in a log."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from importlib.resources import files
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from paramiko import Channel, SSHException
-from pyinfra.api import Host, StringCommand
-from pyinfra.api.command import QuoteString
-from pyinfra.connectors.util import make_unix_command_for_host
-from pyinfra.context import state
+from paramiko import SSHException
+from pyinfra.api import Host
 
-from gb10.operations.kit.peers import reached
-
-# Modules come as text, too, under the names by which they import each other.
-RUN = (
-    "import json,sys,types\n"
-    "job=json.loads(sys.stdin.buffer.readline())\n"
-    "def add(name):\n"
-    " module=sys.modules[name]=types.ModuleType(name)\n"
-    " above,_,base=name.rpartition('.')\n"
-    " if above:setattr(sys.modules.get(above) or add(above),base,module)\n"
-    " return module\n"
-    "for name,text in job.pop('modules'):\n"
-    " module=add(name)\n"
-    " exec(compile(text,name,'exec'),module.__dict__)\n"
-    "getattr(module,job.pop('function'))(job)"
-)
-CHUNK = 1 << 18
-WINDOW = 16 << 20
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a program ended, and what it said on standard error."""
-
-    status: int
-    lines: tuple[str, ...]
-
-    @property
-    def refusal(self) -> tuple[str, str] | None:
-        """The code and reason of the last line that has one."""
-        found = next((line for line in reversed(self.lines) if line.startswith("gb10: ")), None)
-        if found is None:
-            return None
-        _, code, reason = found.split(": ", 2)
-        return code, reason
+from gb10.facts.reading import channels
+from gb10.facts.reading.frames import FloodError, FrameError
+from gb10.facts.reading.launcher import KILL_SECONDS, Launch, shell_line
+from gb10.operations.kit.peers import has_sudo, reached
+from gb10.programs.answer import RefusedError
 
 
 class BrokenStreamError(Exception):
     """The connection to a node broke, or never came to be."""
 
 
-def stream_program(
+class _OwnError(Exception):
+    """What `give` or `take` raised, which is no fault of the connection."""
+
+
+def run_stream(
     node: Host,
-    modules: Iterable[str],
-    job: Mapping[str, Any],
+    launch: Launch,
     *,
-    sudo: bool,
-    seconds: int,
-    silence: int | None = None,
     give: Iterable[bytes] = (),
-    take: Callable[[bytes], object] = lambda chunk: None,
-) -> Ended:
-    """Run the last of some modules of gb10.programs ("archive", "backups.store") on a node, at most so many seconds.
+    take: Callable[[bytes], object] = lambda data: None,
+    silence: float | None = None,
+    failed: str = "PROGRAM_FAILED",
+) -> Any:
+    """Run a launch that streams on a host, as root if this operation is; return its answer.
 
-    + job: what its function, named by job["function"], is called with
+    + give: what follows the launch on its standard input
+    + take: called with each part of its stream
     + silence: after how many seconds without a byte the node is taken for dead; None: not before its time is over
-    + give: what follows on its standard input
-    + take: called with what it prints
+    + failed: code of the refusal for a program that ends without an answer
 
-    What `give` or `take` raise is raised. Raise BrokenStreamError where the connection does not hold.
+    Raise RefusedError if it refuses, BrokenStreamError if the connection does not hold, and what `give` and `take`
+    raise.
     """
-    channel = _opened(node, sudo, seconds)
-    channel.settimeout(silence or seconds)
-    try:
-        with channel:
-            channel.sendall(json.dumps({**job, "modules": [_module(name) for name in modules]}).encode() + b"\n")
-            _pour(channel, give)
-            while chunk := channel.recv(CHUNK):
-                take(chunk)
-            said = channel.makefile_stderr("rb").read()
-            status = channel.recv_exit_status()
-    except (TimeoutError, SSHException, EOFError, ConnectionError) as error:
-        raise BrokenStreamError(f"the connection to {node.name} broke: {error or type(error).__name__}") from error
-    if status == -1:
-        raise BrokenStreamError(f"the connection to {node.name} broke")
-    return Ended(status, tuple(said.decode(errors="replace").splitlines()))
-
-
-def _pour(channel: Channel, give: Iterable[bytes]) -> None:
-    """Send all, unless the program has ended before: what it said then tells more than a broken pipe."""
-    try:
-        for chunk in give:
-            channel.sendall(chunk)
-    except OSError:
-        if not _ended_soon(channel):
-            raise
-        return
-    channel.shutdown_write()
-
-
-def _ended_soon(channel: Channel) -> bool:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and not channel.exit_status_ready():
-        time.sleep(0.05)
-    return channel.exit_status_ready()
-
-
-def _opened(node: Host, sudo: bool, seconds: int) -> Channel:
     if not reached(node):
         raise BrokenStreamError(f"{node.name} cannot be reached")
-    client = getattr(node.connector, "client", None)
-    transport = client.get_transport() if client else None
-    if transport is None:
-        raise BrokenStreamError(f"{node.name} is not connected by SSH")
-    run = StringCommand(f"timeout --kill-after=15 {seconds} python3 -c", QuoteString(RUN))
-    command = make_unix_command_for_host(state, node, run, _sudo=sudo).get_raw_value()
+    answer = launch.answer()
+    seconds = launch.seconds + 2 * KILL_SECONDS
     try:
-        channel: Channel = transport.open_session(window_size=WINDOW, max_packet_size=1 << 16)
-        channel.exec_command(command)
-    except (SSHException, EOFError, OSError) as error:
-        raise BrokenStreamError(f"the connection to {node.name} broke: {error}") from error
-    return channel
+        with channels.opened(node, shell_line(node, launch, {"_sudo": has_sudo()})) as channel:
+            given, taken = _given(launch, give), _taken(take)
+            status = channels.stream(channel, launch.mark, given, taken, answer.hear, seconds, silence)
+    except _OwnError as error:
+        raise error.args[0] from None
+    except (FloodError, FrameError) as error:
+        raise RefusedError("NODE_ANSWER", f"{node.name}: {error}") from error
+    except (OSError, SSHException, EOFError) as error:
+        raise BrokenStreamError(f"the connection to {node.name} broke: {error or type(error).__name__}") from error
+    if answer.refusal:
+        raise RefusedError(*answer.refusal)
+    if status or not answer.complete:
+        raise RefusedError(failed, answer.others[-1] if answer.others else f"it ended with status {status}")
+    return answer.value
 
 
-def _module(name: str) -> tuple[str, str]:
-    """The published name of a module, and its text."""
-    place = f"{name.replace('.', '/')}.py"
-    return f"gb10.programs.{name}", files("gb10.programs").joinpath(place).read_text()
+def _given(launch: Launch, give: Iterable[bytes]) -> Iterator[bytes]:
+    yield launch.text.encode()
+    try:
+        yield from give
+    except Exception as error:
+        raise _OwnError(error) from error
+
+
+def _taken(take: Callable[[bytes], object]) -> Callable[[bytes], None]:
+    def taken(data: bytes) -> None:
+        try:
+            take(data)
+        except Exception as error:
+            raise _OwnError(error) from error
+
+    return taken

@@ -18,7 +18,8 @@ import pytest
 
 from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
-from gb10.programs import archive
+from gb10.programs.archive.manifest import ROOT
+from gb10.programs.archive.reading import unpack
 from tests.lab.product import Done, Processes, Product, wide_files, written_files
 
 CANARY = "canary4711canary4711canary4711ca"
@@ -127,7 +128,7 @@ def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
     """The archive has what the node has; and a throw-away K3s that is started on it is the old cluster."""
     backup = next(made["id"] for made in done.json["made"] if made["node"] == HEAD)
     with (folder / HEAD / f"{backup}.tar.gz").open("rb") as file:
-        manifest = archive.unpack(file, str(scratch / "out"))
+        manifest = unpack(file, str(scratch / "out"))
     assert {str(member.node_path) for member in manifest.members} >= CHARACTER
     assert {member.path for member in manifest.members if member.node_path is None} >= DESCRIPTION
     told = manifest.about
@@ -136,7 +137,7 @@ def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
         *(("machine", name) for name in ("hostname", "machine_id", "macs", "architecture")),
     ):
         assert told[place][name], (place, name)
-    root = scratch / "out" / archive.ROOT
+    root = scratch / "out" / ROOT
     assert (root / "srv/own/settings").read_text() == CANARY
     assert {note.path for note in manifest.notes} >= {"/srv/own/pipe", "/srv/absent"}
     original = root_of(HEAD) / "etc/ssh/ssh_host_ed25519_key"
@@ -197,7 +198,7 @@ def test_a_stopped_k3s_is_backed_up_and_a_damaged_database_named(
         assert set(map(tuple, proofs(done).values())) == {("BACKUP_INCOMPLETE", "BACKUP_DATABASE")}
         backup = done.json["made"][0]["id"]
         with (folder / HEAD / f"{backup}.tar.gz").open("rb") as file:
-            archive.unpack(file, str(tmp_path / "out"))
+            unpack(file, str(tmp_path / "out"))
         assert (tmp_path / f"out/root{SERVER}/db/state.db").read_bytes() == broken
     finally:
         database.write_bytes(before)
@@ -210,7 +211,7 @@ def test_a_node_without_k3s_is_backed_up_and_proven(product: Product, lab: Any, 
     assert (done.status, proofs(done)) == (0, {(WORKER, "controller"): [], (WORKER, HEAD): []}), done.output
     backup = done.json["made"][0]["id"]
     with (folder / WORKER / f"{backup}.tar.gz").open("rb") as file:
-        manifest = archive.unpack(file, str(tmp_path / "out"))
+        manifest = unpack(file, str(tmp_path / "out"))
     assert manifest.about["versions"]["k3s"] is None
     assert [path for member in manifest.members if "rancher" in (path := str(member.node_path))] == []
     assert {note.path for note in manifest.notes if "rancher" in note.path} == set()

@@ -34,7 +34,6 @@ TOO_LARGE: set[str] = {
     "facts/reading/tree.py:Entry",
     "facts/reading/tree.py:Tree",
     "operations/copying/survey.py:Wanted",
-    "programs/archive.py:Member",
     "programs/tree_walk.py:Walk",
 }
 

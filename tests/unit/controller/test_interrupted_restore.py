@@ -13,7 +13,9 @@ import pytest
 from gb10.controller.inventory import load_inventory
 from gb10.controller.restore import know_host
 from gb10.operations.backups import age
-from gb10.programs import archive
+from gb10.programs.archive.files import digest
+from gb10.programs.archive.reading import check
+from gb10.programs.archive.summary import summary_of
 from gb10.programs.backups import store
 from tests.unit.programs.test_backup_proof import MACHINE, made
 from tests.unit.pyinfra_project import Project
@@ -48,8 +50,8 @@ def keep_backup(node: Path, host_key: paramiko.PKey, key: Path) -> None:
     recipient = str(pyrage.x25519.Identity.from_str(key.read_text().strip()).to_public())
     age.encrypt(io.BytesIO(plain), sealed, [recipient])
     content = sealed.getvalue()
-    manifest = archive.check(io.BytesIO(plain))
-    summary = archive.summary_of(manifest, archive.digest(content), len(content), True)
+    manifest = check(io.BytesIO(plain))
+    summary = summary_of(manifest, digest(content), len(content), True)
     store.receive(str(node.parent / "state/backups"), summary, [content])
 
 

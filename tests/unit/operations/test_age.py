@@ -12,7 +12,7 @@ import pyrage
 import pytest
 
 from gb10.operations.backups import age
-from gb10.programs.archive import ArchiveError
+from gb10.programs.answer import RefusedError
 
 PLAIN = os.urandom(300_000)
 
@@ -38,7 +38,7 @@ def sealed_for(key: Path) -> bytes:
 
 def refusal(sealed: bytes, identity_file: Path | None) -> str:
     """The code with which a stream is refused."""
-    with pytest.raises(ArchiveError) as caught:
+    with pytest.raises(RefusedError) as caught:
         age.decrypt(io.BytesIO(sealed), io.BytesIO(), None if identity_file is None else str(identity_file))
     return caught.value.code
 

@@ -6,40 +6,27 @@ from dataclasses import replace
 from typing import Any
 
 from gb10.facts.reading.identity import Identity
-from gb10.operations.backups.restore_plan import (
-    RESTORABLE,
-    STEPS,
-    NodeLook,
-    described,
-    foreign,
-    not_in_force,
-    other_k3s,
-    plan_accounts,
-    public_texts,
-    read_accounts,
-    read_groups,
-    select,
-    step_of,
-)
-from gb10.operations.restore import may_show, restored_units
-from gb10.programs.archive import PARTS, Manifest, Member
+from gb10.operations.backups.accounts import NodeAccounts, plan_accounts, read_accounts, read_groups
+from gb10.operations.backups.fitting import foreign, other_k3s
+from gb10.operations.backups.parts import RESTORABLE, STEPS
+from gb10.operations.backups.restore_plan import not_in_force, restored_units, select, step_of
+from gb10.operations.backups.shown_texts import described, may_show, public_texts
+from gb10.programs.archive.manifest import PARTS, Manifest, Member, Owner
 
 MACS = {"enP7s7": "02:b1:00:04:18:6e", "enp1s0f0np0": "02:b1:01:04:18:6e"}
 THIS = Identity("spark-2", "a" * 32, "b", MACS, "arm64", "ubuntu", "24.04", "Ubuntu 24.04.4 LTS", 0.0)
 ABOUT: dict[str, Any] = {"machine": {"macs": MACS, "architecture": "arm64"}, "versions": {"k3s": "v1.36.4+k3s1"}}
 PEOPLE = "nvidia:x:1000:1000:,,,:/home/nvidia:/bin/bash\nada:x:1001:1001::/home/ada:/bin/zsh"
 GROUP = "nvidia:x:1000:\nada:x:1001:\ndocker:x:112:nvidia,ada"
-FRESH = NodeLook(
-    different={},
+FRESH = NodeAccounts(
     users={"root": 0, "nvidia": 1000},
     groups={"root": (0, ()), "nvidia": (1000, ()), "docker": (998, ("nvidia",))},
     busy=frozenset({0, 1000}),
-    free=1 << 40,
 )
 
 
 def member(path: str, part: str = "system", kind: str = "f") -> Member:
-    return Member(path, part, kind, 0o644, 0, 0, "root", "root", 0)
+    return Member(path, part, kind, 0o644, Owner(0, 0, "root", "root"), 0)
 
 
 def backup(*members: Member, **other: Any) -> Manifest:
@@ -142,7 +129,7 @@ def test_units_of_an_administrator_are_told_from_drop_ins_links_and_templates() 
 # Accounts
 
 
-def planned(look: NodeLook, passwd: str = PEOPLE, group: str = GROUP) -> Any:
+def planned(look: NodeAccounts, passwd: str = PEOPLE, group: str = GROUP) -> Any:
     return plan_accounts(read_accounts(passwd), read_groups(group), look)
 
 
@@ -184,7 +171,7 @@ def test_a_number_that_somebody_else_has_now_is_refused() -> None:
     look = replace(FRESH, users={"root": 0, "nvidia": 1000, "wizard": 1001})
     plan = planned(look)
     assert codes(plan.refusals) == ["RESTORE_NUMBERS"]
-    assert "wizard" in plan.refusals[0].message
+    assert "wizard" in plan.refusals[0].text
     assert plan.created == ()
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gb10.operations.backups.restore_source import LATEST, Backup, open_backup
-from gb10.programs.archive import ArchiveError
-from gb10.programs.backups import store as backup_store
-from tests.unit.programs.test_backup_proof import MACHINE, made, proof, stored
+from gb10.programs.answer import RefusedError
+from gb10.programs.backups.evidence import write_evidence
+from tests.unit.programs.test_backup_proof import MACHINE, made, proof, refused, stored
 
 DAYS = ("20260101", "20260102", "20260103")
 
@@ -41,8 +42,8 @@ def kept(node: Path, store: Path, day: str, installation: str, *, proven: bool =
     backup = stored(store, made(node, f"spark-1-{day}T000000Z", role=None, cluster=None, machine=machine))
     if proven:
         evidence = proof(store, backup)
-        assert evidence["proven"], evidence
-        backup_store.write_evidence(str(store), "spark-1", backup, [evidence])
+        assert evidence.found.proven, evidence
+        write_evidence(str(store), "spark-1", backup, [evidence])
     return backup
 
 
@@ -56,13 +57,8 @@ def test_the_latest_backup_is_the_newest_that_is_proven(node: Path, store: Path)
     good, bad = kept(node, store, DAYS[1], "a"), kept(node, store, DAYS[2], "a", proven=False)
     found = latest(store)
     assert (found.id, found.proven, found.passed_over) == (good, True, (bad,))
-    damaged = {
-        **proof(store, bad),
-        "proven": False,
-        "codes": ["BACKUP_DAMAGED"],
-        "reasons": ["its content has changed"],
-    }
-    backup_store.write_evidence(str(store), "spark-1", bad, [damaged])
+    damaged = refused(proof(store, bad), ("BACKUP_DAMAGED", "its content has changed"))
+    write_evidence(str(store), "spark-1", bad, [damaged])
     assert latest(store).id == good
     named = open_backup(str(store), "spark-1", bad, None)
     assert (named.id, named.proven, named.reasons) == (bad, False, ("its content has changed",))
@@ -72,11 +68,11 @@ def test_a_copy_is_as_good_as_another_place_proved_it_for_it_is_hashed_when_it_i
     node: Path, store: Path
 ) -> None:
     backup = kept(node, store, DAYS[0], "a", proven=False)
-    backup_store.write_evidence(str(store), "spark-1", backup, [{**proof(store, backup), "where": "spark-2"}])
+    write_evidence(str(store), "spark-1", backup, [replace(proof(store, backup), where="spark-2")])
     assert latest(store).proven
     path = store / "spark-1" / f"{backup}.tar.gz"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ArchiveError, match="not the file"):
+    with pytest.raises(RefusedError, match="not the file"):
         latest(store)
 
 

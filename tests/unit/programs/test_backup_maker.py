@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from gb10.operations.kit.streams import Ended
-from gb10.programs import archive
-from gb10.programs.archive import Writer
+from gb10.programs.archive.reading import check
+from gb10.programs.archive.writing import Writer
+from gb10.programs.backups import database as backup_database
 from gb10.programs.backups import maker as backup_maker
+from gb10.programs.backups.described import models, own_containers
 
 
 def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_pa
     (model / "blobs/abc").write_bytes(b"weights")
     (model / "snapshots/c0ffee/model.safetensors").symlink_to("../../blobs/abc")
     (model / "snapshots/c0ffee/gone.json").symlink_to("../../blobs/def")
-    assert backup_maker.models(str(tmp_path / "hub")) == [
+    assert models(str(tmp_path / "hub")) == [
         {
             "name": "models--org--name",
             "refs": {"main": "c0ffee"},
@@ -41,7 +42,7 @@ def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_pa
             },
         }
     ]
-    assert backup_maker.models(str(tmp_path / "none")) == []
+    assert models(str(tmp_path / "none")) == []
 
 
 def test_lines_of_accounts_are_found_by_name_not_by_beginning(tmp_path: Path) -> None:
@@ -101,13 +102,13 @@ def test_a_container_that_goes_in_between_does_not_hide_the_others(
     engine.chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     writer = Writer(io.BytesIO(), str(tmp_path))
-    containers = backup_maker.own_containers(writer)
+    containers = own_containers(writer)
     assert (None if containers is None else len(containers), len(writer.notes)) == (found, noted)
 
 
 def test_k3s_counts_as_stopped_only_where_nobody_can_have_its_database_open() -> None:
     states = ("active", "activating", "deactivating", "reloading", "inactive\n", "failed\n", None)
-    assert [backup_maker.is_running(state) for state in states] == [True, True, True, True, False, False, True]
+    assert [backup_database.is_running(state) for state in states] == [True, True, True, True, False, False, True]
 
 
 @contextmanager
@@ -139,11 +140,11 @@ def written(path: Path) -> Iterator[None]:
 def test_a_database_in_use_is_copied_between_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "node/db/state.db"
     path.parent.mkdir(parents=True)
-    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
+    monkeypatch.setattr(backup_database, "DATABASE", str(path))
     with written(path):
         for number in range(5):
             copy = tmp_path / f"copy{number}"
-            assert backup_maker.copied(str(copy), str(tmp_path), running=True) is None
+            assert backup_database.copied(str(copy), str(tmp_path), running=True) is None
             with closing(sqlite3.connect(copy)) as database:
                 ((count,),) = database.execute("SELECT count(*) FROM kine").fetchall()
             assert count % 2 == 0
@@ -165,7 +166,7 @@ def test_a_large_database_to_which_another_process_writes_all_the_time_is_copied
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.db"
-    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
+    monkeypatch.setattr(backup_database, "DATABASE", str(path))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("CREATE TABLE kine (name BLOB)")
@@ -175,7 +176,7 @@ def test_a_large_database_to_which_another_process_writes_all_the_time_is_copied
         assert process.stdout
         process.stdout.readline()
         copying = threading.Thread(
-            target=backup_maker.copied, args=(str(tmp_path / "copy"), str(tmp_path), True), daemon=True
+            target=backup_database.copied, args=(str(tmp_path / "copy"), str(tmp_path), True), daemon=True
         )
         copying.start()
         copying.join(30)
@@ -188,19 +189,13 @@ def test_what_is_no_database_is_in_the_backup_as_it_is(tmp_path: Path, monkeypat
     path = tmp_path / "db/state.db"
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 100)
-    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
+    monkeypatch.setattr(backup_database, "DATABASE", str(path))
     out = io.BytesIO()
     writer = Writer(out, str(tmp_path))
-    assert backup_maker.add_database(writer, str(tmp_path)) == {"kind": "sqlite", "consistent": False}
+    assert backup_database.add_database(writer, str(tmp_path)) == {"kind": "sqlite", "consistent": False}
     manifest: Any = writer.close(id="x", node="x", created="x", about={})
-    assert archive.check(io.BytesIO(out.getvalue())) == manifest
+    assert check(io.BytesIO(out.getvalue())) == manifest
     (note,) = manifest.notes
     assert (note.harms, "file is not a database" in note.text) == (True, True)
     (member,) = (member for member in manifest.members if member.type == "f")
     assert (member.node_path, member.size) == (str(path), path.stat().st_size)
-
-
-def test_a_program_that_failed_is_told_by_its_own_last_word() -> None:
-    lines = ("gb10: DISK_FULL: a copy of the database needs 7 bytes in /x: there", "Traceback ...")
-    assert Ended(1, lines).refusal == ("DISK_FULL", "a copy of the database needs 7 bytes in /x: there")
-    assert Ended(1, ("Traceback ...",)).refusal is None

@@ -13,17 +13,23 @@ import tarfile
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gb10.controller.backups import evidence_for, local_backups
-from gb10.programs import archive
-from gb10.programs.archive import Writer
-from gb10.programs.backups import store as backup_store
-from gb10.programs.backups.proof import prove_copy
-from gb10.programs.backups.store import StoreError
+from gb10.programs.answer import RefusedError
+from gb10.programs.archive.files import digest
+from gb10.programs.archive.reading import check
+from gb10.programs.archive.summary import encode_summary, summary_of
+from gb10.programs.archive.writing import Writer
+from gb10.programs.backups.evidence import UNTOLD, Evidence, is_proven, write_evidence
+from gb10.programs.backups.proof import prove, prove_copy
+from gb10.programs.backups.pruning import prune
+from gb10.programs.backups.store import made_at, made_seconds, receive
+from gb10.programs.backups.workshop import PROVING
 
 SERVER = "var/lib/rancher/k3s/server"
 MACHINE = {"hostname": "spark-1", "machine_id": "a1", "macs": {"enP7s7": "02:00:00:00:00:01"}, "architecture": "arm64"}
@@ -58,7 +64,7 @@ def head(tmp_path: Path) -> Path:
 
 
 def created(backup: str) -> str:
-    when = time.strptime(backup_store.made_at(backup), "%Y%m%dT%H%M%SZ")
+    when = time.strptime(made_at(backup), "%Y%m%dT%H%M%SZ")
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", when)
 
 
@@ -78,16 +84,21 @@ def made(root: Path, backup: str = "", notes: list[tuple[str, str, bool]] | None
 
 def stored(folder: Path, content: bytes) -> str:
     """Put a backup into a store, as if it had just been made; return its id."""
-    manifest = archive.check(io.BytesIO(content))
-    summary = archive.summary_of(manifest, archive.digest(content), len(content), False)
-    backup_store.receive(str(folder), summary, [content])
+    manifest = check(io.BytesIO(content))
+    summary = summary_of(manifest, digest(content), len(content), False)
+    receive(str(folder), summary, [content])
     return manifest.id
 
 
-def proof(folder: Path, backup: str, node: str = "spark-1", **expected: Any) -> dict[str, Any]:
+def proof(folder: Path, backup: str, node: str = "spark-1", **expected: Any) -> Evidence:
     """Try a backup of a store."""
     job = {"where": "controller", "node": node, "id": backup, "expected": {"node": node, **expected}}
-    return backup_store.prove(str(folder), job)
+    return prove(str(folder), job)
+
+
+def refused(one: Evidence, *reasons: tuple[str, str]) -> Evidence:
+    """The same evidence with reasons against the copy."""
+    return replace(one, found=replace(one.found, sha256=None, reasons=reasons))
 
 
 @pytest.fixture
@@ -98,16 +109,16 @@ def store(tmp_path: Path) -> Path:
 def test_a_sound_backup_of_a_head_is_proven(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     found = proof(store, backup, macs=["02:00:00:00:00:01"], architecture="arm64", machine_id="a1", most_age_seconds=60)
-    assert found["proven"], found
-    assert (found["opened"], found["nodes"]) == (True, ["spark-1", "spark-2"])
-    assert not list((store / backup_store.PROVING).iterdir())
+    assert found.found.proven, found
+    assert (found.found.opened, found.found.nodes) == (True, ("spark-1", "spark-2"))
+    assert not list((store / PROVING).iterdir())
 
 
 def reason(head: Path, store: Path, expected: dict[str, Any] | None = None, **about: Any) -> tuple[str, str]:
     """The code and the text with which a backup of a head is refused."""
-    found = proof(store, stored(store, made(head, **about)), **(expected or {}))
-    assert not found["proven"]
-    return found["codes"][0], found["reasons"][0]
+    found = proof(store, stored(store, made(head, **about)), **(expected or {})).found
+    assert not found.proven
+    return found.reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -127,22 +138,22 @@ def test_a_backup_of_another_machine_is_refused(
 def test_an_old_backup_is_refused_and_keeps_its_proof(head: Path, store: Path) -> None:
     backup = stored(store, made(head, "spark-1-20260101T000000Z"))
     sound = proof(store, backup)
-    backup_store.write_evidence(str(store), "spark-1", backup, [sound])
+    write_evidence(str(store), "spark-1", backup, [sound])
     old = proof(store, backup, most_age_seconds=3600)
-    assert (old["proven"], old["codes"]) == (False, ["BACKUP_STALE"])
-    backup_store.write_evidence(str(store), "spark-1", backup, [old])
-    assert backup_store.is_proven(str(store), "spark-1", backup, "controller")
+    assert (old.found.proven, old.found.codes) == (False, ("BACKUP_STALE",))
+    write_evidence(str(store), "spark-1", backup, [old])
+    assert is_proven(str(store), "spark-1", backup, "controller")
 
 
 def test_another_nodes_backup_is_refused_under_whatever_name(head: Path, store: Path) -> None:
     other = stored(store, made(head, "spark-2-20260101T000000Z"))
-    assert proof(store, other, node="spark-2")["proven"] is True
+    assert proof(store, other, node="spark-2").found.proven is True
     (store / "spark-1").mkdir()
     for suffix in (".tar.gz", ".json"):
         for name in (other, "spark-1-20260101T000000Z"):
             (store / "spark-1" / f"{name}{suffix}").write_bytes((store / "spark-2" / f"{other}{suffix}").read_bytes())
-    assert proof(store, other)["codes"] == ["BACKUP_FOREIGN"]
-    assert proof(store, "spark-1-20260101T000000Z")["codes"][:2] == ["BACKUP_FOREIGN", "BACKUP_FOREIGN"]
+    assert proof(store, other).found.codes == ("BACKUP_FOREIGN",)
+    assert proof(store, "spark-1-20260101T000000Z").found.codes[:2] == ("BACKUP_FOREIGN", "BACKUP_FOREIGN")
 
 
 def test_a_damaged_database_is_named(head: Path, store: Path) -> None:
@@ -241,7 +252,7 @@ def with_one_file_missing(files: Files, other: Files) -> Files:
 def with_a_new_time(files: Files, other: Files) -> Files:
     """An older state that claims to be of now: its summary says so, its manifest does not."""
     told = json.loads(files[".json"])
-    return {**files, ".json": archive.encode_summary({**told, "created": "2026-11-23T00:00:00Z"})}
+    return {**files, ".json": encode_summary({**told, "created": "2026-11-23T00:00:00Z"})}
 
 
 def _members(content: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -259,8 +270,8 @@ def _again(files: Files, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]],
             info.size = len(data)
             written.addfile(info, io.BytesIO(data))
     content = out.getvalue()
-    told = {**json.loads(files[".json"]), "sha256": archive.digest(content), "size": len(content)}
-    return {".tar.gz": content, ".json": archive.encode_summary(told)}
+    told = {**json.loads(files[".json"]), "sha256": digest(content), "size": len(content)}
+    return {".tar.gz": content, ".json": encode_summary(told)}
 
 
 CHANGES: list[Callable[[Files, Files], Files]] = [
@@ -277,8 +288,8 @@ def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_p
     two = stored(store, made(head, "spark-1-20261121T100000Z"))
     folder = store / "spark-1"
     files, other = ({s: (folder / f"{of}{s}").read_bytes() for s in (".tar.gz", ".json")} for of in (one, two))
-    assert proof(store, one)["proven"]
-    assert proof(store, two)["proven"]
+    assert proof(store, one).found.proven
+    assert proof(store, two).found.proven
     three = stored(store, made(head, "spark-2-20261120T100000Z"))
     of_another_node = {s: (store / "spark-2" / f"{three}{s}").read_bytes() for s in (".tar.gz", ".json")}
 
@@ -287,14 +298,14 @@ def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_p
 
     for number in range(500):
         change = [*CHANGES, anothers][number % (len(CHANGES) + 1)]
-        place = tmp_path / f"changed{number}"
-        place.mkdir()
+        place = tmp_path / f"changed{number}/spark-1"
+        place.mkdir(parents=True)
         for suffix, content in change(files, other).items():
             (place / f"{one}{suffix}").write_bytes(content)
         scratch = tmp_path / f"scratch{number}"
-        found = prove_copy(str(place), one, {"node": "spark-1"}, str(scratch), None, None)
-        assert not found["proven"], f"{change.__name__} {number}"
-        assert found["reasons"], number
+        found = prove_copy(str(place.parent), "spark-1", one, {"node": "spark-1"}, str(scratch))
+        assert not found.proven, f"{change.__name__} {number}"
+        assert found.reasons, number
 
 
 # The store ------------------------------------------------------------------------------------------------------------
@@ -307,38 +318,38 @@ def kept(store: Path) -> list[str]:
 def test_old_backups_go_but_never_the_last_proven_one(head: Path, store: Path) -> None:
     days = ["20260101", "20260102", "20260103", "20260104", "20260105"]
     names = [stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days]
-    backup_store.write_evidence(str(store), "spark-1", names[1], [proof(store, names[1])])
-    now = backup_store.made_seconds(names[-1])
-    assert backup_store.prune(str(store), "spark-1", 2, None, now, "controller")
+    write_evidence(str(store), "spark-1", names[1], [proof(store, names[1])])
+    now = made_seconds(names[-1])
+    assert prune(str(store), "spark-1", 2, None, now, "controller")
     assert kept(store) == ["20260102", "20260104", "20260105"]
-    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
+    prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
     assert kept(store) == ["20260102", "20260105"]  # the proven one, and the newest
-    backup_store.write_evidence(str(store), "spark-1", names[4], [proof(store, names[4])])
-    backup_store.prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
+    write_evidence(str(store), "spark-1", names[4], [proof(store, names[4])])
+    prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
     assert kept(store) == ["20260105"]
 
 
 def test_a_proof_that_could_not_be_tried_takes_nothing_from_an_earlier_one(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     sound = proof(store, backup)
-    for code in sorted(backup_store.UNTOLD):
-        untried = {**sound, "proven": False, "sha256": None, "codes": [code], "reasons": ["no room"]}
-        backup_store.write_evidence(str(store), "spark-1", backup, [{**untried, "where": "spark-2"}])
-        backup_store.write_evidence(str(store), "spark-1", backup, [sound])
-        backup_store.write_evidence(str(store), "spark-1", backup, [untried])
-        assert backup_store.is_proven(str(store), "spark-1", backup, "controller"), code
-        assert not backup_store.is_proven(str(store), "spark-1", backup, "spark-2"), code
-    damaged = {**sound, "proven": False, "codes": ["KEEPER_FULL", "BACKUP_DAMAGED"], "reasons": ["no room", "changed"]}
-    backup_store.write_evidence(str(store), "spark-1", backup, [damaged])
-    assert not backup_store.is_proven(str(store), "spark-1", backup, "controller")
+    for code in sorted(UNTOLD):
+        untried = refused(sound, (code, "no room"))
+        write_evidence(str(store), "spark-1", backup, [replace(untried, where="spark-2")])
+        write_evidence(str(store), "spark-1", backup, [sound])
+        write_evidence(str(store), "spark-1", backup, [untried])
+        assert is_proven(str(store), "spark-1", backup, "controller"), code
+        assert not is_proven(str(store), "spark-1", backup, "spark-2"), code
+    damaged = refused(sound, ("KEEPER_FULL", "no room"), ("BACKUP_DAMAGED", "changed"))
+    write_evidence(str(store), "spark-1", backup, [damaged])
+    assert not is_proven(str(store), "spark-1", backup, "controller")
 
 
 def test_a_copy_is_not_kept_for_the_proof_of_another_one(head: Path, store: Path) -> None:
     days = ["20260101", "20260102", "20260103"]
     here, there, _ = (stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days)
-    backup_store.write_evidence(str(store), "spark-1", here, [proof(store, here)])
-    backup_store.write_evidence(str(store), "spark-1", there, [{**proof(store, there), "where": "spark-2"}])
-    backup_store.prune(str(store), "spark-1", 1, None, time.time(), "controller")
+    write_evidence(str(store), "spark-1", here, [proof(store, here)])
+    write_evidence(str(store), "spark-1", there, [replace(proof(store, there), where="spark-2")])
+    prune(str(store), "spark-1", 1, None, time.time(), "controller")
     assert kept(store) == ["20260101", "20260103"]
 
 
@@ -347,7 +358,7 @@ def test_another_machines_backups_under_the_same_name_do_not_count(head: Path, s
     stored(store, made(head, "spark-1-20260101T000000Z"))
     for day in ("20260102", "20260103"):
         stored(store, made(head, f"spark-1-{day}T000000Z", machine=other))
-    backup_store.prune(str(store), "spark-1", 1, None, time.time(), "controller")
+    prune(str(store), "spark-1", 1, None, time.time(), "controller")
     assert kept(store) == ["20260101", "20260103"]
 
 
@@ -356,23 +367,23 @@ def test_what_dead_runs_left_is_thrown_away_and_nothing_else(head: Path, store: 
     folder = store / "spark-1"
     for name in ("spark-1-20260101T000000Z.tar.gz.part", "spark-1-20260101T000000Z.tar.gz"):
         (folder / name).write_bytes(b"half")
-    backup_store.prune(str(store), "spark-1", 10, None, time.time(), "controller")
+    prune(str(store), "spark-1", 10, None, time.time(), "controller")
     assert len(list(folder.iterdir())) == 4  # they may be under way
-    backup_store.prune(str(store), "spark-1", 10, None, time.time() + 7200, "controller")
+    prune(str(store), "spark-1", 10, None, time.time() + 7200, "controller")
     assert sorted(path.name for path in folder.iterdir()) == [f"{backup}.json", f"{backup}.tar.gz"]
 
 
 def test_an_archive_that_arrives_in_part_gets_no_name(head: Path, store: Path) -> None:
     content = made(head)
-    summary = archive.summary_of(archive.check(io.BytesIO(content)), archive.digest(content), len(content), False)
-    with pytest.raises(StoreError):
-        backup_store.receive(str(store), summary, [content[:-1]])
+    summary = summary_of(check(io.BytesIO(content)), digest(content), len(content), False)
+    with pytest.raises(RefusedError):
+        receive(str(store), summary, [content[:-1]])
     assert not list((store / "spark-1").iterdir())
 
 
 def test_everything_in_a_store_is_closed_to_others(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
-    backup_store.write_evidence(str(store), "spark-1", backup, [proof(store, backup)])
+    write_evidence(str(store), "spark-1", backup, [proof(store, backup)])
     assert {path.stat().st_mode & 0o777 for path in store.rglob("*") if path.is_file()} == {0o600}
     assert {path.stat().st_mode & 0o777 for path in [store, *store.rglob("*")] if path.is_dir()} == {0o700}
 
@@ -382,16 +393,16 @@ def test_the_controller_knows_its_evidence(head: Path, store: Path, monkeypatch:
     assert evidence_for("spark-1") == []
     backup = stored(store, made(head))
     assert evidence_for("spark-1") == []
-    found = [proof(store, backup), {**proof(store, backup), "where": "spark-2"}]
-    backup_store.write_evidence(str(store), "spark-1", backup, found)
+    found = [proof(store, backup), replace(proof(store, backup), where="spark-2")]
+    write_evidence(str(store), "spark-1", backup, found)
     assert [(one.where, one.id, one.proven) for one in evidence_for("spark-1")] == [
         ("controller", backup, True),
         ("spark-2", backup, True),
     ]
     (copy,) = local_backups("spark-1")
     assert copy.proven
-    damaged = {**found[0], "proven": False, "codes": ["BACKUP_DAMAGED"], "reasons": ["its content has changed"]}
-    backup_store.write_evidence(str(store), "spark-1", backup, [damaged, found[1]])
+    damaged = refused(found[0], ("BACKUP_DAMAGED", "its content has changed"))
+    write_evidence(str(store), "spark-1", backup, [damaged, found[1]])
     (damaged_copy,) = local_backups("spark-1")
     assert not damaged_copy.proven  # the other place's proof says nothing of this one
     assert copy.from_json(copy.to_json()).id == copy.id

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import json
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gb10.operations.backups.restore_plan import wanted
-from gb10.programs import archive
-from gb10.programs.archive import Manifest
+from gb10.programs.archive.manifest import Manifest, Owner
+from gb10.programs.archive.reading import unpack
 from gb10.programs.backups import restore as restore_node
+from gb10.programs.backups.looking import is_open, look, numbers
+from gb10.programs.backups.placing import BESIDE, MANIFEST, NEW, TREE
+from tests.unit.programs.launching import SILENT, launched
 from tests.unit.programs.test_archive import NAMES, TREES, grow, listed, made
 
 STAMP = "20261123T200000Z"
@@ -36,22 +36,19 @@ class Node:
         self.manifest = manifest
         self.folder = scratch / "restore"
         self.folder.mkdir(0o700)
-        archive.unpack(io.BytesIO(content), str(self.folder / restore_node.TREE))
-        (self.folder / restore_node.MANIFEST).write_bytes(manifest.encoded())
+        unpack(io.BytesIO(content), str(self.folder / TREE))
+        (self.folder / MANIFEST).write_bytes(manifest.encoded())
         root.mkdir(exist_ok=True)
 
     def look(self, contents: dict[str, bytes] | None = None) -> dict[str, list[str]]:
         """What differs, by path."""
         members = [wanted(member, contents or {}) for member in self.manifest.members if member.node_path]
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            restore_node.look(self.job(wanted=members))
-        found: dict[str, list[str]] = json.loads(printed.getvalue())["different"]
+        found: dict[str, list[str]] = look(self.job(wanted=members), SILENT)["different"]
         return found
 
     def put(self, **job: Any) -> None:
         """Put in place what differs."""
-        restore_node.put(self.job(paths=list(self.look()), **job))
+        restore_node.put(self.job(paths=list(self.look()), **job), SILENT)
 
     def job(self, **more: Any) -> dict[str, Any]:
         """A job as the node gets it: through JSON."""
@@ -100,7 +97,7 @@ def test_what_differs_is_replaced_and_kept_beside_and_the_rest_is_not_touched(tm
     }
     node.put()
     texts = {path.name: path.read_text() for path in place.iterdir()}
-    kept = f"other{restore_node.BESIDE}{STAMP}"
+    kept = f"other{BESIDE}{STAMP}"
     assert texts == {"same": "a", "other": "backup", "wide": "b", "gone": "c", "own": "mine", kept: "node"}
     assert (place / "same").stat() == before
     assert stat.S_IMODE((place / "wide").stat().st_mode) == 0o644
@@ -114,7 +111,7 @@ def test_a_folder_where_a_file_belongs_and_a_link_where_a_folder_belongs_step_as
     (place / "folder").symlink_to(tmp_path / "elsewhere")
     node.put()
     assert (place / "file").read_text() == "text"
-    assert (place / f"file{restore_node.BESIDE}{STAMP}/precious").read_text() == "mine"
+    assert (place / f"file{BESIDE}{STAMP}/precious").read_text() == "mine"
     assert (place / "folder/inner").read_text() == "text"
     assert not (place / "folder").is_symlink()
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -133,7 +130,7 @@ def test_what_the_node_keeps_closed_now_is_not_told_to_be_open(tmp_path: Path) -
         above = above / part
         above.chmod(0o755)
     names = ("open", "closed", "folder/inner", "absent")
-    assert [restore_node.is_open(f"{tree}/{name}", str(node.root)) for name in names] == [True, False, False, False]
+    assert [is_open(f"{tree}/{name}", str(node.root)) for name in names] == [True, False, False, False]
 
 
 def test_keys_that_open_the_node_now_go_on_doing_so(tmp_path: Path) -> None:
@@ -150,11 +147,11 @@ def test_keys_that_open_the_node_now_go_on_doing_so(tmp_path: Path) -> None:
 def test_a_restore_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"a": "backup", "b": "backup"})
     (place / "a").write_text("node")
-    (place / f"a{restore_node.NEW}").write_text("hal")
-    (place / f"b{restore_node.NEW}").mkdir()
+    (place / f"a{NEW}").write_text("hal")
+    (place / f"b{NEW}").mkdir()
     node.put()
     assert (place / "a").read_text() == (place / "b").read_text() == "backup"
-    assert not [path for path in place.iterdir() if path.name.endswith(restore_node.NEW)]
+    assert not [path for path in place.iterdir() if path.name.endswith(NEW)]
 
 
 def test_folders_that_the_backup_does_not_name_are_made_as_closed_as_the_one_above(tmp_path: Path) -> None:
@@ -162,7 +159,7 @@ def test_folders_that_the_backup_does_not_name_are_made_as_closed_as_the_one_abo
     (place / "home").mkdir(0o700)
     (tmp_path / "tree/home/.cache/huggingface/token").chmod(0o600)
     token = str(tmp_path / "tree/home/.cache/huggingface/token")
-    restore_node.put(node.job(paths=[token]))
+    restore_node.put(node.job(paths=[token]), SILENT)
     assert stat.S_IMODE((place / "home/.cache").stat().st_mode) == 0o700
 
 
@@ -171,9 +168,9 @@ def test_the_server_s_folder_is_put_in_place_at_once_and_the_former_one_kept(tmp
     (place / "server/tls").mkdir(parents=True)
     (place / "server/tls/newer").write_text("of another cluster")
     server = str(tmp_path / "tree/server")
-    restore_node.k3s(node.job(server=server, paths=[str(tmp_path / "tree/config")]))
+    restore_node.k3s(node.job(server=server, paths=[str(tmp_path / "tree/config")]), SILENT)
     assert sorted(path.name for path in (place / "server").rglob("*")) == ["ca", "db", "state.db", "tls"]
-    assert (place / f"server{restore_node.BESIDE}{STAMP}/tls/newer").exists()
+    assert (place / f"server{BESIDE}{STAMP}/tls/newer").exists()
     assert (place / "config").read_text() == "c"
     times = [(folder / "server/db/state.db").stat().st_mtime_ns for folder in (place, tmp_path / "tree")]
     assert times[0] == times[1]
@@ -184,18 +181,14 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(tmp_path: Path) -> N
     content, manifest = made(tmp_path / "tree")
     for sent, digest in ((content[:-20], manifest.sha256), (content, "0" * 64)):
         job = {"folder": str(tmp_path / "place/restore"), "manifest_sha256": digest}
-        program = "import json,sys; from gb10.programs.backups.restore import unpack; unpack(json.loads(sys.argv[1]))"
-        done = subprocess.run(
-            [sys.executable, "-c", program, json.dumps(job)], input=sent, capture_output=True, check=False
-        )
-        assert done.returncode == 1
-        assert done.stderr.decode().startswith("gb10: BACKUP_DAMAGED: ")
+        answer = launched("gb10.programs.backups.restore:unpack", job, sent)
+        assert (answer.refusal or ("",))[0] == "BACKUP_DAMAGED"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_owners_are_found_by_name_first_and_by_number_where_the_name_is_unknown() -> None:
-    assert restore_node.owner({"uid": 4711, "gid": 4711, "user": "root", "group": "root"}) == (0, 0)
-    assert restore_node.owner({"uid": 4711, "gid": 4712, "user": "nobody-knows", "group": ""}) == (4711, 4712)
+    assert numbers(Owner(4711, 4711, "root", "root")) == (0, 0)
+    assert numbers(Owner(4711, 4712, "nobody-knows", "")) == (4711, 4712)
 
 
 def test_extended_attributes_come_back(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""How tests run programs as a node does: by their text, in a process of their own."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gb10.facts.reading.frames import Answer
+from gb10.facts.reading.launcher import LOADER, Launch
+from gb10.programs.answer import Outlet
+
+SILENT = Outlet("mark", 1 << 20)  # for functions that send nothing
+VERSIONS = Path("/root/.pyenv/versions")
+
+
+def ubuntu_python(version: str) -> str:
+    """Return the python3 of an Ubuntu, "3.10" or "3.12"; skip the test if it is not here."""
+    found = sorted(VERSIONS.glob(f"{version}*/bin/python{version}")) if VERSIONS.exists() else []
+    if not found:
+        pytest.skip(f"no python{version} here")
+    return str(found[0])
+
+
+def launched(function: str, job: Mapping[str, Any], given: bytes = b"", python: str = sys.executable) -> Answer:
+    """Run a function that takes a stream; return its answer."""
+    return streamed(function, job, given, python)[0]
+
+
+def streamed(
+    function: str, job: Mapping[str, Any], given: bytes = b"", python: str = sys.executable
+) -> tuple[Answer, bytes]:
+    """Run a function that sends a stream; return its answer, and what it sent."""
+    launch = Launch(function, job, streams=True)
+    done = subprocess.run(
+        [python, "-I", "-c", LOADER], input=launch.text.encode() + given, capture_output=True, check=False
+    )
+    answer = launch.answer()
+    for line in done.stderr.decode(errors="replace").splitlines():
+        answer.hear(line)
+    _, _, rest = done.stdout.partition(f"{launch.mark}\n".encode())
+    sent = bytearray()
+    while rest:
+        (length,) = struct.unpack("!I", rest[:4])
+        sent += rest[4 : 4 + length]
+        rest = rest[4 + length :]
+    return answer, bytes(sent)

@@ -1,0 +1,64 @@
+"""A node that keeps backups of others, as it runs there: with the python3 of Ubuntu, by text alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gb10.programs.archive.files import digest
+from gb10.programs.archive.summary import summary_of
+from gb10.programs.backups.evidence import Evidence
+from tests.unit.programs.launching import launched, streamed, ubuntu_python
+from tests.unit.programs.test_archive import made
+
+NODE, ID = "spark-2", "spark-2-20260102T030405Z"
+KEEPER = "gb10.programs.backups.keeper"
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> tuple[bytes, dict[str, Any]]:
+    """An archive and its summary."""
+    tree = tmp_path / "node"
+    (tree / "etc/ssh").mkdir(parents=True)
+    (tree / "etc/hostname").write_text("spark-2\n")
+    (tree / "etc/ssh/large").write_bytes(os.urandom(3_000_000))
+    content, manifest = made(tree)
+    return content, summary_of(manifest, digest(content), len(content), False)
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12"])
+def test_a_keeper_takes_proves_and_gives_a_backup(
+    tmp_path: Path, backup: tuple[bytes, dict[str, Any]], version: str
+) -> None:
+    content, summary = backup
+    python, root = ubuntu_python(version), str(tmp_path / "store")
+    job = {"root": root, "summary": summary, "where": "spark-1", "count": 1, "days": None}
+    kept = launched(f"{KEEPER}:keep", job, content, python)
+    assert (kept.complete, kept.refusal) == (True, None), kept.others
+    task = {"root": root, "node": NODE, "id": ID, "where": "spark-1", "expected": {"node": NODE}, "trusted": None}
+    proof = Evidence.from_json(launched(f"{KEEPER}:prove_here", task, python=python).value)
+    assert (proof.where, proof.found.opened, proof.found.sha256) == ("spark-1", True, summary["sha256"])
+    answer, sent = streamed(f"{KEEPER}:give", {"root": root, "node": NODE, "id": ID}, python=python)
+    assert (sent, answer.value) == (content, summary)
+
+
+def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, backup: tuple[bytes, dict[str, Any]]) -> None:
+    content, summary = backup
+    root = tmp_path / "store"
+    job = {"root": str(root), "summary": summary, "where": "spark-1", "count": 1, "days": None}
+    answer = launched(f"{KEEPER}:keep", job, content[:-1])
+    assert (answer.refusal or ("",))[0] == "BACKUP_FAILED"
+    assert not list((root / NODE).iterdir())
+
+
+def test_a_keeper_without_room_and_one_without_the_backup_say_so(
+    tmp_path: Path, backup: tuple[bytes, dict[str, Any]]
+) -> None:
+    huge = {**backup[1], "size": 1 << 60}
+    job = {"root": str(tmp_path / "store"), "summary": huge, "where": "spark-1", "count": 1, "days": None}
+    assert (launched(f"{KEEPER}:keep", job).refusal or ("",))[0] == "KEEPER_FULL"
+    answer = launched(f"{KEEPER}:give", {"root": str(tmp_path / "store"), "node": NODE, "id": ID})
+    assert (answer.refusal or ("",))[0] == "BACKUP_MISSING"

@@ -1,0 +1,65 @@
+"""Backups that an earlier gb10 made, with its summary and evidence, are read as before."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gb10.operations.backups.restore_source import LATEST, open_backup
+from gb10.programs.archive.comparing import compare
+from gb10.programs.archive.reading import check, unpack
+from gb10.programs.archive.summary import agree
+from gb10.programs.backups.evidence import evidence, is_proven
+from gb10.programs.backups.proof import prove
+from gb10.programs.backups.store import is_whole, read_summary
+
+SAMPLES = Path(__file__).parent / "samples" / "backups"
+NODE, ID = "spark-2", "spark-2-20261123T201500Z"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """A store with the old backup."""
+    shutil.copytree(SAMPLES, tmp_path / "store")
+    return str(tmp_path / "store")
+
+
+def test_an_old_archive_is_unpacked_as_it_was(store: str, tmp_path: Path) -> None:
+    content = (Path(store) / NODE / f"{ID}.tar.gz").read_bytes()
+    manifest = unpack(io.BytesIO(content), str(tmp_path / "out"), attributes=True)
+    assert compare(str(tmp_path / "out"), manifest, attributes=True) == []
+    agree(manifest, read_summary(store, NODE, ID))
+    assert check(io.BytesIO(content)) == manifest
+    by_name = {os.path.basename(member.path): member for member in manifest.members}
+    assert (by_name["hostname"].type, by_name["name"].type, by_name["localtime"].type) == ("f", "h", "l")
+    assert by_name["ssh_host_ed25519_key"].mode == 0o600
+    assert list(by_name["large"].xattrs) == ["user.origin"]
+    assert "\udcff odd" in by_name
+    assert [(os.path.basename(note.path), note.harms) for note in manifest.notes] == [("pipe", False)]
+
+
+def test_old_evidence_counts(store: str) -> None:
+    assert [(one.where, one.found.proven) for one in evidence(store, NODE, ID)] == [
+        ("controller", True),
+        ("spark-1", False),
+    ]
+    assert is_proven(store, NODE, ID, "controller")
+    assert not is_proven(store, NODE, ID, "spark-1")
+    backup = open_backup(store, NODE, LATEST, None)
+    assert (backup.id, backup.proven) == (ID, True)
+
+
+def test_an_old_backup_is_proven_again(store: str) -> None:
+    assert is_whole(store, NODE, ID)
+    found = prove(store, {"node": NODE, "id": ID, "where": "controller", "expected": {"node": NODE}}).found
+    assert (found.proven, found.opened) == (True, True), found
+
+
+def test_evidence_that_contradicts_itself_does_not_count(store: str) -> None:
+    path = Path(store) / NODE / f"{ID}.proof.json"
+    path.write_text(path.read_text().replace('"codes": [],', '"codes": ["BACKUP_DAMAGED"],'))
+    assert not is_proven(store, NODE, ID, None)
