@@ -1,4 +1,4 @@
-"""A few lines of ours in a file of which the rest is others'."""
+"""A block of lines of ours in a file whose other lines stay."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BEGIN, END = "# BEGIN gb10", "# END gb10"
 @guarded
 def text_block(path: str, lines: Sequence[str]) -> Generator[StringCommand, None, None]:
     """
-    Keep a few lines in a file of which the rest is others'.
+    Keep a block of lines in a file; its other lines stay.
 
     + path: absolute path on the node
-    + lines: what stands between the marks
+    + lines: the lines between the marks
     """
     file = known(TextFile, path=path)
     before = file.content if file else ""
@@ -42,6 +42,6 @@ def with_block(text: str, lines: Sequence[str]) -> str:
     _, end, after = rest.partition(f"{END}\n")
     if begin and end:
         return f"{before}{block}{after}"
-    # A mark without its partner is nobody's: the lines after it may be anybody's.
+    # With one of the marks missing, nobody knows which lines are ours: only the mark goes.
     kept = "".join(f"{line}\n" for line in text.splitlines() if line not in (BEGIN, END))
     return f"{kept}{block}"

@@ -1,4 +1,4 @@
-"""The firewall of a node: ufw's rules, with the way in kept open."""
+"""The firewall of a node: ufw's rules, and always one that lets SSH in."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gb10.operations.kit.trials import trial
 @guarded
 def firewall(rules: Sequence[str], seconds: int) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Have ufw on, with these rules, and sshd's ports open before all. Rules of others stay.
+    Enable ufw with these rules; sshd's ports are opened first. Other rules stay.
 
-    + rules: in the words of ufw: "allow from 192.168.100.0/24"
-    + seconds: how long the node waits for a new login before it switches the firewall off again
+    + rules: as ufw takes them: "allow from 192.168.100.0/24"
+    + seconds: how long the node waits for a new login before it disables the firewall again
 
-    A node without ufw is left as it is. What containers publish does not pass through ufw: Docker's rules come first.
+    A node without ufw stays as it is. Ports that containers publish bypass ufw: Docker's rules come first.
     """
     ufw, sshd = known(UfwRules), known(SshdConfig)
     if ufw is None:

@@ -1,4 +1,4 @@
-"""Where a node keeps what is large or dear: folders on /data, which nobody ever formats or mounts over."""
+"""Folders for data on a node, on /data, which is never formatted or mounted over."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gb10.operations.kit.failures import guarded, known, refuse
 @guarded
 def folders(path: str, names: Mapping[str, str], user: str) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Have folders below a path, and say whether they can outlive a reinstallation.
+    Make folders below a path, and say whether they survive a reinstallation.
 
-    + path: a partition that is mounted, or a plain directory; where there is nothing, a directory is made
+    + path: a mounted partition or a plain directory; if nothing is there, a directory is made
     + names: folder -> mode of a new one, octal
-    + user: owner of new ones; what is there keeps its owner and mode
+    + user: owner of new ones; existing ones keep their owner and mode
 
-    Refused where a file system belongs at the path and is not mounted: what is written now would vanish below it.
+    Refused if a file system belongs at the path and is not mounted: it would hide what is written now.
     """
     place = known(DataMount, path=path, folders=list(names))
     if place.kind == "other":
@@ -51,7 +51,7 @@ def folders(path: str, names: Mapping[str, str], user: str) -> Generator[StringC
 
 
 def told(place: DataPlace) -> str:
-    """Given where /data is, say in a sentence what that means for what lies there."""
+    """Given where /data is, return a sentence on whether its content survives a reinstallation."""
     free = f"{place.free_bytes / 2**30:.0f} GiB free"
     if place.own_device:
         return f"{place.path} is on a device of its own ({place.source}, {place.filesystem}, {free})"

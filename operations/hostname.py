@@ -1,4 +1,4 @@
-"""What a node calls itself."""
+"""The hostname of a node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = "/etc/hostname"
 @guarded
 def hostname(wanted: str) -> Generator[StringCommand, None, None]:
     """
-    Have a hostname, now and after a boot. A wiped node comes back with its factory's.
+    Set the hostname, now and after a boot. A wiped node comes back with the one of its factory.
 
     + wanted: without a domain
     """

@@ -1,4 +1,4 @@
-"""The administrator's kubeconfig, brought to the controller without showing it."""
+"""The administrator's kubeconfig, copied to the controller without showing it."""
 
 from __future__ import annotations
 

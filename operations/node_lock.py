@@ -1,4 +1,4 @@
-"""The lock on a node, which keeps the runs of every controller apart."""
+"""The lock on a node: only one run of any controller works on it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, Non
     """
     Hold the node's lock.
 
-    + holder: who is to hold it; a lock of the same run is taken over
+    + holder: the new holder; a lock of the same run is taken over
 
-    Of two who come at the same time one gets it.
+    If two runs come at the same time, one gets it.
     """
     found = known(NodeLock)
     if found == holder:
@@ -50,9 +50,9 @@ def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, Non
 @guarded
 def unlocked(run: str | None = None) -> Generator[StringCommand, None, None]:
     """
-    Have the node's lock gone.
+    Remove the node's lock.
 
-    + run: only the lock of this run; None: whoever holds it
+    + run: only the lock of this run; None: of any
     """
     found = known(NodeLock)
     if found is None or run not in (None, found.run):

@@ -1,4 +1,4 @@
-"""The speed of a node: cores and GPU driver kept awake, now and at every boot."""
+"""Performance mode of a node: cores at full speed and the GPU driver loaded, now and at every boot."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ START_SECONDS = 60
 @operation()
 @guarded
 def performance_mode() -> Generator[StringCommand, None, None]:
-    """Have the cores' governor at full speed and the GPU's driver loaded, as far as the hardware knows of either."""
+    """Keep the cores' governor at full speed and the GPU driver loaded, as far as the hardware has either."""
     speed, file = known(PerformanceMode), known(TextFile, path=FILE)
     if not speed.governors and not speed.nvidia_smi:
-        host.noop("nothing of this node's speed can be set")
+        host.noop("this node has no governor and no GPU driver")
         return
     content = render(
         "node/performance.service.j2",
@@ -42,5 +42,5 @@ def performance_mode() -> Generator[StringCommand, None, None]:
 
 
 def is_set(speed: Speed) -> bool:
-    """Tell whether performance mode is on. Persistence is not looked at: not every driver keeps it."""
+    """Return True if performance mode is on. Persistence does not count: not every driver keeps it."""
     return speed.unit_active and speed.unit_enabled and set(speed.governors) <= {WANTED_GOVERNOR}

@@ -1,4 +1,4 @@
-"""The rails of a node: both halves of the cabled ConnectX-7 port, configured by netplan whatever renders it."""
+"""The rails of a node: both halves of the cabled ConnectX-7 port, configured by netplan with any renderer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FILE = "/etc/netplan/95-gb10-rails.yaml"
 
 @dataclass(frozen=True)
 class Rail:
-    """One half of a port as it is to be."""
+    """The wanted state of one half of a port."""
 
     interface: str
     address: str  # with prefix length: "192.168.100.11/24"
@@ -39,15 +39,15 @@ def rails(
     wanted: Sequence[Rail], seconds: int, disturb: bool, patterns: Sequence[str]
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Have the rails' addresses and MTU, now and after a boot.
+    Set the rails' addresses and MTU, now and after a boot.
 
     + wanted: one for each half
     + seconds: how long the node waits for a new login before it goes back to what it had
     + disturb: change them although a container is serving
     + patterns: names of containers that count as serving
 
-    Of an interface without a carrier only the file is compared: nothing can be configured on it. A node without any
-    ConnectX-7 is left as it is.
+    For an interface without a carrier only the file is compared: nothing can be configured on it. A node without a
+    ConnectX-7 stays as it is.
     """
     interfaces = known(Interfaces)
     names = [rail.interface for rail in wanted]
@@ -78,14 +78,14 @@ def rails(
 
 
 def has_connectx7(found: ConnectX7 | None) -> bool:
-    """Tell whether a node has a ConnectX-7. Where the tools are, they also answer on a node without one."""
+    """Return True if a node has a ConnectX-7. If the tools are installed, they also answer on a node without one."""
     return bool(found and found.links)
 
 
 def rail_refusals(
     wanted: Sequence[Rail], interfaces: Mapping[str, Interface], plan: Netplan | None, file: TextFileState | None
 ) -> Iterator[Refusal]:
-    """Given the rails that are wanted and what the node has, yield what speaks against them."""
+    """Given the wanted rails and what the node has, yield the reasons to refuse them."""
     missing = [rail.interface for rail in wanted if rail.interface not in interfaces]
     if missing:
         yield Refusal("RAIL_UNKNOWN", f"it has no {' and no '.join(missing)}; it has {', '.join(sorted(interfaces))}")
@@ -106,7 +106,7 @@ def rail_refusals(
 
 
 def own_addresses(content: str) -> dict[str, set[str]]:
-    """Given our own netplan file, return interface -> addresses. Whatever is wrong in it is about to be replaced."""
+    """Given our own netplan file, return interface -> addresses; none if it is broken: it is about to be replaced."""
     try:
         ethernets = yaml.safe_load(content)["network"]["ethernets"]
         return {name: set(map(str, ethernet["addresses"])) for name, ethernet in ethernets.items()}
@@ -115,6 +115,6 @@ def own_addresses(content: str) -> dict[str, set[str]]:
 
 
 def is_live(rail: Rail, interfaces: Mapping[str, Interface]) -> bool:
-    """Tell whether a rail is as it is to be, as far as can be told."""
+    """Return True if a rail is as wanted; an interface without a carrier does not tell."""
     interface = interfaces[rail.interface]
     return not interface.up or (interface.mtu_bytes == rail.mtu_bytes and rail.address in interface.addresses)

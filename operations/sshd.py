@@ -25,12 +25,12 @@ FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"
 @guarded
 def key_logins_only(seconds: int) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Have sshd accept keys only, also for root.
+    Have sshd accept key logins only, also for root.
 
     + seconds: how long the node waits for a new login by key before it goes back to what it had
 
-    Refused unless a login by key, without any password, is seen to work: now, and with a second sshd that reads what
-    this one would read afterwards. Taken back unless it works then, too. Open sessions stay open.
+    Refused unless a login by key alone works: now, and with a second sshd that reads what this one would read
+    afterwards. Taken back unless it works then, too. Open sessions stay open.
     """
     content = render("node/sshd.conf.j2")
     sshd, file = known(SshdConfig), known(TextFile, path=FILE)
@@ -47,9 +47,9 @@ def key_logins_only(seconds: int) -> Generator[StringCommand | FunctionCommand, 
 
 
 def _rehearse(state: State, host: Host, content: str) -> bool:
-    """Log in by key, now and as it would be afterwards; say what happened where that does not work.
+    """Log in by key, now and as it would be afterwards; report why if that does not work.
 
-    Not only our own lines count then: a reload also puts in force what others wrote and never loaded.
+    A reload also applies what others wrote and never loaded, so a second sshd reads the whole configuration.
     """
     try:
         login = NewLogin(state, host, keys_only=True)
@@ -70,7 +70,7 @@ def _rehearse(state: State, host: Host, content: str) -> bool:
 
 
 def _tried(state: State, host: Host, login: NewLogin, port: int) -> str | None:
-    """Log in through the sshd of the rehearsal; return what speaks against it, or None when it worked."""
+    """Log in through the sshd of the rehearsal; return why that failed, or None."""
     try:
         rehearsed = NewLogin(state, host, keys_only=True, tunnel=login.tunnel(port))
     except ConnectError as error:
