@@ -9,6 +9,7 @@ from pyinfra.context import host
 
 from gb10.group_data.settings import ImageSettings
 from gb10.operations import images as operations
+from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.deploys import deploy
 from gb10.operations.kit.inventory import invalid, is_node, named, nodes, read_settings
 from gb10.programs.images.names import familiar
@@ -33,14 +34,14 @@ def images(tags: Sequence[str] | None = None) -> None:
         )
 
 
-@deploy("Sync images")
+@deploy("Sync images", also=CopyOptions.names())
 def sync_images(source: str, tags: Sequence[str] | None = None, **options: Any) -> None:
     """
     Have images as another node has them, over the rails and without what is there already.
 
     + source: name of the host that has them
     + tags: instead of `images` of group_data/all.py
-    + options: network, transport, verify, force, progress_seconds, as gb10.operations.cx7.sync has them
+    + options: those of gb10.operations.copying.options.CopyOptions
     """
     wanted = _tags(tags)
     if not wanted:
@@ -51,7 +52,7 @@ def sync_images(source: str, tags: Sequence[str] | None = None, **options: Any) 
             tags=wanted,
             source=named(source),
             _serial=True,
-            **options,
+            options=CopyOptions(**options),
         )
 
 

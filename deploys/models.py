@@ -9,11 +9,12 @@ from pyinfra.context import host
 
 from gb10.group_data.settings import ModelSettings
 from gb10.operations import models as operations
+from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.deploys import deploy
 from gb10.operations.kit.inventory import head, hub_of, is_node, named, nodes, read_settings
 
 
-@deploy("Models")
+@deploy("Models", also=CopyOptions.names())
 def models(names: Sequence[str] | None = None, source: str | None = None, **options: Any) -> None:
     """
     Have models in the Hugging Face cache, copied from a node that has them.
@@ -21,7 +22,7 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
     + names: instead of `models` of group_data/all.py: "org/name", "datasets/org/name", or "*" for all that is there
     + source: instead of `models_from`: name of the host that has them; without either, the first other node that
       has a model that is not here, and for "*" the head
-    + options: network, transport, verify, dangling, force, progress_seconds, as gb10.operations.cx7.sync has them
+    + options: those of gb10.operations.copying.options.CopyOptions
     """
     settings = read_settings(ModelSettings, models=names, models_from=source)
     if not settings.models or (source is None and not is_node()):
@@ -35,7 +36,7 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
             hub=hub_of(host),
             peer_hubs={peer.name: hub_of(peer) for peer in peers},
             _serial=True,
-            **options,
+            options=CopyOptions(**options),
         )
         return
     peer = head() if settings.models_from is None else named(settings.models_from)
@@ -48,5 +49,5 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
         source=peer,
         hub=hub_of(host),
         source_hub=hub_of(peer),
-        **options,
+        options=CopyOptions(**options),
     )

@@ -7,7 +7,7 @@ operation leaves a store that is intact, and an engine that has an image either 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.api.exceptions import OperationValueError
@@ -17,7 +17,7 @@ from gb10.facts.images import SavedImages
 from gb10.facts.reading.images import STORE
 from gb10.operations.copying.image_run import MOVE, image_commands, store_command
 from gb10.operations.copying.image_supply import from_anywhere, from_source, images_here
-from gb10.operations.copying.survey import Network, Transport, Verify, mistaken
+from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.programs.images.names import familiar
 
@@ -82,30 +82,23 @@ def load(tags: Sequence[str]) -> Commands:
 def sync(
     tags: Sequence[str],
     source: Host,
-    network: Network = "rails",
-    transport: Transport = "rsyncd",
-    verify: Verify = "size",
-    force: bool = False,
-    progress_seconds: float = 10.0,
+    options: CopyOptions,
 ) -> Commands:
     """
     Have images in the engine as another node has them, by way of both nodes' stores.
 
     + tags: as people type them; without a version, "latest" is meant
     + source: the host that has them, in its engine or in its store
-    + network, transport, verify, force, progress_seconds: as gb10.operations.cx7.sync has them
+    + options: how to copy
 
     Only blobs that this node's store lacks are moved. A blob that turns out to be damaged when it is
     loaded is fetched again.
     """
-    move = replace(
-        MOVE, network=network, transport=transport, verify=verify, force=force, progress_seconds=progress_seconds
-    )
-    if mistakes := mistaken(move):
+    if mistakes := options.mistakes():
         yield from refuse("SETTINGS_INVALID", f"{host.name}: {'; '.join(mistakes)}")
         return
     wanted = _familiar(tags)
-    yield from image_commands(lambda: [from_source(wanted, source)], move)
+    yield from image_commands(lambda: [from_source(wanted, source)], replace(MOVE, **asdict(options)))
 
 
 @operation()

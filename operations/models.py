@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
@@ -11,8 +12,9 @@ from gb10.facts.huggingface import HuggingFaceModels
 from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, Repository, folder_name
 from gb10.facts.reading.reports import Refused, report
 from gb10.operations.copying.between import copy_commands
+from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import human
-from gb10.operations.copying.survey import Dangling, Network, Transport, Verify, Wanted
+from gb10.operations.copying.survey import Wanted
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.peers import reached, read_fact, read_facts, this_node
 from gb10.operations.kit.reports import Note
@@ -27,12 +29,7 @@ def present(
     source: Host,
     hub: str,
     source_hub: str,
-    network: Network = "rails",
-    transport: Transport = "rsyncd",
-    verify: Verify = "size",
-    dangling: Dangling = "refuse",
-    force: bool = False,
-    progress_seconds: float = 10.0,
+    options: CopyOptions,
 ) -> Generator[FunctionCommand, None, None]:
     """
     Have models in the Hugging Face cache of this node, with what they have in the store that all models share.
@@ -40,7 +37,7 @@ def present(
     + names: as on the Hub: "org/name", "datasets/org/name"; "*" is the whole hub
     + source: the node that has them
     + hub, source_hub: the folder hub/ of both nodes
-    + network, transport, verify, dangling, force, progress_seconds: as gb10.operations.cx7.sync has them
+    + options: how to copy
 
     What is being downloaded on the source is left out.
     """
@@ -53,7 +50,7 @@ def present(
         return
     everything = EVERYTHING in names
     found = cache.repositories if everything else tuple(filter(None, (_repository(cache, name) for name in names)))
-    refusals = [*_absent(cache, () if everything else names, source), *_broken(found, source, dangling)]
+    refusals = [*_absent(cache, () if everything else names, source), *_broken(found, source, options.dangling)]
     for refusal in refusals:
         yield from refuse(refusal.code, refusal.text)
     if refusals:
@@ -65,12 +62,7 @@ def present(
         dest_path=hub,
         paths=None if everything else tuple(repository.folder for repository in found),
         also=HUB_FILES,
-        network=network,
-        transport=transport,
-        verify=verify,
-        dangling=dangling,
-        force=force,
-        progress_seconds=progress_seconds,
+        **asdict(options),
     )
     yield from copy_commands(source, this_node(), wanted)
 
@@ -82,12 +74,7 @@ def available(
     peers: Sequence[Host],
     hub: str,
     peer_hubs: Mapping[str, str],
-    network: Network = "rails",
-    transport: Transport = "rsyncd",
-    verify: Verify = "size",
-    dangling: Dangling = "refuse",
-    force: bool = False,
-    progress_seconds: float = 10.0,
+    options: CopyOptions,
 ) -> Generator[FunctionCommand, None, None]:
     """
     Have models in the Hugging Face cache of this node: as they are here already, or from a node that has them.
@@ -96,7 +83,7 @@ def available(
     + peers: the nodes to ask, in this order
     + hub: the folder hub/ of this node
     + peer_hubs: name of a node -> that folder there
-    + network, transport, verify, dangling, force, progress_seconds: as gb10.operations.cx7.sync has them
+    + options: how to copy
     """
     own = known(HuggingFaceModels, hub=hub)
     caches = read_facts(*((peer, HuggingFaceModels, {"hub": peer_hubs[peer.name]}) for peer in peers))
@@ -119,12 +106,7 @@ def available(
                 dest_path=hub,
                 paths=tuple(repository.folder for repository in given),
                 also=HUB_FILES,
-                network=network,
-                transport=transport,
-                verify=verify,
-                dangling=dangling,
-                force=force,
-                progress_seconds=progress_seconds,
+                **asdict(options),
             )
             yield from copy_commands(peer, this_node(), wanted)
 

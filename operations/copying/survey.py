@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pyinfra.api import Host
 
@@ -14,22 +14,14 @@ from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.reading.reports import Refused
 from gb10.facts.reading.tree import UNFINISHED, Tree
 from gb10.facts.tree import FileTree
+from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.kit.inventory import node_ip, rails_of
 from gb10.operations.kit.peers import read_facts
 
-STREAMS = 4  # for each rail
-MOST_STREAMS = 64
 
-Transport = Literal["rsyncd", "ssh"]
-Network = Literal["rails", "management"]
-Verify = Literal["size", "hash"]
-Dangling = Literal["refuse", "list"]
-CHOICES = {"transport": Transport, "network": Network, "verify": Verify, "dangling": Dangling}
-
-
-@dataclass(frozen=True)
-class Wanted:
+@dataclass(frozen=True, kw_only=True)
+class Wanted(CopyOptions):
     """What is to be copied, and how."""
 
     src_path: str
@@ -37,14 +29,7 @@ class Wanted:
     paths: tuple[str, ...] | None = None
     also: tuple[str, ...] = ()
     exclude: tuple[str, ...] = UNFINISHED
-    transport: Transport = "rsyncd"
-    network: Network = "rails"
-    verify: Verify = "size"
-    dangling: Dangling = "refuse"
     delete: bool = False
-    force: bool = False
-    streams: int = STREAMS
-    progress_seconds: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +62,7 @@ class Survey:
 
 def look(source: Host, target: Host, wanted: Wanted) -> Survey:
     """Look at both nodes and the way between them; change nothing."""
-    if mistakes := mistaken(wanted):
+    if mistakes := wanted.mistakes():
         return Survey(tuple(Refused("SETTINGS_INVALID", text) for text in mistakes))
     for path in (wanted.src_path, wanted.dest_path):
         if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
@@ -102,18 +87,6 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
         notes += (f"{lost[0]}: only {ways[0].name} carries the copy",)
     extra = extras(ours, theirs, wanted.paths) if wanted.delete else ()
     return Survey(refusals, notes, ours, theirs, plan, extra, ways)
-
-
-def mistaken(wanted: Wanted) -> list[str]:
-    """Given what people wrote, return what no copy can be made of: a word that is none of those to choose from."""
-    texts = [
-        f"{name} is {chosen!r}, and not one of: {', '.join(get_args(choice))}"
-        for name, choice in CHOICES.items()
-        if (chosen := getattr(wanted, name)) not in get_args(choice)
-    ]
-    if not isinstance(wanted.streams, int) or not 1 <= wanted.streams <= MOST_STREAMS:
-        texts.append(f"streams is {wanted.streams!r}, and not 1 to {MOST_STREAMS}")
-    return texts
 
 
 def selection(wanted: Wanted, root: str) -> dict[str, Any]:

@@ -33,7 +33,6 @@ TOO_LARGE: set[str] = {
     "facts/reading/rdma.py:RdmaLink",
     "facts/reading/tree.py:Entry",
     "facts/reading/tree.py:Tree",
-    "operations/copying/survey.py:Wanted",
     "programs/tree_walk.py:Walk",
 }
 

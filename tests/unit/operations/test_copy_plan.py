@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gb10.facts.reading.copy import CopyProof, prove_copy
 from gb10.facts.reading.tree import Entry, Tree, shown
+from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import (
     ENTRY_BYTES,
     LARGE_BYTES,
@@ -24,7 +25,7 @@ from gb10.operations.copying.plan import (
     plan_copy,
     spread,
 )
-from gb10.operations.copying.survey import Wanted, mistaken, numeric
+from gb10.operations.copying.survey import numeric
 from gb10.programs.copying.protocol import PIECE_BYTES, merged, pieces
 from gb10.programs.copying.sending.rsync import blamed
 from gb10.programs.copying.sending.work import bundles
@@ -333,17 +334,21 @@ def test_brief_listings_prove_equality_and_nothing_else() -> None:
 
 
 def test_words_that_no_copy_knows_are_named_with_those_that_it_knows() -> None:
-    wanted = Wanted("/a", "/b")
-    assert mistaken(wanted) == []
+    assert CopyOptions().mistakes() == []
     for name, text in {
         "transport": "transport is 'SSH', and not one of: rsyncd, ssh",
         "network": "network is 'SSH', and not one of: rails, management",
         "verify": "verify is 'SSH', and not one of: size, hash",
         "dangling": "dangling is 'SSH', and not one of: refuse, list",
     }.items():
-        assert mistaken(Wanted(**{**vars(wanted), name: "SSH"})) == [text]
+        assert CopyOptions.of({name: "SSH"}).mistakes() == [text]
     for streams in (0, -1, 65, "4"):
-        assert mistaken(Wanted(**{**vars(wanted), "streams": streams})) == [f"streams is {streams!r}, and not 1 to 64"]
+        assert CopyOptions.of({"streams": streams}).mistakes() == [f"streams is {streams!r}, and not 1 to 64"]
+
+
+def test_an_option_that_no_copy_has_is_named_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="there is no option 'verfy': did you mean verify"):
+        CopyOptions.of({"verfy": "hash"})
 
 
 def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:
