@@ -6,7 +6,6 @@ An operator is ready when its policy's state says so and every node offers the r
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand, operation
@@ -22,11 +21,10 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
 from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState
 from gb10.facts.rdma import RdmaLinks
-from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.helm import HelmRelease
 from gb10.facts.reading.k3s import BINARY, KUBECTL
-from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, ClusterPolicy, NicClusterPolicy
 from gb10.facts.reading.rdma import ConnectX7
+from gb10.facts.reading.readiness import GPU, NETWORK, Operator, lacking, own_policy
 from gb10.group_data.settings import brings_nfd
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.charts import NFD_CHART, OPERATOR_CHARTS, find, merged, should_bring_nfd
@@ -37,7 +35,6 @@ from gb10.operations.kit.waiting import await_condition
 from gb10.templates import render
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
-Policies = tuple[ClusterPolicy, ...] | tuple[NicClusterPolicy, ...] | None
 
 NFD_GROUP = "nfd.k8s-sigs.io"
 # Definitions whose objects node feature discovery makes by itself.
@@ -52,43 +49,10 @@ MANIFEST = f"{STATE}/nic-cluster-policy.yaml"
 DELETE_SECONDS = 120
 
 
-@dataclass(frozen=True)
-class Operator:
-    """What is to be known of an operator. The names are NVIDIA's."""
-
-    release: str  # of helm, and the chart's name too
-    namespace: str
-    kind: str
-    policy: str
-    fact: type[FactBase[Any]]  # its policies
-    resource: str  # what every node offers when it is ready
-    groups: tuple[str, ...]  # of the definitions that its chart brings
-
-
-GPU = Operator(
-    release="gpu-operator",
-    namespace=GPU_NAMESPACE,
-    kind="ClusterPolicy",
-    policy="cluster-policy",
-    fact=ClusterPolicyState,
-    resource="nvidia.com/gpu",
-    groups=("nvidia.com", "resource.nvidia.com"),
-)
-NETWORK = Operator(
-    release="network-operator",
-    namespace=NETWORK_NAMESPACE,
-    kind="NicClusterPolicy",
-    policy="nic-cluster-policy",
-    fact=NicClusterPolicyState,
-    resource="rdma/rdma_shared_device_a",
-    groups=(
-        "mellanox.com",
-        "k8s.cni.cncf.io",
-        "maintenance.nvidia.com",
-        "sriovnetwork.openshift.io",
-        "sriovnetwork.k8snetworkplumbingwg.io",
-    ),
-)
+POLICY_FACTS: dict[str, type[FactBase[Any]]] = {
+    GPU.release: ClusterPolicyState,
+    NETWORK.release: NicClusterPolicyState,
+}
 OTHER = {GPU.release: NETWORK, NETWORK.release: GPU}
 
 
@@ -175,32 +139,7 @@ def ready(operator: Operator, amount: int, seconds: int) -> Commands:
 
 
 def _lacking(operator: Operator, amount: int) -> list[str]:
-    return lacking(operator, amount, known(operator.fact), known(ClusterNodes))
-
-
-def lacking(operator: Operator, amount: int, policies: Policies, nodes: tuple[ClusterNode, ...] | None) -> list[str]:
-    """Given what the cluster says, say what an operator lacks to be ready; nothing when it is."""
-    if policies is None or nodes is None:
-        return ["the API server does not answer"]
-    policy = next((policy for policy in policies if policy.name == operator.policy), None)
-    if policy is None:
-        return [f"there is no {operator.kind} {operator.policy}"]
-    return [*_policy_lacks(operator, policy), *(why for node in nodes for why in _node_lacks(operator, amount, node))]
-
-
-def _policy_lacks(operator: Operator, policy: ClusterPolicy | NicClusterPolicy) -> Iterator[str]:
-    if not policy.ready:
-        parts = policy.lagging if isinstance(policy, NicClusterPolicy) else ()
-        lagging = "".join(f", {part.name} is {part.state}" for part in parts)
-        trouble = f" ({policy.trouble})" if policy.trouble else ""
-        yield f"{operator.kind} is {policy.state or 'not looked at yet'}{lagging}{trouble}"
-
-
-def _node_lacks(operator: Operator, amount: int, node: ClusterNode) -> Iterator[str]:
-    offered = node.offers(operator.resource)
-    if offered < amount:
-        down = "" if node.ready else f", and is not Ready: {node.reason}"
-        yield f"{node.name} offers {offered} {operator.resource}, wanted {amount}{down}"
+    return lacking(operator, amount, known(POLICY_FACTS[operator.release]), known(ClusterNodes))
 
 
 def links_by_host(nodes: Sequence[Host]) -> dict[str, ConnectX7 | None]:
@@ -269,7 +208,7 @@ def no_policy(operator: Operator) -> Commands:
 
     + operator: which one
     """
-    if not any(policy.name == operator.policy for policy in known(operator.fact) or ()):
+    if own_policy(operator, known(POLICY_FACTS[operator.release]) or ()) is None:
         host.noop(f"there is no {operator.kind} {operator.policy}")
         return
     yield _delete(operator.kind.lower(), operator.policy)

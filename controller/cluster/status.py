@@ -23,12 +23,9 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
+from gb10.facts.reading.readiness import GPU, NETWORK, Operator
 
 OVERVIEW = "gb10.facts.overview.NodeOverview"
-GPU_RESOURCE = "nvidia.com/gpu"
-RDMA_RESOURCE = "rdma/rdma_shared_device_a"
-# The one policy of each operator that counts: others may exist, and nobody heeds them.
-POLICIES = {GPU_RESOURCE: "cluster-policy", RDMA_RESOURCE: "nic-cluster-policy"}
 MOST_PODS = 3  # that are quoted; the others are counted
 
 
@@ -57,8 +54,8 @@ def build_status(
     status = ClusterStatus(
         healthy=True,
         nodes=tuple(_node(host, facts, members) for host in hosts),
-        gpu_operator=_operator(cluster, "gpu-operator", GPU_RESOURCE, members),
-        network_operator=_operator(cluster, "network-operator", RDMA_RESOURCE, members),
+        gpu_operator=_operator(cluster, GPU, members),
+        network_operator=_operator(cluster, NETWORK, members),
         serving=build_serving(inventory, facts, complete=False) if described(inventory) else None,
     )
     found = list(reasons(status, inventory, bool(cluster)))
@@ -163,24 +160,26 @@ def _connectx7(host: InventoryHost, found: dict[str, Any] | None) -> ConnectX7St
 
 
 def _operator(
-    cluster: dict[str, Any], chart: str, resource: str, members: dict[str, KubernetesStatus]
+    cluster: dict[str, Any], operator: Operator, members: dict[str, KubernetesStatus]
 ) -> OperatorStatus | None:
     if not cluster:
         return None
-    policies = cluster["cluster_policies" if resource == GPU_RESOURCE else "nic_cluster_policies"] or ()
-    pods = cluster["gpu_operator_pods" if resource == GPU_RESOURCE else "network_operator_pods"] or ()
-    release: dict[str, Any] = next((found for found in cluster["releases"] or () if found["chart"] == chart), {})
-    policy: dict[str, Any] = next((found for found in policies if found["name"] == POLICIES[resource]), {})
-    offered = {name: member.allocatable.get(resource, "0") for name, member in members.items()}
+    policies = cluster["cluster_policies" if operator is GPU else "nic_cluster_policies"] or ()
+    pods = cluster["gpu_operator_pods" if operator is GPU else "network_operator_pods"] or ()
+    release: dict[str, Any] = next(
+        (found for found in cluster["releases"] or () if found["chart"] == operator.release), {}
+    )
+    policy: dict[str, Any] = next((found for found in policies if found["name"] == operator.policy), {})
+    offered = {name: member.allocatable.get(operator.resource, "0") for name, member in members.items()}
     installed = bool(policies) or release.get("status", "uninstalled") != "uninstalled"
-    lacks = tuple(_lacks(release, policy, resource, offered, pods)) if installed else ()
+    lacks = tuple(_lacks(release, policy, operator, offered, pods)) if installed else ()
     return OperatorStatus(
         installed=installed,
         ready=installed and not lacks,
         release=release.get("status"),
         chart_version=release.get("chart_version"),
         state=policy.get("state"),
-        resource=resource,
+        resource=operator.resource,
         offered=offered,
         pods=len(pods),
         healthy_pods=sum(pod["healthy"] for pod in pods),
@@ -190,12 +189,12 @@ def _operator(
 
 
 def _lacks(
-    release: dict[str, Any], policy: dict[str, Any], resource: str, offered: dict[str, str], pods: Iterable[Any]
+    release: dict[str, Any], policy: dict[str, Any], operator: Operator, offered: dict[str, str], pods: Iterable[Any]
 ) -> list[str]:
     """Why an operator that is installed is not ready. Pods explain it, they do not decide it."""
-    lacks = [*_deployed_lacks(release), *_policy_lacks(policy, POLICIES[resource])]
+    lacks = [*_deployed_lacks(release), *_policy_lacks(policy, operator.policy)]
     if without := [name for name, amount in offered.items() if amount == "0"]:
-        lacks.append(f"{', '.join(without)} offer{'s' if len(without) == 1 else ''} no {resource}")
+        lacks.append(f"{', '.join(without)} offer{'s' if len(without) == 1 else ''} no {operator.resource}")
     return [*lacks, *_waiting_pods(pods)] if lacks else []
 
 

@@ -415,7 +415,7 @@ def test_operands_that_come_late_are_waited_for(operators: Product, head: Any, k
 def test_a_node_without_a_gpu_is_named(operators: Product, host_of: Any) -> None:
     _lose_gpu(host_of(WORKER), "sudo mkdir -p /etc/gb10-lab; sudo touch /etc/gb10-lab/no-gpu")
     try:
-        refused(deploy(operators, GPU, "wait_seconds=12"), "OPERATOR_NOT_READY", f"{WORKER} offers 0 nvidia.com/gpu")
+        refused(deploy(operators, GPU, "wait_seconds=12"), "OPERATOR_NOT_READY", f"{WORKER} offers no nvidia.com/gpu")
     finally:
         _lose_gpu(host_of(WORKER), "sudo rm /etc/gb10-lab/no-gpu")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +15,8 @@ from pydantic import ValidationError
 from gb10.deploys.gpu_operator import gpu_operator_values
 from gb10.deploys.network_operator import network_operator_values, plugin_version
 from gb10.facts.operator_remains import OperatorRemains
-from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.helm import HelmRelease
-from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, AppliedState, ClusterPolicy, NicClusterPolicy
+from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 from gb10.group_data import all as defaults
 from gb10.group_data.settings import GpuOperatorSettings, NetworkOperatorSettings, refused_on_gb10
@@ -28,7 +26,6 @@ from gb10.operations.operators import (
     discovers,
     groups_to_remove,
     interfaces_up,
-    lacking,
     left_without_nfd,
     somebody_elses,
 )
@@ -45,25 +42,6 @@ def settings(**other: Any) -> GpuOperatorSettings:
     }
     return GpuOperatorSettings(**{**known, "time_slicing": None, **other})
 
-
-def node(name: str = "spark-1", allocatable: Mapping[str, str] | None = None, ready: bool = True) -> ClusterNode:
-    return ClusterNode(
-        name=name,
-        ready=ready,
-        cordoned=False,
-        roles=(),
-        version="v1.36.4+k3s1",
-        internal_ip=None,
-        addresses={},
-        runtime="docker://28.5.1",
-        allocatable=dict(allocatable or {}),
-        reason=None if ready else "Kubelet stopped posting node status.",
-    )
-
-
-WITH_GPU = {"nvidia.com/gpu": "1"}
-WITH_RDMA = {"rdma/rdma_shared_device_a": "63"}
-READY = (ClusterPolicy("cluster-policy", "ready", None),)
 
 # Versions ------------------------------------------------------------------------------------------------------------
 
@@ -174,54 +152,6 @@ def test_interfaces_that_are_up_on_any_node_count_once() -> None:
     links = {"spark-1": ConnectX7((up, down)), "spark-2": ConnectX7((up, other)), "spark-3": None}
     assert interfaces_up(links) == ["enP2p1s0f0np0", "enp1s0f0np0"]
     assert interfaces_up({"spark-1": None}) == []
-
-
-# Ready ---------------------------------------------------------------------------------------------------------------
-
-
-def test_ready_is_the_policys_state_and_the_resource_on_every_node() -> None:
-    assert lacking(GPU, 1, READY, (node(allocatable=WITH_GPU), node("spark-2", WITH_GPU))) == []
-
-
-def test_a_ready_policy_is_not_enough_where_a_node_offers_nothing() -> None:
-    (why,) = lacking(GPU, 1, READY, (node(allocatable=WITH_GPU), node("spark-2")))
-    assert why == "spark-2 offers 0 nvidia.com/gpu, wanted 1"
-
-
-def test_fewer_slices_than_wanted_are_not_enough() -> None:
-    assert lacking(GPU, 4, READY, (node(allocatable=WITH_GPU),)) == ["spark-1 offers 1 nvidia.com/gpu, wanted 4"]
-
-
-def test_a_thousand_slices_are_counted_as_kubernetes_writes_them() -> None:
-    assert lacking(GPU, 1000, READY, (node(allocatable={"nvidia.com/gpu": "1k"}),)) == []
-
-
-def test_a_node_that_is_down_says_so() -> None:
-    (why,) = lacking(GPU, 1, READY, (node("spark-2", ready=False),))
-    assert "stopped posting" in why
-
-
-def test_a_policy_that_is_not_ready_is_quoted() -> None:
-    policies = (ClusterPolicy("cluster-policy", "notReady", "OperandNotReady: state-device-plugin"),)
-    (why,) = lacking(GPU, 1, policies, (node(allocatable=WITH_GPU),))
-    assert why == "ClusterPolicy is notReady (OperandNotReady: state-device-plugin)"
-
-
-def test_the_parts_of_a_network_policy_that_lag_are_named_and_those_nobody_asked_for_are_not() -> None:
-    applied = (AppliedState("state-OFED", "ignore"), AppliedState("state-RDMA-device-plugin", "notReady"))
-    policies = (NicClusterPolicy("nic-cluster-policy", "notReady", applied, None),)
-    (why,) = lacking(NETWORK, 1, policies, (node(allocatable=WITH_RDMA),))
-    assert why == "NicClusterPolicy is notReady, state-RDMA-device-plugin is notReady"
-
-
-def test_a_policy_under_another_name_is_none() -> None:
-    policies = (NicClusterPolicy("my-policy", "ready", (), None),)
-    assert lacking(NETWORK, 1, policies, ()) == ["there is no NicClusterPolicy nic-cluster-policy"]
-
-
-def test_an_api_server_that_does_not_answer_is_no_readiness() -> None:
-    assert lacking(GPU, 1, None, (node(),))
-    assert lacking(GPU, 1, READY, None)
 
 
 # The end -------------------------------------------------------------------------------------------------------------
