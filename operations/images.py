@@ -64,7 +64,7 @@ def load(tags: Sequence[str]) -> Commands:
     if side.engine is None:
         yield from refuse("DOCKER_STOPPED", f"{host.name}: no Docker engine answers")
         return
-    saved = {image.tag: image.record.contents for image in (side.store.images if side.store else ()) if image.intact}
+    saved = side.intact
     wanted = _familiar(tags)
     absent = [tag for tag in wanted if tag not in saved]
     if absent:

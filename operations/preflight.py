@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
-from typing import NamedTuple
 
 from pyinfra.api import FunctionCommand, operation
 from pyinfra.context import host
@@ -15,18 +14,12 @@ from gb10.facts.k3s import ForeignK3s, K3sInstall
 from gb10.facts.listeners import Listener, TcpListeners
 from gb10.facts.reading.identity import Identity
 from gb10.facts.reading.k3s import UNITS, K3sInstallation
+from gb10.facts.reading.reports import Refused
 from gb10.group_data.settings import API_PORT
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.versions import differences, step_refused
 
 MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
-
-
-class Refusal(NamedTuple):
-    """Why a node is refused: a code of the catalogue, and what happened."""
-
-    code: str
-    message: str
 
 
 @operation()
@@ -55,46 +48,46 @@ def preflight(
         if install.foreign and install.role == role:
             settings = known(ForeignK3s, role=role)
             found = list(differences(install.exec_start, settings, identity.hostname, config, set(variables)))
-            refusals += [Refusal("ADOPT_FLAGS", "; ".join(found))] if found else []
+            refusals += [Refused("ADOPT_FLAGS", "; ".join(found))] if found else []
     if runtime == "docker" and known(DockerEngine) is None:
-        refusals.append(Refusal("DOCKER_ABSENT", "no Docker engine answers"))
+        refusals.append(Refused("DOCKER_ABSENT", "no Docker engine answers"))
     if role == "server" and not (install and install.is_active):
         refusals += port_refusals(known(TcpListeners))
     for refusal in refusals:
-        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+        yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
 
 
-def machine_refusals(identity: Identity, now: float) -> Iterator[Refusal]:
+def machine_refusals(identity: Identity, now: float) -> Iterator[Refused]:
     """Given who a node is and the controller's clock, yield what speaks against it."""
     if identity.architecture not in ("arm64", "amd64"):
-        yield Refusal("ARCH_UNSUPPORTED", f"its architecture is {identity.architecture}; K3s is for arm64 and amd64")
+        yield Refused("ARCH_UNSUPPORTED", f"its architecture is {identity.architecture}; K3s is for arm64 and amd64")
     skew = identity.clock - now
     if abs(skew) > MOST_SKEW_SECONDS:
-        yield Refusal("CLOCK_SKEW", f"its clock is {skew:+.0f} s from the controller's: certificates would fail")
+        yield Refused("CLOCK_SKEW", f"its clock is {skew:+.0f} s from the controller's: certificates would fail")
 
 
-def install_refusals(install: K3sInstallation, role: str, version: str) -> Iterator[Refusal]:
+def install_refusals(install: K3sInstallation, role: str, version: str) -> Iterator[Refused]:
     """Given what is installed and what is wanted, yield what speaks against going from one to the other."""
     if install.role not in (None, role):
-        yield Refusal("ROLE_CONFLICT", f"it is a K3s {install.role} and is to be a {role}")
+        yield Refused("ROLE_CONFLICT", f"it is a K3s {install.role} and is to be a {role}")
     if install.version and (step := step_refused(install.version, version)):
-        yield Refusal(*step)
+        yield Refused(*step)
 
 
-def port_refusals(listeners: dict[int, Listener]) -> Iterator[Refusal]:
+def port_refusals(listeners: dict[int, Listener]) -> Iterator[Refused]:
     """Given who listens on a node without a running server, yield what speaks against a server there.
 
     A server that is starting or stopping, as an earlier run left it, is not running and may hold its port.
     """
     found = listeners.get(API_PORT)
     if found and found.unit != f"{UNITS['server']}.service":
-        yield Refusal("PORT_TAKEN", f"{found.process or 'another process'} listens on port {API_PORT}")
+        yield Refused("PORT_TAKEN", f"{found.process or 'another process'} listens on port {API_PORT}")
 
 
-def _name_refusals(identity: Identity) -> Iterator[Refusal]:
+def _name_refusals(identity: Identity) -> Iterator[Refused]:
     # Every host leaves its hostname for those that are looked at after it.
     names = {peer.name: peer.data.get("gb10_hostname") for peer in host.inventory if peer.name != host.name}
     host.data.gb10_hostname = identity.hostname
     twins = [name for name, hostname in names.items() if hostname == identity.hostname]
     if twins:
-        yield Refusal("DUPLICATE_HOSTNAME", f"it and {', '.join(twins)} both call themselves {identity.hostname}")
+        yield Refused("DUPLICATE_HOSTNAME", f"it and {', '.join(twins)} both call themselves {identity.hostname}")

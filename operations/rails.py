@@ -15,10 +15,10 @@ from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.netplan import Netplan, NetplanConfig
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.rdma import ConnectX7
+from gb10.facts.reading.reports import Refused
 from gb10.operations.file import show_diff
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.trials import trial
-from gb10.operations.preflight import Refusal
 from gb10.templates import render
 
 FILE = "/etc/netplan/95-gb10-rails.yaml"
@@ -61,7 +61,7 @@ def rails(
     content = render("node/rails.yaml.j2", rails=wanted)
     refusal = next(rail_refusals(wanted, interfaces, plan, file), None)
     if refusal:
-        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+        yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
         return
     if file and (file.content, file.mode) == (content, "600") and all(is_live(rail, interfaces) for rail in wanted):
         host.noop("the rails are as wanted")
@@ -84,21 +84,21 @@ def has_connectx7(found: ConnectX7 | None) -> bool:
 
 def rail_refusals(
     wanted: Sequence[Rail], interfaces: Mapping[str, Interface], plan: Netplan | None, file: TextFileState | None
-) -> Iterator[Refusal]:
+) -> Iterator[Refused]:
     """Given the wanted rails and what the node has, yield the reasons to refuse them."""
     missing = [rail.interface for rail in wanted if rail.interface not in interfaces]
     if missing:
-        yield Refusal("RAIL_UNKNOWN", f"it has no {' and no '.join(missing)}; it has {', '.join(sorted(interfaces))}")
+        yield Refused("RAIL_UNKNOWN", f"it has no {' and no '.join(missing)}; it has {', '.join(sorted(interfaces))}")
     if plan is None:
-        yield Refusal("NETPLAN_ABSENT", "it has no netplan")
+        yield Refused("NETPLAN_ABSENT", "it has no netplan")
     elif plan.error:
-        yield Refusal("NETPLAN_BROKEN", f"netplan cannot read its own files: {plan.error}")
+        yield Refused("NETPLAN_BROKEN", f"netplan cannot read its own files: {plan.error}")
     else:
         own = own_addresses(file.content if file else "")
         for rail in wanted:
             others = set(plan.addresses.get(rail.interface, ())) - own.get(rail.interface, set()) - {rail.address}
             if others:
-                yield Refusal(
+                yield Refused(
                     "NETPLAN_CONFLICT",
                     f"another file below /etc/netplan gives {rail.interface} {', '.join(sorted(others))}, "
                     f"which is to have {rail.address}",

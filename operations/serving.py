@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.api.operation import OperationMeta
@@ -20,6 +19,7 @@ from gb10.facts.images import DockerImages
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.huggingface import HuggingFaceCache
 from gb10.facts.reading.images import with_tag
+from gb10.facts.reading.reports import Refused
 from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.facts.serving import ServingState
@@ -31,7 +31,6 @@ from gb10.operations.kit.serving_modes import Seat, container_name, launch_lines
 from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
 from gb10.operations.kit.waiting import wait_until
 from gb10.operations.models import split_name
-from gb10.operations.preflight import Refusal
 from gb10.operations.validate import last_words
 from gb10.programs.images.contents import EngineImage
 from gb10.programs.images.names import familiar
@@ -73,7 +72,7 @@ def can_serve(plan: Plan, site: Site) -> Commands:
         return
     mine = states[host.name]
     for refusal in (*(_in_the_way(plan, mine) if mine else ()), *_lacking(plan, site)):
-        yield from refuse(refusal.code, f"{host.name}: {refusal.message}")
+        yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
 
 
 @operation()
@@ -182,19 +181,19 @@ def _states(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
     return {node.name: value for node, value in zip(nodes, found, strict=True)}
 
 
-def _in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refusal]:
+def _in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refused]:
     """What runs here and may not be stopped."""
     own = plan.settings.described(mine.mode)
     if mine.engines and not mine.docker:
-        yield Refusal("DOCKER_STOPPED", "an engine runs, and no Docker engine answers that could stop it")
+        yield Refused("DOCKER_STOPPED", "an engine runs, and no Docker engine answers that could stop it")
     elif mine.mode == "undecided" and {engine.mode for engine in mine.engines} != {"member"}:
-        yield Refusal("SERVING_UNDECIDED", "; ".join(mine.reasons))
+        yield Refused("SERVING_UNDECIDED", "; ".join(mine.reasons))
     elif mine.foreign and not (own and own.stop):
         names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.foreign))
-        yield Refusal("SERVING_FOREIGN", f"{names} serves ({mine.mode}), and gb10 did not start it")
+        yield Refused("SERVING_FOREIGN", f"{names} serves ({mine.mode}), and gb10 did not start it")
 
 
-def _lacking(plan: Plan, site: Site) -> Iterator[Refusal]:
+def _lacking(plan: Plan, site: Site) -> Iterator[Refused]:
     """What a node that is to serve has not got."""
     if plan.mode is None or plan.rank(host.name) is None:
         return
@@ -211,11 +210,11 @@ def _lacking(plan: Plan, site: Site) -> Iterator[Refusal]:
         yield from _lacking_models(models, known(HuggingFaceModels, hub=hub), hub)
 
 
-def _lacking_env_file(path: str, found: SecretFileState | None) -> Iterator[Refusal]:
+def _lacking_env_file(path: str, found: SecretFileState | None) -> Iterator[Refused]:
     if found is None:
-        yield Refusal("SERVING_NOT_READY", f"it has no {path}, which serving_env_file names")
+        yield Refused("SERVING_NOT_READY", f"it has no {path}, which serving_env_file names")
     elif found.mode not in ("600", "400"):
-        yield Refusal("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
+        yield Refused("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
 
 
 def _lacking_images(
@@ -223,25 +222,25 @@ def _lacking_images(
     mine: Sequence[EngineImage] | None,
     heads: Sequence[EngineImage] | None,
     head: str,
-) -> Iterator[Refusal]:
+) -> Iterator[Refused]:
     if mine is None:
-        yield Refusal("DOCKER_STOPPED", "no Docker engine answers")
+        yield Refused("DOCKER_STOPPED", "no Docker engine answers")
         return
     for tag in tags:
         image, other = with_tag(mine, tag), with_tag(heads or (), tag)
         if image is None:
-            yield Refusal("SERVING_NOT_READY", f"it has no image {tag}")
+            yield Refused("SERVING_NOT_READY", f"it has no image {tag}")
         elif other and image.contents != other.contents:
-            yield Refusal("SERVING_NOT_READY", f"its image {tag} is not that of {head}")
+            yield Refused("SERVING_NOT_READY", f"its image {tag} is not that of {head}")
 
 
-def _lacking_models(names: Sequence[str], cache: HuggingFaceCache | None, hub: str) -> Iterator[Refusal]:
+def _lacking_models(names: Sequence[str], cache: HuggingFaceCache | None, hub: str) -> Iterator[Refused]:
     for name in names:
         found = cache.repository(*split_name(name)) if cache else None
         if found is None:
-            yield Refusal("SERVING_NOT_READY", f"it has no {name} in {hub}")
+            yield Refused("SERVING_NOT_READY", f"it has no {name} in {hub}")
         elif not found.sound:
-            yield Refusal("SERVING_NOT_READY", f"its {name} is not whole")
+            yield Refused("SERVING_NOT_READY", f"its {name} is not whole")
 
 
 def _devices(site: Site) -> tuple[str, ...]:
@@ -291,7 +290,7 @@ def _answers(state: State, host: Host, plan: Plan, site: Site, address: str) -> 
     def look() -> tuple[bool, str | None, str]:
         nonlocal told
         states = _states(plan, site, site.members)
-        serves, why = verdict(plan, states) is Verdict.SERVES, _why(states[host.name])
+        serves, why = verdict(plan, states) is Verdict.SERVES, _why(plan, host.name, states[host.name])
         ended = None if serves else _ended(plan, site, states, waited())
         if not (serves or ended) and time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
@@ -313,8 +312,8 @@ def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:
         if mine is None:
             return f"{member.name} cannot be reached any more"
         own = mine.container(plan.label)
-        if own and not own.running:
-            return f"{own.name} on {member.name} ended with status {own.exit_code}: {_said(member, own)}"
+        if own and own.end:
+            return f"{member.name}: {own.end}: {_said(member, own)}"
     first = states[site.members[0].name]
     if first and first.health == "dead":
         return f"the engine on {site.members[0].name} is dead"
@@ -329,12 +328,8 @@ def _said(member: Host, container: ServingContainer) -> str:
     return last_words(output) or "it said nothing"
 
 
-def _why(mine: Any) -> str:
-    """Why a server does not serve yet, in words."""
+def _why(plan: Plan, node: str, mine: NodeServing | None) -> str:
+    """Say why a server does not serve yet."""
     if mine is None:
-        return "its node cannot be reached"
-    if mine.health == "none":
-        return "nothing listens yet"
-    if mine.health != "up":
-        return f"its health is {mine.health}"
-    return mine.trouble or f"it offers {', '.join(mine.models) or 'no model'}"
+        return f"{node} cannot be reached"
+    return "; ".join(mine.wrong(node, plan.model)) or "not all nodes of it serve"

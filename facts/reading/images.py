@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.values import FactValue
-from gb10.programs.images.contents import EngineImage, Record
+from gb10.programs.images.contents import Contents, EngineImage, Record
 
 STORE = "/data/docker-images"
 
@@ -43,6 +43,11 @@ class SavedStore(FactValue):
     def image(self, tag: str) -> SavedImage | None:
         """The image of a tag, or None."""
         return next((image for image in self.images if image.tag == tag), None)
+
+    @property
+    def contents(self) -> dict[str, Contents]:
+        """What the intact images are made of, by tag."""
+        return {image.tag: image.record.contents for image in self.images if image.intact}
 
     @property
     def surplus_bytes(self) -> int:

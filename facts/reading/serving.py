@@ -35,6 +35,11 @@ class ServingContainer(FactValue):
     exit_code: int | None  # None while it runs
     gpu: bool  # whether it has one, and a name that may serve
 
+    @property
+    def end(self) -> str | None:
+        """How it ended, in words; None while it runs."""
+        return None if self.running else f"{self.name} ended with status {self.exit_code}"
+
 
 @dataclass(frozen=True)
 class NodeServing(FactValue):
@@ -65,6 +70,29 @@ class NodeServing(FactValue):
         """The engines that somebody else started."""
         names = {container.name for container in self.ours}
         return tuple(engine for engine in self.engines if engine.container not in names)
+
+    @property
+    def helps(self) -> bool:
+        """Return True if its engines only work for an engine elsewhere, as Ray's workers do."""
+        return {engine.mode for engine in self.engines} == {"member"}
+
+    def wrong(self, node: str, model: str | None, *, complete: bool = True) -> list[str]:
+        """Say what keeps what serves here from being healthy; nothing if it answers.
+
+        + node: the name of this node
+        + model: the name under which the model has to be offered; None: any is right
+        + complete: it has to have completed a prompt, too
+        """
+        if self.health == "none":
+            return [f"nothing listens on {node} yet: it loads"]
+        if self.health != "up":
+            return [f"the health of what serves on {node} is {self.health}"]
+        wrong = []
+        if model is not None and model not in self.models:
+            wrong.append(f"it offers {', '.join(self.models) or 'no model'}, not {model}")
+        if complete and not self.completion:
+            wrong.append(f"it completes no prompt: {self.trouble or 'no reason is known'}")
+        return wrong
 
     def container(self, mode: str) -> ServingContainer | None:
         """The container that gb10 started for a mode, or None."""

@@ -23,10 +23,12 @@ class Side:
     def contents(self, tag: str) -> Contents | None:
         """Return what a tag is here: in the engine, or else in the store."""
         image = with_tag(self.engine or (), tag)
-        if image:
-            return image.contents
-        saved = self.store.image(tag) if self.store else None
-        return saved.record.contents if saved and saved.intact else None
+        return image.contents if image else self.intact.get(tag)
+
+    @property
+    def intact(self) -> dict[str, Contents]:
+        """What the intact images of the store are made of, by tag."""
+        return self.store.contents if self.store else {}
 
     def has(self, tag: str, contents: Contents) -> bool:
         """Return True if the engine has a tag with these contents."""
@@ -40,8 +42,7 @@ class Side:
 
     def is_saved(self, tag: str, contents: Contents) -> bool:
         """Return True if the store has a tag with these contents, intact."""
-        image = self.store.image(tag) if self.store else None
-        return image is not None and image.intact and image.record.contents == contents
+        return self.intact.get(tag) == contents
 
     @property
     def blobs(self) -> dict[str, int]:

@@ -36,6 +36,11 @@ class Plan:
         return self.settings.modes[self.mode] if self.mode else None
 
     @property
+    def model(self) -> str | None:
+        """The name under which the model is to be offered, or None if only its launcher knows it."""
+        return self.own.name if self.own else None
+
+    @property
     def spec(self) -> str | None:
         return spec_of(self.settings, self.mode, self.members) if self.mode else None
 
@@ -65,7 +70,7 @@ def fits(plan: Plan, state: NodeServing) -> bool:
     """Given what serves on a member, return whether it runs what it should, whether that answers or not."""
     if plan.mode is None or state.mode not in (plan.mode, "undecided"):
         return False
-    if state.mode == "undecided" and not _helps(plan, state):
+    if state.mode == "undecided" and not (plan.mode == CLUSTER and state.helps):
         return False
     others = [one for one in state.ours if one.running and one.mode != plan.mode]
     if others:
@@ -75,17 +80,10 @@ def fits(plan: Plan, state: NodeServing) -> bool:
     return own is None or not own.running or own.spec == plan.spec
 
 
-def _helps(plan: Plan, state: NodeServing) -> bool:
-    """Whether a node only works for an engine elsewhere, as Ray's workers do."""
-    return plan.mode == CLUSTER and {engine.mode for engine in state.engines} == {"member"}
-
-
 def _answering(plan: Plan, state: NodeServing) -> Verdict:
-    """How far the node that answers is."""
-    if state.health == "up":
-        wanted = plan.own.name if plan.own else None
-        offered = wanted is None or wanted in state.models
-        return Verdict.SERVES if offered and state.completion else Verdict.WRONG
+    """Return how far the node that answers is."""
+    if not state.wrong(plan.members[0], plan.model):
+        return Verdict.SERVES
     if state.health != "none" or not plan.mode:
         return Verdict.WRONG
     age = max((engine.age_seconds for engine in state.engines), default=0.0)

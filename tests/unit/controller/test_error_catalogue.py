@@ -22,7 +22,7 @@ from gb10.controller.errors import (
 ROOT = Path(__file__).parents[3]
 EMITTED = (
     re.compile(r"gb10: ([A-Z][A-Z0-9_]+):"),
-    re.compile(r"""\b(?:refuse|Refusal|RefusedError|say)\(\s*(?:\w+, )?"([A-Z][A-Z0-9_]+)\""""),
+    re.compile(r"""\b(?:refuse|Refused|RefusedError|RefusedDeploy|say)\(\s*(?:\w+, )?"([A-Z][A-Z0-9_]+)\""""),
     re.compile(r"\bfail ([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b"),
     re.compile(r"\bcode=([A-Z][A-Z0-9_]+)\b"),
     re.compile(r"""\b(?:trial|write_checked|replace_checked)\([^)]*"([A-Z][A-Z0-9_]+)\""""),  # the code is passed on
@@ -31,7 +31,7 @@ EMITTED = (
 
 def emitted() -> set[str]:
     """Codes that the layers below print."""
-    folders = ("facts", "operations", "deploys", "templates")
+    folders = ("facts", "operations", "deploys", "programs", "templates")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".sh", ".j2")]
     texts = [path.read_text() for path in files]
     return {code for text in texts for pattern in EMITTED for code in pattern.findall(text)} - {"CODE"}

@@ -134,6 +134,27 @@ def test_engines_of_others_are_told_from_ours() -> None:
     assert [engine.container for engine in found.foreign] == ["theirs"]
 
 
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({"health": "none"}, ["nothing listens on spark-1 yet: it loads"]),
+        ({"health": "dead"}, ["the health of what serves on spark-1 is dead"]),
+        ({"models": [], "completion": True}, ["it offers no model, not org/model"]),
+        ({"completion": False, "trouble": "500"}, ["it completes no prompt: 500"]),
+        ({"models": ["other"]}, ["it offers other, not org/model", "it completes no prompt: no reason is known"]),
+        ({"completion": True}, []),
+    ],
+)
+def test_what_keeps_a_server_from_serving_is_said(found: dict[str, Any], why: list[str]) -> None:
+    state = node((None, "solo"), **{"health": "up", "models": ["org/model"], **found})
+    assert state.wrong("spark-1", "org/model") == why
+
+
+def test_any_model_will_do_where_none_is_wanted() -> None:
+    state = node((None, "solo"), health="up", models=["other"], completion=None)
+    assert state.wrong("spark-1", None, complete=False) == []
+
+
 def test_a_node_without_python_fails_alone() -> None:
     with pytest.raises(FactProcessError):
         ServingState().process(["@@gb10 probe", "", "@@gb10= 127"])
