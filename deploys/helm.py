@@ -8,12 +8,13 @@ from typing import Any
 from pyinfra.context import host
 
 from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.readiness import Operator
 from gb10.group_data.settings import ChartSettings, HelmSettings, OperatorSettings
 from gb10.operations import helm as operations
 from gb10.operations.kit.charts import Release
 from gb10.operations.kit.deploys import deploy
+from gb10.operations.kit.discovery import with_nfd
 from gb10.operations.kit.inventory import HEAD, downloads_proxy, is_in, read_settings
-from gb10.operations.operators import Operator, with_nfd
 
 
 @deploy("Helm", HelmSettings)
