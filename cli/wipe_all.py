@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gb10.cli.rebuild import check_events, tools_for
+from gb10.cli.rebuild import tools_for
 from gb10.cli.restore import accept_option
 from gb10.cli.screen import console, rebuild_view
 from gb10.cli.screen.session import Session, command_options
@@ -18,10 +18,10 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
 from gb10.controller.rebuild import runs
-from gb10.controller.rebuild.hooks import Hooks
+from gb10.controller.rebuild.losses import Loss, copy_off
 from gb10.controller.rebuild.tools import Tools
-from gb10.controller.rebuild.wipe_all import KIND, Loss, WipeAll, check_names, copy_off
-from gb10.group_data.settings import RebuildSettings
+from gb10.controller.rebuild.wipe_all import WipeAll, check_names
+from gb10.controller.rebuild.wiring import check_events
 
 
 @click.command()
@@ -51,10 +51,9 @@ def wipe_all(
     """
     session.known["resume"] = "gb10 wipe-all"
     with _locked(session, writes=not dry_run):
-        found = runs.unfinished(session.inventory, KIND)
+        found = runs.unfinished(session.inventory, runs.WIPE_ALL)
         if dry_run:
-            losses = _losses(session, found.journal if found else _nowhere())
-            _finish_plan(session, losses)
+            _finish_plan(session, _losses(session, runs.unwritten(found)))
         if abort:
             _abort(session, found)
         check_events(events)
@@ -62,9 +61,10 @@ def wipe_all(
             runs.refused_restore(found, accept)
         if not found:
             _begin(session, names)
-        journal = found.journal if found else runs.begin(session.inventory, session.inventory.names, KIND)
+        inventory = session.inventory
+        journal = found.journal if found else runs.begin(inventory, inventory.names, runs.WIPE_ALL)
         tools = tools_for(session, journal, rebuild_view.RebuildView(quiet=session.as_json), events, keys)
-        runs.accept(tools, accept)
+        runs.accept(journal, tools.report, accept)
         _carry_out(session, tools, download)
 
 
@@ -86,23 +86,18 @@ def _begin(session: Session, names: str | None) -> None:
     if names is not None:
         check_names((name.strip() for name in names.split(",")), wanted)
         if not session.as_json:
-            _print(session, _losses(session, _nowhere()))
+            _print(session, _losses(session, runs.unwritten(None)))
         return
     if session.as_json or not sys.stdin.isatty():
         raise Gb10Error("NAMES_NEEDED", known=list(wanted))
-    _print(session, _losses(session, _nowhere()))
+    _print(session, _losses(session, runs.unwritten(None)))
     question = f"All of this is lost. Type the names of the nodes to go on ({len(wanted)} of them)"
     typed = click.prompt(question, default="", show_default=False, err=True)
     check_names(typed.replace(",", " ").split(), wanted)
 
 
-def _nowhere() -> Journal:
-    """A journal for who only looks: it is never written."""
-    return Journal(Path("/nonexistent/plan.jsonl"))
-
-
 def _losses(session: Session, journal: Journal) -> list[Loss]:
-    work = WipeAll(tools_for(session, journal, lambda record: None), Hooks())
+    work = WipeAll(tools_for(session, journal, lambda record: None))
     return [node.loss() for node in work.nodes]
 
 
@@ -121,24 +116,22 @@ def _finish_plan(session: Session, losses: list[Loss]) -> None:
 
 
 def _carry_out(session: Session, tools: Tools, download: bool) -> None:
-    first = session.inventory.hosts[0]
-    settings = first.settings(RebuildSettings)
-    hooks = Hooks(settings.hooks, settings.notify)
-    work = WipeAll(tools, hooks, download)
+    work = WipeAll(tools, download=download)
     work.carry_out()
-    lost = work.lost_models()
+    lost = work.lost.by_host()
     if not session.as_json:
         console.print_done(f"{', '.join(session.inventory.names)}: reinstalled, and all is green")
-        lines = [download_command(session.inventory.host(node), name) for node in lost for name in lost[node]]
+        lines = [download_command(host, name) for host, names in lost for name in names]
         rebuild_view.print_lines("Models to download again", lines)
-    session.finish({"run": tools.journal.run, "models_to_download": lost}, None)
+    to_download = {host.name: names for host, names in lost}
+    session.finish({"run": tools.journal.run, "models_to_download": to_download}, None)
 
 
 def _abort(session: Session, found: runs.Progress | None) -> None:
     if found is None:
         raise Gb10Error("REBUILD_NONE", "there is no unfinished wipe of all nodes")
-    work = WipeAll(tools_for(session, found.journal, rebuild_view.RebuildView(quiet=session.as_json)), Hooks())
-    work.give_up()
+    tools = tools_for(session, found.journal, rebuild_view.RebuildView(quiet=session.as_json))
+    WipeAll(tools).give_up()
     if not session.as_json:
         console.print_done("The wipe is given up; nobody holds the nodes any more")
     session.finish({"aborted": found.journal.run}, None)

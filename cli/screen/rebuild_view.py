@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +12,8 @@ from rich.text import Text
 from gb10.cli.screen.console import BARE, stderr, stdout
 from gb10.controller.journal import Journal, moment
 from gb10.controller.rebuild.gate import Demand
+from gb10.controller.rebuild.preview import Preview
 from gb10.controller.rebuild.runs import Progress
-from gb10.controller.rebuild.steps import Step
 
 KINDS = {"own": "our own work", "copy": "copying", "load": "loading models", "human": "waiting for a person"}
 Record = Mapping[str, Any]
@@ -52,10 +52,10 @@ class RebuildView:
         self._print((f"  {record['text']}", "dim"))
 
     def _gate(self, record: Record) -> None:
-        for demand in record["demands"]:
-            self._print(*demand_line(Demand(**{key: value for key, value in demand.items() if key != "passes"})))
-            if not demand["passes"]:
-                self._print(f"      → {demand['remedy']}")
+        for demand in map(Demand.from_json, record["demands"]):
+            self._print(*demand_line(demand))
+            if not demand.passes:
+                self._print(f"      → {demand.remedy}")
 
     def _left_behind(self, record: Record) -> None:
         names, keeper = ", ".join(record["names"]), record["keeper"]
@@ -110,16 +110,19 @@ def age(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def print_plan(node: str, steps: Sequence[Step], last: Mapping[str, float], held: Mapping[str, bool]) -> None:
-    """The steps of one node, with what each would do now and how long it took the last time."""
+def print_preview(shown: Preview) -> None:
+    """The steps of one node, with what each would do now and how long it took the last time, and what is at risk."""
     table = Table("", "step", "now", "last time", **BARE)
-    for step in steps:
-        took = f"{last[step.name]:.0f} s" if step.name in last else "[dim]-[/]"
-        mark = "[green]✓[/]" if held.get(step.name) else "[red]●[/]" if step.destroys else "[dim]·[/]"
-        table.add_row(mark, step.name, Text(step.plan()), took)
+    for step in shown.steps:
+        took = "[dim]-[/]" if step.seconds_last_time is None else f"{step.seconds_last_time:.0f} s"
+        table.add_row("[red]●[/]" if step.destroys else "[dim]·[/]", step.name, Text(step.plan), took)
     console = stdout()
-    console.print(Text(node, style="bold"))
+    console.print(Text(shown.node, style="bold"))
     console.print(table)
+    print_lines("What you will have to do", shown.person)
+    print_lines("At risk", shown.risks)
+    missing = [f"{demand.name}: {demand.text}" for demand in shown.gate if not demand.holds]
+    print_lines("What the gate would still ask for, if you came to it now", missing)
 
 
 def print_lines(title: str, lines: Iterable[str]) -> None:

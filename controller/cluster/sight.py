@@ -148,10 +148,13 @@ class Sight:
         kept: list[Json] = self.of(host, BACKUPS) or []
         return any(copy["complete"] and (copy["id"], copy["sha256"]) == (backup, sha256) for copy in kept)
 
-    def data(self, host: InventoryHost) -> Json:
-        """The host's place for data: "own_device", "size_bytes"."""
-        place: Json = self.of(host, data_fact(host))
-        return place
+    def data_bytes(self, host: InventoryHost) -> int:
+        """The size of the disk on which the host keeps its data."""
+        return int(self.of(host, data_fact(host))["size_bytes"])
+
+    def has_own_device(self, host: InventoryHost) -> bool:
+        """Return True if the host keeps its data on a device of its own."""
+        return bool(self.of(host, data_fact(host))["own_device"])
 
     def belongings(self, host: InventoryHost) -> Json | None:
         """The volumes and containers in the host's Docker engine, asked now; None if they could not be had."""

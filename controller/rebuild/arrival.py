@@ -126,16 +126,12 @@ class Arrived:
 OnSeen = Callable[[Seen], None]
 
 
-def _ignore(seen: Seen) -> None:
-    """For whoever has nothing to do between two looks."""
-
-
 def wait_for_wipe(
     host: InventoryHost,
     before: Before,
     on_seen: OnSeen,
     *,
-    meanwhile: OnSeen = _ignore,
+    meanwhile: OnSeen | None = None,
     poll_seconds: float = POLL_SECONDS,
     note_seconds: float = NOTE_SECONDS,
     glance: Callable[[InventoryHost], Sighting] | None = None,
@@ -161,7 +157,8 @@ def wait_for_wipe(
             said_at = time.monotonic()
         if seen.kind == "wiped":
             return _arrived(sighting)
-        meanwhile(seen)
+        if meanwhile:
+            meanwhile(seen)
         time.sleep(poll_seconds)
 
 

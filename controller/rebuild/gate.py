@@ -1,17 +1,19 @@
 """The gate before a wipe: what has to be proven, freshly, before anybody is asked to destroy a node.
 
-The contract: nothing in here changes a node, and a proof that could not be made is a proof that is missing.
+Nothing in here changes a node, and a proof that could not be made counts as missing.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 from gb10.controller.errors import Gb10Error
+from gb10.controller.rebuild.step import Evidence, Step
 
-# Name, and what it proves. These are the names that --override takes.
+# Name -> what it proves. These are the names that --override takes.
 DEMANDS = {
     "models": "every model of the node is whole on another node",
     "images": "every image of the node is in the engine of another node",
@@ -26,14 +28,24 @@ DEMANDS = {
 
 @dataclass(frozen=True)
 class Demand:
-    """One demand of the gate: what was found, how old that is, and what to type where it is missing."""
+    """One demand of the gate: what was found, how old that is, and what to type if it is missing."""
 
     name: str
     holds: bool
     text: str
     age_seconds: float = 0.0
     remedy: str = ""
-    override: str | None = None  # the reason for which a person does without it
+    override: str | None = None  # why a person does without it
+
+    @classmethod
+    def of(cls, name: str, evidence: Evidence, age_seconds: float, remedy: str) -> Demand:
+        """The demand for which there is this evidence, or for which the remedy is to be typed."""
+        return cls(name, evidence.holds, evidence.text, age_seconds, "" if evidence.holds else remedy)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Demand:
+        """Given what `to_json` returned, return it."""
+        return cls(**{key: value for key, value in document.items() if key != "passes"})
 
     @property
     def passes(self) -> bool:
@@ -43,16 +55,30 @@ class Demand:
         return {**asdict(self), "passes": self.passes}
 
 
+class Proof(Protocol):
+    """Something that the gate asks for."""
+
+    def demand(self) -> Demand | None:
+        """What was found; None if there is nothing to prove."""
+
+
+class Safeguard(Step):
+    """A step that brings something to safety before the wipe."""
+
+    proves: str  # the demand of the gate: a step is left out when a person does without it
+
+    @abstractmethod
+    def demand(self) -> Demand | None:
+        """What the gate is told; None if there is nothing to prove."""
+
+
 def overridden(demands: Iterable[Demand], overrides: Mapping[str, str]) -> tuple[Demand, ...]:
-    """Given demands and name -> reason, return them with the reasons for those that are missing."""
-    return tuple(
-        demand if demand.holds else Demand(**{**asdict(demand), "override": overrides.get(demand.name)})
-        for demand in demands
-    )
+    """Given name -> reason, return the demands with the reason for which a missing one is done without."""
+    return tuple(demand if demand.holds else replace(demand, override=overrides.get(demand.name)) for demand in demands)
 
 
 def check(demands: Iterable[Demand], host: str) -> None:
-    """Raise GATE_CLOSED with what is missing, unless nothing is."""
+    """Raise GATE_CLOSED with what is missing, if anything is."""
     missing = [demand for demand in demands if not demand.passes]
     if missing:
         text = "; ".join(f"{demand.name}: {demand.text}" for demand in missing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from gb10.controller.cluster.sight import Sight, copied, sound
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild.arrival import Before
+from gb10.controller.rebuild.words import count
 from gb10.group_data.settings import ImageSettings, RebuildSettings
 from gb10.programs.images.names import familiar
 
@@ -39,8 +40,14 @@ class Memory:
 
     @property
     def bytes(self) -> int:
-        """How much comes back to it: models and images are not counted twice where they share."""
+        """How many bytes of models come back to it."""
         return sum(int(repository["size"]) for repository in self.models.values())
+
+    def described(self) -> str:
+        """In words: "K3s agent, 1 model, 2 images, cordoned"."""
+        k3s = f"K3s {self.k3s}" if self.k3s else "no K3s"
+        parts = (k3s, count(self.models, "model"), count(self.images, "image"))
+        return ", ".join((*parts, "cordoned") if self.cordoned else parts)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -77,7 +84,7 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
         k3s=old.k3s if old else install.get("role") if member else None,
         cordoned=old.cordoned if old else bool(member and member["cordoned"]),
         operators=tuple(name for name, found in operators.items() if found and found.installed),
-        own_device=bool(sight.data(host)["own_device"]),
+        own_device=sight.has_own_device(host),
         models={name: _described(found) for name, found in wanted.items() if sound(found)},
         lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not sound(found)),
         images={tag: engine[tag] for tag in tags if tag in engine},
@@ -88,24 +95,33 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
 
 
 def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Memory:
-    """Given what a node has, return what of it comes back: what the gate does without only where the keeper has it.
+    """Given what a node has, return what of it comes back.
 
-    To ask for it after the wipe would be to ask for ever.
+    What the gate does without comes back only if the keeper has it: otherwise the steps after the wipe would never end.
     """
-    models, images = memory.models, memory.images
+    lost_models: list[str] = []
+    lost_images: list[str] = []
     if "models" in overrides:
-        there = sight.repositories(keeper)
-        models = {name: found for name, found in models.items() if copied(found, there.get(name))}
+        lost_models = missing_models(memory.models, sight.repositories(keeper))
     if "images" in overrides:
-        has = {**sight.saved_images(keeper), **sight.engine_images(keeper)}
-        images = {tag: contents for tag, contents in images.items() if has.get(tag) == contents}
+        lost_images = missing_images(memory.images, {**sight.saved_images(keeper), **sight.engine_images(keeper)})
     return replace(
         memory,
-        models=models,
-        lost_models=(*memory.lost_models, *(name for name in memory.models if name not in models)),
-        images=images,
-        lost_images=(*memory.lost_images, *(tag for tag in memory.images if tag not in images)),
+        models={name: found for name, found in memory.models.items() if name not in lost_models},
+        lost_models=(*memory.lost_models, *lost_models),
+        images={tag: found for tag, found in memory.images.items() if tag not in lost_images},
+        lost_images=(*memory.lost_images, *lost_images),
     )
+
+
+def missing_models(wanted: Mapping[str, dict[str, Any]], there: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Given models by name, return those of which the other repositories lack a revision."""
+    return [name for name, found in wanted.items() if not copied(found, there.get(name))]
+
+
+def missing_images(wanted: Mapping[str, dict[str, Any]], there: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Given images by tag, return the tags that are not there, or mean another image."""
+    return [tag for tag, contents in wanted.items() if there.get(tag) != contents]
 
 
 def _described(repository: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a person loses with a wipe, said before they are asked for it."""
+"""What is lost with a wipe, said before a person is asked for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.memory import Memory
-
-BELONGINGS = "gb10.facts.belongings.DockerBelongings"
 
 
 def risks(host: InventoryHost, memory: Memory, belongings: dict[str, Any] | None) -> Iterator[str]:

@@ -1,66 +1,29 @@
-"""A rebuild of one or more nodes: begun, taken up again, given up, looked at. What it does with a node is elsewhere."""
+"""Runs of a rebuild or of a full wipe: begun, found again, and what a person has said about them."""
 
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.journal import Journal, journals, now
-from gb10.controller.rebuild.backup import ACCEPTED, RESTORE
-from gb10.controller.rebuild.hooks import Hooks
-from gb10.controller.rebuild.node import REBOOTSTRAP, NodeRebuild
-from gb10.controller.rebuild.steps import Steps
-from gb10.controller.rebuild.tools import Tools
-from gb10.facts.reading.node_lock import LockHolder
+from gb10.controller.journal import Journal, journals
+from gb10.controller.rebuild.history import ACCEPTED, REBOOTSTRAP, RESTORE
+from gb10.controller.rebuild.reporting import Report
 
-RUN = "rebuild"  # what kind of run a journal is of
-
-
-class Listener(Protocol):
-    """Shows what goes on."""
-
-    def __call__(self, record: Mapping[str, Any], /) -> None: ...
-
-
-class Reporter:
-    """Tells everybody what goes on: the journal first, then the stream of events, then who looks on."""
-
-    PASSING = ("seen", "waiting", "instructions")  # told, but not worth remembering
-
-    def __init__(self, journal: Journal, listener: Listener, events: Path | None = None) -> None:
-        self.journal = journal
-        self._listener = listener
-        self._events = events
-
-    def __call__(self, event: str, /, **details: Any) -> None:
-        if event in self.PASSING:
-            record = {"at": now(), "event": event, **details}
-        else:
-            record = self.journal.write(event, **details)
-        if self._events:
-            self._append(self._events, record)
-        self._listener(record)
-
-    def _append(self, events: Path, record: Mapping[str, Any]) -> None:
-        try:
-            with events.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"run": self.journal.run, **record}) + "\n")
-        except OSError as error:
-            raise Gb10Error("STATE_UNWRITABLE", f"{events} cannot be written: {error.strerror or error}") from error
+REBUILD = "rebuild"  # kinds of runs
+WIPE_ALL = "wipe-all"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, as its journal tells."""
+    """How far a run is, by its journal."""
 
     journal: Journal
 
@@ -69,16 +32,17 @@ class Progress:
         return next(self.journal.of("started"))
 
     @property
+    def kind(self) -> str:
+        return str(self.started["kind"])
+
+    @property
     def nodes(self) -> tuple[str, ...]:
         return tuple(self.started["nodes"])
 
     @property
     def ended(self) -> str | None:
         """How it ended: "finished" or "aborted"; None while it may go on."""
-        for event in ("finished", "aborted"):
-            if self.journal.last(event):
-                return event
-        return None
+        return next((event for event in ("finished", "aborted") if self.journal.last(event)), None)
 
     @property
     def done(self) -> tuple[str, ...]:
@@ -92,9 +56,8 @@ class Progress:
 
     @property
     def current(self) -> Mapping[str, Any] | None:
-        """The last word about a step."""
-        words = [record for record in self.journal.records if record["event"].startswith("step-")]
-        return words[-1] if words else None
+        """The newest record about a step."""
+        return next((record for record in reversed(self.journal.records) if record["event"].startswith("step-")), None)
 
     @property
     def waits_for(self) -> Mapping[str, Any] | None:
@@ -104,28 +67,54 @@ class Progress:
             return None
         return sighted
 
+    def to_json(self, at_work: str | None = None) -> dict[str, Any]:
+        return {
+            "name": self.journal.run,
+            "kind": self.kind,
+            "nodes": list(self.nodes),
+            "done": list(self.done),
+            "ended": self.ended,
+            "at_work": at_work,
+            "current": dict(self.current) if self.current else None,
+            "sighted": dict(self.waits_for) if self.waits_for else None,
+            "journal": str(self.journal.path),
+        }
+
+
+def runs(inventory: Inventory, *kinds: str) -> Iterator[Progress]:
+    """The runs of these kinds on these nodes, oldest first. Raise JOURNAL_BROKEN if a journal cannot be read."""
+    for path in journals():
+        journal = Journal.load(path)
+        started = journal.last("started")
+        if started and started["kind"] in kinds and set(started["endpoints"]) & set(endpoints(inventory)):
+            yield Progress(journal)
+
 
 def endpoints(inventory: Inventory) -> list[str]:
     """What tells this cluster from others on the same controller."""
     return sorted(host.endpoint for host in inventory.hosts)
 
 
-def runs(inventory: Inventory, kind: str = RUN) -> Iterator[Progress]:
-    """The runs of a kind on these nodes, oldest first. Raise JOURNAL_BROKEN for a journal that cannot be read."""
-    for path in journals():
-        journal = Journal.load(path)
-        started = journal.last("started")
-        if started and started["kind"] == kind and set(started["endpoints"]) & set(endpoints(inventory)):
-            yield Progress(journal)
-
-
-def unfinished(inventory: Inventory, kind: str = RUN) -> Progress | None:
+def unfinished(inventory: Inventory, kind: str = REBUILD) -> Progress | None:
     """The run on these nodes that may go on, or None."""
     return next((run for run in reversed(list(runs(inventory, kind))) if run.ended is None), None)
 
 
-def begin(inventory: Inventory, nodes: Sequence[str], kind: str = RUN) -> Journal:
-    """Begin a run. The journal is there before anything else is done."""
+def to_go_on(inventory: Inventory) -> Progress:
+    """The unfinished rebuild. Raise REBUILD_NONE if there is none."""
+    found = unfinished(inventory)
+    if found is None:
+        raise Gb10Error("REBUILD_NONE")
+    return found
+
+
+def unwritten(run: Progress | None) -> Journal:
+    """A journal that is only read: what a run remembers, or nothing."""
+    return Journal(Path("/nonexistent/plan.jsonl"), run.journal.records if run else ())
+
+
+def begin(inventory: Inventory, nodes: Sequence[str], kind: str = REBUILD) -> Journal:
+    """Begin a run. The journal is on the disk before anything else is done."""
     name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{kind}-{os.getpid()}"
     journal = Journal.create(name)
     journal.write(
@@ -141,30 +130,47 @@ def begin(inventory: Inventory, nodes: Sequence[str], kind: str = RUN) -> Journa
     return journal
 
 
+def begin_or_go_on(inventory: Inventory, nodes: Sequence[str], accept: Sequence[str]) -> Journal:
+    """Begin the rebuild of nodes, or go on with it. Refuse what cannot work before anything is written down.
+
+    Raise REBUILD_UNFINISHED, WIPE_UNFINISHED, REBUILD_IMPOSSIBLE or USAGE.
+    """
+    found = unfinished(inventory)
+    if found and list(found.nodes) != list(nodes):
+        raise Gb10Error("REBUILD_UNFINISHED", f"the rebuild of {', '.join(found.nodes)} is not finished")
+    if not found and unfinished(inventory, WIPE_ALL):
+        raise Gb10Error("WIPE_UNFINISHED")
+    if not found and len(inventory.hosts) < 2:
+        raise Gb10Error("REBUILD_IMPOSSIBLE", f"{', '.join(nodes)} is alone: no other node could keep its models")
+    if accept:
+        refused_restore(found, accept)
+    return found.journal if found else begin(inventory, nodes)
+
+
 def in_order(hosts: Iterable[InventoryHost]) -> list[InventoryHost]:
-    """Given nodes, return them in the order of their rebuild: workers first, the head last."""
+    """Return nodes in the order of their rebuild: workers first, the head last."""
     return sorted(hosts, key=lambda host: "head" in host.groups)
 
 
-def holder(journal: Journal, step: str) -> LockHolder:
-    """Who holds the lock of the nodes during a run."""
-    started = next(journal.of("started"))
-    return LockHolder(journal.run, started["owner"], started["controller"], os.getpid(), started["at"], step)
-
-
-def write_down(tools: Tools, overrides: Mapping[str, str], *, rebootstrap: bool) -> None:
-    """Write down what a person has just decided: proofs to do without, for the node that is next, and a new cluster."""
-    for node in Progress(tools.journal).left[:1]:
+def decide(journal: Journal, report: Report, overrides: Mapping[str, str], *, rebootstrap: bool) -> None:
+    """Write down what a person has decided: proofs to do without for the node that is next, and a new cluster."""
+    for node in Progress(journal).left[:1]:
         if overrides:
-            tools.report("overridden", node=node, overrides=dict(overrides))
-    if rebootstrap and not tools.journal.last(REBOOTSTRAP):
-        tools.report(REBOOTSTRAP)
+            report("overridden", node=node, overrides=dict(overrides))
+    if rebootstrap and not journal.last(REBOOTSTRAP):
+        report(REBOOTSTRAP)
+
+
+def accept(journal: Journal, report: Report, codes: Sequence[str]) -> None:
+    """Write down that a person goes on with a restore that was refused for this. Raise USAGE if none was."""
+    if codes:
+        report(ACCEPTED, node=refused_restore(Progress(journal), codes), codes=list(codes))
 
 
 def refused_restore(run: Progress | None, codes: Iterable[str]) -> str:
-    """The node of a run whose restore was refused for these reasons.
+    """Return the node of a run whose restore was refused for these reasons.
 
-    Raise USAGE where it was not for one of them, or none was refused: nobody agrees to what was not said.
+    Raise USAGE if it was refused for others, or not at all: nobody agrees to what was not said.
     """
     refused = run.journal.last("step-failed", step=RESTORE) if run else None
     if run is None or refused is None or run.journal.last("step-done", node=refused["node"], step=RESTORE):
@@ -178,70 +184,7 @@ def refused_restore(run: Progress | None, codes: Iterable[str]) -> str:
     return node
 
 
-def accept(tools: Tools, codes: Sequence[str]) -> None:
-    """Write down that a person goes on with a restore that was refused for this. Raise USAGE where none was."""
-    if codes:
-        tools.report(ACCEPTED, node=refused_restore(Progress(tools.journal), codes), codes=list(codes))
-
-
-class Rebuild:
-    """One run, in this process."""
-
-    def __init__(self, tools: Tools, hooks: Hooks) -> None:
-        self.tools = tools
-        self.hooks = hooks
-        self.progress = Progress(tools.journal)
-
-    def carry_out(self) -> None:
-        """Rebuild the nodes that are left, one after the other. Raise what stops it; it may be taken up again."""
-        for name in self.progress.left:
-            node = NodeRebuild(self.tools.inventory.host(name), self.tools)
-            try:
-                self._rebuild(node)
-            except Gb10Error as error:
-                self.tools.report("stopped", node=name, code=error.code, where=node.whereabouts())
-                self.tools.notify(f"the rebuild of {name} has stopped: {error.summary}")
-                if error.code == "NODE_LOCKED" and not self.tools.journal.last("remembered"):
-                    self._leave()  # somebody else was first, and nothing was begun
-                raise
-        self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
-        self.tools.report("finished", nodes=list(self.progress.nodes))
-        self.tools.notify(f"{', '.join(self.progress.nodes)}: rebuilt, all is green")
-
-    def _rebuild(self, node: NodeRebuild) -> None:
-        host = node.target
-        steps = Steps(host.name, self.tools.journal, self.tools.report, self.hooks, self.tools.sight.forget)
-        condition = node.condition()
-        self.tools.report("node-began", node=host.name, condition=condition)
-        present = tuple(name for name in self.tools.inventory.names if condition != "away" or name != host.name)
-        if condition != "wiped":  # else the step that lets it settle locks all of them
-            self.tools.lock(present, f"prepare {host.name}")
-            self.tools.sight.forget()
-        if self.tools.journal.last("remembered", node=host.name):
-            node.wake(present, whole=condition == "intact")
-        # Which steps there are is known only after the first has written down what the node has, and after its wipe.
-        if condition == "intact":
-            steps.carry_out(node.steps()[:1])
-        if condition != "wiped":
-            planned = node.steps()
-            steps.carry_out(planned[condition == "intact" : 1 + [step.destroys for step in planned].index(True)])
-        steps.carry_out(node.steps())
-        self.tools.report("node-done", node=host.name)
-        self.tools.sight.forget()
-
-    def give_up(self) -> list[str]:
-        """Take back what can be, and end the run; return what was done. Raise NODE_AWAY for a node that is wiped."""
-        said: list[str] = []
-        for name in self.progress.left:
-            node = NodeRebuild(self.tools.inventory.host(name), self.tools)
-            if node.condition() != "intact":
-                raise Gb10Error("NODE_AWAY", host=name)
-            if self.tools.journal.last("remembered", node=name):
-                said += node.take_back()
-        self._leave(said)
-        return said
-
-    def _leave(self, undone: Sequence[str] = ()) -> None:
-        """End the run without a result."""
-        self.tools.work("unlock_nodes", "Unlock the nodes", self.tools.inventory.names, run=self.tools.journal.run)
-        self.tools.report("aborted", undone=list(undone))
+def seconds_last_time(found: Iterable[Progress], node: str) -> dict[str, float]:
+    """Given runs, oldest first, return how long each step of a node took when it was last done."""
+    done = (record for run in found for record in run.journal.of("step-done", node=node))
+    return {record["step"]: float(record["seconds"]) for record in done}

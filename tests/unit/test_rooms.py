@@ -20,8 +20,6 @@ TOO_LARGE: set[str] = {
     "controller/cluster/status_model.py:NodeStatus",
     "controller/cluster/status_model.py:OperatorStatus",
     "controller/rebuild/memory.py:Memory",
-    "controller/rebuild/node.py:NodeRebuild",
-    "controller/rebuild/tools.py:Tools",
     "controller/run/story.py:Story",
     "facts/reading/backups.py:BackupCopy",
     "facts/reading/backups.py:BackupProof",

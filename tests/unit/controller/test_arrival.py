@@ -10,7 +10,6 @@ from typing import Any
 import paramiko
 import pytest
 
-from gb10.controller.cluster.sight import Sight
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
@@ -25,8 +24,8 @@ from gb10.controller.rebuild.arrival import (
     key_lines,
     wait_for_wipe,
 )
-from gb10.controller.rebuild.node import NodeRebuild
-from gb10.controller.rebuild.tools import Tools
+from gb10.controller.rebuild.plan import NodePlan
+from gb10.controller.rebuild.wiring import Front, make_tools
 from tests.unit.controller.hosts import inventory_host
 from tests.unit.ssh_server import SshServer
 
@@ -235,14 +234,8 @@ def test_a_node_that_was_wiped_is_known_by_its_old_keys_before_anything_else_is_
     inventory = Inventory("inventory.py", (inventory_host("spark-1", "head", ssh_hostname="127.0.0.9"), server_host))
     journal = Journal.create("rebuild")
     journal.write("returned", node="spark-2")
-
-    def report(event: str, /, **details: Any) -> None:
-        journal.write(event, **details)
-
-    tools = Tools(
-        inventory, Sight(nothing, inventory), journal, report, nothing, nothing, nothing, nothing, notify=nothing
-    )
-    assert NodeRebuild(server_host, tools).condition() == "wiped"
+    tools = make_tools(inventory, nothing, journal, Front(nothing, nothing, None, nothing))
+    assert NodePlan(server_host, tools).box.condition() == "wiped"
     assert ssh_server.known_hosts.read_text().splitlines() == was
 
 

@@ -15,7 +15,7 @@ from gb10.controller.cluster.status import OVERVIEW
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS
-from gb10.controller.rebuild.node import NodeRebuild
+from gb10.controller.rebuild.plan import NodePlan
 from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY, node
 from tests.unit.controller.workshop import MEMORY, Workshop
@@ -83,14 +83,12 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 def gate(shop: Workshop) -> tuple[str | None, dict[str, dict[str, Any]]]:
     """Ask it, after the one that answers alone was looked at; return what keeps it closed, and the demands by name."""
-    worker = NodeRebuild(WORKER, shop.tools())
+    worker = NodePlan(WORKER, shop.tools())
     steps = {step.name: step for step in worker.steps()}
     steps["solo-watched"].verify()
-    ask = steps["gate"].run
-    assert ask is not None
     closed = None
     try:
-        ask()
+        steps["gate"].run()
     except Gb10Error as error:
         closed = str(error)
     (*_, asked) = shop.journal.of("gate")

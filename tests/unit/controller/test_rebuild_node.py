@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.sight import ENGINE, PODS, STORE, download_command, models_fact
+from gb10.controller.cluster.sight import BELONGINGS, ENGINE, PODS, STORE, download_command, models_fact
 from gb10.controller.cluster.status import OVERVIEW
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.arrival import Seen
-from gb10.controller.rebuild.memory import look_at, recall
-from gb10.controller.rebuild.node import NodeRebuild
-from gb10.controller.rebuild.risks import BELONGINGS
-from gb10.controller.rebuild.runs import Progress, accept, write_down
-from gb10.controller.run.results import RunResult
+from gb10.controller.rebuild.memory import recall
+from gb10.controller.rebuild.plan import NodePlan
+from gb10.controller.rebuild.preview import preview
+from gb10.controller.rebuild.runs import Progress, accept, decide
 from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY, node
 from tests.unit.controller.workshop import MEMORY, Workshop
@@ -46,59 +45,68 @@ def saved(tag: str) -> dict[str, Any]:
     return {"missing": [], "damaged": [], "record": {"tag": tag, "contents": {"layers": ["as built"]}}}
 
 
-def carry_out(node: NodeRebuild, name: str) -> None:
+def carry_out(node: NodePlan, name: str) -> None:
     """What a step does, without its proof."""
-    run = next(step.run for step in node.steps() if step.name == name)
-    assert run is not None
-    run()
+    next(step for step in node.steps() if step.name == name).run()
+
+
+def without(shop: Workshop, overrides: dict[str, str], *, rebootstrap: bool = False) -> None:
+    """A person decides what to do without."""
+    decide(shop.journal, shop.tools().report, overrides, rebootstrap=rebootstrap)
+
+
+def agree(shop: Workshop, *codes: str) -> None:
+    """A person agrees to what speaks against a restore."""
+    accept(shop.journal, shop.tools().report, codes)
 
 
 def test_a_proof_that_one_node_does_without_is_asked_of_the_next_one_again() -> None:
     shop = Workshop()
-    write_down(shop.tools(), {"backup": "it is empty"}, rebootstrap=False)
+    without(shop, {"backup": "it is empty"})
     worker, head = shop.rebuild("spark-2"), shop.rebuild("Spark-1")
-    assert worker.overrides == {"backup": "it is empty"}
-    assert head.overrides == {}
+    assert worker.parts.history.overrides == {"backup": "it is empty"}
+    assert head.parts.history.overrides == {}
     assert "backup" in [step.name for step in head.steps()]
     assert "backup" not in [step.name for step in worker.steps()]
 
     shop.journal.write("node-done", node="spark-2")
-    write_down(shop.tools(), {"solo": "nobody uses it"}, rebootstrap=False)
-    assert head.overrides == {"solo": "nobody uses it"}
+    without(shop, {"solo": "nobody uses it"})
+    assert head.parts.history.overrides == {"solo": "nobody uses it"}
 
 
 def test_a_new_cluster_that_was_asked_for_once_is_still_wanted_when_the_run_is_taken_up_again() -> None:
     shop = Workshop()
-    write_down(shop.tools(), {}, rebootstrap=True)
-    write_down(shop.tools(), {}, rebootstrap=False)
-    assert shop.rebuild("Spark-1").rebootstrap
+    without(shop, {}, rebootstrap=True)
+    without(shop, {})
+    assert shop.rebuild("Spark-1").parts.history.rebootstrap
     assert recall(shop.journal, "Spark-1") == MEMORY
 
 
 def test_what_speaks_against_a_restore_is_agreed_to_for_the_node_that_was_refused_and_once_it_was() -> None:
     shop = Workshop()
     with pytest.raises(Gb10Error, match="none was"):
-        accept(shop.tools(), ["RESTORE_UNPROVEN"])
+        agree(shop, "RESTORE_UNPROVEN")
     worker = shop.rebuild("spark-2")
     carry_out(worker, "restore")
     assert shop.worked[-1][2]["accept"] is None
 
     shop.journal.write("step-failed", node="spark-2", step="restore", code="RESTORE_UNPROVEN", reason="nobody tried it")
     with pytest.raises(Gb10Error, match="was not refused for that"):
-        accept(shop.tools(), ["RESTORE_UNPROVEN", "RESTORE_OTHER_MACHINE"])
-    accept(shop.tools(), ["RESTORE_UNPROVEN"])
+        agree(shop, "RESTORE_UNPROVEN", "RESTORE_OTHER_MACHINE")
+    agree(shop, "RESTORE_UNPROVEN")
     carry_out(worker, "restore")
     assert shop.worked[-1][2]["accept"] == ["RESTORE_UNPROVEN"]
 
     shop.journal.write("step-done", node="spark-2", step="restore")
     with pytest.raises(Gb10Error, match="none was"):
-        accept(shop.tools(), ["RESTORE_UNPROVEN"])
+        agree(shop, "RESTORE_UNPROVEN")
 
 
 def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_asked_for_after_the_wipe() -> None:
     tags = ("here:1", "both:1", "saved:1", "other:1")
     shop = Workshop(wanting(images=tags))
-    shop.says[models_fact(shop.inventory.hosts[1])] = {
+    _, worker = shop.inventory.hosts
+    shop.says[models_fact(worker)] = {
         "Spark-1": {"repositories": [repository("org/both")]},
         "spark-2": {"repositories": [repository("org/both"), repository("org/only")]},
     }
@@ -107,12 +115,12 @@ def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_a
         "Spark-1": [image("both:1"), image("other:1", "another")],
     }
     shop.says[STORE] = {"Spark-1": {"images": [saved("saved:1"), saved("other:1")]}, "spark-2": None}
-    write_down(shop.tools(), {"models": "there is no room", "images": "they can be pulled"}, rebootstrap=False)
-    worker = shop.rebuild()
-    assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in worker.steps()}
+    without(shop, {"models": "there is no room", "images": "they can be pulled"})
+    plan = shop.rebuild()
+    assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in plan.steps()}
 
     with pytest.raises(Gb10Error, match="backup: ") as closed:
-        carry_out(worker, "gate")
+        carry_out(plan, "gate")
 
     assert "images: " not in closed.value.summary
     assert "models: " not in closed.value.summary
@@ -134,7 +142,7 @@ def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_
     worker = shop.rebuild()
     shop.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"  # the run began long before
     shop.back_up(seconds_ago=hours * 3600)
-    demand = next(demand for demand in worker.demands() if demand.name == "backup")
+    demand = next(demand for demand in preview(worker, {}).gate if demand.name == "backup")
     assert demand.holds is counts
     assert counts or f"{hours:.0f} h old" in demand.text
     made = next(step for step in worker.steps() if step.name == "backup").verify()
@@ -144,17 +152,17 @@ def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_
 def test_what_is_seen_of_a_node_is_remembered_for_other_terminals_and_told_to_whom_it_needs() -> None:
     shop = Workshop()
     worker = shop.rebuild()
-    worker.ask_for_wipe(again=False)
-    worker.seen(Seen("gone", "spark-2 is gone"))
-    worker.seen(Seen("gone", "still waiting: spark-2 is gone", reminder=True))
-    worker.seen(Seen("no-login", "a new system answers. On it:", ("mkdir .ssh",)))
+    worker.box.ask(again=False)
+    worker.box.seen(Seen("gone", "spark-2 is gone"))
+    worker.box.seen(Seen("gone", "still waiting: spark-2 is gone", reminder=True))
+    worker.box.seen(Seen("no-login", "a new system answers. On it:", ("mkdir .ssh",)))
     assert shop.told == ["spark-2 may be wiped now", "a new system answers. On it: mkdir .ssh"]
     assert [record["kind"] for record in shop.journal.of("sighted")] == ["gone", "no-login"]
     waited = Progress(shop.journal).waits_for
     assert waited is not None
     assert waited["lines"] == ["mkdir .ssh"]
 
-    worker.ask_for_wipe(again=True)
+    worker.box.ask(again=True)
     assert [record["event"] for record in shop.heard].count("instructions") == 1
     assert len(list(shop.journal.of("wipe-asked"))) == 1
     shop.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
@@ -181,7 +189,7 @@ def test_a_node_that_nobody_would_recognise_after_its_wipe_is_not_rebuilt(known:
 def test_a_rebuild_that_is_given_up_takes_the_cordon_back_also_where_the_drain_was_done_without() -> None:
     shop = Workshop(says={PODS: {"Spark-1": {}}})
     shop.says[OVERVIEW]["Spark-1"]["nodes"] = [node("spark-1"), node("spark-2", cordoned=True)]
-    write_down(shop.tools(), {"drained": "a pod does not want to go"}, rebootstrap=False)
+    without(shop, {"drained": "a pod does not want to go"})
     assert shop.rebuild().take_back() == ["pods may run on spark-2 again"]
     assert shop.worked == [("admit_node", ("Spark-1",), {"node": "spark-2", "cordoned": False})]
 
@@ -207,7 +215,7 @@ def test_models_that_serving_needs_come_back_also_where_others_are_chosen() -> N
         "spark-2": {"repositories": list(map(repository, names))},
     }
     worker = shop.rebuild()
-    memory = look_at(worker.sight, worker.target, worker.needs())
+    memory = worker.parts.notebook.now()
     assert set(memory.models) == {"org/chosen", "org/large", "org/small"}
     assert memory.lost_models == ("org/other",)
 
@@ -218,10 +226,9 @@ def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> N
         "Spark-1": None,
         "spark-2": {"repositories": [repository("org/large")]},
     }
-    tools = replace(shop.tools(), options=" -i lab/inventory.py")
-    shop.rebuild(memory=replace(MEMORY, serving="cluster", serving_node="Spark-1"))
-    worker = NodeRebuild(shop.inventory.hosts[1], tools)
-    remedies = {demand.name: demand.remedy for demand in worker.demands()}
+    shop.options = " -i lab/inventory.py"
+    worker = shop.rebuild(memory=replace(MEMORY, serving="cluster", serving_node="Spark-1"))
+    remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
     assert remedies["models"] == "ssh 198.18.0.11 hf download org/small"  # neither node could copy it
     assert remedies["images"] == " && ".join(
         f"ssh 198.18.0.11 sudo docker pull vllm:{size}" for size in ("large", "small")
@@ -231,8 +238,8 @@ def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> N
     assert "gb10 backup prove -i lab/inventory.py spark-2" in remedies["backup"]
 
     shop.says[models_fact(worker.target)]["spark-2"]["repositories"].append(repository("org/small"))
-    worker.sight.forget()
-    remedies = {demand.name: demand.remedy for demand in worker.demands()}
+    worker.tools.sight.forget()
+    remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
     assert remedies["models"] == "gb10 sync models -i lab/inventory.py spark-2 Spark-1"
 
 
@@ -254,13 +261,13 @@ def test_a_data_set_is_downloaded_as_one() -> None:
 def test_whoever_is_asked_to_wipe_a_node_is_told_what_is_lost_with_it() -> None:
     shop = Workshop(says={BELONGINGS: {"spark-2": {"volumes": ["notebooks"], "containers": ["registry"]}}})
     worker = shop.rebuild(memory=replace(MEMORY, lost_images=("old:1",), own_device=True))
-    worker.ask_for_wipe(again=False)
+    worker.box.ask(again=False)
     (asked,) = shop.journal.of("wipe-asked")
     text = "\n".join(asked["risks"])
     for lost in ("notebooks", "registry", "old:1", "backup_paths"):
         assert lost in text
     shop.says[BELONGINGS] = {}
-    assert any("nobody can tell which volumes" in line for line in worker.risks())
+    assert any("nobody can tell which volumes" in line for line in worker.box.risks())
 
 
 @pytest.mark.parametrize("step", ["preflight", "gate"])
@@ -276,7 +283,7 @@ def test_a_version_of_k3s_that_a_restore_would_refuse_is_refused_before_the_wipe
 def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
-    write_down(shop.tools(), {"backup": "it is empty"}, rebootstrap=False)
+    without(shop, {"backup": "it is empty"})
     shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.identity["macs"]
     carry_out(shop.rebuild(), "preflight")
 
@@ -287,29 +294,15 @@ def test_a_copy_that_a_killed_run_left_is_waited_for(step: str, deploy: str) -> 
     models = {"Spark-1": None, "spark-2": {"repositories": [repository("org/model")]}}
     shop.says[models_fact(shop.inventory.hosts[1])] = models
     shop.says[ENGINE]["spark-2"] = [image("org/image:1")]
-    tried: list[str] = []
-
-    def work(deploy: str, /, *_: object, **__: Any) -> RunResult:
-        tried.append(deploy)
-        if len(tried) < 3:
-            raise Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")
-        return RunResult(deploy, False, ())
-
-    node = shop.rebuild(memory=None)
-    carry_out(NodeRebuild(node.target, replace(shop.tools(), work=work)), step)
-    assert tried == [deploy] * 3
+    shop.fails, shop.fails_so_often = {deploy: Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")}, 2
+    carry_out(shop.rebuild(memory=None), step)
+    assert [deploy for deploy, _, _ in shop.worked] == [deploy] * 3
 
 
 def test_a_node_that_boots_once_more_is_locked_when_it_is_back() -> None:
     shop = Workshop()
-    tried: list[tuple[str, ...]] = []
-
-    def lock(hosts: tuple[str, ...], step: str) -> None:
-        tried.append(hosts)
-        if len(tried) < 3:
-            raise Gb10Error("NODE_UNREACHABLE", host="spark-2", reason="it boots")
-
-    shop.rebuild()
-    carry_out(NodeRebuild(shop.inventory.hosts[1], replace(shop.tools(), lock=lock)), "settle")
-    assert tried == [("Spark-1", "spark-2")] * 3
+    shop.fails = {"lock_nodes": Gb10Error("NODE_UNREACHABLE", host="spark-2", reason="it boots")}
+    shop.fails_so_often = 2
+    carry_out(shop.rebuild(), "settle")
+    assert [(deploy, hosts) for deploy, hosts, _ in shop.worked] == [("lock_nodes", ("Spark-1", "spark-2"))] * 3
     assert [record["text"] for record in shop.heard] == ["spark-2 does not answer: it boots"]

@@ -9,9 +9,10 @@ import pytest
 
 from gb10.controller.cluster.sight import copied
 from gb10.controller.inventory import Inventory
+from gb10.controller.rebuild.locks import holder
 from gb10.controller.rebuild.memory import Memory, recall
-from gb10.controller.rebuild.runs import Reporter, begin, holder, in_order, runs, unfinished
-from gb10.controller.rebuild.steps import seconds_last_time
+from gb10.controller.rebuild.reporting import Reporter
+from gb10.controller.rebuild.runs import REBUILD, Progress, begin, in_order, runs, seconds_last_time, unfinished
 from tests.unit.controller.hosts import inventory_host
 
 HEAD = inventory_host("spark-1", "head", ssh_hostname="198.18.0.11")
@@ -42,7 +43,7 @@ def test_a_run_may_go_on_until_it_has_ended() -> None:
     assert (found.nodes, found.left) == (("spark-2", "spark-1"), ("spark-1",))
     journal.write("finished", nodes=[])
     assert unfinished(INVENTORY) is None
-    assert [run.ended for run in runs(INVENTORY)] == ["finished"]
+    assert [run.ended for run in runs(INVENTORY, REBUILD)] == ["finished"]
 
 
 def test_runs_on_other_nodes_and_of_another_kind_are_not_mixed_up() -> None:
@@ -61,7 +62,7 @@ def test_what_is_remembered_is_read_as_it_was_and_the_last_word_counts() -> None
     assert recall(journal, "spark-2") is None
     journal.write("remembered", node="spark-2", memory=Memory(identity={}, k3s=None, cordoned=False).to_json())
     journal.write("remembered", node="spark-2", memory=MEMORY.to_json())
-    (again,) = (run.journal for run in runs(INVENTORY))
+    (again,) = (run.journal for run in runs(INVENTORY, REBUILD))
     assert recall(again, "spark-2") == MEMORY
     assert recall(again, "spark-1") is None
 
@@ -80,7 +81,7 @@ def test_what_passes_by_is_told_and_not_remembered(tmp_path: Path) -> None:
     assert heard == ["seen", "step-done"]
     assert [record["event"] for record in journal.records] == ["started", "step-done"]
     assert len((tmp_path / "events").read_text().splitlines()) == 2
-    assert seconds_last_time([journal], "spark-2") == {"drain": 2.5}
+    assert seconds_last_time([Progress(journal)], "spark-2") == {"drain": 2.5}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from gb10.controller.cluster.serving import state_fact
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild.serving import ServingPart
-from gb10.controller.rebuild.steps import Step
+from gb10.controller.rebuild.gate import Demand
+from gb10.controller.rebuild.parts import Parts
+from gb10.controller.rebuild.steps.solo_watched import SoloWatched
 from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY
-from tests.unit.controller.workshop import Workshop
+from tests.unit.controller.workshop import MEMORY, Workshop
 
 DATA: dict[str, Any] = {
     "serving_modes": {"solo": {"models": ["org/small"]}},
@@ -31,10 +33,17 @@ def said(mode: str, age_seconds: float) -> dict[str, Any]:
     return {**found, "reasons": [], "containers": [], "completion": True, "trouble": None}
 
 
-def watched(shop: Workshop) -> tuple[ServingPart, Step]:
-    head, worker = shop.inventory.hosts
-    part = ServingPart(worker, head, shop.tools())
-    return part, list(part.degrade())[1]
+def watched(shop: Workshop) -> SoloWatched:
+    tools = shop.tools()
+    shop.journal.write("remembered", node="spark-2", memory=replace(MEMORY, serving="cluster").to_json())
+    parts = Parts(shop.inventory.hosts[1], tools, served=True)
+    return SoloWatched(parts.roles, parts.notebook, parts.serving, tools.person)
+
+
+def demanded(step: SoloWatched) -> Demand:
+    demand = step.demand()
+    assert demand is not None
+    return demand
 
 
 @pytest.fixture
@@ -50,19 +59,19 @@ def serve(shop: Workshop, age_seconds: float) -> None:
 
 
 def test_a_model_counts_as_served_alone_from_the_first_look_at_it(shop: Workshop) -> None:
-    part, step = watched(shop)
-    assert not part.demand().holds
+    step = watched(shop)
+    assert not demanded(step).holds
     assert not step.verify().holds
     time.sleep(1.1)
     assert step.verify().holds
-    assert part.demand().holds
+    assert demanded(step).holds
 
 
 def test_an_engine_that_ended_and_was_started_again_while_nobody_looked_begins_anew(shop: Workshop) -> None:
-    part, step = watched(shop)
+    step = watched(shop)
     step.verify()
     time.sleep(1.1)
     serve(shop, 0.2)
     assert not step.verify().holds
-    assert not part.demand().holds
-    assert "for 0 s of 1" in part.demand().text
+    assert not demanded(step).holds
+    assert "for 0 s of 1" in demanded(step).text

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.journal import Journal
+from gb10.controller.rebuild.engine import Engine
 from gb10.controller.rebuild.hooks import Hooks
-from gb10.controller.rebuild.runs import Reporter
-from gb10.controller.rebuild.steps import Evidence, Step, Steps, undo
+from gb10.controller.rebuild.reporting import Reporter
+from gb10.controller.rebuild.step import Evidence, Step, undo
 
 
 class World:
@@ -23,45 +26,89 @@ class World:
         self.done: set[str] = set()
         self.ran: list[str] = []
         self.heard: list[str] = []
+        self.killed: str | None = None
+        self.after = False
         self.journal = Journal.create("run", folder)
         reporter = Reporter(self.journal, self._hear)
-        self.steps = Steps("spark-2", self.journal, reporter, hooks or Hooks(), lambda: None)
+        self.engine = Engine("spark-2", self.journal, reporter, hooks or Hooks(), lambda: None, poll_seconds=0.01)
 
     def _hear(self, record: Mapping[str, Any], /) -> None:
         self.heard.append(f"{record['event']} {record.get('step', '')}".strip())
 
+    def kill(self, name: str, *, after: bool) -> None:
+        """Have the run killed once, right before or after a step has done its work."""
+        self.killed, self.after = name, after
+
+    def strike(self, name: str, *, after: bool) -> None:
+        if (self.killed, self.after) == (name, after):
+            self.killed = None
+            raise KeyboardInterrupt
+
     def step(self, name: str, *, works: bool = True, **more: Any) -> Step:
-        def run() -> None:
-            self.ran.append(name)
-            if works:
-                self.done.add(name)
+        return Deed(self, name, works, **more)
 
-        def verify() -> Evidence:
-            return Evidence(name in self.done, "done" if name in self.done else "not done")
 
-        return Step(name, name.title(), lambda: name, verify, run, **more)
+class Deed(Step):
+    """Does one thing in the world."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        works: bool,
+        looks_first: bool = True,
+        patience: float = 0.0,
+        undone: str | None = None,
+        verify: Callable[[], Evidence] | None = None,
+    ) -> None:
+        self.name, self.title = name, name.title()
+        self.looks_first = looks_first
+        self._world, self._works, self._patience, self._undone, self._verify = world, works, patience, undone, verify
+
+    @property
+    def patience_seconds(self) -> float:
+        return self._patience
+
+    def plan(self) -> str:
+        return self.name
+
+    def verify(self) -> Evidence:
+        if self._verify:
+            return self._verify()
+        is_done = self.name in self._world.done
+        return Evidence(is_done, "done" if is_done else "not done")
+
+    def run(self) -> None:
+        self._world.strike(self.name, after=False)
+        self._world.ran.append(self.name)
+        if self._works:
+            self._world.done.add(self.name)
+        self._world.strike(self.name, after=True)
+
+    def undo(self) -> str | None:
+        return self._undone
 
 
 def test_what_holds_already_is_not_done_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("copy")
-    world.steps.carry_out([world.step("copy"), world.step("drain")])
+    world.engine.carry_out([world.step("copy"), world.step("drain")])
     assert world.ran == ["drain"]
     assert world.heard == ["step-held copy", "step-began drain", "step-done drain"]
 
 
 def test_facts_decide_and_not_the_journal(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.steps.carry_out([world.step("copy")])
+    world.engine.carry_out([world.step("copy")])
     world.done.clear()
-    world.steps.carry_out([world.step("copy")])
+    world.engine.carry_out([world.step("copy")])
     assert world.ran == ["copy", "copy"]
 
 
 def test_a_step_that_does_not_come_true_stops_the_rest(tmp_path: Path) -> None:
     world = World(tmp_path)
     with pytest.raises(Gb10Error, match="not done"):
-        world.steps.carry_out([world.step("copy", works=False), world.step("wipe")])
+        world.engine.carry_out([world.step("copy", works=False), world.step("wipe")])
     assert world.ran == ["copy"]
     assert world.heard[-1] == "step-failed copy"
 
@@ -69,8 +116,8 @@ def test_a_step_that_does_not_come_true_stops_the_rest(tmp_path: Path) -> None:
 def test_a_first_run_does_not_look_where_looking_is_dear_and_a_second_one_does(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("provision")
-    world.steps.carry_out([world.step("provision", looks_first=False)])
-    world.steps.carry_out([world.step("provision", looks_first=False)])
+    world.engine.carry_out([world.step("provision", looks_first=False)])
+    world.engine.carry_out([world.step("provision", looks_first=False)])
     assert world.ran == ["provision"]
 
 
@@ -82,7 +129,7 @@ def test_a_hook_can_forbid_a_step(tmp_path: Path) -> None:
     hook.chmod(0o755)
     world = World(tmp_path, Hooks([str(hook)]))
     with pytest.raises(Gb10Error, match="not today"):
-        world.steps.carry_out([world.step("gate"), world.step("wipe")])
+        world.engine.carry_out([world.step("gate"), world.step("wipe")])
     assert world.ran == ["gate"]
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == ["before gate spark-2", "after gate spark-2", "before wipe spark-2"]
@@ -90,8 +137,8 @@ def test_a_hook_can_forbid_a_step(tmp_path: Path) -> None:
 
 def test_what_can_be_taken_back_is_the_last_first(tmp_path: Path) -> None:
     world = World(tmp_path)
-    steps = [world.step("solo", undo=lambda: "serving"), world.step("copy"), world.step("drain", undo=lambda: None)]
-    assert list(undo([*steps, world.step("more", undo=lambda: "more")])) == ["more", "serving"]
+    steps = [world.step("solo", undone="serving"), world.step("copy"), world.step("more", undone="more")]
+    assert list(undo(steps)) == ["more", "serving"]
 
 
 class Booting:
@@ -107,19 +154,18 @@ class Booting:
         return Evidence(True, "at rest")
 
 
-def test_a_node_that_boots_meanwhile_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gb10.controller.rebuild.steps.POLL_SECONDS", 0.01)
+def test_a_node_that_boots_meanwhile_is_waited_for(tmp_path: Path) -> None:
     world = World(tmp_path)
-    settle = replace(world.step("settle", patience_seconds=60), verify=Booting("NODE_UNREACHABLE", 3))
-    world.steps.carry_out([settle])
+    settle = world.step("settle", patience=60, verify=Booting("NODE_UNREACHABLE", 3))
+    world.engine.carry_out([settle])
     assert world.heard == ["step-began settle", "waiting settle", "step-done settle"]
 
 
 def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: Path) -> None:
     world = World(tmp_path)
-    settle = replace(world.step("settle", patience_seconds=0.01), verify=Booting("NODE_UNREACHABLE", 9))
+    settle = world.step("settle", patience=0.01, verify=Booting("NODE_UNREACHABLE", 9))
     with pytest.raises(Gb10Error, match="spark-2 does not answer") as stopped:
-        world.steps.carry_out([settle])
+        world.engine.carry_out([settle])
     assert stopped.value.code == "NODE_UNREACHABLE"
 
 
@@ -127,6 +173,24 @@ def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: 
 def test_nobody_waits_for_what_does_not_pass_or_should_be_there(tmp_path: Path, code: str, patience: float) -> None:
     world = World(tmp_path)
     with pytest.raises(Gb10Error) as stopped:
-        world.steps.carry_out([replace(world.step("step", patience_seconds=patience), verify=Booting(code, 1))])
+        world.engine.carry_out([world.step("step", patience=patience, verify=Booting(code, 1))])
     assert stopped.value.code == code
     assert world.ran == []
+
+
+@given(done=st.sets(st.integers(0, 5)), killed=st.integers(0, 5), after=st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_killed_anywhere_a_run_does_each_step_once(done: set[int], killed: int, after: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        world.done |= {f"step-{number}" for number in done}
+        steps = [world.step(f"step-{number}") for number in range(6)]
+        world.kill(f"step-{killed}", after=after)
+        if killed in done:
+            world.engine.carry_out(steps)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                world.engine.carry_out(steps)
+            assert world.heard[-1] == f"step-interrupted step-{killed}"
+            world.engine.carry_out(steps)
+        assert world.ran == [f"step-{number}" for number in range(6) if number not in done]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from gb10.controller.cluster.sight import LOCK
 from gb10.controller.errors import Gb10Error
 from gb10.controller.rebuild.arrival import Kind, Seen
-from gb10.controller.rebuild.steps import Evidence
-from gb10.controller.rebuild.survivor import Survivor
+from gb10.controller.rebuild.roles import Roles
+from gb10.controller.rebuild.step import Evidence
+from gb10.controller.rebuild.survivor import Survivor, answers
 from tests.unit.controller.workshop import Workshop
 
 GONE = Gb10Error("NODE_UNREACHABLE", host="Spark-1", reason="no route to host")
@@ -22,33 +24,37 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     return Workshop()
 
 
+def watching(shop: Workshop, look: Callable[[], Evidence], **more: float) -> Survivor:
+    tools = shop.tools()
+    return Survivor(Roles(shop.inventory, shop.inventory.hosts[1]), look, tools.report, tools.person.notify, **more)
+
+
 def look(survivor: Survivor, kind: Kind) -> None:
     survivor(Seen(kind, "as it is"))
 
 
 def test_a_keeper_that_dies_before_the_wipe_is_a_reason_not_to_begin_it(shop: Workshop) -> None:
-    keeper, target = shop.inventory.hosts
-    survivor = Survivor(target, keeper, shop.tools(), None, look_seconds=0)
+    sight, keeper = shop.tools().sight, shop.inventory.head
+    survivor = watching(shop, lambda: answers(keeper, sight), look_seconds=0)
     look(survivor, "still-there")
     assert shop.told == []
 
-    answers, shop.says[LOCK], shop.errors = shop.says[LOCK], {}, (GONE,)
+    said, shop.says[LOCK], shop.errors = shop.says[LOCK], {}, (GONE,)
     look(survivor, "still-there")
     look(survivor, "still-there")  # once is enough
     assert [text.partition(":")[0] for text in shop.told] == ["do NOT wipe spark-2 now"]
     assert "no route to host" in shop.told[0]
     assert not shop.journal.records[-1]["well"]
 
-    shop.says[LOCK], shop.errors = answers, ()
+    shop.says[LOCK], shop.errors = said, ()
     look(survivor, "unwiped")
     assert shop.told[1:] == ["Spark-1 is well again: spark-2 may be wiped"]
     assert [record["well"] for record in shop.journal.of("keeper")] == [False, True]
 
 
 def test_a_model_that_nobody_serves_while_the_node_is_away_is_told_at_once(shop: Workshop) -> None:
-    keeper, target = shop.inventory.hosts
     served = [Evidence(True, "served"), Evidence(False, "nothing is served"), Evidence(True, "served")]
-    survivor = Survivor(target, keeper, shop.tools(), lambda: served.pop(0), look_seconds=0)
+    survivor = watching(shop, lambda: served.pop(0), look_seconds=0)
     for _ in range(3):
         look(survivor, "gone")
     assert shop.told == [
@@ -58,14 +64,13 @@ def test_a_model_that_nobody_serves_while_the_node_is_away_is_told_at_once(shop:
 
 
 def test_nobody_is_asked_more_often_than_now_and_then(shop: Workshop) -> None:
-    keeper, target = shop.inventory.hosts
     asked: list[str] = []
 
     def alone() -> Evidence:
         asked.append("once")
         return Evidence(True, "served")
 
-    survivor = Survivor(target, keeper, shop.tools(), alone)
+    survivor = watching(shop, alone)
     for _ in range(5):
         look(survivor, "still-there")
     assert asked == ["once"]

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.rebuild.hooks import Hooks
 from gb10.controller.rebuild.wipe_all import WipeAll, WipedNode
 from tests.unit.controller.workshop import MEMORY, Workshop
 
@@ -29,29 +28,29 @@ def test_a_node_is_backed_up_although_the_others_are_away_already() -> None:
     shop = Workshop(kind="wipe-all", fails={"backup": not_kept, "prove_backup": Gb10Error("NODE_UNREACHABLE")})
     node = wiped(shop)
     with pytest.raises(Gb10Error) as stopped:  # the controller has none either
-        node.back_up()
+        node.keeping.make()
     assert stopped.value is not_kept
     shop.back_up()
-    node.back_up()
+    node.keeping.make()
     assert [deploy for deploy, _, _ in shop.worked] == ["backup", "prove_backup"] * 2
     shop.fails = {"backup": Gb10Error("INTERRUPTED")}
     with pytest.raises(Gb10Error, match="interrupted"):
-        node.back_up()
+        node.keeping.make()
 
 
 def test_a_copy_on_a_node_that_is_away_is_not_asked_for_and_does_not_count() -> None:
     shop = Workshop(kind="wipe-all")
     node = wiped(shop)
     shop.back_up()
-    node.sight.absent.add("Spark-1")
-    node.backups.remember()
+    node.tools.sight.absent.add("Spark-1")
+    node.parts.backups.remember()
     (record,) = shop.journal.of("backed-up")
     assert record["places"] == ["controller"]
 
 
 def test_a_wipe_that_stops_says_which_nodes_are_back_and_where_their_backups_are() -> None:
     shop = Workshop(kind="wipe-all")
-    wipe = WipeAll(shop.tools(), Hooks())
+    wipe = WipeAll(shop.tools())
     assert wipe.whereabouts() == []  # nobody was asked to wipe anything
     for name in ("Spark-1", "spark-2"):
         shop.journal.write("wipe-asked", node=name, instructions=[])

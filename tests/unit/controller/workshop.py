@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, Sight, data_fact, models_fact
+from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, data_fact, models_fact
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
+from gb10.controller.rebuild.hooks import Hooks
 from gb10.controller.rebuild.memory import Memory
-from gb10.controller.rebuild.node import NodeRebuild
-from gb10.controller.rebuild.runs import Reporter, begin
-from gb10.controller.rebuild.tools import Tools
+from gb10.controller.rebuild.plan import NodePlan
+from gb10.controller.rebuild.runs import begin
+from gb10.controller.rebuild.tools import Person, Tools
+from gb10.controller.rebuild.wiring import Front, make_tools
 from gb10.controller.run.results import FactsResult, RunResult
-from gb10.controller.run.runner import Runner
+from gb10.controller.run.runner import OnEvent, Runner
 from gb10.operations.backups.state_folder import backups_folder
 from tests.unit.controller.two_nodes import BOTH, INVENTORY, facts, node
 
@@ -42,6 +45,8 @@ class Workshop:
     heard: list[Mapping[str, Any]] = field(default_factory=list)
     worked: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
     fails: dict[str, Gb10Error] = field(default_factory=dict)  # deploy -> what it ends with
+    fails_so_often: int = 1_000_000  # and how often, before it works
+    options: str = ""
     kind: str = "rebuild"
 
     def __post_init__(self) -> None:
@@ -62,27 +67,17 @@ class Workshop:
         }
 
     def tools(self) -> Tools:
-        def carry(
-            deploy: str, title: str, hosts: tuple[str, ...], /, *, copies: bool = False, **more: Any
-        ) -> RunResult:
-            self.worked.append((deploy, hosts, more))
-            if deploy in self.fails:
-                raise self.fails[deploy]
-            return RunResult(deploy, False, hosts)
-
         runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: Asked(self, self.inventory.select(limit)))
-        return Tools(
-            inventory=self.inventory,
-            sight=Sight(runner, self.inventory),
-            journal=self.journal,
-            report=Reporter(self.journal, self.heard.append),
-            runner=runner,
-            work=carry,
-            lock=lambda hosts, step: None,
-            confirm=lambda host, key: None,
-            notify=self.told.append,
-            poll_seconds=0.01,
-        )
+        front = Front(self.heard.append, _unwatched, lambda question: True, self.told.append, options=self.options)
+        tools = make_tools(self.inventory, runner, self.journal, front)
+        return replace(tools, person=Listening(self.told, self.options), poll_seconds=0.01)
+
+    def work(self, deploy: str, hosts: tuple[str, ...], kwargs: Mapping[str, Any]) -> RunResult:
+        """What comes of a deploy."""
+        self.worked.append((deploy, hosts, {key: value for key, value in kwargs.items() if key != "progress_seconds"}))
+        failed = deploy in self.fails and self.fails_so_often > 0
+        self.fails_so_often -= failed
+        return RunResult(deploy, False, hosts, errors=(self.fails[deploy],) if failed else ())
 
     def back_up(self, node: str = "spark-2", seconds_ago: float = 0.0) -> None:
         """A backup of a node as it lies on the controller and on the head, proven in both places that long ago."""
@@ -98,11 +93,28 @@ class Workshop:
         (folder / f"{backup}.proof.json").write_text(json.dumps({"copies": proofs}))
         self.says[BACKUPS] = {"Spark-1": [{"complete": True, "id": backup, "sha256": "5ba"}], "spark-2": None}
 
-    def rebuild(self, name: str = "spark-2", memory: Memory | None = MEMORY) -> NodeRebuild:
+    def rebuild(self, name: str = "spark-2", memory: Memory | None = MEMORY) -> NodePlan:
         """The rebuild of a node, of which that is remembered."""
         if memory:
             self.journal.write("remembered", node=name, memory=memory.to_json())
-        return NodeRebuild(self.inventory.host(name), self.tools())
+        return NodePlan(self.inventory.host(name), self.tools())
+
+
+class Listening(Person):
+    """A person who says yes, and remembers what was told."""
+
+    def __init__(self, told: list[str], options: str) -> None:
+        super().__init__(Hooks(), lambda question: True, told.append, options=options)
+        self._told = told
+
+    def notify(self, text: str) -> None:
+        self._told.append(text)
+
+
+@contextmanager
+def _unwatched(title: str, hosts: tuple[str, ...], *, copies: bool) -> Iterator[OnEvent]:
+    """Show nothing."""
+    yield lambda event: None
 
 
 @dataclass
@@ -125,3 +137,8 @@ class Asked:
         values = {name: {host: value for host, value in by.items() if host in asked} for name, by in said.items()}
         errors = tuple(error for error in self.shop.errors if error.host in (None, *asked))
         return FactsResult(values, asked, errors)
+
+    def run(
+        self, target: str, *, kwargs: Mapping[str, Any], dry: bool = False, on_event: OnEvent | None = None
+    ) -> RunResult:
+        return self.shop.work(target.removeprefix("gb10.deploys."), tuple(host.name for host in self.hosts), kwargs)

@@ -1,0 +1,31 @@
+"""cluster, of a full wipe: bring a new cluster up."""
+
+from __future__ import annotations
+
+from gb10.controller.cluster.sight import Sight
+from gb10.controller.inventory import Inventory
+from gb10.controller.rebuild.step import Evidence, Step
+from gb10.controller.rebuild.tools import Work
+
+
+class NewCluster(Step):
+    """Make a new cluster of all nodes, with its operators."""
+
+    name = "cluster"
+    title = "Bring a new cluster up"
+    patience_seconds = 120.0
+
+    def __init__(self, inventory: Inventory, sight: Sight, work: Work) -> None:
+        self._inventory = inventory
+        self._sight = sight
+        self._work = work
+
+    def plan(self) -> str:
+        return "a new cluster of all nodes, with its operators"
+
+    def verify(self) -> Evidence:
+        waiting = [host.name for host in self._inventory.hosts if not self._sight.is_ready(host)]
+        return Evidence(not waiting, f"not Ready: {', '.join(waiting)}" if waiting else "all nodes are Ready")
+
+    def run(self) -> None:
+        self._work("cluster", self.title, self._inventory.names)

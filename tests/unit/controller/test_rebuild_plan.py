@@ -1,0 +1,196 @@
+"""Which steps there are, in which order, and that they are those of the documentation."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gb10.controller.inventory import Inventory
+from gb10.controller.journal import journals
+from gb10.controller.rebuild import steps as room
+from gb10.controller.rebuild.gate import DEMANDS, Safeguard
+from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.preview import preview
+from gb10.controller.rebuild.runs import decide
+from gb10.controller.rebuild.step import Step
+from gb10.controller.rebuild.steps.download import Download
+from gb10.controller.rebuild.steps.new_cluster import NewCluster
+from gb10.controller.rebuild.wipe_all import WipeAll
+from tests.unit.controller.hosts import saying
+from tests.unit.controller.two_nodes import INVENTORY
+from tests.unit.controller.workshop import MEMORY, Workshop
+
+DOCS = Path(__file__).parents[3] / "docs/rebuild.md"
+DATA: dict[str, Any] = {
+    "serving_modes": {"solo": {"models": ["org/small"]}},
+    "serving_image": "vllm:1",
+    "node_ip": None,
+}
+NOBODY: dict[str, Any] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}  # where nothing listens, which is seen at once
+REPOSITORY: dict[str, Any] = {"name": "org/mine", "kind": "model", "size": 9, "revisions": []}
+USUAL = replace(
+    MEMORY,
+    models={"org/mine": REPOSITORY},
+    images={"own:1": {"layers": []}},
+    serving="cluster",
+    serving_node="Spark-1",
+)
+BACK = ("settle", "provision", "restore", "rails", "images", "models", "rejoin", "admit", "green", "validate")
+ANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+
+MEMORIES = st.builds(
+    replace,
+    st.just(USUAL),
+    models=st.sampled_from([{}, USUAL.models]),
+    images=st.sampled_from([{}, USUAL.images]),
+    k3s=st.sampled_from([None, "agent"]),
+    serving=st.sampled_from([None, "cluster", "solo"]),
+)
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GB10_STATE", str(tmp_path))
+
+
+def documented() -> list[str]:
+    """The steps in the first column of the table, in order."""
+    table = DOCS.read_text().partition("## The steps")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| ([a-z][a-z0-9, -]*) \|", table, re.MULTILINE)
+    assert cells[0] == "step"
+    return [name for cell in cells[1:] for name in cell.split(", ")]
+
+
+def shop_with(rails: bool = True, returned: bool = False) -> Workshop:
+    for old in journals():  # of an earlier example
+        old.unlink()
+    hosts = (saying(host, **DATA, **NOBODY, **({} if rails else {"rails": {}})) for host in INVENTORY.hosts)
+    shop = Workshop(Inventory("inventory.py", tuple(hosts)))
+    if returned:
+        shop.journal.write("backed-up", node="spark-2", backup="spark-2-1", places=["controller", "Spark-1"])
+        shop.journal.write("wipe-asked", node="spark-2")
+        shop.journal.write("returned", node="spark-2", host_key="SHA256:1")
+    return shop
+
+
+def names(steps: Sequence[Step]) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_the_steps_of_a_usual_node_are_those_of_the_documentation() -> None:
+    assert names(shop_with().rebuild(memory=USUAL).steps()) == documented()
+
+
+@given(
+    memory=MEMORIES,
+    rails=st.booleans(),
+    returned=st.booleans(),
+    overrides=st.sets(st.sampled_from(sorted(DEMANDS))),
+)
+@ANY
+def test_a_step_is_there_if_the_node_needs_it(memory: Memory, rails: bool, returned: bool, overrides: set[str]) -> None:
+    shop = shop_with(rails, returned)
+    plan = shop.rebuild(memory=memory)
+    decide(shop.journal, shop.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
+    found = names(plan.steps())
+    lost = {"saved-images"} if "images" in overrides else set()  # what is in no engine cannot be saved either
+    kept = {step for step, demand in PROVEN_BY.items() if demand not in overrides | lost}
+    needed = {
+        "sync-models": memory.models,
+        "sync-images": memory.images,
+        "save-images": memory.images,
+        "solo": memory.serving,
+        "solo-watched": memory.serving,
+        "drain": memory.k3s,
+        "rails": rails,
+        "models": memory.models,
+        "images": memory.images,
+        "rejoin": memory.k3s,
+        "admit": memory.k3s,
+        "cluster": memory.serving,
+    }
+    wanted = [name for name in documented() if needed.get(name, True) and (name in kept or name not in PROVEN_BY)]
+    if returned:
+        wanted = [name for name in wanted if name in ("solo", "wipe", "cluster", *BACK)]
+    assert found == wanted
+
+
+PROVEN_BY = {
+    "sync-models": "models",
+    "sync-images": "images",
+    "save-images": "saved-images",
+    "solo": "solo",
+    "solo-watched": "solo",
+    "drain": "drained",
+    "backup": "backup",
+}
+
+
+@given(memory=MEMORIES, overrides=st.sets(st.sampled_from(sorted(DEMANDS))))
+@ANY
+def test_nothing_is_destroyed_but_right_after_the_gate(memory: Memory, overrides: set[str]) -> None:
+    shop = shop_with()
+    plan = shop.rebuild(memory=memory)
+    decide(shop.journal, shop.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
+    steps = plan.steps()
+    (wipe,) = [number for number, step in enumerate(steps) if step.destroys]
+    assert names(steps[wipe - 1 : wipe + 1]) == ["gate", "wipe"]
+
+
+def test_serving_is_not_degraded_again_once_it_was_begun_to_serve_as_before() -> None:
+    shop = shop_with(returned=True)
+    plan = shop.rebuild(memory=USUAL)
+    assert names(plan.steps())[:2] == ["solo", "wipe"]
+    shop.journal.write("step-began", node="spark-2", step="cluster")
+    assert names(plan.steps())[:2] == ["wipe", "settle"]
+
+
+def test_a_node_without_a_backup_is_not_restored() -> None:
+    shop = shop_with()
+    shop.journal.write("returned", node="spark-2", host_key="SHA256:1")
+    assert "restore" not in names(shop.rebuild(memory=USUAL).steps())
+
+
+def test_a_preview_says_what_each_step_would_do() -> None:
+    shown = preview(shop_with().rebuild(memory=USUAL), {"drain": 7.0})
+    assert [step.name for step in shown.steps] == documented()
+    assert all(step.plan and step.title for step in shown.steps)
+    assert {step.name: step.seconds_last_time for step in shown.steps}["drain"] == 7.0
+    assert [step.name for step in shown.steps if step.destroys] == ["wipe"]
+
+
+def test_a_full_wipe_has_the_steps_of_a_rebuild() -> None:
+    shop = shop_with()
+    rebuild = {type(step) for step in shop.rebuild(memory=USUAL).steps()}
+    wipe = WipeAll(shop.tools(), download=True)
+    for name in ("Spark-1", "spark-2"):
+        shop.journal.write("remembered", node=name, memory=USUAL.to_json())
+    (first, *_) = wipe.nodes
+    steps = [*first.before(), wipe.gate(wipe.nodes), wipe.wipe(), *first.after(), *wipe.together()]
+    order = "preflight backup gate wipe settle provision restore cluster download validate green"
+    assert names(steps) == order.split()
+    assert {type(step) for step in steps} - rebuild == {NewCluster, Download}
+
+
+def test_every_step_is_in_the_file_named_after_it() -> None:
+    exceptions = {"serve": "cluster", "new_cluster": "cluster"}
+    for path in sorted(Path(str(room.__file__)).parent.glob("[!_]*.py")):
+        module = importlib.import_module(f"{room.__name__}.{path.stem}")
+        found = [
+            value
+            for value in vars(module).values()
+            if inspect.isclass(value) and issubclass(value, Step) and value.__module__ == module.__name__
+        ]
+        (step,) = found
+        assert step.name == exceptions.get(path.stem, path.stem.replace("_", "-"))
+        assert step.__doc__
+        assert not issubclass(step, Safeguard) or step.proves in DEMANDS
