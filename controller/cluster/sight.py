@@ -198,14 +198,3 @@ def download_command(host: InventoryHost, name: str) -> str:
 def sound(repository: Mapping[str, Any]) -> bool:
     """Whether what is here of a repository is whole."""
     return bool(repository["sound"])
-
-
-def copied(repository: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
-    """Whether another node's repository has every revision of this one, whole: as many files, of the same size."""
-    there = {revision["commit"]: revision for revision in (other or {}).get("revisions", ())}
-    return all(
-        (found := there.get(revision["commit"])) is not None
-        and found["sound"]
-        and (found["files"], found["size"]) == (revision["files"], revision["size"])
-        for revision in repository["revisions"]
-    )

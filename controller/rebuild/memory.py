@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from gb10.controller.cluster.sight import Sight, copied, sound
+from gb10.controller.cluster.sight import Sight, sound
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild.arrival import Before
@@ -18,30 +18,63 @@ Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of 
 
 
 @dataclass(frozen=True)
+class Revision:
+    """A revision of a model: as many files, of that size in bytes."""
+
+    commit: str
+    files: int
+    size: int
+    sound: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """What of a repository tells whether another node has all of it."""
+
+    name: str
+    kind: str
+    size: int
+    revisions: tuple[Revision, ...]
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Model:
+        """Given a repository as a fact tells it, or what `asdict` returned, return what counts here."""
+        revisions = (Revision(one["commit"], one["files"], one["size"], one["sound"]) for one in document["revisions"])
+        return cls(document["name"], document["kind"], int(document["size"]), tuple(revisions))
+
+    def is_copied(self, other: Model | None) -> bool:
+        """Return True if another node's repository has every revision of this one, whole."""
+        there = {(one.commit, one.files, one.size) for one in (other.revisions if other else ()) if one.sound}
+        return all((one.commit, one.files, one.size) in there for one in self.revisions)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A mode of serving, and the node that answers."""
+
+    mode: str
+    node: str | None
+
+
+@dataclass(frozen=True)
 class Memory:
     """A node as it was before its rebuild began."""
 
-    identity: dict[str, Any]  # machine-id, boot-id and MACs
+    before: Before  # what tells the wiped node from others
     k3s: str | None  # "server", "agent", or None without K3s
     cordoned: bool  # by somebody else, before we began
     operators: tuple[str, ...] = ()  # that were installed: "gpu-operator", "network-operator"
     own_device: bool | None = None  # whether its place for data is a device of its own
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> the repository, whole ones only
+    models: dict[str, Model] = field(default_factory=dict)  # by name, whole ones only
     lost_models: tuple[str, ...] = ()  # that are not whole, and will not come back
     images: dict[str, dict[str, Any]] = field(default_factory=dict)  # tag -> what makes it what it is
     lost_images: tuple[str, ...] = ()  # that nobody declared, and that will not come back
-    serving: str | None = None  # the mode in which models were served, or None
-    serving_node: str | None = None  # the node that answered
-
-    @property
-    def before(self) -> Before:
-        """What tells the wiped node from others."""
-        return Before.of(self.identity)
+    served: Served | None = None  # what was served, if anything
 
     @property
     def bytes(self) -> int:
         """How many bytes of models come back to it."""
-        return sum(int(repository["size"]) for repository in self.models.values())
+        return sum(model.size for model in self.models.values())
 
     def described(self) -> str:
         """In words: "K3s agent, 1 model, 2 images, cordoned"."""
@@ -50,13 +83,36 @@ class Memory:
         return ", ".join((*parts, "cordoned") if self.cordoned else parts)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {
+            "identity": self.before.to_json(),
+            "k3s": self.k3s,
+            "cordoned": self.cordoned,
+            "operators": list(self.operators),
+            "own_device": self.own_device,
+            "models": {name: asdict(model) for name, model in self.models.items()},
+            "lost_models": list(self.lost_models),
+            "images": self.images,
+            "lost_images": list(self.lost_images),
+            "serving": self.served.mode if self.served else None,
+            "serving_node": self.served.node if self.served else None,
+        }
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Memory:
+    def from_json(cls, document: Mapping[str, Any]) -> Memory:
         """Given what `to_json` returned, return it."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
-        return cls(**values)
+        mode = document.get("serving")
+        return cls(
+            before=Before.of(document["identity"]),
+            k3s=document["k3s"],
+            cordoned=document["cordoned"],
+            operators=tuple(document.get("operators", ())),
+            own_device=document.get("own_device"),
+            models={name: Model.from_json(found) for name, found in document.get("models", {}).items()},
+            lost_models=tuple(document.get("lost_models", ())),
+            images=dict(document.get("images", {})),
+            lost_images=tuple(document.get("lost_images", ())),
+            served=Served(mode, document.get("serving_node")) if mode else None,
+        )
 
 
 def recall(journal: Journal, node: str) -> Memory | None:
@@ -70,27 +126,25 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
 
     `needs` are the models and images that come back whether they are chosen or not.
     """
-    overview, repositories = sight.overview(host), sight.repositories(host)
+    repositories = sight.repositories(host)
     chosen = host.settings(RebuildSettings).models
     wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
     engine = sight.engine_images(host)
     tags = tuple(dict.fromkeys(map(familiar, (*host.settings(ImageSettings).images, *needs[1]))))
-    member = sight.member(host)
-    install: dict[str, Any] = overview.get("k3s") or {}
+    cordoned = sight.is_cordoned(host)  # None: no member of a cluster
     status = sight.status()
     operators = {"gpu-operator": status.gpu_operator, "network-operator": status.network_operator}
     return Memory(
-        identity=old.identity if old else Before.of(sight.identity(host)).to_json(),
-        k3s=old.k3s if old else install.get("role") if member else None,
-        cordoned=old.cordoned if old else bool(member and member["cordoned"]),
+        before=old.before if old else Before.of(sight.identity(host)),
+        k3s=old.k3s if old else None if cordoned is None else sight.k3s(host).get("role"),
+        cordoned=old.cordoned if old else bool(cordoned),
         operators=tuple(name for name, found in operators.items() if found and found.installed),
         own_device=sight.has_own_device(host),
-        models={name: _described(found) for name, found in wanted.items() if sound(found)},
+        models={name: Model.from_json(found) for name, found in wanted.items() if sound(found)},
         lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not sound(found)),
         images={tag: engine[tag] for tag in tags if tag in engine},
         lost_images=tuple(tag for tag in engine if tag not in tags),
-        serving=old.serving if old else None,
-        serving_node=old.serving_node if old else None,
+        served=old.served if old else None,
     )
 
 
@@ -114,19 +168,12 @@ def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collect
     )
 
 
-def missing_models(wanted: Mapping[str, dict[str, Any]], there: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Given models by name, return those of which the other repositories lack a revision."""
-    return [name for name, found in wanted.items() if not copied(found, there.get(name))]
+def missing_models(wanted: Mapping[str, Model], there: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Given models by name, return those of which the repositories of another node lack a revision."""
+    others = {name: Model.from_json(found) for name, found in there.items() if name in wanted}
+    return [name for name, model in wanted.items() if not model.is_copied(others.get(name))]
 
 
 def missing_images(wanted: Mapping[str, dict[str, Any]], there: Mapping[str, dict[str, Any]]) -> list[str]:
     """Given images by tag, return the tags that are not there, or mean another image."""
     return [tag for tag, contents in wanted.items() if there.get(tag) != contents]
-
-
-def _described(repository: dict[str, Any]) -> dict[str, Any]:
-    """What of a repository tells whether another node has all of it."""
-    revisions = [
-        {key: revision[key] for key in ("commit", "files", "size", "sound")} for revision in repository["revisions"]
-    ]
-    return {"name": repository["name"], "kind": repository["kind"], "size": repository["size"], "revisions": revisions}

@@ -39,10 +39,7 @@ class Notebook:
     def first_look(self) -> Memory:
         """The node as it is before anything is changed."""
         found = look_at(self._sight, self._roles.target, self._needs())
-        if self._serving is None:
-            return found
-        mode, where = self._serving.mode_now()
-        return replace(found, serving=mode, serving_node=where)
+        return replace(found, served=self._serving.now()) if self._serving else found
 
     def begin(self) -> None:
         """Write down the node as it is before anything is changed."""

@@ -135,8 +135,8 @@ class NodePlan:
             yield Admit(p.roles, t.sight, self._cordon)
         yield Green(p.roles, t.sight, p.services)
         yield Validate((self.target,), self.target.name, untried(self.target, memory), t.work)
-        if p.serving.is_served(memory):
-            yield Serve(t.inventory, memory, p.serving)
+        if memory.served and p.serving.is_served(memory):
+            yield Serve(t.inventory, memory.served, p.serving)
 
     def _survivor(self) -> Survivor:
         served = self.parts.serving.is_served(self.memory) and "solo" not in self.parts.history.overrides

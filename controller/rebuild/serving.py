@@ -8,7 +8,7 @@ from gb10.controller.cluster.serving import described, needs, serving_status
 from gb10.controller.cluster.sight import Sight
 from gb10.controller.cluster.status_model import ServingStatus
 from gb10.controller.errors import Gb10Error
-from gb10.controller.rebuild.memory import Memory, Needs
+from gb10.controller.rebuild.memory import Memory, Needs, Served
 from gb10.controller.rebuild.reporting import Report
 from gb10.controller.rebuild.roles import Roles
 from gb10.controller.rebuild.step import Evidence
@@ -33,18 +33,18 @@ class Serving:
         """Models and images that the modes of serving need."""
         return needs(self._inventory)
 
-    def mode_now(self) -> tuple[str | None, str | None]:
-        """The mode and the node that answers; None if nothing is served. Raise SERVING_UNDECIDED."""
+    def now(self) -> Served | None:
+        """What is served now, if anything. Raise SERVING_UNDECIDED."""
         found = self._sight.status().serving
-        if found is None:
-            return None, None
+        if found is None or found.mode == "off":
+            return None
         if found.mode == "undecided":
             raise Gb10Error("SERVING_UNDECIDED", "; ".join(found.reasons) or None)
-        return (None, None) if found.mode == "off" else (found.mode, found.node)
+        return Served(found.mode, found.node)
 
     def is_served(self, memory: Memory) -> bool:
         """Return True if something was served before, so that something has to answer meanwhile."""
-        return memory.serving is not None and described(self._inventory)
+        return memory.served is not None and described(self._inventory)
 
     def look(self, mode: str, where: str | None) -> Evidence:
         """Look whether a mode is served, and for solo whether that node serves it."""

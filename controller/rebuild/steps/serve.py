@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gb10.controller.cluster.serving import load_seconds
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.serving import CLUSTER, SOLO, Serving
 from gb10.controller.rebuild.step import Evidence, Step
 
@@ -16,10 +16,10 @@ class Serve(Step):
     title = "Serve as before"
     kind = "load"
 
-    def __init__(self, inventory: Inventory, memory: Memory, serving: Serving) -> None:
+    def __init__(self, inventory: Inventory, before: Served, serving: Serving) -> None:
         self._inventory = inventory
-        self._mode = memory.serving or CLUSTER
-        self._where = memory.serving_node if self._mode == SOLO else None
+        self._mode = before.mode
+        self._where = before.node if before.mode == SOLO else None
         self._serving = serving
 
     @property

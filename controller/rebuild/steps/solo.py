@@ -37,10 +37,10 @@ class Solo(Safeguard):
         self._serving.switch(SOLO, self._keeper)
 
     def undo(self) -> str | None:
-        memory = self._history.memory
-        if not memory or not memory.serving or self._serving.look(memory.serving, memory.serving_node).holds:
+        before = self._history.memory.served if self._history.memory else None
+        if before is None or self._serving.look(before.mode, before.node).holds:
             return None
-        self._serving.switch(memory.serving, memory.serving_node)
+        self._serving.switch(before.mode, before.node)
         return f"served as before: {self._serving.status().summary}"
 
     def demand(self) -> None:

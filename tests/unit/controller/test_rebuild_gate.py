@@ -15,6 +15,7 @@ from gb10.controller.cluster.status import OVERVIEW
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS
+from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.plan import NodePlan
 from tests.unit.controller.hosts import saying
 from tests.unit.controller.two_nodes import INVENTORY, node
@@ -76,7 +77,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     for complete in (True, False):
         says[state_fact(NODES, complete)] = {"Spark-1": serving("solo"), "spark-2": serving("off")}
     found.journal.write("began")
-    found.rebuild(memory=replace(MEMORY, serving="cluster", serving_node="Spark-1"))
+    found.rebuild(memory=replace(MEMORY, served=Served("cluster", "Spark-1")))
     found.back_up()
     return found
 

@@ -13,7 +13,7 @@ from gb10.controller.cluster.status import OVERVIEW
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.arrival import Seen
-from gb10.controller.rebuild.memory import recall
+from gb10.controller.rebuild.memory import Served, recall
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.preview import preview
 from gb10.controller.rebuild.runs import Progress, accept, decide
@@ -227,7 +227,7 @@ def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> N
         "spark-2": {"repositories": [repository("org/large")]},
     }
     shop.options = " -i lab/inventory.py"
-    worker = shop.rebuild(memory=replace(MEMORY, serving="cluster", serving_node="Spark-1"))
+    worker = shop.rebuild(memory=replace(MEMORY, served=Served("cluster", "Spark-1")))
     remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
     assert remedies["models"] == "ssh 198.18.0.11 hf download org/small"  # neither node could copy it
     assert remedies["images"] == " && ".join(
@@ -284,7 +284,7 @@ def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
     without(shop, {"backup": "it is empty"})
-    shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.identity["macs"]
+    shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.before.macs
     carry_out(shop.rebuild(), "preflight")
 
 

@@ -18,7 +18,7 @@ from gb10.controller.inventory import Inventory
 from gb10.controller.journal import journals
 from gb10.controller.rebuild import steps as room
 from gb10.controller.rebuild.gate import DEMANDS, Safeguard
-from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.memory import Memory, Model, Served
 from gb10.controller.rebuild.preview import preview
 from gb10.controller.rebuild.runs import decide
 from gb10.controller.rebuild.step import Step
@@ -36,13 +36,11 @@ DATA: dict[str, Any] = {
     "node_ip": None,
 }
 NOBODY: dict[str, Any] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}  # where nothing listens, which is seen at once
-REPOSITORY: dict[str, Any] = {"name": "org/mine", "kind": "model", "size": 9, "revisions": []}
 USUAL = replace(
     MEMORY,
-    models={"org/mine": REPOSITORY},
+    models={"org/mine": Model("org/mine", "model", 9, ())},
     images={"own:1": {"layers": []}},
-    serving="cluster",
-    serving_node="Spark-1",
+    served=Served("cluster", "Spark-1"),
 )
 BACK = ("settle", "provision", "restore", "rails", "images", "models", "rejoin", "admit", "green", "validate")
 ANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
@@ -53,7 +51,7 @@ MEMORIES = st.builds(
     models=st.sampled_from([{}, USUAL.models]),
     images=st.sampled_from([{}, USUAL.images]),
     k3s=st.sampled_from([None, "agent"]),
-    serving=st.sampled_from([None, "cluster", "solo"]),
+    served=st.sampled_from([None, Served("cluster", "Spark-1"), Served("solo", "Spark-1")]),
 )
 
 
@@ -108,15 +106,15 @@ def test_a_step_is_there_if_the_node_needs_it(memory: Memory, rails: bool, retur
         "sync-models": memory.models,
         "sync-images": memory.images,
         "save-images": memory.images,
-        "solo": memory.serving,
-        "solo-watched": memory.serving,
+        "solo": memory.served,
+        "solo-watched": memory.served,
         "drain": memory.k3s,
         "rails": rails,
         "models": memory.models,
         "images": memory.images,
         "rejoin": memory.k3s,
         "admit": memory.k3s,
-        "cluster": memory.serving,
+        "cluster": memory.served,
     }
     wanted = [name for name in documented() if needed.get(name, True) and (name in kept or name not in PROVEN_BY)]
     if returned:

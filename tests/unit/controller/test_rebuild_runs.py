@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.sight import copied
 from gb10.controller.inventory import Inventory
+from gb10.controller.rebuild.arrival import Before
 from gb10.controller.rebuild.locks import holder
-from gb10.controller.rebuild.memory import Memory, recall
+from gb10.controller.rebuild.memory import Memory, Model, Revision, Served, recall
 from gb10.controller.rebuild.reporting import Reporter
 from gb10.controller.rebuild.runs import REBUILD, Progress, begin, in_order, runs, seconds_last_time, unfinished
 from tests.unit.controller.hosts import inventory_host
@@ -20,11 +21,11 @@ WORKER = inventory_host("spark-2", "workers", ssh_hostname="198.18.0.12")
 INVENTORY = Inventory("inventory.py", (HEAD, WORKER))
 OTHERS = Inventory("other.py", (inventory_host("spark-1", "head", ssh_hostname="198.18.9.11"),))
 MEMORY = Memory(
-    identity={"machine_id": "a" * 32, "boot_id": "b", "macs": {"enP7s7": "02:b1:00:00:00:01"}},
+    before=Before("a" * 32, "b", {"enP7s7": "02:b1:00:00:00:01"}),
     k3s="agent",
     cordoned=True,
     operators=("gpu-operator",),
-    models={"org/name": {"name": "org/name", "kind": "model", "size": 7, "revisions": []}},
+    models={"org/name": Model("org/name", "model", 7, ())},
     lost_models=("org/torn",),
 )
 
@@ -60,7 +61,9 @@ def test_the_head_comes_last() -> None:
 def test_what_is_remembered_is_read_as_it_was_and_the_last_word_counts() -> None:
     journal = begin(INVENTORY, ["spark-2"])
     assert recall(journal, "spark-2") is None
-    journal.write("remembered", node="spark-2", memory=Memory(identity={}, k3s=None, cordoned=False).to_json())
+    journal.write(
+        "remembered", node="spark-2", memory=Memory(before=Before(None, None, {}), k3s=None, cordoned=False).to_json()
+    )
     journal.write("remembered", node="spark-2", memory=MEMORY.to_json())
     (again,) = (run.journal for run in runs(INVENTORY, REBUILD))
     assert recall(again, "spark-2") == MEMORY
@@ -88,15 +91,37 @@ def test_what_passes_by_is_told_and_not_remembered(tmp_path: Path) -> None:
     ("there", "is_copied"),
     [
         (None, False),
-        ([], False),
-        ([{"commit": "c", "files": 2, "size": 9, "sound": True}], True),
-        ([{"commit": "c", "files": 1, "size": 9, "sound": True}], False),
-        ([{"commit": "c", "files": 2, "size": 9, "sound": False}], False),
-        ([{"commit": "d", "files": 2, "size": 9, "sound": True}], False),
+        ((), False),
+        ((Revision("c", 2, 9, True),), True),
+        ((Revision("d", 2, 9, True), Revision("c", 2, 9, True)), True),
+        ((Revision("c", 1, 9, True),), False),
+        ((Revision("c", 2, 9, False),), False),
+        ((Revision("d", 2, 9, True),), False),
     ],
 )
 def test_a_model_is_copied_when_every_revision_is_there_whole(
-    there: list[dict[str, Any]] | None, is_copied: bool
+    there: tuple[Revision, ...] | None, is_copied: bool
 ) -> None:
-    ours = {"revisions": [{"commit": "c", "files": 2, "size": 9, "sound": True}]}
-    assert copied(ours, None if there is None else {"revisions": there}) is is_copied
+    ours = Model("org/name", "model", 9, (Revision("c", 2, 9, True),))
+    assert ours.is_copied(None if there is None else replace(ours, revisions=there)) is is_copied
+
+
+def test_the_memory_in_a_journal_of_an_earlier_version_is_read() -> None:
+    revision = {"commit": "c", "files": 2, "size": 9, "sound": True}
+    document = {
+        "identity": {"machine_id": "a", "boot_id": "b", "macs": {"eth0": "02:00"}},
+        "k3s": "agent",
+        "cordoned": False,
+        "operators": ["gpu-operator"],
+        "own_device": True,
+        "models": {"org/name": {"name": "org/name", "kind": "model", "size": 9, "revisions": [revision]}},
+        "lost_models": [],
+        "images": {"own:1": {"architecture": "arm64", "layers": ["sha256:1"], "settings": "2"}},
+        "lost_images": ["old:1"],
+        "serving": "cluster",
+        "serving_node": "spark-1",
+    }
+    memory = Memory.from_json(document)
+    assert memory.models["org/name"].revisions == (Revision("c", 2, 9, True),)
+    assert memory.served == Served("cluster", "spark-1")
+    assert json.loads(json.dumps(memory.to_json())) == document

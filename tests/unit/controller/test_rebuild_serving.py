@@ -12,6 +12,7 @@ import pytest
 from gb10.controller.cluster.serving import state_fact
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import Demand
+from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.parts import Parts
 from gb10.controller.rebuild.steps.solo_watched import SoloWatched
 from tests.unit.controller.hosts import saying
@@ -35,7 +36,7 @@ def said(mode: str, age_seconds: float) -> dict[str, Any]:
 
 def watched(shop: Workshop) -> SoloWatched:
     tools = shop.tools()
-    shop.journal.write("remembered", node="spark-2", memory=replace(MEMORY, serving="cluster").to_json())
+    shop.journal.write("remembered", node="spark-2", memory=replace(MEMORY, served=Served("cluster", None)).to_json())
     parts = Parts(shop.inventory.hosts[1], tools, served=True)
     return SoloWatched(parts.roles, parts.notebook, parts.serving, tools.person)
 

@@ -14,6 +14,7 @@ from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
+from gb10.controller.rebuild.arrival import Before
 from gb10.controller.rebuild.hooks import Hooks
 from gb10.controller.rebuild.memory import Memory
 from gb10.controller.rebuild.plan import NodePlan
@@ -26,7 +27,7 @@ from gb10.operations.backups.state_folder import backups_folder
 from tests.unit.controller.two_nodes import BOTH, INVENTORY, facts, node
 
 MEMORY = Memory(
-    identity={"machine_id": "0" * 32, "boot_id": "boot-1", "macs": {"enP7s7": "4c:bb:47:01:02:03"}},
+    before=Before("0" * 32, "boot-1", {"enP7s7": "4c:bb:47:01:02:03"}),
     k3s="agent",
     cordoned=False,
 )
