@@ -117,9 +117,9 @@ def present(tags: Sequence[str], peers: Sequence[Host]) -> Commands:
 @operation()
 @guarded
 def prune() -> Commands:
-    """Remove what no image of the store needs: layers of images that were saved anew since, and damaged blobs.
+    """Remove what no image of the store needs: layers of images that were saved again, and damaged blobs.
 
-    Not while another node sends images: until it is done, nothing tells what they are for.
+    Do not run it while another node sends images: their blobs look unneeded until all have arrived.
     """
     store = known(SavedImages)
     if store is None or not store.surplus_bytes:

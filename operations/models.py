@@ -1,4 +1,4 @@
-"""Hugging Face models on a node, taken from another node that has them."""
+"""Hugging Face models on a node, copied from another node that has them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def present(
     options: CopyOptions,
 ) -> Generator[FunctionCommand, None, None]:
     """
-    Have models in the Hugging Face cache of this node, with what they have in the store that all models share.
+    Have models in the Hugging Face cache of this node, with their blobs in the store that all models share.
 
     + names: as on the Hub: "org/name", "datasets/org/name"; "*" is the whole hub
     + source: the node that has them
@@ -77,7 +77,7 @@ def available(
     options: CopyOptions,
 ) -> Generator[FunctionCommand, None, None]:
     """
-    Have models in the Hugging Face cache of this node: as they are here already, or from a node that has them.
+    Have models in the Hugging Face cache of this node; those that are not here come from a node that has them.
 
     + names: as on the Hub: "org/name", "datasets/org/name"
     + peers: the nodes to ask, in this order
@@ -114,10 +114,10 @@ def available(
 def givers(
     names: Sequence[str], own: HuggingFaceCache | None, others: Mapping[str, HuggingFaceCache | None]
 ) -> dict[str, str | None]:
-    """Given names, a node's cache and those of others, return for each model that has to come the node that gives it.
+    """Given a node's cache and those of others, return model -> the node that gives it, or None if nobody can.
 
-    None stands for nobody. One that is here but not complete, as a download that broke off, comes only from where it is
-    complete: files that are not here may not be wanted.
+    Only models that have to come are returned. One that is here but incomplete, such as a download that broke off,
+    comes only from a node that has it complete: perhaps the missing files are not wanted.
     """
     found: dict[str, str | None] = {}
     for name in names:
@@ -135,7 +135,7 @@ def givers(
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Given a name as people type it, return the repository's name and kind."""
+    """Given a name as people type it, return the name and kind of the repository."""
     for kind in ("dataset", "space"):
         if name.startswith(f"{kind}s/"):
             return name.removeprefix(f"{kind}s/"), kind
@@ -143,7 +143,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def describe_repository(repository: Repository) -> str:
-    """Given a repository, return in a line what there is of it."""
+    """Return what there is of a repository, in one line."""
     shared = f", {human(repository.shared_size)} of it in the shared store" if repository.shared_blobs else ""
     revisions = len(repository.revisions)
     parts = [f"{human(repository.size)}{shared}", f"{revisions} revision{'' if revisions == 1 else 's'}"]
@@ -168,7 +168,7 @@ def _absent(cache: HuggingFaceCache, names: Sequence[str], source: Host) -> Iter
 
 
 def _broken(found: Sequence[Repository], source: Host, dangling: str) -> Iterator[Refused]:
-    """What is torn is always refused; what is not there may be known and wanted so."""
+    """Yield why repositories are refused: torn files always, links that lead nowhere unless they are allowed."""
     for repository in found:
         where = f"{repository.name} on {source.name}"
         torn = [path for revision in repository.revisions for path in revision.torn]

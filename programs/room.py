@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-GB = 1e9
-
 
 def free_bytes(folder: str | os.PathLike[str]) -> int:
-    """Return how many bytes the file system of a folder has left for whoever is not root."""
-    found = os.statvfs(folder)
+    """Return how many bytes the file system of a folder has left; of an absent one, where it would be made."""
+    path = os.path.abspath(folder)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
     return found.f_bavail * found.f_frsize
 
 

@@ -1,7 +1,7 @@
-"""A copy from node to node, seen from the controller: looked at, refused or run, and proven.
+"""A copy from node to node: check, refuse or run, prove.
 
-The contract: nothing is sent unless both nodes, the way between them and the room have been looked at; and a copy that
-has not been proven has failed.
+The contract: nothing is sent before both nodes, the ways between them and the free space are checked, and a copy that
+is not proven has failed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Commands = Generator[FunctionCommand, None, None]
 
 
 def copy_commands(source: Host, target: Host, wanted: Wanted) -> Commands:
-    """Yield what copies from one node to another: nothing where all is there already."""
+    """Yield the commands that copy from one node to another; none if everything is there already."""
     survey = look(source, target, wanted)
     for note in survey.notes:
         report(host, Note(note))
@@ -69,7 +69,7 @@ def _planned(source: Host, target: Host, wanted: Wanted, survey: Survey) -> Copy
 
 
 def copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, survey: Survey) -> bool:
-    """Copy what a survey found to be missing, and prove it; return whether all went well, and say what did not."""
+    """Copy what is missing and prove it. Return False after reporting a failure."""
     try:
         run_copy(source, target, wanted, survey)
     except RefusedError as error:
@@ -79,7 +79,7 @@ def copy(state: State, host: Host, source: Host, target: Host, wanted: Wanted, s
 
 
 def run_copy(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
-    """Copy what a survey found to be missing, and prove it. Raise RefusedError if anything goes wrong."""
+    """Copy what is missing and prove it. Raise RefusedError if anything goes wrong."""
     try:
         _copy(source, target, wanted, survey)
     except UnreadFactError as error:
@@ -108,7 +108,7 @@ def _copy(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
 
 
 def accept(proof: CopyProof) -> None:
-    """Report what a proof proves. Raise RefusedError if it does not hold."""
+    """Report a proof. Raise RefusedError if it does not hold."""
     report(host, CopyProven(proof))
     if proof.damaged:
         text = f"{proof.source}: content that is not what its name says: {', '.join(proof.damaged[:5])}"
@@ -135,7 +135,7 @@ def _plan_again(source: Host, target: Host, wanted: Wanted, survey: Survey, diff
 
 
 def _listings(*wanted: tuple[Host, Mapping[str, Any]]) -> list[Tree]:
-    """Given nodes and what to list on each, list it at the same time. Raise UnreadFactError where that fails."""
+    """List folders of several nodes at the same time. Raise UnreadFactError if one cannot be listed."""
     found = read_facts(*((node, FileTree, arguments) for node, arguments in wanted))
     for (node, _), tree in zip(wanted, found, strict=True):
         if tree is None:
@@ -144,7 +144,7 @@ def _listings(*wanted: tuple[Host, Mapping[str, Any]]) -> list[Tree]:
 
 
 def _prove_in_place(source: Host, target: Host, wanted: Wanted) -> Commands:
-    """Prove a copy that needs nothing to be sent; yield only what mends it."""
+    """Prove a copy for which nothing has to be sent; yield a command only to repair it."""
     proof = prove(source, target, wanted)
     if proof is None or not proof.holds:
         yield FunctionCommand(_mend, (source, target, wanted), {})
@@ -157,9 +157,9 @@ def _mend(state: State, host: Host, source: Host, target: Host, wanted: Wanted) 
 
 
 def prove(source: Host, target: Host, wanted: Wanted, version: str = "") -> CopyProof | None:
-    """List both nodes at the same time, and compare; None where the source is not `version` any more.
+    """List both nodes at the same time and compare. Return None if the source has another version than `version`.
 
-    Raise UnreadFactError where one cannot be listed.
+    Raise UnreadFactError if one cannot be listed.
     """
     hashed = wanted.verify == "hash"
     for brief in (False,) if hashed else (True, False):

@@ -1,4 +1,4 @@
-"""What has to be done so that a node gets images from another: pure, so that the plan is the run."""
+"""Plan how a node gets images from another: pure functions, so that a run does what its plan says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gb10.programs.images.room import amount
 
 @dataclass(frozen=True)
 class Side:
-    """The images of one node. None stands for an engine that does not answer, and for no store."""
+    """The images of one node. `engine` is None if it does not answer, `store` if there is none."""
 
     engine: tuple[EngineImage, ...] | None
     store: SavedStore | None
@@ -58,7 +58,7 @@ class Side:
 
 
 class Action(StrEnum):
-    """What becomes of a tag."""
+    """What is done for a tag."""
 
     NOTHING = "nothing"  # the engine has it
     LOAD = "load"  # the node's own store has it
@@ -68,18 +68,18 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class TagPlan(FactValue):
-    """What becomes of one tag."""
+    """What is done for one tag."""
 
     tag: str
     action: Action
     save: bool = False  # the source has to save it first
-    blobs: tuple[tuple[str, int], ...] = ()  # what moves, digest and bytes; not known while no copy is saved
+    blobs: tuple[tuple[str, int], ...] = ()  # digest and bytes of what moves; unknown until the image is saved
     at_most_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What becomes of the tags."""
+    """What is done for all tags."""
 
     tags: tuple[TagPlan, ...]
 
@@ -101,17 +101,17 @@ class ImagePlan:
 
     @property
     def blobs(self) -> dict[str, int]:
-        """What moves, as far as it is known: digest -> bytes. Two tags share what they share."""
+        """Digest -> bytes of the blobs that move, as far as they are known. A blob of several tags counts once."""
         return {digest: size for plan in self.tags for digest, size in plan.blobs}
 
     @property
     def paths(self) -> list[str]:
-        """What moves, as far as it is known: paths below the store."""
+        """Paths below the store of the blobs that move, as far as they are known."""
         return sorted(blob_path(digest) for digest in self.blobs)
 
     @property
     def at_most_bytes(self) -> int:
-        """How many bytes move at most: exact where nothing has to be saved first."""
+        """How many bytes move at most: exact if nothing has to be saved first."""
         return sum(self.blobs.values()) + sum(plan.at_most_bytes for plan in self.tags if not plan.blobs)
 
     def lines(self) -> Iterator[str]:
@@ -133,12 +133,12 @@ def _story(plan: TagPlan) -> str:
 
 
 def plan_images(tags: Iterable[str], source: Side, target: Side) -> ImagePlan:
-    """Given tags and both nodes, return what has to be done so that the target's engine has what the source has."""
+    """Plan what gives the target's engine the tags as the source has them."""
     return ImagePlan(tuple(_plan(tag, source, target) for tag in dict.fromkeys(tags)))
 
 
 def plan_loads(tags: Sequence[str], target: Side) -> ImagePlan:
-    """Given tags and a node, return what becomes of them without a source; those that need one are ABSENT."""
+    """Plan what gives a node tags without a source; tags that need one are ABSENT."""
     return ImagePlan(tuple(_plan_load(tag, target) for tag in dict.fromkeys(tags)))
 
 
@@ -166,7 +166,7 @@ def _plan(tag: str, source: Side, target: Side) -> TagPlan:
 
 
 def engine_bytes(tags: Iterable[str], giver: Side, target: Side) -> int:
-    """Given tags that are to be loaded, return how much the largest brings to the target's engine, if that is known."""
+    """Return how many bytes the largest of these tags adds to the target's engine, as far as that is known."""
     return max((_engine_bytes(tag, giver, target) for tag in tags), default=0)
 
 

@@ -32,7 +32,11 @@ Find = Callable[[], list[Supply]]
 
 
 def image_commands(find: Find, move: Wanted = MOVE) -> Generator[FunctionCommand, None, None]:
-    """Given what finds out where to get images, and how they move, yield what gets them and proves that."""
+    """Yield the command that gets images and proves that they are there; none if they are.
+
+    + find: returns where to get them
+    + move: how blobs move from store to store
+    """
     try:
         supplies = find()
         check_supplies(supplies)
@@ -58,7 +62,7 @@ def _report_plan(supply: Supply) -> None:
 
 
 def _report_proofs(supplies: Sequence[Supply]) -> None:
-    """Report what the engine has now, for people and for programs that keep it."""
+    """Report what the engine has now."""
     for supply in supplies:
         source = supply.source.name if supply.source else None
         for tag in supply.plan.of(Action.NOTHING):
@@ -71,7 +75,7 @@ def _report_proofs(supplies: Sequence[Supply]) -> None:
 
 
 def _bring(state: State, host: Host, supplies: list[Supply], find: Find, move: Wanted) -> bool:
-    """Get images, and once more what turned out to be damaged; return whether they are there, and say why not."""
+    """Get images, and get damaged ones again. Return False after reporting a failure."""
     damage: list[str] = []
     try:
         for _ in range(ROUNDS):
@@ -118,7 +122,7 @@ def _get(host: Host, supply: Supply, move: Wanted) -> None:
         run_store(host, "load", tags=plan.to_load)
     except RefusedError as error:
         if source and error.code in DAMAGED:
-            # what came may have been damaged before it came
+            # perhaps it was damaged on the source already
             run_store(source, "expel", digests=re.findall("sha256:[0-9a-f]{64}", error.reason))
         raise
 
@@ -134,7 +138,7 @@ def _move(source: Host, target: Host, wanted: Wanted) -> None:
 
 
 def store_command(command: str, **job: Any) -> FunctionCommand:
-    """Return what has the store of the current node do something: see gb10.programs.images.commands."""
+    """Return the command that runs a function of gb10.programs.images.commands on the current node."""
     return FunctionCommand(_run_here, (command, job), {})
 
 
@@ -148,7 +152,7 @@ def _run_here(state: State, host: Host, command: str, job: dict[str, Any]) -> bo
 
 
 def run_store(node: Host, command: str, **job: Any) -> None:
-    """Have the store of a node do something, and report how far it is. Raise RefusedError if that fails."""
+    """Run a function of gb10.programs.images.commands on a node and report its progress. Raise RefusedError."""
     launch = Launch(
         f"gb10.programs.images.commands:{command}",
         {"root": STORE, **job},

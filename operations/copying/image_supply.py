@@ -1,4 +1,4 @@
-"""Where a node gets images from: its own store, or another node that has them."""
+"""Find where a node gets images: from its own store, or from another node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gb10.programs.images.room import check_room
 
 @dataclass(frozen=True)
 class Supply:
-    """Images, and where they come from: the node's own store if there is no source."""
+    """Images and their source; None is the node's own store."""
 
     plan: ImagePlan
     here: Side
@@ -42,7 +42,7 @@ def _images_of(*nodes: Host) -> list[Side | None]:
 
 
 def from_source(tags: Sequence[str], source: Host) -> Supply:
-    """Find images that must be as the source has them. Raise RefusedError if it has not all of them."""
+    """Find images as the source has them. Raise RefusedError if it lacks one."""
     here, there = _images_of(this_node(), source)
     if here is None or there is None:
         raise RefusedError("NODE_UNREACHABLE", f"{source.name} does not answer")
@@ -54,7 +54,7 @@ def from_source(tags: Sequence[str], source: Host) -> Supply:
 
 
 def from_anywhere(tags: Sequence[str], peers: Sequence[Host]) -> list[Supply]:
-    """Find images that only must be there. Raise RefusedError for those that nobody has."""
+    """Find images anywhere. Raise RefusedError for those that nobody has."""
     here = images_here()
     own = plan_loads(tags, here)
     supplies, wanted = [Supply(own.but(Action.ABSENT), here)], own.of(Action.ABSENT)

@@ -1,4 +1,4 @@
-"""What the rails really carry, measured before a large copy: a throttled NIC shows in no other way."""
+"""Measure the rails before a large copy: nothing else reveals a throttled NIC."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gb10.operations.kit.reports import Note
 from gb10.operations.validate import measured, serving_on
 from gb10.programs.answer import RefusedError
 
-MEASURE_FROM_BYTES = 8 << 30  # a smaller copy is over before a measurement pays
+MEASURE_FROM_BYTES = 8 << 30  # for a smaller copy a measurement takes too long
 MEASURE_SECONDS = 1
 
 
 def check_rails(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
     """Measure the rails before a large copy. Raise RefusedError if one is throttled.
 
-    Not while something is served: a measurement takes all that the rails have.
+    They are not measured while something is served: a measurement takes all of their bandwidth.
     """
     if survey.plan.size < MEASURE_FROM_BYTES or wanted.force or wanted.network != "rails":
         return
@@ -42,7 +42,7 @@ def check_rails(source: Host, target: Host, wanted: Wanted, survey: Survey) -> N
 
 
 def judge_rate(found: RailBandwidth | str, way: str) -> tuple[bool, str]:
-    """Given a measurement, or why there is none, return whether the rail is throttled, and that in words."""
+    """Given a measurement, or the reason why there is none, return True if the rail is throttled, and a text."""
     if isinstance(found, str):
         return False, f"what {way} carries is not known: {found}"
     if found.measured_gbps is None:

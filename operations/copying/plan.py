@@ -1,4 +1,4 @@
-"""What a copy has to send, and how: pure decisions from what lies on both nodes."""
+"""What a copy has to send, and how: pure functions of the listings of both nodes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from gb10.facts.reading.tree import Entry, Tree, shown
 
-LARGE_BYTES = 16 << 20  # from here on a file goes in pieces over all streams
-ENTRY_BYTES = 64 << 10  # what a file costs beside its bytes, expressed in bytes
+LARGE_BYTES = 16 << 20  # a file of this size or more goes in pieces over all streams
+ENTRY_BYTES = 64 << 10  # the cost of a file beside its content, expressed in bytes
 SLICES_PER_STREAM = 8
-SPARE_BYTES = 64 << 20  # room that a copy leaves on the target
+SPARE_BYTES = 64 << 20  # free space that a copy leaves on the target
 SHOWN = 5
 
-# A file whose name tells its content: it never changes, whatever its time says (huggingface_hub's caches).
+# A file whose name is a digest of its content never changes, whatever its time says (caches of huggingface_hub).
 NAMED_BY_CONTENT = re.compile(
     r"(?:(?:models|datasets|spaces)--[^/]+/blobs/[0-9a-f]{40,64}|blobs/[0-9a-f]{2}/[0-9a-f]{64})"
 )
@@ -26,18 +26,18 @@ NAMED_BY_CONTENT = re.compile(
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What is left to do. Paths are relative to both roots."""
+    """The work that is left. Paths are relative to both roots."""
 
     large: tuple[Entry, ...] = ()  # sent in pieces
     small: tuple[Entry, ...] = ()  # sent in bundles
-    compared: tuple[Entry, ...] = ()  # left to rsync, which sends what differs
+    compared: tuple[Entry, ...] = ()  # sent by rsync, as far as they differ
     finish: tuple[str, ...] = ()  # folders, links and attributes: set last
-    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to be noted in the target's shared store
+    references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to note in the target's shared store
     stale: tuple[str, ...] = ()  # keys of parts that belong to another version of a file
-    halves: tuple[str, ...] = ()  # paths of files that came by ssh in part, and do not go that way now
+    halves: tuple[str, ...] = ()  # paths of files that came in part over ssh, in a copy that does not use ssh
     arrived: int = 0  # bytes of large files that an earlier copy has sent
-    room: int = 0  # bytes that the target must have left
-    again: bool = False  # some files are sent although they look the same
+    room: int = 0  # bytes that must be free on the target
+    again: bool = False  # True if some files are sent although they look the same
 
     @property
     def is_empty(self) -> bool:
@@ -45,7 +45,7 @@ class CopyPlan:
 
     @property
     def sent(self) -> tuple[Entry, ...]:
-        """The files of which something may have to be sent."""
+        """The files that may have to be sent, whole or in part."""
         return (*self.large, *self.small, *self.compared)
 
     @property
@@ -60,10 +60,10 @@ class CopyPlan:
 
 
 def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset(), by_rsync: bool = False) -> CopyPlan:
-    """Given what is on the source, and what on the target, return what is left to do.
+    """Given the listings of source and target, return what is left to do.
 
-    + distrusted: paths, as `shown` shows them, whose content is sent whatever is there
-    + by_rsync: leave all files to rsync, so that parts of large ones do not count
+    + distrusted: paths, as `shown` prints them, whose content is sent in any case
+    + by_rsync: rsync sends all files, so parts of large ones that have arrived do not count
     """
     there = {path: entry for path, entry in target.by_path().items() if shown(path) not in distrusted}
     owners = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
@@ -96,9 +96,9 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
 
 
 def conflicts(source: Tree, target: Tree) -> tuple[str, ...]:
-    """Given both listings, return the paths that are a folder on one side and something else on the other.
+    """Return the paths that are a folder on one node and something else on the other.
 
-    Anything else that is in a file's way is replaced by it; a folder may hold what nobody else has.
+    A file replaces anything else in its place, but a folder may hold the only copy of something.
     """
     there = target.by_path()
     return tuple(
@@ -112,9 +112,9 @@ def conflicts(source: Tree, target: Tree) -> tuple[str, ...]:
 
 
 def spread(files: Iterable[Entry], streams: int) -> tuple[tuple[Entry, ...], ...]:
-    """Given files and a number of streams, return a list for each stream: about as much work for all.
+    """Divide files into one list for each stream, with about the same work in each.
 
-    Files of one folder stay together as far as that is fair: streams that write into one folder wait for each other.
+    Files of one folder stay together as far as possible: streams that write into one folder wait for each other.
     """
     slices = _slices(sorted(files, key=lambda entry: entry.path), streams * SLICES_PER_STREAM)
     lists: list[list[Entry]] = [[] for _ in range(streams)]
@@ -127,7 +127,7 @@ def spread(files: Iterable[Entry], streams: int) -> tuple[tuple[Entry, ...], ...
 
 
 def _slices(files: Sequence[Entry], count: int) -> list[list[Entry]]:
-    """Cut files, in the order of their paths, into slices of one folder each and of a `count`th of all work at most."""
+    """Cut files, in the order of their paths, into slices of one folder each, of at most 1/`count` of all work."""
     most = _load(files) / count
     slices: list[list[Entry]] = []
     folder, load = "", 0
@@ -146,22 +146,22 @@ def _load(files: Iterable[Entry]) -> int:
 
 
 def part_key(entry: Entry) -> str:
-    """Given a large file, return the name under which it arrives: of this version, and of no other."""
+    """Return the name under which a large file arrives. It belongs to this version of the file alone."""
     version = json.dumps([entry.path, entry.size, entry.mtime])
     return f"{_path_key(entry.path)}-{hashlib.sha256(version.encode()).hexdigest()[:16]}"
 
 
 def owner_map(source: Mapping[int, str], target: Mapping[int, str]) -> dict[int, int]:
-    """Given the names of the ids on both nodes, return the target's id for each of the source's.
+    """Given the names of ids on both nodes, return the source's id -> the target's id.
 
-    By name, where the target has that name, else by number.
+    Ids are matched by name if the target has that name, otherwise by number.
     """
     ids = {name: number for number, name in target.items()}
     return {number: ids.get(name, number) for number, name in source.items()}
 
 
 def describe(plan: CopyPlan) -> str:
-    """Given a plan, return in a line what it would do."""
+    """Return what a plan does, in one line."""
     parts = []
     if plan.count:
         resumed = f" ({human(plan.arrived)} of them have arrived before)" if plan.arrived else ""
@@ -174,7 +174,7 @@ def describe(plan: CopyPlan) -> str:
 
 
 def human(count: float) -> str:
-    """Given a number of bytes, return it as people read it: 1.5 GiB."""
+    """Return a number of bytes for people: 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -183,7 +183,7 @@ def human(count: float) -> str:
 
 
 def named(paths: Sequence[str]) -> str:
-    """Given paths, return the first of them, printable, and how many more there are."""
+    """Return the first few paths, printable, and how many more there are."""
     more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
     return ", ".join(shown(path) for path in paths[:SHOWN]) + more
 
@@ -203,16 +203,16 @@ def _is_as_wanted(there: Entry | None, entry: Entry, owners: tuple[dict[int, int
     if there is None or there.type != entry.type:
         return False
     if entry.type == "f" and NAMED_BY_CONTENT.fullmatch(entry.path) and there.size == entry.size:
-        return True  # the target's own: it may have other owners
+        return True  # it belongs to the target and may have other owners
     owned = (owners[0].get(entry.uid, entry.uid), owners[1].get(entry.gid, entry.gid)) == (there.uid, there.gid)
     if entry.type == "l":
         return owned and there.target == entry.target
-    # The times of folders change with whatever is put into them.
+    # The time of a folder changes with everything that is put into it.
     return owned and there.mode == entry.mode and (entry.type == "d" or _has_content(there, entry))
 
 
 def _linked_otherwise(source: Tree, there: Mapping[str, Entry]) -> set[str]:
-    """The names of files that have several, where the target does not have them all as names of one file."""
+    """Return the names of files with several names, if the target does not have all of them as one file."""
     groups: dict[int, list[str]] = {}
     for entry in source.files:
         if entry.inode:
@@ -226,9 +226,9 @@ def _linked_otherwise(source: Tree, there: Mapping[str, Entry]) -> set[str]:
 
 
 def _finish(source: Tree, open_paths: Sequence[Entry], whole: set[str]) -> tuple[str, ...]:
-    """Paths for the last rsync: what is not as it should be, all names of its files, and the folders on the way.
+    """Return the paths for the last rsync: what differs, all names of its files, and the folders above.
 
-    + whole: files that get their attributes with their content, so that only their folders are looked at again
+    + whole: files that get their attributes with their content, so only their folders are on the list
     """
     inodes = {entry.inode for entry in open_paths if entry.inode}
     paths = {entry.path for entry in open_paths} | {e.path for e in source.files if e.inode and e.inode in inodes}
@@ -237,13 +237,13 @@ def _finish(source: Tree, open_paths: Sequence[Entry], whole: set[str]) -> tuple
 
 
 def changed(before: Tree, now: Tree) -> tuple[str, ...]:
-    """Given two listings of one folder, return the paths that differ between them."""
+    """Return the paths that differ between two listings of one folder."""
     old, new = before.by_path(), now.by_path()
     return tuple(path for path in {**old, **new} if _version(old.get(path)) != _version(new.get(path)))
 
 
 def _version(entry: Entry | None) -> tuple[object, ...]:
-    """What may not change during a copy. The time of a folder tells nothing beyond what is in it."""
+    """Return what must not change during a copy. The time of a folder says nothing that its entries do not."""
     if entry is None:
         return ()
     return (entry.type, entry.size, entry.target, entry.mtime if entry.type == "f" else None)
@@ -274,7 +274,7 @@ def _path_key(path: str) -> str:
 
 
 def file_jobs(files: Iterable[Entry], source: Tree, target: Tree) -> list[dict[str, Any]]:
-    """Given files, return them as both programs want them, with the target's owners."""
+    """Return files as both programs expect them, with the owners on the target."""
     users, groups = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
     return [
         {
@@ -290,7 +290,7 @@ def file_jobs(files: Iterable[Entry], source: Tree, target: Tree) -> list[dict[s
 
 
 def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any]]:
-    """Given a plan, return its large files, with the names under which they arrive."""
+    """Return the large files of a plan, with the names under which they arrive."""
     return [
         {**job, "sparse": entry.sparse, "key": part_key(entry)}
         for entry, job in zip(plan.large, file_jobs(plan.large, source, target), strict=True)
@@ -298,7 +298,7 @@ def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any
 
 
 def owner_options(source: Tree, target: Tree) -> list[str]:
-    """Return the options that make rsync give files to the same users and groups, where their numbers differ."""
+    """Return the options by which rsync gives files to the same users and groups if their numbers differ."""
     pairs = {"usermap": (source.users, target.users), "groupmap": (source.groups, target.groups)}
     found = {}
     for option, (ours, theirs) in pairs.items():

@@ -1,4 +1,4 @@
-"""A copy in progress: the receiver started on one node, the sender on the other, and what they report."""
+"""A running copy: start the receiver on the target and the sender on the source, and pass on their reports."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PROGRAMS = "gb10.programs.copying"
 FAILURE = "COPY_FAILED"  # of a program that ends without an answer
 START_SECONDS = 60
 DELETE_SECONDS = 3600
-SLOWEST = 1e6  # bytes per second: a copy that is slower than that is stopped, and may be resumed
+SLOWEST = 1e6  # bytes per second: a slower copy is stopped, and may be resumed
 SENDER_MEMORY_BYTES = 4 << 30  # with the stacks of its threads
 
 
 @dataclass(frozen=True)
 class _Session:
-    """One copy, and what only its two ends know of each other."""
+    """One copy, with the secrets that only its two ends know."""
 
     source: Host
     target: Host
@@ -104,7 +104,7 @@ class _Session:
         }
 
     def _address(self, way: Way) -> str:
-        """The address from which the sender comes."""
+        """Return the address from which the sender connects."""
         return way.local or management_address(self.source)
 
     def _ssh(self, host_keys: Sequence[str]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def transfer(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None
     try:
         _send(session, ready)
     except BaseException:
-        # it would end by itself, but the reason for this may be that it does not
+        # It ends by itself, unless that is the very reason for this failure.
         stop = f"timeout 30 systemctl stop gb10-copy-{session.id}.service 2>/dev/null || true"
         peer_run(target, StringCommand(stop))
         raise

@@ -1,4 +1,4 @@
-"""What is looked at before a copy: both nodes, the way between them, and the room. Nothing is changed."""
+"""Checks before a copy: both nodes, the ways between them, free space. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.kit.inventory import node_ip, rails_of
 from gb10.operations.kit.peers import read_facts
+from gb10.programs.room import is_short
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted(CopyOptions):
-    """What is to be copied, and how."""
+    """What to copy, and how."""
 
     src_path: str
     dest_path: str
@@ -45,14 +46,14 @@ class Way:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found out before a copy."""
+    """The result of the checks before a copy."""
 
     refusals: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
     source: Tree = field(default_factory=lambda: Tree("", 0))
     target: Tree = field(default_factory=lambda: Tree("", 0))
     plan: CopyPlan = field(default_factory=CopyPlan)
-    extra: tuple[str, ...] = ()  # what is on the target alone, and is to be deleted
+    extra: tuple[str, ...] = ()  # paths on the target alone, which the copy deletes
     ways: tuple[Way, ...] = ()
 
     @property
@@ -61,7 +62,7 @@ class Survey:
 
 
 def look(source: Host, target: Host, wanted: Wanted) -> Survey:
-    """Look at both nodes and the way between them; change nothing."""
+    """Look at both nodes and the ways between them; change nothing."""
     if mistakes := wanted.mistakes():
         return Survey(tuple(Refused("SETTINGS_INVALID", text) for text in mistakes))
     for path in (wanted.src_path, wanted.dest_path):
@@ -90,7 +91,7 @@ def look(source: Host, target: Host, wanted: Wanted) -> Survey:
 
 
 def selection(wanted: Wanted, root: str) -> dict[str, Any]:
-    """The arguments of FileTree for what is copied, below one of the two roots."""
+    """Return the arguments of FileTree that list what is copied, below one of the two roots."""
     chosen = {"paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
     return {"root": root, "copied_to": wanted.dest_path, **chosen}
 
@@ -111,9 +112,9 @@ def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: 
 def find_ways(
     source: Host, target: Host, interfaces: Sequence[Mapping[str, Interface]]
 ) -> tuple[tuple[Way, ...], tuple[str, ...]]:
-    """Return the rails from one node to another that are up, and what speaks against the others.
+    """Return the rails from one node to another that are up, and what is wrong with the others.
 
-    + interfaces: those of both nodes; none for the management network
+    + interfaces: those of both nodes; empty for a copy over the management network
     """
     if not interfaces:
         return (Way("management", None, None, management_address(target), None),), ()
@@ -135,14 +136,14 @@ def find_ways(
 
 
 def management_address(node: Host) -> str:
-    """The address of a node on the management network."""
+    """Return the address of a node on the management network."""
     return numeric(node_ip(node))
 
 
 def numeric(name: str) -> str:
-    """Given the name of a node, return its address as this machine knows it; itself where it knows none.
+    """Given the name of a node, return its address as this machine resolves it, or the name if it cannot.
 
-    Nodes compare addresses, and may know each other, or themselves, by other names.
+    Nodes compare addresses: they may know each other, or themselves, by other names.
     """
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
@@ -164,7 +165,7 @@ def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, In
 def judge(
     source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree, plan: CopyPlan, ways: Sequence[Way]
 ) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
-    """Return what speaks against a copy, and what is to be said about it."""
+    """Return why a copy is refused, and notes about it."""
     refusals, notes = [], []
     if ours.broken:
         text = f"{len(ours.broken)} links on {source.name} lead nowhere, or out of {wanted.src_path}: "
@@ -178,7 +179,7 @@ def judge(
         refusals.append(Refused("COPY_CONFLICT", text))
     if left_out := [entry.path for entry in ours.entries if entry.type == "o"]:
         notes.append(f"left out, since neither file, folder nor link: {named(left_out)}")
-    if plan.room > theirs.free:
+    if is_short(theirs.free, plan.room):
         where = f"below {wanted.dest_path} on {target.name}"
         need = f"{human(plan.room)} are needed {where}, and {human(theirs.free)} are free"
         refusals.append(Refused("DISK_FULL", need))
@@ -190,7 +191,7 @@ def judge(
 
 
 def extras(source: Tree, target: Tree, paths: Sequence[str] | None) -> tuple[str, ...]:
-    """Return what the target has and the source has not, below the chosen paths; what lies deepest comes first."""
+    """Return what only the target has, below the chosen paths, the deepest paths first."""
     ours = source.by_path()
     chosen = None if paths is None else tuple(f"{path.rstrip('/')}/" for path in paths)
     found = [

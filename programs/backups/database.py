@@ -15,6 +15,7 @@ from gb10.programs.answer import RefusedError
 from gb10.programs.archive.writing import Writer
 from gb10.programs.backups.described import below, output
 from gb10.programs.backups.node_paths import CERTIFICATES, DATABASE, SERVER
+from gb10.programs.room import free_bytes, is_short
 
 ROOM_BYTES = 64 << 20  # must stay free
 BUSY_SECONDS = 20  # to wait for another process to unlock the database
@@ -50,8 +51,7 @@ def is_running(state: str | None) -> bool:
 
 
 def _check_room(folder: str, size: int) -> None:
-    found = os.statvfs(folder)
-    if found.f_bavail * found.f_frsize < size + ROOM_BYTES:
+    if is_short(free_bytes(folder), size, ROOM_BYTES):
         raise RefusedError("DISK_FULL", f"a copy of the database needs {size} bytes in {folder}")
 
 

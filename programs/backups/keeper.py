@@ -12,7 +12,8 @@ from gb10.programs.archive.files import CHUNK, FULL
 from gb10.programs.backups.evidence import write_evidence
 from gb10.programs.backups.proof import prove
 from gb10.programs.backups.pruning import prune
-from gb10.programs.backups.store import archive_name, free_bytes, read_summary, receive
+from gb10.programs.backups.store import archive_name, read_summary, receive
+from gb10.programs.room import free_bytes, is_short
 
 ROOM_BYTES = 32 << 20  # must stay free
 
@@ -24,7 +25,7 @@ def keep(job: dict[str, Any], outlet: Outlet) -> None:
     """
     root, summary = job["root"], job["summary"]
     try:
-        if free_bytes(root) < summary["size"] + ROOM_BYTES:
+        if is_short(free_bytes(root), summary["size"], ROOM_BYTES):
             raise RefusedError(
                 "KEEPER_FULL", f"{root} has {free_bytes(root)} bytes left, and {summary['size']} are to come"
             )

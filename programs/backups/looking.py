@@ -6,7 +6,6 @@ import glob
 import grp
 import os
 import pwd
-import shutil
 import stat
 from contextlib import suppress
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from gb10.programs.answer import Outlet
 from gb10.programs.archive.files import file_digest, kind_of
 from gb10.programs.archive.manifest import Owner
+from gb10.programs.room import free_bytes
 
 
 def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
         "different": different,
         "open": [path for path in different if is_open(path, root)],
         "accounts": accounts(),
-        "free": shutil.disk_usage(_existing(job["folder"])).free,
+        "free": free_bytes(job["folder"]),
         "left": os.path.lexists(job["folder"]),
     }
 
@@ -46,13 +46,6 @@ def is_open(path: str, root: str) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and bool(found.st_mode & stat.S_IROTH)
-
-
-def _existing(path: str) -> str:
-    """Given a path, return it or the next folder above it that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def difference(place: str, wanted: dict[str, Any], root: str) -> list[str] | None:

@@ -123,11 +123,3 @@ def made_at(backup: str) -> str:
 def made_seconds(backup: str) -> float:
     """Return when a backup was made, in seconds since the epoch."""
     return float(calendar.timegm(time.strptime(made_at(backup), "%Y%m%dT%H%M%SZ")))
-
-
-def free_bytes(root: str) -> int:
-    """Return the room that the store's file system has left."""
-    while not os.path.isdir(root):
-        root = os.path.dirname(root)
-    found = os.statvfs(root)
-    return found.f_bavail * found.f_frsize

@@ -338,7 +338,7 @@ def test_the_key_of_a_copy_by_ssh_is_in_no_file_and_gone_with_its_sender(pair: P
     with pair.copying(transport="ssh") as child:
         await_share(child, 0.0)
         assert pair.on(SOURCE, "ls -d /run/gb10-copy-* /tmp/gb10* 2>/dev/null || true") == ""
-        pair.on(SOURCE, "pkill -KILL -f '[p]ython3 -I -c'")
+        pair.on(SOURCE, "pkill -KILL -f '^python3 -I '")
         child.communicate()
     await_nothing(pair.leftovers, 90)
     assert pair.copy(transport="ssh").status == 0
@@ -549,7 +549,7 @@ def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: P
         if victim == "controller":
             os.kill(child.pid, signal.SIGKILL)
         elif victim == "sender":
-            pair.on(SOURCE, "pkill -KILL -f '[p]ython3 -I -c'")
+            pair.on(SOURCE, "pkill -KILL -f '^python3 -I '")
         else:
             pair.on(TARGET, "pkill -KILL -f '[r]eceiver.pyz serve'")
         output, _ = child.communicate()

@@ -265,7 +265,7 @@ def test_a_save_that_was_killed_leaves_an_intact_store_and_the_next_one_complete
     source, _ = nodes
     source.build("vllm:1", first=str(LAYER_BYTES), second=str(20 * LAYER_BYTES))
     save = ("gb10.deploys.save_images", 'tags=["vllm:1"]')
-    killer = f"until [ -n \"$(ls {STORE}/blobs/sha256)\" ]; do sleep 0.01; done; kill -9 $(pgrep -f '^python3 -I -c')"
+    killer = f"until [ -n \"$(ls {STORE}/blobs/sha256)\" ]; do sleep 0.01; done; kill -9 $(pgrep -f '^python3 -I ')"
     source(f"systemd-run --quiet --collect timeout 60 bash -c {shlex.quote(killer)}")
     product.pyinfra("-y", f"--limit={SOURCE}", *save)
     found = saved(product, SOURCE)
@@ -328,7 +328,7 @@ def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     for node in nodes:
-        node("timeout 30 sh -c 'while pgrep -f \"^(python3 -I -c|docker image)\"; do sleep 0.5; done'")
+        node("timeout 30 sh -c 'while pgrep -f \"^(python3 -I |docker image)\"; do sleep 0.5; done'")
     assert target.image("vllm:1") is None
     done = product.gb10(*command)
     assert done.status == 0, done.output
