@@ -207,7 +207,7 @@ def history(session: Session, name: str | None) -> None:
 
 
 def _chosen(session: Session, nodes: tuple[str, ...], every: bool) -> list[InventoryHost]:
-    """The nodes that are meant, in the order of their rebuild."""
+    """Return the chosen nodes in the order of their rebuild. Raise USAGE for names and --all together, or neither."""
     if bool(nodes) == every:
         raise Gb10Error("USAGE", reason="name the nodes, or say --all")
     return runs.in_order(session.inventory.select(nodes))
@@ -220,7 +220,7 @@ def _locked(session: Session) -> Iterator[None]:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    """Raise USAGE for what a person has typed wrong, before anything is begun."""
+    """Raise USAGE if an option is wrong, before anything is begun."""
     check_overrides(options["overrides"], options["reason"])
     check_events(options["events"])
 
@@ -250,7 +250,7 @@ def _carry_out(
 def tools_for(
     session: Session, journal: Journal, listener: Listener, events: Path | None = None, keys: tuple[str, ...] = ()
 ) -> Tools:
-    """What a rebuild or a full wipe works with, on this session's terminal."""
+    """Return what a rebuild or a full wipe works with on this session's terminal."""
 
     def ask(question: str) -> bool:
         return click.confirm(question, err=True)
@@ -268,7 +268,7 @@ def tools_for(
 
 @contextmanager
 def _watch(session: Session, title: str, hosts: tuple[str, ...], *, copies: bool) -> Iterator[OnEvent]:
-    """Show how the run of a deploy goes."""
+    """Show the run of a deploy while it goes on."""
     if copies:
         with transfer(quiet=session.as_json, verbosity=session.verbosity) as view:
             yield view.hear
@@ -285,11 +285,11 @@ def _ask(session: Session, question: str) -> None:
 
 
 def _runs(session: Session) -> list[runs.Progress]:
-    """The runs of both kinds, oldest first."""
+    """Return the runs of both kinds, oldest first."""
     return list(runs.runs(session.inventory, runs.REBUILD, runs.WIPE_ALL))
 
 
 def _resume(session: Session, run: runs.Progress) -> str:
-    """What a person types to go on with a run."""
+    """Return the command that goes on with a run."""
     command = "wipe-all" if run.kind == runs.WIPE_ALL else "rebuild resume"
     return f"gb10 {command}{session.known['options']}"

@@ -1,4 +1,4 @@
-"""The backups that this controller keeps, and what speaks for every copy of them."""
+"""The backups that this controller keeps, and the proofs of their copies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ CONTROLLER = "controller"  # how evidence names this place
 
 
 def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
-    """The controller's own copies, of one node or of all, oldest first for each node."""
+    """Return the controller's own copies, of one node or of all; the oldest of each node comes first."""
     found = parse_backups(listing(str(backups_folder())), CONTROLLER) or ()
     return tuple(copy for copy in found if node is None or copy.node == node.lower())
 
 
 def evidence_for(node: str) -> list[BackupProof]:
-    """What came of the last proof of each copy of a node's newest backup, wherever it lies; nothing without any.
+    """Return the last proof of each copy of a node's newest backup, on all places; nothing if there is no backup.
 
-    A proof of the controller's copy counts only for the file that its summary still tells of: one that was exchanged
-    since has another digest there.
+    A proof of the controller's copy counts only for the file that was proven: if the file was replaced since, the
+    digest in its summary differs.
     """
     copies = local_backups(node)
     if not copies:

@@ -1,4 +1,4 @@
-"""Around the restore of a node: by which host key the controller knows it, and K3s started with the restored state."""
+"""Before and after the restore of a node: know it by its host key, and start K3s with the restored state."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ ACCEPTABLE: tuple[str, ...] = get_args(Acceptable)
 
 
 def know_host(host: InventoryHost, backup: str | None = None) -> None:
-    """Know a host by its old key again, if it proves to have that: by lines kept aside, or by what a backup holds.
+    """Know a host by its old key again, if it proves to have it. The key is in lines kept aside, or in a backup.
 
-    A restore that was killed in the moment between the node's new face and known_hosts leaves the two apart.
+    A restore that is killed right after the node has its old key back leaves another key in known_hosts.
     """
     if settle_host_key(host) != "strange":
         return
@@ -34,7 +34,7 @@ def know_host(host: InventoryHost, backup: str | None = None) -> None:
 
 
 def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:
-    """The public host keys in a backup, by type; none where it cannot be opened."""
+    """Return the public host keys in a backup by type; none if it cannot be opened."""
     try:
         identity_file = host.settings(BackupSettings).identity_file
         found = open_backup(str(backups_folder()), host.node_name, backup, identity_file).contents(
@@ -46,7 +46,7 @@ def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:
 
 
 def k3s_deploy(host: InventoryHost, result: RunResult) -> str | None:
-    """Given a restore that went well, return the deploy that starts K3s with what was restored, or None without any."""
+    """Return the deploy that starts K3s after a successful restore, or None if the restore brought no K3s back."""
     restored = any(operation.name.endswith(TITLES["k3s"]) for operation in result.operations)
     if not restored or not {"head", "workers"} & set(host.groups):
         return None

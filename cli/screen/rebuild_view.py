@@ -1,4 +1,4 @@
-"""How a rebuild is shown while it goes on, and afterwards."""
+"""Show a rebuild while it goes on, and afterwards."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Record = Mapping[str, Any]
 
 
 class RebuildView:
-    """Prints what is told of a run, for people. Nothing if `quiet`."""
+    """Prints what is reported of a run. Prints nothing if `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
 
     def __call__(self, record: Record, /) -> None:
-        """Take in the next record."""
+        """Show the next record."""
         show = getattr(self, f"_{record['event'].replace('-', '_')}", None)
         if show and not self._quiet:
             show(record)
@@ -111,7 +111,7 @@ def age(seconds: float) -> str:
 
 
 def print_preview(shown: Preview) -> None:
-    """The steps of one node, with what each would do now and how long it took the last time, and what is at risk."""
+    """Print the steps of a node with what each would do now, how long it took the last time, and what is at risk."""
     table = Table("", "step", "now", "last time", **BARE)
     for step in shown.steps:
         took = "[dim]-[/]" if step.seconds_last_time is None else f"{step.seconds_last_time:.0f} s"
@@ -126,7 +126,7 @@ def print_preview(shown: Preview) -> None:
 
 
 def print_lines(title: str, lines: Iterable[str]) -> None:
-    """A list under a title; nothing without lines."""
+    """Print a list under a title; nothing if there are no lines."""
     found = list(lines)
     if found:
         stdout().print(Text(f"\n{title}", style="bold"))
@@ -135,7 +135,7 @@ def print_lines(title: str, lines: Iterable[str]) -> None:
 
 
 def print_progress(run: Progress, alive: str | None, resume: str) -> None:
-    """How far a run is."""
+    """Print how far a run is."""
     console, current = stdout(), run.current
     state = run.ended or (f"at work: {alive}" if alive else f"interrupted; go on: {resume}")
     console.print(Text.assemble((run.journal.run, "bold"), f"  {', '.join(run.nodes)}  {state}"), soft_wrap=True)
@@ -156,7 +156,7 @@ def print_progress(run: Progress, alive: str | None, resume: str) -> None:
 
 
 def print_story(journal: Journal) -> None:
-    """A whole run, step by step, and whose time it took."""
+    """Print a whole run step by step, and whose time it took."""
     table = Table("at", "node", "step", "what", "seconds", **BARE)
     spent: dict[str, float] = {}
     for record in journal.records:

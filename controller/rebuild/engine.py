@@ -1,4 +1,4 @@
-"""Carry out steps, each of which can be killed, and the whole be run again."""
+"""Carry out steps. A run may be killed in any of them and be started again."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Demand:
 
     @classmethod
     def of(cls, name: str, evidence: Evidence, age_seconds: float, remedy: str) -> Demand:
-        """The demand for which there is this evidence, or for which the remedy is to be typed."""
+        """A demand with its evidence; the remedy is what to type if it does not hold."""
         return cls(name, evidence.holds, evidence.text, age_seconds, "" if evidence.holds else remedy)
 
     @classmethod
@@ -73,7 +73,7 @@ class Safeguard(Step):
 
 
 def overridden(demands: Iterable[Demand], overrides: Mapping[str, str]) -> tuple[Demand, ...]:
-    """Given name -> reason, return the demands with the reason for which a missing one is done without."""
+    """Return the demands; a missing one that a person does without (name -> reason) has the reason in it."""
     return tuple(demand if demand.holds else replace(demand, override=overrides.get(demand.name)) for demand in demands)
 
 
@@ -86,7 +86,7 @@ def check(demands: Iterable[Demand], host: str) -> None:
 
 
 def check_overrides(names: Iterable[str], reason: str | None) -> dict[str, str]:
-    """Given what a person typed, return name -> reason. Raise USAGE for an unknown name or a missing reason."""
+    """Return name -> reason of what a person typed. Raise USAGE for an unknown name or a missing reason."""
     names = tuple(names)
     for name in names:
         if name not in DEMANDS:

@@ -1,4 +1,4 @@
-"""Executables of the user, called while a rebuild goes on."""
+"""Executables of the user that are called during a rebuild."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NOTIFY_SECONDS = 30
 
 
 class Hooks:
-    """Calls HOOK before|after STEP NODE, and NOTIFY TEXT. They get no secret, and no terminal to ask on."""
+    """Calls HOOK before|after STEP NODE, and NOTIFY TEXT. They get no secret and no terminal."""
 
     def __init__(self, hooks: Sequence[str] = (), notify: str | None = None) -> None:
         self._hooks = tuple(hooks)
         self._notify = notify
 
     def call(self, moment: str, step: str, node: str) -> None:
-        """Call all hooks. Raise HOOK_FAILED with what one printed, unless it ends with 0."""
+        """Call all hooks. Raise HOOK_FAILED with the last line that a hook printed, if it does not end with 0."""
         for hook in self._hooks:
             status, output = _run([str(Path(hook).expanduser()), moment, step, node], HOOK_SECONDS)
             if status:
@@ -28,7 +28,7 @@ class Hooks:
                 raise Gb10Error("HOOK_FAILED", f"{hook} {moment} {step} {node} ended with {status}: {said}")
 
     def notify(self, text: str) -> str | None:
-        """Tell somebody who is not looking. Return why that failed, or None: a rebuild does not stop for it."""
+        """Tell a person who is not looking. Return why that failed, or None; it does not stop a rebuild."""
         if self._notify is None:
             return None
         status, output = _run([str(Path(self._notify).expanduser()), text], NOTIFY_SECONDS)
@@ -36,7 +36,7 @@ class Hooks:
 
 
 def _run(command: list[str], seconds: int) -> tuple[int | str, str]:
-    """Return exit status and output; for one that could not be run, the reason as status."""
+    """Return the exit status and the output of a command; if it could not be run, the reason as status."""
     try:
         done = subprocess.run(
             command,

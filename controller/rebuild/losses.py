@@ -29,7 +29,7 @@ class Loss:
 
     @classmethod
     def of(cls, node: str, memory: Memory) -> Loss:
-        """Given what is remembered of a node, return what its wipe takes."""
+        """Return what the wipe of a node takes, by what is remembered of it."""
         return cls(
             node=node,
             models=(*memory.models, *memory.lost_models),

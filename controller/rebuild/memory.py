@@ -1,4 +1,4 @@
-"""What facts cannot tell any more once a node is wiped, kept in the journal from before."""
+"""What is remembered of a node before its wipe, in the journal: no fact can tell it afterwards."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Model:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Model:
-        """Given a repository as a fact tells it, or what `asdict` returned, return what counts here."""
+        """Read a repository as a fact tells it, or what `asdict` returned."""
         revisions = (Revision(one["commit"], one["files"], one["size"], one["sound"]) for one in document["revisions"])
         return cls(document["name"], document["kind"], int(document["size"]), tuple(revisions))
 
@@ -99,7 +99,7 @@ class Memory:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Memory:
-        """Given what `to_json` returned, return it."""
+        """Read what `to_json` returned."""
         mode = document.get("serving")
         return cls(
             before=Before.of(document["identity"]),
@@ -116,15 +116,16 @@ class Memory:
 
 
 def recall(journal: Journal, node: str) -> Memory | None:
-    """Given a journal, return what it remembers of a node, or None."""
+    """Return what a journal remembers of a node, or None."""
     record = journal.last("remembered", node=node)
     return Memory.from_json(record["memory"]) if record else None
 
 
 def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None = None) -> Memory:
-    """Given a node as it is now, return what is to be remembered; what we may have changed stays as it was in `old`.
+    """Look at a node, and return what is to be remembered of it.
 
-    `needs` are the models and images that come back whether they are chosen or not.
+    + needs: models and images that come back even if they are not chosen
+    + old: what is remembered already; it counts for everything that we may have changed since
     """
     repositories = sight.repositories(host)
     chosen = host.settings(RebuildSettings).models
@@ -149,7 +150,7 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
 
 
 def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Memory:
-    """Given what a node has, return what of it comes back.
+    """Return what of a node comes back.
 
     What the gate does without comes back only if the keeper has it: otherwise the steps after the wipe would never end.
     """
@@ -169,11 +170,11 @@ def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collect
 
 
 def missing_models(wanted: Mapping[str, Model], there: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Given models by name, return those of which the repositories of another node lack a revision."""
+    """Return the names of models of which another node lacks a revision."""
     others = {name: Model.from_json(found) for name, found in there.items() if name in wanted}
     return [name for name, model in wanted.items() if not model.is_copied(others.get(name))]
 
 
 def missing_images(wanted: Mapping[str, dict[str, Any]], there: Mapping[str, dict[str, Any]]) -> list[str]:
-    """Given images by tag, return the tags that are not there, or mean another image."""
+    """Return the tags of images that another node lacks, or has with other contents."""
     return [tag for tag, contents in wanted.items() if there.get(tag) != contents]

@@ -10,7 +10,7 @@ from gb10.controller.rebuild.memory import Memory
 
 
 def risks(host: InventoryHost, memory: Memory, belongings: dict[str, Any] | None) -> Iterator[str]:
-    """Given a node, what is remembered of it, and what is in its Docker engine, yield what will not come back."""
+    """Yield what of a node will not come back. `belongings` are the volumes and containers in its Docker engine."""
     name = host.name
     yield from (f"model {model} is not whole, or not chosen, and will not come back" for model in memory.lost_models)
     if memory.lost_images:

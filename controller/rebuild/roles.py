@@ -35,7 +35,7 @@ class Roles:
 
     @property
     def keeper(self) -> InventoryHost:
-        """The node that keeps models and images meanwhile: the head, or the first worker where the head is wiped.
+        """The node that keeps models and images meanwhile: the head, or the first worker if the head is wiped.
 
         Raise REBUILD_IMPOSSIBLE if there is none.
         """

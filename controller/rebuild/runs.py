@@ -185,6 +185,6 @@ def refused_restore(run: Progress | None, codes: Iterable[str]) -> str:
 
 
 def seconds_last_time(found: Iterable[Progress], node: str) -> dict[str, float]:
-    """Given runs, oldest first, return how long each step of a node took when it was last done."""
+    """Return how long each step of a node took when it was last done. The runs come oldest first."""
     done = (record for run in found for record in run.journal.of("step-done", node=node))
     return {record["step"]: float(record["seconds"]) for record in done}

@@ -13,7 +13,7 @@ Kind = Literal["own", "copy", "load", "human"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """Whether the aim of a step is reached, and what was seen, in one line."""
+    """Evidence that a step is done or not: what was seen, in one line."""
 
     holds: bool
     text: str

@@ -1,4 +1,4 @@
-"""The node that stays, watched while a person wipes the other one: the person has to know when it fails."""
+"""The node that stays, watched while a person wipes the other one. If it fails, the person has to know."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class Survivor:
         self._well = True
 
     def __call__(self, seen: Seen) -> None:
-        """Look, if it is time to. Tell what a change means for the person at the target, of which this is seen."""
+        """Look, if it is time to. If the keeper has changed, say what the person at the target should do now.
+
+        `seen` is what is seen of the target.
+        """
         if time.monotonic() < self._next:
             return
         found = self._look()
