@@ -142,17 +142,15 @@ def print_progress(run: Progress, alive: str | None, resume: str) -> None:
     if run.done:
         console.print(Text(f"  rebuilt: {', '.join(run.done)}"))
     if current and not run.ended:
-        what = current["event"].removeprefix("step-")
-        why = f": {current['reason']}" if "reason" in current else ""
-        since = f"{moment(current['at']).astimezone():%H:%M:%S}"
-        console.print(Text(f"  {current['node']}: {current['step']} {what} at {since}{why}"), soft_wrap=True)
+        why = f": {current.reason}" if current.reason else ""
+        since = f"{current.at.astimezone():%H:%M:%S}"
+        console.print(Text(f"  {current.node}: {current.step} {current.what} at {since}{why}"), soft_wrap=True)
     if sighted := run.waits_for:
-        console.print(Text(f"  at {moment(sighted['at']).astimezone():%H:%M:%S}  {sighted['text']}"), soft_wrap=True)
-        for line in sighted["lines"]:
+        console.print(Text(f"  at {sighted.at.astimezone():%H:%M:%S}  {sighted.text}"), soft_wrap=True)
+        for line in sighted.lines:
             console.print(Text(f"    {line}"), soft_wrap=True)
-        keeper = run.journal.last("keeper", node=sighted["node"])
-        if keeper and not keeper["well"]:
-            console.print(Text(f"  {keeper['text']}", style="bold red"), soft_wrap=True)
+        if run.keeper_trouble:
+            console.print(Text(f"  {run.keeper_trouble}", style="bold red"), soft_wrap=True)
 
 
 def print_story(journal: Journal) -> None:

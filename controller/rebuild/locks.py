@@ -9,14 +9,15 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
+from gb10.controller.rebuild.runs import Progress
 from gb10.controller.run.runner import Runner
 from gb10.facts.reading.node_lock import LockHolder
 
 
 def holder(journal: Journal, step: str) -> LockHolder:
     """Describe the run of a journal as the holder of locks."""
-    started = next(journal.of("started"))
-    return LockHolder(journal.run, started["owner"], started["controller"], os.getpid(), started["at"], step)
+    started = Progress(journal).started
+    return LockHolder(journal.run, started.owner, started.controller, os.getpid(), started.at, step)
 
 
 def holders(runner: Runner) -> tuple[dict[str, LockHolder], tuple[Gb10Error, ...]]:

@@ -13,12 +13,54 @@ from typing import Any
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.journal import Journal, journals
+from gb10.controller.journal import Journal, Record, journals, moment
 from gb10.controller.rebuild.history import ACCEPTED, REBOOTSTRAP, RESTORE
 from gb10.controller.rebuild.reporting import Report
 
 REBUILD = "rebuild"  # kinds of runs
 WIPE_ALL = "wipe-all"
+
+
+@dataclass(frozen=True)
+class Started:
+    """How a run began: the first record of its journal."""
+
+    kind: str
+    nodes: tuple[str, ...]
+    endpoints: frozenset[str]
+    owner: str
+    controller: str
+    at: str  # in UTC, as in the journal
+
+    @classmethod
+    def of(cls, journal: Journal) -> Started | None:
+        """Read a journal; None if it is not the journal of a run."""
+        found = journal.last("started")
+        if found is None:
+            return None
+        nodes, places = tuple(found["nodes"]), frozenset(found["endpoints"])
+        return cls(found["kind"], nodes, places, found["owner"], found["controller"], found["at"])
+
+
+@dataclass(frozen=True)
+class StepWord:
+    """What was last said about a step."""
+
+    at: datetime
+    node: str
+    step: str
+    what: str  # "began", "held", "done", "failed" or "interrupted"
+    reason: str | None  # why it failed
+
+
+@dataclass(frozen=True)
+class Sighted:
+    """What was last seen of a machine that a person wipes, and the lines that they are to type there."""
+
+    at: datetime
+    node: str
+    text: str
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -28,16 +70,20 @@ class Progress:
     journal: Journal
 
     @property
-    def started(self) -> Mapping[str, Any]:
-        return next(self.journal.of("started"))
+    def started(self) -> Started:
+        """How it began. Raise JOURNAL_BROKEN if the journal does not tell."""
+        found = Started.of(self.journal)
+        if found is None:
+            raise Gb10Error("JOURNAL_BROKEN", f"{self.journal.path} does not tell what was begun")
+        return found
 
     @property
     def kind(self) -> str:
-        return str(self.started["kind"])
+        return self.started.kind
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return tuple(self.started["nodes"])
+        return self.started.nodes
 
     @property
     def ended(self) -> str | None:
@@ -55,13 +101,32 @@ class Progress:
         return tuple(node for node in self.nodes if node not in self.done)
 
     @property
-    def current(self) -> Mapping[str, Any] | None:
-        """The newest record about a step."""
+    def current(self) -> StepWord | None:
+        """The newest word about a step."""
+        found = self._current
+        if found is None:
+            return None
+        what = found["event"].removeprefix("step-")
+        return StepWord(moment(found["at"]), found["node"], found["step"], what, found.get("reason"))
+
+    @property
+    def waits_for(self) -> Sighted | None:
+        """What was last seen of a node that a person was asked to wipe; None unless one is waited for."""
+        found = self._sighted
+        return Sighted(moment(found["at"]), found["node"], found["text"], tuple(found["lines"])) if found else None
+
+    @property
+    def keeper_trouble(self) -> str | None:
+        """What is wrong with the node that stays, while the other one is waited for."""
+        keeper = self.journal.last("keeper", node=self.waits_for.node) if self.waits_for else None
+        return str(keeper["text"]) if keeper and not keeper["well"] else None
+
+    @property
+    def _current(self) -> Record | None:
         return next((record for record in reversed(self.journal.records) if record["event"].startswith("step-")), None)
 
     @property
-    def waits_for(self) -> Mapping[str, Any] | None:
-        """What was last seen of a node that a person was asked to wipe; None unless one is waited for."""
+    def _sighted(self) -> Record | None:
         sighted = self.journal.last("sighted")
         if self.ended or sighted is None or self.journal.last("returned", node=sighted["node"]):
             return None
@@ -75,8 +140,8 @@ class Progress:
             "done": list(self.done),
             "ended": self.ended,
             "at_work": at_work,
-            "current": dict(self.current) if self.current else None,
-            "sighted": dict(self.waits_for) if self.waits_for else None,
+            "current": self._current,
+            "sighted": self._sighted,
             "journal": str(self.journal.path),
         }
 
@@ -85,8 +150,8 @@ def runs(inventory: Inventory, *kinds: str) -> Iterator[Progress]:
     """The runs of these kinds on these nodes, oldest first. Raise JOURNAL_BROKEN if a journal cannot be read."""
     for path in journals():
         journal = Journal.load(path)
-        started = journal.last("started")
-        if started and started["kind"] in kinds and set(started["endpoints"]) & set(endpoints(inventory)):
+        started = Started.of(journal)
+        if started and started.kind in kinds and started.endpoints & set(endpoints(inventory)):
             yield Progress(journal)
 
 

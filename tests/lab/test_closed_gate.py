@@ -65,7 +65,7 @@ def hook_that_strikes_once(lab: LabUnderTest, folder: Path) -> Path:
     return hook
 
 
-def test_the_gate_stays_closed_for_each_proof_that_is_missing_and_opens_when_all_are_back(
+def test_the_gate_opens_only_when_every_proof_is_back(
     lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any], tmp_path: Path
 ) -> None:
     product = served(k3s=True, rebuild_hooks=[str(hook_that_strikes_once(lab, tmp_path))])

@@ -25,7 +25,7 @@ def host_of(over_ssh: Any) -> Any:
     return over_ssh
 
 
-def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
+def test_both_nodes_are_rebuilt_while_a_model_answers(
     lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any]
 ) -> None:
     product = served(k3s=True)
@@ -68,7 +68,7 @@ def test_both_nodes_are_rebuilt_one_after_the_other_while_a_model_answers(
         assert run not in Path(history["journal"]).read_text()
 
 
-def test_the_gate_lists_what_is_missing_and_a_rebuild_works_without_k3s(
+def test_a_rebuild_works_without_k3s(
     lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any]
 ) -> None:
     product = served(k3s=False, rebuild_validate_without=[*SETTINGS["rebuild_validate_without"], "gpu-container"])
@@ -97,7 +97,7 @@ def test_the_gate_lists_what_is_missing_and_a_rebuild_works_without_k3s(
     assert not host_of(WORKER).file("/usr/local/bin/k3s").exists
 
 
-def test_a_head_comes_back_with_a_new_cluster_when_that_is_wanted_and_what_its_disk_kept_is_not_copied(
+def test_a_head_comes_back_with_a_new_cluster_if_wanted(
     lab: LabUnderTest, whole: Product, host_of: Callable[[str], Any]
 ) -> None:
     whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")

@@ -42,7 +42,7 @@ def asked_to_wipe(node: str, kind: str = "rebuild") -> Journal:
     return journal
 
 
-def test_nodes_that_do_not_answer_are_not_taken_for_nodes_that_nobody_holds() -> None:
+def test_silent_nodes_are_not_taken_for_unlocked_ones() -> None:
     status = gb10("rebuild", "status")
     assert status.returncode == 0
     assert status.stdout.count("Nobody can tell who holds spark-") == 2
@@ -64,14 +64,14 @@ def test_what_is_left_to_do_is_shown_also_while_the_node_is_away() -> None:
 @pytest.mark.parametrize(
     "command", [["rebuild", "run", "spark-2"], ["rebuild", "resume"], ["wipe-all", "--names", "spark-1,spark-2"]]
 )
-def test_events_that_cannot_be_written_are_told_before_anything_is_begun(project: Project, command: list[str]) -> None:
+def test_an_unwritable_events_file_is_refused_first(project: Project, command: list[str]) -> None:
     found = gb10(*command, "--events", "no/such/folder/events")
     assert found.returncode == ExitStatus.USAGE
     assert "--events no/such/folder/events: No such file or directory" in found.stderr
     assert not journals()
 
 
-def test_a_wipe_of_all_nodes_is_known_to_status_and_history_with_what_goes_on_with_it() -> None:
+def test_status_and_history_know_a_full_wipe_and_how_to_resume() -> None:
     journal = asked_to_wipe("spark-2", "wipe-all")
     journal.write("sighted", node="spark-2", kind="no-login", text="a new system answers", lines=["mkdir .ssh"])
     journal.write("keeper", node="spark-2", keeper="spark-1", well=False, text="spark-1 is not well")
@@ -86,7 +86,7 @@ def test_that_there_is_no_history_is_said() -> None:
     assert "No node was rebuilt from here yet" in gb10("rebuild", "history").stderr
 
 
-def test_who_wants_to_wipe_all_nodes_in_the_middle_of_a_rebuild_is_told_what_goes_on_with_that() -> None:
+def test_a_full_wipe_is_refused_during_a_rebuild() -> None:
     asked_to_wipe("spark-2")
     found = gb10("wipe-all", "--names", "spark-1,spark-2")
     assert found.returncode == ExitStatus.REFUSED

@@ -60,7 +60,7 @@ def seen(node: InventoryHost, before: Before = BEFORE, away: bool = False, **wha
     return judge(node, before, Sighting(**shown), away).kind  # type: ignore[arg-type] # a test's own words
 
 
-def test_a_node_is_wiped_when_its_machine_id_changed_and_its_macs_did_not(node: InventoryHost) -> None:
+def test_a_node_with_a_new_machine_id_and_old_macs_is_wiped(node: InventoryHost) -> None:
     assert seen(node, machine_id="1" * 32) == "wiped"
 
 
@@ -185,9 +185,7 @@ def lines_of(server: SshServer, *keys: paramiko.PKey) -> list[str]:
     return [f"[127.0.0.1]:{server.port} {key.get_name()} {key.get_base64()}" for key in keys]
 
 
-def test_a_host_between_two_sets_of_keys_is_known_by_the_old_ones_that_it_shows(
-    ssh_server: SshServer, server_host: InventoryHost
-) -> None:
+def test_a_host_that_shows_its_old_keys_is_known_by_them(ssh_server: SshServer, server_host: InventoryHost) -> None:
     old = [paramiko.RSAKey.generate(2048), paramiko.ECDSAKey.generate()]
     new = [paramiko.RSAKey.generate(2048), paramiko.ECDSAKey.generate()]
     was = lines_of(ssh_server, *old)
@@ -210,9 +208,7 @@ def test_a_host_between_two_sets_of_keys_is_known_by_the_old_ones_that_it_shows(
     assert ssh_server.known_hosts.read_text().splitlines() == was
 
 
-def test_old_keys_of_a_type_that_a_host_has_no_more_do_not_keep_it_from_being_known(
-    ssh_server: SshServer, server_host: InventoryHost
-) -> None:
+def test_a_host_that_lost_a_type_of_key_is_still_known(ssh_server: SshServer, server_host: InventoryHost) -> None:
     rsa, old, new = paramiko.RSAKey.generate(2048), paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
     was = lines_of(ssh_server, rsa, old)
     ssh_server.known_hosts.write_text("\n".join(was) + "\n")
@@ -222,9 +218,7 @@ def test_old_keys_of_a_type_that_a_host_has_no_more_do_not_keep_it_from_being_kn
     assert ssh_server.known_hosts.read_text().splitlines() == was
 
 
-def test_a_node_that_was_wiped_is_known_by_its_old_keys_before_anything_else_is_asked_of_it(
-    ssh_server: SshServer, server_host: InventoryHost
-) -> None:
+def test_a_wiped_node_is_known_by_its_old_keys_first_of_all(ssh_server: SshServer, server_host: InventoryHost) -> None:
     old, new = paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
     was = lines_of(ssh_server, old)
     ssh_server.known_hosts.write_text("\n".join(was) + "\n")
@@ -248,7 +242,7 @@ CLOSED = Sighting(HostKey("ssh-ed25519", "BBBB"), "Permission denied (publickey)
 PASTED = replace(THERE, host_key=CLOSED.host_key, machine_id="1" * 32, boot_id="boot-3")
 
 
-def test_a_person_who_takes_every_wrong_turn_is_told_so_and_in_the_end_the_node_is_back(node: InventoryHost) -> None:
+def test_every_wrong_turn_is_told_until_the_node_is_back(node: InventoryHost) -> None:
     looks = [THERE, THERE, GONE, REBOOTED, GONE, STRANGER, GONE, CLOSED, CLOSED, replace(PASTED, sudo=False), PASTED]
     left, told, between = list(looks), list[Seen](), list[str]()
     arrived = wait_for_wipe(

@@ -148,7 +148,7 @@ CASES: dict[str, tuple[Callable[[Workshop], None], str]] = {
 
 
 @pytest.mark.parametrize("name", DEMANDS)
-def test_each_proof_that_is_missing_closes_the_gate_alone_and_tells_its_own_cause(shop: Workshop, name: str) -> None:
+def test_each_missing_proof_closes_the_gate_and_tells_why(shop: Workshop, name: str) -> None:
     take_away, cause = CASES[name]
     take_away(shop)
     closed, found = gate(shop)

@@ -60,7 +60,7 @@ def agree(shop: Workshop, *codes: str) -> None:
     accept(shop.journal, shop.tools().report, codes)
 
 
-def test_a_proof_that_one_node_does_without_is_asked_of_the_next_one_again() -> None:
+def test_an_override_counts_for_one_node_only() -> None:
     shop = Workshop()
     without(shop, {"backup": "it is empty"})
     worker, head = shop.rebuild("spark-2"), shop.rebuild("Spark-1")
@@ -74,7 +74,7 @@ def test_a_proof_that_one_node_does_without_is_asked_of_the_next_one_again() -> 
     assert head.parts.history.overrides == {"solo": "nobody uses it"}
 
 
-def test_a_new_cluster_that_was_asked_for_once_is_still_wanted_when_the_run_is_taken_up_again() -> None:
+def test_a_resumed_run_still_wants_the_new_cluster() -> None:
     shop = Workshop()
     without(shop, {}, rebootstrap=True)
     without(shop, {})
@@ -82,7 +82,7 @@ def test_a_new_cluster_that_was_asked_for_once_is_still_wanted_when_the_run_is_t
     assert recall(shop.journal, "Spark-1") == MEMORY
 
 
-def test_what_speaks_against_a_restore_is_agreed_to_for_the_node_that_was_refused_and_once_it_was() -> None:
+def test_only_a_refused_restore_can_be_agreed_to() -> None:
     shop = Workshop()
     with pytest.raises(Gb10Error, match="none was"):
         agree(shop, "RESTORE_UNPROVEN")
@@ -102,7 +102,7 @@ def test_what_speaks_against_a_restore_is_agreed_to_for_the_node_that_was_refuse
         agree(shop, "RESTORE_UNPROVEN")
 
 
-def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_asked_for_after_the_wipe() -> None:
+def test_what_an_override_loses_is_said_and_not_waited_for() -> None:
     tags = ("here:1", "both:1", "saved:1", "other:1")
     shop = Workshop(wanting(images=tags))
     _, worker = shop.inventory.hosts
@@ -135,9 +135,7 @@ def test_what_is_done_without_and_no_other_node_has_is_said_to_be_lost_and_not_a
 
 
 @pytest.mark.parametrize(("hours", "counts"), [(0, True), (0.9, True), (1.1, False), (240, False)])
-def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_lying(
-    hours: float, counts: bool
-) -> None:
+def test_a_backup_counts_for_an_hour_in_a_run_of_any_age(hours: float, counts: bool) -> None:
     shop = Workshop()
     worker = shop.rebuild()
     shop.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"  # the run began long before
@@ -149,7 +147,7 @@ def test_a_backup_counts_for_the_gate_for_an_hour_however_long_the_run_has_been_
     assert made.holds is counts
 
 
-def test_what_is_seen_of_a_node_is_remembered_for_other_terminals_and_told_to_whom_it_needs() -> None:
+def test_what_is_seen_of_a_node_is_remembered_and_told() -> None:
     shop = Workshop()
     worker = shop.rebuild()
     worker.box.ask(again=False)
@@ -160,7 +158,7 @@ def test_what_is_seen_of_a_node_is_remembered_for_other_terminals_and_told_to_wh
     assert [record["kind"] for record in shop.journal.of("sighted")] == ["gone", "no-login"]
     waited = Progress(shop.journal).waits_for
     assert waited is not None
-    assert waited["lines"] == ["mkdir .ssh"]
+    assert waited.lines == ("mkdir .ssh",)
 
     worker.box.ask(again=True)
     assert [record["event"] for record in shop.heard].count("instructions") == 1
@@ -177,7 +175,7 @@ def test_what_is_seen_of_a_node_is_remembered_for_other_terminals_and_told_to_wh
         ({"machine_id": "", "macs": {}}, "no machine-id and no MAC:"),
     ],
 )
-def test_a_node_that_nobody_would_recognise_after_its_wipe_is_not_rebuilt(known: dict[str, Any], lacking: str) -> None:
+def test_a_node_without_machine_id_or_mac_is_not_rebuilt(known: dict[str, Any], lacking: str) -> None:
     shop = Workshop()
     shop.says[OVERVIEW]["spark-2"]["identity"] |= known
     with pytest.raises(Gb10Error, match=lacking) as refused:
@@ -186,7 +184,7 @@ def test_a_node_that_nobody_would_recognise_after_its_wipe_is_not_rebuilt(known:
     assert recall(shop.journal, "spark-2") is None
 
 
-def test_a_rebuild_that_is_given_up_takes_the_cordon_back_also_where_the_drain_was_done_without() -> None:
+def test_giving_up_takes_the_cordon_back_also_with_an_override() -> None:
     shop = Workshop(says={PODS: {"Spark-1": {}}})
     shop.says[OVERVIEW]["Spark-1"]["nodes"] = [node("spark-1"), node("spark-2", cordoned=True)]
     without(shop, {"drained": "a pod does not want to go"})
@@ -194,7 +192,7 @@ def test_a_rebuild_that_is_given_up_takes_the_cordon_back_also_where_the_drain_w
     assert shop.worked == [("admit_node", ("Spark-1",), {"node": "spark-2", "cordoned": False})]
 
 
-def test_a_rebuild_is_not_given_up_where_nobody_can_tell_whether_a_cordon_is_left() -> None:
+def test_giving_up_fails_if_the_cordon_cannot_be_seen() -> None:
     shop = Workshop()
     shop.says[OVERVIEW]["Spark-1"]["nodes"] = None
     with pytest.raises(Gb10Error, match="no API server answers"):
@@ -207,7 +205,7 @@ SERVING = {
 }
 
 
-def test_models_that_serving_needs_come_back_also_where_others_are_chosen() -> None:
+def test_models_that_serving_needs_always_come_back() -> None:
     shop = Workshop(wanting(**SERVING, rebuild_models=["org/chosen"]))
     names = ("org/chosen", "org/large", "org/small", "org/other")
     shop.says[models_fact(shop.inventory.hosts[1])] = {
@@ -220,7 +218,7 @@ def test_models_that_serving_needs_come_back_also_where_others_are_chosen() -> N
     assert memory.lost_models == ("org/other",)
 
 
-def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> None:
+def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
     shop = Workshop(wanting(**SERVING))
     shop.says[models_fact(shop.inventory.hosts[1])] = {
         "Spark-1": None,
@@ -243,7 +241,7 @@ def test_what_is_to_be_typed_fits_what_is_missing_and_names_the_inventory() -> N
     assert remedies["models"] == "gb10 sync models -i lab/inventory.py spark-2 Spark-1"
 
 
-def test_nodes_that_are_not_well_are_told_with_what_helps_them_and_not_with_a_new_cluster() -> None:
+def test_unwell_nodes_are_refused_with_what_helps_them() -> None:
     shop = Workshop()
     shop.says[OVERVIEW]["spark-2"]["gpu"]["trouble"] = "no devices were found"
     with pytest.raises(Gb10Error, match="no devices were found") as refused:
@@ -271,7 +269,7 @@ def test_whoever_is_asked_to_wipe_a_node_is_told_what_is_lost_with_it() -> None:
 
 
 @pytest.mark.parametrize("step", ["preflight", "gate"])
-def test_a_version_of_k3s_that_a_restore_would_refuse_is_refused_before_the_wipe(step: str) -> None:
+def test_another_version_of_k3s_is_refused_before_the_wipe(step: str) -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
     with pytest.raises(Gb10Error, match=r"v1\.36\.4\+k3s1, and would come back with v1\.37\.0") as refused:
@@ -280,7 +278,7 @@ def test_a_version_of_k3s_that_a_restore_would_refuse_is_refused_before_the_wipe
     assert not list(shop.journal.of("gate"))
 
 
-def test_another_version_of_k3s_is_no_matter_where_none_is_restored() -> None:
+def test_another_version_of_k3s_is_fine_if_none_is_restored() -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
     without(shop, {"backup": "it is empty"})

@@ -144,7 +144,7 @@ def test_nothing_is_destroyed_but_right_after_the_gate(memory: Memory, overrides
     assert names(steps[wipe - 1 : wipe + 1]) == ["gate", "wipe"]
 
 
-def test_serving_is_not_degraded_again_once_it_was_begun_to_serve_as_before() -> None:
+def test_serving_is_degraded_only_until_it_is_served_as_before() -> None:
     shop = shop_with(returned=True)
     plan = shop.rebuild(memory=USUAL)
     assert names(plan.steps())[:2] == ["solo", "wipe"]

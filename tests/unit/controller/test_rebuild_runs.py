@@ -58,7 +58,7 @@ def test_the_head_comes_last() -> None:
     assert in_order([HEAD, WORKER]) == [WORKER, HEAD]
 
 
-def test_what_is_remembered_is_read_as_it_was_and_the_last_word_counts() -> None:
+def test_the_last_memory_written_is_read_as_it_was() -> None:
     journal = begin(INVENTORY, ["spark-2"])
     assert recall(journal, "spark-2") is None
     journal.write(

@@ -68,7 +68,7 @@ def test_a_model_counts_as_served_alone_from_the_first_look_at_it(shop: Workshop
     assert demanded(step).holds
 
 
-def test_an_engine_that_ended_and_was_started_again_while_nobody_looked_begins_anew(shop: Workshop) -> None:
+def test_the_watch_begins_anew_for_an_engine_that_was_restarted(shop: Workshop) -> None:
     step = watched(shop)
     step.verify()
     time.sleep(1.1)

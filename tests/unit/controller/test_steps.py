@@ -113,7 +113,7 @@ def test_a_step_that_does_not_come_true_stops_the_rest(tmp_path: Path) -> None:
     assert world.heard[-1] == "step-failed copy"
 
 
-def test_a_first_run_does_not_look_where_looking_is_dear_and_a_second_one_does(tmp_path: Path) -> None:
+def test_an_expensive_look_is_left_out_of_a_first_run(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("provision")
     world.engine.carry_out([world.step("provision", looks_first=False)])

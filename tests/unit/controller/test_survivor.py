@@ -33,7 +33,7 @@ def look(survivor: Survivor, kind: Kind) -> None:
     survivor(Seen(kind, "as it is"))
 
 
-def test_a_keeper_that_dies_before_the_wipe_is_a_reason_not_to_begin_it(shop: Workshop) -> None:
+def test_a_keeper_that_dies_before_the_wipe_forbids_it(shop: Workshop) -> None:
     sight, keeper = shop.tools().sight, shop.inventory.head
     survivor = watching(shop, lambda: answers(keeper, sight), look_seconds=0)
     look(survivor, "still-there")
@@ -52,7 +52,7 @@ def test_a_keeper_that_dies_before_the_wipe_is_a_reason_not_to_begin_it(shop: Wo
     assert [record["well"] for record in shop.journal.of("keeper")] == [False, True]
 
 
-def test_a_model_that_nobody_serves_while_the_node_is_away_is_told_at_once(shop: Workshop) -> None:
+def test_it_is_told_at_once_when_nobody_serves_the_model(shop: Workshop) -> None:
     served = [Evidence(True, "served"), Evidence(False, "nothing is served"), Evidence(True, "served")]
     survivor = watching(shop, lambda: served.pop(0), look_seconds=0)
     for _ in range(3):

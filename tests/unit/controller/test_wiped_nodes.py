@@ -38,7 +38,7 @@ def test_a_node_is_backed_up_although_the_others_are_away_already() -> None:
         node.keeping.make()
 
 
-def test_a_copy_on_a_node_that_is_away_is_not_asked_for_and_does_not_count() -> None:
+def test_a_copy_on_a_node_that_is_away_does_not_count() -> None:
     shop = Workshop(kind="wipe-all")
     node = wiped(shop)
     shop.back_up()
@@ -48,7 +48,7 @@ def test_a_copy_on_a_node_that_is_away_is_not_asked_for_and_does_not_count() -> 
     assert record["places"] == ["controller"]
 
 
-def test_a_wipe_that_stops_says_which_nodes_are_back_and_where_their_backups_are() -> None:
+def test_a_stopped_wipe_says_where_nodes_and_backups_are() -> None:
     shop = Workshop(kind="wipe-all")
     wipe = WipeAll(shop.tools())
     assert wipe.whereabouts() == []  # nobody was asked to wipe anything
