@@ -12,7 +12,7 @@ from gb10.operations.kit.failures import RefusedDeploy
 from gb10.operations.kit.inventory import HEAD, invalid, meeting_address, node_ip, rails_of, read_settings
 from gb10.operations.kit.serving_modes import Seat
 from gb10.operations.kit.serving_plan import Plan
-from gb10.operations.serving import Site
+from gb10.operations.kit.serving_site import Site
 
 
 @deploy("Serving")

@@ -23,6 +23,7 @@ from gb10.facts.reading.k3s import BINARY, KILLALL, STATE, TOKEN_FILE, UNINSTALL
 from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.file import replace_file
 from gb10.operations.kit.downloads import verified_download
+from gb10.operations.kit.earlier import changes
 from gb10.operations.kit.failures import guarded, known, refuse, say
 from gb10.operations.kit.members import await_node, reason
 from gb10.operations.kit.peers import peer_fact, peer_run
@@ -227,18 +228,13 @@ def service(
     + restarted_by: an operation that has restarted it after those, when it changed anything
     """
     install = known(K3sInstall)
-    restarted = restarted_by is not None and _changes(restarted_by)
-    outdated = (install is not None and install.stale) or any(map(_changes, started_from))
+    restarted = restarted_by is not None and changes(restarted_by)
+    outdated = (install is not None and install.stale) or any(map(changes, started_from))
     if restarted or (install and install.is_active and install.unit_enabled and not outdated):
         host.noop(f"{UNITS[role]} runs with its present configuration")
         return
     yield run_script("start-unit.sh", UNITS[role], str(seconds), seconds=seconds + 60)
     yield FunctionCommand(_ready, (version, node, head, seconds), {})
-
-
-def _changes(meta: OperationMeta) -> bool:
-    """Tell what an earlier operation of this run does, or in a dry run would do."""
-    return bool(meta.did_change() if state.is_executing else meta.will_change)
 
 
 def _ready(state: State, host: Host, version: str, node: str, head: Host, seconds: int) -> bool:

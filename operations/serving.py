@@ -1,77 +1,52 @@
-"""Serving: what runs is stopped and its memory freed before anything else is started, and a start ends with an answer.
+"""Serving: what runs is stopped and its memory freed before anything else is started; a start ends with an answer.
 
-The contract: what somebody else started is never stopped, unless the inventory describes how. Nothing is stopped before
-everything that the new mode needs is known to be there.
+The contract: what somebody else started is never stopped, unless the inventory describes how. Nothing is stopped until
+everything that the new mode needs is there.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import replace
 
-from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
-from gb10.facts.huggingface import HuggingFaceModels
-from gb10.facts.images import DockerImages
 from gb10.facts.rdma import RdmaLinks
-from gb10.facts.reading.huggingface import HuggingFaceCache
-from gb10.facts.reading.images import with_tag
-from gb10.facts.reading.reports import Refused
-from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
-from gb10.facts.secret import SecretFile, SecretFileState
-from gb10.facts.serving import ServingState
+from gb10.facts.reading.serving import NodeServing
 from gb10.group_data.settings import CLUSTER
-from gb10.operations.kit.failures import guarded, known, refuse, say
-from gb10.operations.kit.peers import peer_run, read_facts
+from gb10.operations.kit.earlier import changes
+from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kit.serving_modes import Seat, container_name, launch_lines, run_words
+from gb10.operations.kit.serving_checks import in_the_way, lacking
+from gb10.operations.kit.serving_modes import container_name, launch_lines, run_words
 from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
-from gb10.operations.kit.waiting import wait_until
-from gb10.operations.models import split_name
-from gb10.operations.validate import last_words
-from gb10.programs.images.contents import EngineImage
-from gb10.programs.images.names import familiar
+from gb10.operations.kit.serving_site import Site, states_of
+from gb10.operations.kit.serving_waits import answered, gone
 
 Commands = Generator[StringCommand | FunctionCommand, None, None]
-States = Mapping[str, NodeServing | None]
 
-TELL_SECONDS = 30.0
 SETTLE_SECONDS = 30  # for memory to come back after a stop
 START_SECONDS = 120  # for `docker run` itself
 SPARE_SECONDS = 60
-GRACE_SECONDS = 30  # in which somebody's launcher must have its engine running
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a node needs to know of itself and the others. `seats` are its places by mode, where it may have one."""
-
-    nodes: tuple[Host, ...]  # the hosts of this run
-    members: tuple[Host, ...]  # those that are to serve, in their order
-    patterns: tuple[str, ...]  # names of containers that may be serving
-    home: str  # of Hugging Face
-    interfaces: tuple[str, ...]  # of the rails
-    seats: Mapping[str, Seat]
 
 
 @operation()
 @guarded
 def can_serve(plan: Plan, site: Site) -> Commands:
     """
-    Refuse what could not be served, or not be stopped, before anything is stopped.
+    Refuse what cannot be served, or cannot be stopped, before anything is stopped.
 
     + plan: what is to serve
     + site: what this node needs to know
     """
-    states = _states(plan, site, site.nodes)
+    states = states_of(plan, site, site.nodes)
     if verdict(plan, states) is not Verdict.WRONG:
         host.noop("nothing has to be started")
         return
     mine = states[host.name]
-    for refusal in (*(_in_the_way(plan, mine) if mine else ()), *_lacking(plan, site)):
+    for refusal in (*(in_the_way(plan, mine) if mine else ()), *lacking(plan, site)):
         yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
 
 
@@ -84,7 +59,7 @@ def stopped(plan: Plan, site: Site) -> Commands:
     + plan: what is to serve
     + site: what this node needs to know
     """
-    states = _states(plan, site, site.nodes)
+    states = states_of(plan, site, site.nodes)
     mine = states[host.name]
     ours = [one.name for one in mine.ours if one.running or not plan.members] if mine else []
     wrong = verdict(plan, states) is Verdict.WRONG or (not plan.members and bool(ours))
@@ -100,11 +75,11 @@ def stopped(plan: Plan, site: Site) -> Commands:
         yield run_script("serving-stop.sh", str(seconds), *ours, seconds=seconds + SPARE_SECONDS)
     if mine.foreign:
         yield from _told_to_stop(plan, site, mine)
-        yield FunctionCommand(_gone, (plan, site), {})
+        yield FunctionCommand(gone, (plan, site), {})
 
 
 def _told_to_stop(plan: Plan, site: Site, mine: NodeServing) -> Iterator[StringCommand]:
-    """By the stop command that the inventory has for what somebody else started here, if this node has one."""
+    """Yield the inventory's stop command for what somebody else started here, if this node has one."""
     for mode, own in plan.settings.modes.items():
         seat = site.seats.get(mode)
         if mode == mine.mode and seat and (command := own.stop.get(role_of(seat.rank))):
@@ -126,8 +101,8 @@ def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
     if rank is None or own is None or mode is None:
         host.noop("nothing is to serve here")
         return
-    # Where something was just stopped nothing runs, and every look prolongs the time in which nothing answers.
-    mine = None if _changes(after) else _states(plan, site, (host,))[host.name]
+    # After a stop nothing runs, and every look prolongs the time in which nothing answers.
+    mine = None if changes(after) else states_of(plan, site, (host,))[host.name]
     if mine is not None and fits(plan, mine):
         host.noop("it runs")
         return
@@ -153,183 +128,24 @@ def answers(plan: Plan, site: Site, after: OperationMeta, address: str) -> Comma
     + plan: what is to serve
     + site: what this node needs to know
     + after: the operation that started it
-    + address: under which it answers
+    + address: where it answers
     """
     if plan.rank(host.name) != 0:
         host.noop("another node answers, if any")
         return
-    if not _changes(after) and verdict(plan, _states(plan, site, site.members)) is Verdict.SERVES:
+    if not changes(after) and verdict(plan, states_of(plan, site, site.members)) is Verdict.SERVES:
         host.noop(f"{address} answers")
         return
-    yield FunctionCommand(_answers, (plan, site, address), {})
-
-
-# What the operations look at ------------------------------------------------------------------------------------------
-
-
-def _states(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
-    """What serves on nodes, None where one cannot be reached."""
-    arguments = {
-        "port": plan.settings.port,
-        "marks": plan.settings.marks,
-        "patterns": site.patterns,
-        "complete_seconds": plan.settings.completion_seconds,
-    }
-    if [node.name for node in nodes] == [host.name]:
-        return {host.name: known(ServingState, **arguments)}
-    found = read_facts(*((node, ServingState, arguments) for node in nodes))
-    return {node.name: value for node, value in zip(nodes, found, strict=True)}
-
-
-def _in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refused]:
-    """What runs here and may not be stopped."""
-    own = plan.settings.described(mine.mode)
-    if mine.engines and not mine.docker:
-        yield Refused("DOCKER_STOPPED", "an engine runs, and no Docker engine answers that could stop it")
-    elif mine.mode == "undecided" and {engine.mode for engine in mine.engines} != {"member"}:
-        yield Refused("SERVING_UNDECIDED", "; ".join(mine.reasons))
-    elif mine.foreign and not (own and own.stop):
-        names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.foreign))
-        yield Refused("SERVING_FOREIGN", f"{names} serves ({mine.mode}), and gb10 did not start it")
-
-
-def _lacking(plan: Plan, site: Site) -> Iterator[Refused]:
-    """What a node that is to serve has not got."""
-    if plan.mode is None or plan.rank(host.name) is None:
-        return
-    models, tags = plan.settings.needs([plan.mode])
-    if plan.settings.env_file and plan.own and not plan.own.start:
-        yield from _lacking_env_file(plan.settings.env_file, known(SecretFile, path=plan.settings.env_file))
-    if tags:
-        head = site.members[0]
-        mine = known(DockerImages)
-        heads = read_facts((head, DockerImages, {}))[0] if head.name != host.name else mine
-        yield from _lacking_images([familiar(tag) for tag in tags], mine, heads, head.name)
-    if models:
-        hub = f"{site.home}/hub"
-        yield from _lacking_models(models, known(HuggingFaceModels, hub=hub), hub)
-
-
-def _lacking_env_file(path: str, found: SecretFileState | None) -> Iterator[Refused]:
-    if found is None:
-        yield Refused("SERVING_NOT_READY", f"it has no {path}, which serving_env_file names")
-    elif found.mode not in ("600", "400"):
-        yield Refused("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
-
-
-def _lacking_images(
-    tags: Sequence[str],
-    mine: Sequence[EngineImage] | None,
-    heads: Sequence[EngineImage] | None,
-    head: str,
-) -> Iterator[Refused]:
-    if mine is None:
-        yield Refused("DOCKER_STOPPED", "no Docker engine answers")
-        return
-    for tag in tags:
-        image, other = with_tag(mine, tag), with_tag(heads or (), tag)
-        if image is None:
-            yield Refused("SERVING_NOT_READY", f"it has no image {tag}")
-        elif other and image.contents != other.contents:
-            yield Refused("SERVING_NOT_READY", f"its image {tag} is not that of {head}")
-
-
-def _lacking_models(names: Sequence[str], cache: HuggingFaceCache | None, hub: str) -> Iterator[Refused]:
-    for name in names:
-        found = cache.repository(*split_name(name)) if cache else None
-        if found is None:
-            yield Refused("SERVING_NOT_READY", f"it has no {name} in {hub}")
-        elif not found.sound:
-            yield Refused("SERVING_NOT_READY", f"its {name} is not whole")
-
-
-def _devices(site: Site) -> tuple[str, ...]:
-    """The RDMA devices of this node's rails."""
-    found = known(RdmaLinks)
-    links = found.links if found else ()
-    return tuple(link.device for link in links if link.device and link.netdev in site.interfaces)
-
-
-def _changes(meta: OperationMeta) -> bool:
-    """Tell what an earlier operation of this run does, or in a dry run would do."""
-    return bool(meta.did_change() if state.is_executing else meta.will_change)
-
-
-# What they do ---------------------------------------------------------------------------------------------------------
+    yield FunctionCommand(answered, (plan, site, address), {})
 
 
 def launched(lines: str, command: str, seconds: int) -> StringCommand:
-    """Given somebody's command and the assignments before it, return what runs it, for at most so many seconds."""
+    """Return what runs a command of the inventory, after some assignments, for at most so many seconds."""
     return StringCommand(f"timeout {seconds} sh -s", _stdin=f"set -e\n{lines}\n{command}\n")
 
 
-def _gone(state: State, host: Host, plan: Plan, site: Site) -> bool:
-    """Wait until nothing serves here any more."""
-    seconds = plan.settings.stop_seconds
-    left = wait_until(lambda: _engines(plan, site, host), lambda engines: not engines, seconds=seconds)
-    if left:
-        names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in left))
-        say(host, "SERVING_STUCK", f"{host.name}: {names} does not end in {seconds} s")
-    return not left
-
-
-def _engines(plan: Plan, site: Site, host: Host) -> tuple[Engine, ...]:
-    mine = _states(plan, site, (host,))[host.name]
-    return mine.engines if mine else ()
-
-
-def _answers(state: State, host: Host, plan: Plan, site: Site, address: str) -> bool:
-    """Wait for the first completion; give up at once where what should load has ended."""
-    assert plan.mode is not None  # noqa: S101 - for mypy: without a mode nothing is waited for
-    began = told = time.monotonic()
-    seconds = plan.settings.load_seconds_of(plan.mode)
-
-    def waited() -> float:
-        return time.monotonic() - began
-
-    def look() -> tuple[bool, str | None, str]:
-        nonlocal told
-        states = _states(plan, site, site.members)
-        serves, why = verdict(plan, states) is Verdict.SERVES, _why(plan, host.name, states[host.name])
-        ended = None if serves else _ended(plan, site, states, waited())
-        if not (serves or ended) and time.monotonic() - told > TELL_SECONDS:
-            told = time.monotonic()
-            host.log(f"it loads, {waited():.0f} of at most {seconds} s: {why}")
-        return serves, ended, why
-
-    serves, ended, why = wait_until(look, lambda seen: seen[0] or seen[1], seconds=seconds)
-    if serves:
-        host.log(f"{address} answers, {waited():.0f} s after its start")
-    else:
-        say(host, "SERVING_FAILED", ended or f"{address} does not answer within {seconds} s: {why}")
-    return serves
-
-
-def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:
-    """Say what of that which should serve has ended, or None."""
-    for member in site.members:
-        mine = states[member.name]
-        if mine is None:
-            return f"{member.name} cannot be reached any more"
-        own = mine.container(plan.label)
-        if own and own.end:
-            return f"{member.name}: {own.end}: {_said(member, own)}"
-    first = states[site.members[0].name]
-    if first and first.health == "dead":
-        return f"the engine on {site.members[0].name} is dead"
-    if first and not first.engines and waited > GRACE_SECONDS:
-        return f"nothing that serves runs on {site.members[0].name}"
-    return None
-
-
-def _said(member: Host, container: ServingContainer) -> str:
-    """The last words of a container."""
-    _, output = peer_run(member, StringCommand(f"timeout 20 docker logs --tail 20 {container.name} 2>&1"))
-    return last_words(output) or "it said nothing"
-
-
-def _why(plan: Plan, node: str, mine: NodeServing | None) -> str:
-    """Say why a server does not serve yet."""
-    if mine is None:
-        return f"{node} cannot be reached"
-    return "; ".join(mine.wrong(node, plan.model)) or "not all nodes of it serve"
+def _devices(site: Site) -> tuple[str, ...]:
+    """Return the RDMA devices of this node's rails."""
+    found = known(RdmaLinks)
+    links = found.links if found else ()
+    return tuple(link.device for link in links if link.device and link.netdev in site.interfaces)

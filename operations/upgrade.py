@@ -13,6 +13,7 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstallation
 from gb10.operations.kit.failures import guarded, known, say
 from gb10.operations.kit.members import await_node, member, reason
+from gb10.operations.kit.output import last_line
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kubectl import drain_command
@@ -83,7 +84,11 @@ def _drain(host: Host, node: str, head: Host, seconds: int) -> bool:
     drained, output = peer_run(head, drain_command(node, seconds, stays_cordoned=False))
     if not drained:
         _run(host, StringCommand(f"rm -f {DRAINED}"))
-        say(host, "DRAIN_FAILED", f"{node} is not drained, and runs as before: {last_line(output)}")
+        say(
+            host,
+            "DRAIN_FAILED",
+            f"{node} is not drained, and runs as before: {last_line(output)}",
+        )
     return drained
 
 
@@ -108,14 +113,12 @@ def _let_in(host: Host, node: str, head: Host) -> bool:
         return True
     done, output = peer_run(head, StringCommand(f"{KUBECTL} uncordon", QuoteString(node)))
     if not done:
-        say(host, "NODE_NOT_READY", f"{node} is upgraded but still cordoned: {last_line(output)}")
+        say(
+            host,
+            "NODE_NOT_READY",
+            f"{node} is upgraded but still cordoned: {last_line(output)}",
+        )
     return done and _run(host, StringCommand(f"rm -f {DRAINED}"))
-
-
-def last_line(output: str) -> str:
-    """Given what a command printed, return its last line that says something."""
-    lines = [line for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "it printed nothing"
 
 
 def is_wanted(install: K3sInstallation | None, version: str, sha256: Mapping[str, str]) -> bool:
