@@ -20,8 +20,8 @@ from pathlib import Path
 
 from bench.figures import Figures
 from gb10.controller.inventory import load_inventory
-from gb10.controller.run.events import HostOutput
 from gb10.controller.run.log import RunLog
+from gb10.controller.run.messages import HostOutput
 from gb10.controller.run.results import RunResult
 from gb10.controller.run.runner import Runner
 from gb10.lab.lab import Lab
@@ -144,7 +144,7 @@ class Bench:
         def hear(event: object) -> None:
             if type(event).__name__ == "OperationStarted":
                 marks["begin"] = time.monotonic()
-            elif type(event).__name__ == "HostResult":
+            elif type(event).__name__ == "OperationEnded":
                 marks["end"] = time.monotonic()
             elif isinstance(event, HostOutput):
                 on_line(event.text)

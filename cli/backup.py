@@ -21,7 +21,7 @@ from gb10.cli.screen.session import Session, command_options
 from gb10.controller.backups import CONTROLLER, local_backups
 from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.run.events import Event, HostOutput
+from gb10.controller.run.messages import Event, HostOutput
 from gb10.controller.run.results import RunResult
 from gb10.facts.reading.backups import BackupCopy
 from gb10.operations.copying.plan import human

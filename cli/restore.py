@@ -14,7 +14,7 @@ from gb10.cli.screen.session import Command, Session, command_options, run_optio
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
-from gb10.controller.run.events import Event, HostOutput
+from gb10.controller.run.messages import Event, HostOutput
 from gb10.controller.run.results import RunResult
 from gb10.operations.backups.parts import RESTORABLE
 

@@ -7,19 +7,16 @@ group or a value means here what it means in the run.
 from __future__ import annotations
 
 import glob
-import json
-import os
 import shlex
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.run.child import Child
+from gb10.controller.run.client import PyinfraProcess
+from gb10.controller.run.messages import Event, InventoryFailed, LoadedInventory, LoadInventory, Logged
 from gb10.group_data.settings import (
     AnyTopic,
     HostSettings,
@@ -182,27 +179,27 @@ def load_inventory(source: str) -> Inventory:
     """
     if not Path(source).exists() and not any(mark in source for mark in ",@"):
         raise Gb10Error("INVENTORY_MISSING", inventory=source)
-    document = _probe(source)
-    if "error" in document:
-        raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason=document["error"])
-    if document["misspelt"]:
-        raise Gb10Error("SETTINGS_INVALID", "; ".join(document["misspelt"]), inventory=source)
-    if not document["hosts"]:
+    loaded = _loaded(source)
+    if isinstance(loaded, InventoryFailed):
+        raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason=loaded.reason)
+    if loaded.misspelt:
+        raise Gb10Error("SETTINGS_INVALID", "; ".join(loaded.misspelt), inventory=source)
+    if not loaded.hosts:
         raise Gb10Error("INVENTORY_BROKEN", inventory=source, reason="it names no host")
-    hosts = (InventoryHost(one["name"], tuple(one["groups"]), Settings(one["data"])) for one in document["hosts"])
-    return Inventory(source, tuple(hosts))
+    return Inventory(source, tuple(InventoryHost(one.name, one.groups, Settings(one.data)) for one in loaded.hosts))
 
 
-def _probe(source: str) -> dict[str, Any]:
-    with Child("gb10.controller.run.inventory_probe", [source], os.environ) as probe:
-        probe.stop_after(LOAD_SECONDS)
-        began = time.monotonic()
-        said = [line.strip() for line in probe.lines() if line.strip()]
-        probe.wait()
-        try:
-            document: dict[str, Any] = json.loads(probe.output())
-        except json.JSONDecodeError:
-            if time.monotonic() - began >= LOAD_SECONDS:
-                return {"error": f"it did not load within {LOAD_SECONDS} s"}
-            return {"error": said[-1] if said else "pyinfra said nothing"}
-    return document
+def _loaded(source: str) -> LoadedInventory | InventoryFailed:
+    lines: list[str] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Logged):
+            lines.append(event.text)
+
+    try:
+        found = PyinfraProcess.ours().ask(LoadInventory(source), hear, LOAD_SECONDS)
+    except Gb10Error as error:
+        if error.code == "INTERRUPTED":
+            raise
+        return InventoryFailed("; ".join([*lines[-1:], error.summary]))
+    return found if isinstance(found, LoadedInventory | InventoryFailed) else InventoryFailed("pyinfra said nothing")

@@ -28,7 +28,7 @@ def groups() -> tuple[list[Host], list[Host]]:
     try:
         state = require(lab_name())
     except LabError as error:
-        raise PyinfraError(f"gb10: INVENTORY_BROKEN: {error.what} {error.cure}") from error
+        raise PyinfraError(f"{error.what} {error.cure}") from error
     hosts = [(node.name, host_data(state, node)) for node in state.nodes]
     return hosts[:1], hosts[1:]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 
-from pyinfra import logger
 from pyinfra.api import StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
 from gb10.facts.file import MaskedFile, TextFile
+from gb10.facts.reading.reports import report
 from gb10.operations.kit.failures import guarded, known
+from gb10.operations.kit.reports import Diff
 
 
 @operation()
@@ -60,10 +61,9 @@ def masked_file(
 
 
 def show_diff(path: str, old: str, new: str) -> None:
-    """Print what a new text would change, as pyinfra does for its own files."""
-    host.log(f"Will {'modify' if old else 'create'} {path}", logger.info)
-    for line in generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True)):
-        logger.info("  %s", line.rstrip("\n"))
+    """Report what a new text would change, as pyinfra does for its own files."""
+    lines = generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True))
+    report(host, Diff(path, not old, tuple(line.rstrip("\n") for line in lines)))
 
 
 def replace_file(path: str, content: str, mode: str, user: str = "root", group: str = "root") -> StringCommand:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Literal
 
-import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
+import gevent
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.context import ctx_host, ctx_state
 

@@ -21,14 +21,14 @@ from gb10.controller.cluster.health import operators
 from gb10.controller.cluster.status_model import ClusterStatus, GpuStatus, HalfStatus, NodeStatus, ServingStatus
 from gb10.controller.cluster.validate import Check, Validation
 from gb10.controller.errors import Gb10Error
-from gb10.controller.run.events import (
+from gb10.controller.run.messages import (
     Connected,
     ConnectFailed,
     Event,
     FactFailed,
     HostFailed,
-    HostOutput,
-    HostResult,
+    Logged,
+    OperationEnded,
     OperationStarted,
     Ready,
     StageStarted,
@@ -125,8 +125,8 @@ class _Progress:
             case OperationStarted(name):
                 self.end_step()
                 self._begin(short_name(name))
-            case HostResult(host, "changed" | "unchanged" as outcome):
-                self._mark(host, outcome)
+            case OperationEnded(result):
+                self._mark_all(changed=result.changed, unchanged=result.unchanged, failed=result.failed)
             case Connected(host) | Ready(host):
                 self._mark(host, "ok")
             case ConnectFailed(host, _):
@@ -134,7 +134,7 @@ class _Progress:
             case HostFailed(host, _, output) | FactFailed(host, _, _, output):
                 self._mark(host, "failed")
                 self.show_lines(host, output[-SHOWN_LINES:])
-            case HostOutput(host, text) if self._verbosity:
+            case Logged(text, str(host)) if self._verbosity:
                 self.show_lines(host, [text])
 
     def end_step(self) -> None:
@@ -149,6 +149,11 @@ class _Progress:
     def _mark(self, host: str, mark: str) -> None:
         if self._step:
             self._step.marks[host] = mark
+
+    def _mark_all(self, **hosts: Sequence[str]) -> None:
+        for mark, names in hosts.items():
+            for host in names:
+                self._mark(host, mark)
 
     def show_running(self, step: _Step) -> None:
         raise NotImplementedError

@@ -16,7 +16,7 @@ from gb10.cli.screen import console
 from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost, load_inventory
 from gb10.controller.lock import cluster_lock
-from gb10.controller.run.child import load_pyinfra
+from gb10.controller.run.client import PyinfraProcess
 from gb10.controller.run.log import RunLog
 from gb10.controller.run.results import RunResult
 from gb10.controller.run.runner import Runner
@@ -146,7 +146,7 @@ def command_options(*, limit: bool = True) -> Callable[[Command], Command]:
         def with_session(
             inventory: str, verbosity: int, as_json: bool, limit: tuple[str, ...] = (), **own: Any
         ) -> None:
-            load_pyinfra()
+            PyinfraProcess.ours()
             ctx = click.get_current_context()
             session = Session(ctx.info_name or "gb10", inventory, limit, verbosity, as_json)
             ctx.find_root().obj = session

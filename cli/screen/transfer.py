@@ -12,7 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from gb10.cli.screen import console
-from gb10.controller.run.events import Event, HostOutput, OperationStarted, StageStarted
+from gb10.controller.run.messages import Event, HostOutput, OperationStarted, StageStarted
 from gb10.operations.copying.plan import human
 
 _LINE = re.compile(r"^gb10-copy(?:-(?P<kind>plan|proof|result|note))?: (?P<text>.*)$")

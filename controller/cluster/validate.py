@@ -13,7 +13,7 @@ from gb10.controller.cluster.status import cluster_status
 from gb10.controller.cluster.status_model import ClusterStatus, Model, NodeStatus, OperatorStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.run.events import Event, HostOutput
+from gb10.controller.run.messages import Event, HostOutput
 from gb10.controller.run.results import RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.group_data.settings import ClusterSettings

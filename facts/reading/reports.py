@@ -31,7 +31,7 @@ class Refused:
 
     @property
     def line(self) -> str:
-        return f"{self.code}: {self.text}"
+        return f"gb10: {self.code}: {self.text}"
 
 
 def _print(host: Any, what: Report) -> None:

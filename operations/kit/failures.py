@@ -1,7 +1,4 @@
-"""How an operation refuses: one line that the log, the pyinfra CLI and the gb10 command all understand.
-
-The contract: every refusal prints `gb10: CODE: what happened`; CODE stands in the catalogue of gb10.controller.errors.
-"""
+"""How an operation refuses: with a code of the catalogue of gb10.controller.errors, and what happened."""
 
 from __future__ import annotations
 
@@ -12,6 +9,9 @@ from typing import Any, ParamSpec, TypeVar
 from pyinfra.api import FactBase, FunctionCommand, Host, State
 from pyinfra.api.exceptions import DeployError
 from pyinfra.context import host, state
+
+from gb10.facts.reading.reports import Refused, report
+from gb10.operations.kit.reports import Foreseen
 
 Arguments = ParamSpec("Arguments")
 Command = TypeVar("Command")
@@ -54,16 +54,16 @@ def guarded(
 
 
 def say(where: Host, code: str, message: str) -> None:
-    """Log a refusal for one host."""
-    where.log_styled(f"gb10: {code}: {' '.join(message.split())}", fg="red")
+    """Report a refusal for one host."""
+    report(where, Refused(code, " ".join(message.split())))
 
 
 def refuse(code: str, message: str) -> Generator[FunctionCommand, None, None]:
-    """Fail the operation on this host alone. A dry run says what would be refused, and goes on."""
+    """Fail the operation on this host alone. A dry run reports what would be refused, and goes on."""
     if state.is_executing:
         yield FunctionCommand(_refuse, (code, message), {})
     else:
-        host.log_styled(f"would be refused: {code}: {' '.join(message.split())}", fg="yellow")
+        report(host, Foreseen(code, " ".join(message.split())))
 
 
 def _refuse(state: State, host: Host, code: str, message: str) -> bool:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import gevent  # type: ignore[import-untyped] # pyinfra brings it, and there are no stubs
+import gevent
 from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.exceptions import ConnectError, FactProcessError
 from pyinfra.connectors.util import CommandOutput

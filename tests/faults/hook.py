@@ -64,8 +64,16 @@ def _kill(folder: Path, name: str, wrapper: int, after: float) -> None:
 
 
 def _runs_pyinfra(wrapper: int) -> bool:
-    """Tell whether the wrapper has pyinfra running: as a child of its fork server, which has no others."""
-    return any(_children(child) for child, words in _children(wrapper) if "gb10.controller.run.fork_server" in words)
+    """Return True if the wrapper has pyinfra at work: its pyinfra process is connected then."""
+    return any(_connected(child) for child, words in _children(wrapper) if "gb10.controller.run.process" in words)
+
+
+def _connected(pid: int) -> bool:
+    """Return True if a process has a socket open."""
+    try:
+        return any(os.readlink(entry.path).startswith("socket:") for entry in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[tuple[int, list[str]]]:

@@ -21,7 +21,6 @@ from gb10.lab.node import USER
 from gb10.lab.paths import labs_folder
 from gb10.lab.shell import Docker
 from gb10.lab.state import LabState
-from tests.lab import warm
 from tests.lab.attended import HEAD, SETTINGS, WORKER
 from tests.lab.console import on_console
 from tests.lab.product import Product
@@ -79,7 +78,6 @@ class LabUnderTest:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[LabUnderTest]:
     """A lab of this test process, taken down in the end unless it was up before."""
-    warm.load()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     given = os.environ.get("GB10_LAB", "test")
     name = f"{given}-{worker}" if worker else given

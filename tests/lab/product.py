@@ -14,9 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gb10.controller.run.child import Child
-from tests.lab import warm
-
 CHECKOUT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 # What a node writes by itself, or because somebody logs in.
@@ -46,17 +43,13 @@ class Product:
     environment: dict[str, str]
 
     def gb10(self, *arguments: str, seconds: int = 300, stdin: str | None = None) -> Done:
-        """Run gb10 as a script would: forked from a process that has it loaded, unless it is told something."""
-        if stdin is not None:
-            return self.run_command([*self.command("gb10"), *arguments], seconds, stdin)
-        with warm.gb10(arguments, self._environment(), self.folder) as command:
-            return _ended(command, seconds)
+        """Run gb10 as a script would."""
+        return self.run_command([*self.command("gb10"), *arguments], seconds, stdin)
 
     def pyinfra(self, *arguments: str, seconds: int = 300) -> Done:
-        """Run the pyinfra CLI on the inventory: forked from a process that has pyinfra loaded, as gb10 does."""
-        command = [*_front(arguments), str(self.inventory), *_rest(arguments)]
-        with Child("pyinfra", command, self._environment(), self.folder) as child:
-            return _ended(child, seconds)
+        """Run the pyinfra CLI on the inventory."""
+        words = [*_front(arguments), str(self.inventory), *_rest(arguments)]
+        return self.run_command([*self.command("pyinfra"), *words], seconds)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start gb10 in the background, in a process group of its own."""
@@ -122,15 +115,6 @@ class Product:
             check=False,
         )
         return _done(done.returncode, done.stdout, done.stderr)
-
-
-def _ended(child: Child, seconds: int) -> Done:
-    began = time.monotonic()
-    child.stop_after(seconds)
-    errors = "".join(child.lines())
-    status = child.wait()
-    assert time.monotonic() - began < seconds, f"no end within {seconds} s: {errors}"
-    return _done(status, child.output(), errors)
 
 
 def _done(status: int, stdout: str, stderr: str) -> Done:

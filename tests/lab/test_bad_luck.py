@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,51 @@ def test_an_interrupted_bootstrap_says_so_and_what_to_type(product: Product, fre
     assert first.returncode == 130
     assert "gb10 bootstrap" in output
     assert product.gb10("bootstrap").status == 0
+
+
+LONG_DEPLOY = """
+from pyinfra.api import deploy
+from pyinfra.operations import server
+
+@deploy("As user")
+def as_user() -> None:
+    server.shell(name="Sleep", commands=["sleep 4711 & wait"])
+
+@deploy("As root")
+def as_root() -> None:
+    server.shell(name="Sleep", commands=["sleep 4712; true"], _sudo=True)
+"""
+LONG_RUN = """
+from gb10.controller.inventory import load_inventory
+from gb10.controller.run.log import RunLog
+from gb10.controller.run.runner import Runner
+import sys
+result = Runner(load_inventory(sys.argv[1]), RunLog("test")).run(sys.argv[2])
+sys.exit(result.error.status if result.error else 0)
+"""
+
+
+@pytest.mark.parametrize(("operation", "seconds"), [("long.as_user", 4711), ("long.as_root", 4712)])
+def test_what_runs_on_the_nodes_ends_on_ctrl_c(product: Product, host_of: Any, operation: str, seconds: int) -> None:
+    (product.folder / "long.py").write_text(LONG_DEPLOY)
+    command = [sys.executable, "-c", LONG_RUN, str(product.inventory), operation]
+    environment = {**os.environ, **product.environment}
+    with subprocess.Popen(command, cwd=product.folder, env=environment) as run:
+        assert until(lambda: all(asleep(host_of(name), seconds) for name in (HEAD, WORKER)), 30)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(20) == 130
+    for name in (HEAD, WORKER):
+        assert not asleep(host_of(name), seconds), name
+
+
+def asleep(host: Any, seconds: int) -> bool:
+    return bool(host.run(f"pgrep -f '[s]leep {seconds}'").rc == 0)
+
+
+def until(happened: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

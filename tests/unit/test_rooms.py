@@ -19,7 +19,6 @@ TOO_LARGE: set[str] = {
     "cli/screen/transfer.py:Transfer",
     "controller/cluster/status_model.py:NodeStatus",
     "controller/cluster/status_model.py:OperatorStatus",
-    "controller/run/story.py:Story",
     "facts/reading/backups.py:BackupCopy",
     "facts/reading/backups.py:BackupProof",
     "facts/reading/cluster.py:ClusterNode",

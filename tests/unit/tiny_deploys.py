@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from pyinfra.api import FactBase, FunctionCommand, OperationError, StringCommand, deploy, operation
+from pyinfra.api import FactBase, FunctionCommand, StringCommand, deploy, operation
 from pyinfra.api.exceptions import FactProcessError
-from pyinfra.context import host
+from pyinfra.context import host, state
 from pyinfra.facts.files import File
+
+from gb10.operations.file import show_diff
+from gb10.operations.kit import failures
 
 
 @operation()
@@ -21,6 +24,13 @@ def marker(path: str) -> Generator[StringCommand, None, None]:
 def shell(command: str, on: str = "") -> Generator[StringCommand, None, None]:
     if on in ("", host.name):
         yield StringCommand(command)
+
+
+@operation()
+def rewritten(path: str, old: str, new: str) -> Generator[StringCommand, None, None]:
+    if state.config.DIFF:
+        show_diff(path, old, new)
+    yield StringCommand("touch", path)
 
 
 @operation()
@@ -43,6 +53,21 @@ def tolerant(run: str) -> None:
     shell(name="Run a command", command=run, _ignore_errors=True)
 
 
+@operation()
+def refusing(code: str, text: str) -> Generator[FunctionCommand, None, None]:
+    yield from failures.refuse(code, text)
+
+
+@deploy("Refusing in a callback")
+def refuse_in_callback(text: str, code: str = "TOKEN_REJECTED") -> None:
+    refusing(name="Refuse", code=code, text=text)
+
+
+@deploy("Trying again")
+def tried_again(run: str) -> None:
+    shell(name="Run a command", command=run, _retries=1, _retry_delay=0)
+
+
 @deploy("Raising")
 def raise_in_callback(text: str) -> None:
     raising(name="Raise", text=text)
@@ -50,12 +75,17 @@ def raise_in_callback(text: str) -> None:
 
 @deploy("Refusing")
 def refuse() -> None:
-    raise OperationError("gb10: SETTINGS_INVALID: k3s_version is not a version")
+    raise failures.RefusedDeploy("SETTINGS_INVALID", "k3s_version is not a version")
 
 
 @deploy("Crashing")
 def crash() -> None:
     raise ZeroDivisionError("a bug")
+
+
+@deploy("Greedy")
+def greedy() -> None:
+    bytearray(9 << 30)
 
 
 @deploy("Empty")
@@ -70,6 +100,30 @@ class Fine(FactBase[dict[str, list[str]]]):
 
     def process(self, output: list[str]) -> dict[str, list[str]]:
         return {"said": output}
+
+
+class Quick(Fine):
+    """Another fact like it."""
+
+
+class Slow(FactBase[None]):
+    def command(self) -> str:
+        return "sleep 60"
+
+
+class SlowOnFirst(Fine):
+    def command(self) -> str:
+        return "sleep 60" if host.name == "spark-1" else "echo word"
+
+
+class ManyLines(FactBase[None]):
+    def command(self) -> str:
+        return "yes"
+
+
+class LongLine(FactBase[None]):
+    def command(self) -> str:
+        return "head -c 500000000 /dev/zero"
 
 
 class Absent(FactBase[None]):

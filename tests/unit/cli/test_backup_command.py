@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gb10.cli.backup import _View
-from gb10.controller.run.events import HostOutput
+from gb10.controller.run.messages import HostOutput
 from tests.unit.pyinfra_project import Project
 
 GB10 = str(Path(sys.executable).with_name("gb10"))

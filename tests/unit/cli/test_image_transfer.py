@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gb10.cli.screen.transfer import Transfer
-from gb10.controller.run.events import HostOutput
+from gb10.controller.run.messages import HostOutput
 
 
 def shown(lines: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[Transfer, list[str]]:

@@ -1,69 +1,99 @@
-"""What a person sees of a run, from the events of real logs."""
+"""What a person sees of a run."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from gb10.cli.screen import console
 from gb10.controller.errors import Gb10Error
-from gb10.controller.run.events import Event, LogParser
+from gb10.controller.run.messages import (
+    Aborted,
+    Connected,
+    Event,
+    Failure,
+    HostFailed,
+    Logged,
+    OperationEnded,
+    OperationStarted,
+    Ready,
+    StageStarted,
+)
 from gb10.controller.run.results import OperationResult, RunResult
 
-SAMPLES = Path(__file__).parents[1] / "controller" / "samples"
 HOSTS = ("spark-1", "spark-2", "spark-3-long")
+CHANGED = OperationResult("Cluster | Put a file", changed=HOSTS)
+FAILED = OperationResult("Cluster | May fail", unchanged=("spark-1", "spark-3-long"), failed=("spark-2",))
+SAID = "gb10: CHECKSUM_MISMATCH: k3s is not what the list says"
 
 
-def events(sample: str) -> Iterator[Event]:
-    parser = LogParser(HOSTS)
-    for line in (SAMPLES / f"{sample}.log").read_text().splitlines():
-        yield from parser.feed(line)
+def connected() -> Iterator[Event]:
+    yield StageStarted("connect")
+    yield from map(Connected, HOSTS)
+    yield StageStarted("prepare")
+    yield from map(Ready, HOSTS)
+    yield StageStarted("execute")
 
 
-def shown(sample: str, capsys: pytest.CaptureFixture[str], verbosity: int = 0) -> list[str]:
+def run_first() -> list[Event]:
+    """The events of a run in which all goes well."""
+    unchanged = OperationResult("Cluster | May fail", unchanged=HOSTS)
+    only_head = OperationResult("Cluster | Only head", changed=("spark-1",))
+    steps = [event for one in (CHANGED, unchanged, only_head) for event in (OperationStarted(one.name), _ended(one))]
+    return [*connected(), *steps, StageStarted("disconnect")]
+
+
+def run_failed() -> list[Event]:
+    """The events of a run in which an operation fails on a host."""
+    failed = HostFailed("spark-2", (Failure("CHECKSUM_MISMATCH", "spark-2", "no"),), (SAID,))
+    said = [Logged("hello", "spark-1"), Logged("--> Beginning operation run...")]
+    return [*connected(), OperationStarted(FAILED.name), *said, failed, _ended(FAILED), Aborted(None)]
+
+
+def _ended(result: OperationResult) -> Event:
+    return OperationEnded(result)
+
+
+def shown(events: list[Event], capsys: pytest.CaptureFixture[str], verbosity: int = 0) -> list[str]:
     with console.progress("Bootstrap", HOSTS, verbosity) as view:
-        for event in events(sample):
+        for event in events:
             view.hear(event)
     return [re.sub(r"  \d+\.\d s$", "", line) for line in capsys.readouterr().err.splitlines()]
 
 
 def test_every_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown("run_first", capsys) == [
+    assert shown(run_first(), capsys) == [
         "Bootstrap: spark-1, spark-2, spark-3-long",
         "       ok  Connect (spark-1 ok, spark-2 ok, spark-3-long ok)",
         "       ok  Look at the nodes (spark-1 ok, spark-2 ok, spark-3-long ok)",
-        "  changed  Folder (spark-1 changed, spark-2 changed, spark-3-long changed)",
-        "  changed  Write a marker (spark-1 changed, spark-2 changed, spark-3-long changed)",
         "  changed  Put a file (spark-1 changed, spark-2 changed, spark-3-long changed)",
         "unchanged  May fail (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
-        "unchanged  May boom (spark-1 unchanged, spark-2 unchanged, spark-3-long unchanged)",
         "  changed  Only head (spark-1 changed)",
     ]
 
 
 def test_a_failure_shows_what_the_host_said(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = shown("run_failed", capsys)
+    lines = shown(run_failed(), capsys)
     assert lines[-2:] == [
-        "           spark-2: gb10: CHECKSUM_MISMATCH: k3s is not what the list says",
+        f"           spark-2: {SAID}",
         "   failed  May fail (spark-1 unchanged, spark-2 failed, spark-3-long unchanged)",
     ]
 
 
 def test_what_hosts_print_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "           spark-1: hello" not in shown("run_verbose_failed", capsys)
-    assert "           spark-1: hello" in shown("run_verbose_failed", capsys, verbosity=1)
+    assert "           spark-1: hello" not in shown(run_failed(), capsys)
+    assert "           spark-1: hello" in shown(run_failed(), capsys, verbosity=1)
 
 
 def test_on_a_terminal_lines_that_are_too_long_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
     monkeypatch.setattr(console, "stderr", lambda: terminal)
     with console.progress("Bootstrap", HOSTS) as view:
-        for event in events("run_first"):
+        for event in run_first():
             view.hear(event)
     assert isinstance(terminal.file, io.StringIO)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.file.getvalue())

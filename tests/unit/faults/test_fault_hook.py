@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+import textwrap
 
 from tests.faults.hook import _runs_pyinfra
+from tests.unit.pyinfra_project import Project
 
 WRAPPER = """
-import os, sys
-from gb10.controller.run.child import Child, load_pyinfra
-load_pyinfra()
-print("idle", flush=True)
-sys.stdin.readline()
-with Child("sleeping", [], os.environ) as child:
-    next(child.lines())
-    print("at work", flush=True)
+    import sys
+    from gb10.controller.inventory import load_inventory
+    from gb10.controller.run.log import RunLog
+    from gb10.controller.run.messages import OperationStarted
+    from gb10.controller.run.runner import Runner
+    runner = Runner(load_inventory("inventory.py"), RunLog("test"))
+    print("idle", flush=True)
     sys.stdin.readline()
+    def hear(event):
+        if isinstance(event, OperationStarted):
+            print("at work", flush=True)
+            sys.stdin.readline()
+    runner.run("tiny.nothing", on_event=hear)
 """
 
 
-def test_a_run_of_pyinfra_is_told_from_the_time_between_two(tmp_path: Path) -> None:
-    (tmp_path / "sleeping.py").write_text("import sys, time\nprint('here', file=sys.stderr)\ntime.sleep(60)\n")
+def test_a_run_is_told_from_the_time_between_two(project: Project) -> None:
+    project.inventory(spark_1={})
     with subprocess.Popen(
-        [sys.executable, "-c", WRAPPER], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(WRAPPER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as wrapper:
         assert wrapper.stdin
         assert wrapper.stdout

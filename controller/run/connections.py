@@ -1,0 +1,180 @@
+"""SSH connections of pyinfra: a node may neither send without end nor fall silent, and what runs there can be ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.resources import files
+from typing import Any
+
+import gevent
+from gevent.local import local
+from paramiko import AuthenticationException, BadHostKeyException, PasswordRequiredException, SSHException, Transport
+from pyinfra.api import Host
+from pyinfra.api.exceptions import ConnectError
+from pyinfra.connectors.ssh import SSHConnector
+
+from gb10.controller.run.messages import Failure
+
+LARGEST_OUTPUT_BYTES = 256 << 20  # of one command, in memory
+LINE_BYTES = 200  # of memory that a line takes beside its text
+CHUNK = 1 << 18
+PROBE_SECONDS = 15.0  # between two looks whether a node still answers
+END_SECONDS = 3  # for commands on a node to end by themselves
+
+_CUT_OFF = "transport shut down or saw EOF"  # paramiko's words
+
+
+# What a command may print --------------------------------------------------------------------------------------------
+
+
+class Output:
+    """What one command prints, as lines of text. `flooded` is true once it has printed too much: it is cut off then."""
+
+    def __init__(self, channel: Any) -> None:
+        self.channel = channel
+        self.flooded = False
+        self._left = LARGEST_OUTPUT_BYTES
+
+    def lines(self, receive: Callable[[int], bytes]) -> Iterator[str]:
+        """Yield the lines of one stream."""
+        rest = bytearray()
+        while data := receive(CHUNK):
+            self._left -= len(data) + LINE_BYTES * data.count(b"\n")
+            if self._left < 0:
+                self.flooded = True
+                self.channel.close()
+                return
+            first, *others = data.split(b"\n")
+            rest += first
+            for other in others:
+                yield rest.decode(errors="replace")
+                rest = bytearray(other)
+        if rest:
+            yield rest.decode(errors="replace")
+
+
+class _Stream:
+    """One stream of an output, as pyinfra reads it."""
+
+    def __init__(self, output: Output, receive: Callable[[int], bytes]) -> None:
+        self.channel = output.channel
+        self._lines = output.lines(receive)
+
+    def __iter__(self) -> Iterator[str]:
+        return self._lines
+
+
+class BoundedClient:
+    """pyinfra's SSH client with bounded outputs."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._last = local()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def exec_command(self, command: str, **options: Any) -> tuple[Any, Any, Any]:
+        stdin, stdout, _ = self._client.exec_command(command, **options)
+        channel = stdout.channel
+        output = self._last.output = Output(channel)
+        return stdin, _Stream(output, channel.recv), _Stream(output, channel.recv_stderr)
+
+    @property
+    def flooded(self) -> bool:
+        """Return True if the last command of this greenlet printed too much."""
+        return bool(getattr(self._last, "output", None) and self._last.output.flooded)
+
+
+# The connections of a host -------------------------------------------------------------------------------------------
+
+
+def transport_of(host: Host) -> Transport | None:
+    """Return a host's SSH connection, or None if it has none."""
+    client = host.connector.client if isinstance(host.connector, SSHConnector) else None
+    return client.get_transport() if client else None
+
+
+def broken(host: Host) -> bool:
+    """Return True if the host was connected by SSH and is not any more."""
+    transport = transport_of(host)
+    return transport is not None and not transport.is_active()
+
+
+def guard(host: Host, silence_seconds: float) -> None:
+    """Bound what a newly connected host may send, and close the connection once the host stays silent too long."""
+    if isinstance(host.connector, SSHConnector) and host.connector.client is not None:
+        host.connector.client = BoundedClient(host.connector.client)  # type: ignore[assignment]
+        gevent.spawn(_probe, transport_of(host), silence_seconds)
+
+
+def _probe(transport: Transport, silence_seconds: float) -> None:
+    while transport.is_active():
+        gevent.sleep(min(PROBE_SECONDS, silence_seconds))
+        with gevent.Timeout(silence_seconds, False):
+            with suppress(SSHException, EOFError, OSError):
+                transport.global_request("keepalive@openssh.com", wait=True)
+            continue
+        transport.close()
+
+
+def close(host: Host) -> None:
+    """Close the SSH connection of a host: pyinfra leaves it open."""
+    if transport := transport_of(host):
+        transport.close()
+
+
+def end_commands(host: Host) -> None:
+    """End what runs on a node over this connection: sshd lets it run when the connection is closed."""
+    transport = transport_of(host)
+    if transport is None or not transport.is_active():
+        return
+    script = files("gb10.programs").joinpath("shell", "end-sessions.sh").read_bytes()
+    with suppress(SSHException, EOFError, OSError), transport.open_session(timeout=END_SECONDS) as channel:
+        channel.settimeout(2 * END_SECONDS)
+        channel.exec_command(f"sh -s {END_SECONDS}")
+        channel.sendall(script)
+        channel.shutdown_write()
+        while channel.recv(CHUNK):
+            pass
+
+
+# Why a connection failed ---------------------------------------------------------------------------------------------
+
+
+def connect_failure(host: Host, error: ConnectError) -> Failure:
+    """Return why a host cannot be connected."""
+    causes = list(_causes(error))
+    cause = causes[1] if len(causes) > 1 else error
+    text = str(cause)
+    if any(isinstance(one, PasswordRequiredException) for one in causes):
+        key = host.data.get("ssh_key")
+        return Failure(
+            "SSH_AUTH",
+            host.name,
+            reason=f"the key {key} asks for a passphrase; put it into ssh-agent and leave out ssh_key",
+        )
+    if isinstance(cause, BadHostKeyException):
+        return Failure("SSH_HOST_KEY", host.name, reason=f"Host key for {cause.hostname} does not match.")
+    if "found in known_hosts" in text:
+        return Failure("SSH_HOST_KEY", host.name, reason=text.removeprefix("StrictPolicy: "))
+    if _CUT_OFF in text:
+        why = "it closed the connection during the login: sshd was stopped, or was offered too many keys of an agent"
+        return Failure("NODE_UNREACHABLE", host.name, reason=why)
+    if isinstance(cause, AuthenticationException) or "authentication" in text.lower():
+        known = (("username", host.data.get("ssh_user")), ("key", host.data.get("ssh_key")))
+        who = ", ".join(f"{name}={value}" for name, value in known if value)
+        return Failure("SSH_AUTH", host.name, reason=f"{text} ({who})" if who else text)
+    return Failure("NODE_UNREACHABLE", host.name, reason=_without_number(text) or "it closed the connection")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _without_number(text: str) -> str:
+    return re.sub(r"^\[Errno [^\]]+\] ", "", text)

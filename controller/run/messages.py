@@ -1,0 +1,279 @@
+"""What the gb10 command and its pyinfra process send each other: requests one way, events and results the other.
+
+All of it is pickled. The receiving end builds nothing but plain values and classes of ours (see `loads`).
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gb10.controller.errors import Gb10Error
+from gb10.controller.run.asks import Ask
+from gb10.controller.run.results import OperationResult
+
+Stage = Literal["connect", "prepare", "facts", "execute", "disconnect"]
+
+HEADER = struct.Struct("!Q")  # the length of the pickle that follows
+LARGEST_BYTES = 1 << 29
+PLAIN = {"set", "frozenset", "complex", "bytearray", "range"}  # builtins that pickle names
+
+
+# Requests ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadInventory:
+    """Load an inventory, without connecting to its hosts."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class RunDeploy:
+    """Run a deploy or an operation, "gb10.deploys.cluster", on some hosts; all if `hosts` is None."""
+
+    source: str
+    hosts: tuple[str, ...] | None
+    target: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)  # overrides the inventory's
+    dry: bool = False
+    diff: bool = False
+    verbosity: int = 0
+    silence_seconds: float = 300.0  # after which a node that says nothing, not even that it lives, is given up
+
+
+@dataclass(frozen=True)
+class GetFacts:
+    """Read facts of some hosts; of all if `hosts` is None."""
+
+    source: str
+    hosts: tuple[str, ...] | None
+    asks: tuple[Ask[Any], ...]
+    verbosity: int = 0
+    seconds: float = 600.0  # for one fact of one host
+    silence_seconds: float = 45.0  # as above
+
+
+Request = LoadInventory | RunDeploy | GetFacts
+
+
+# Events --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something failed: a code of the error catalogue, and what happened or the reason for the catalogue's text."""
+
+    code: str
+    host: str | None = None
+    text: str | None = None
+    reason: str | None = None
+
+    def error(self) -> Gb10Error:
+        """Return it as an error of the catalogue."""
+        details = {name: value for name, value in (("host", self.host), ("reason", self.reason)) if value}
+        return Gb10Error.reported(self.code, self.text, **details) if self.text else Gb10Error(self.code, **details)
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """pyinfra turned to the next part of its run."""
+
+    stage: Stage
+
+
+@dataclass(frozen=True)
+class Connected:
+    host: str
+
+
+@dataclass(frozen=True)
+class ConnectFailed:
+    """A host cannot be reached, or does not let us in."""
+
+    host: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The deploy has been prepared for the host: it takes part in the run."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class OperationStarted:
+    name: str
+
+
+@dataclass(frozen=True)
+class OperationEnded:
+    """How the current operation ended on its hosts."""
+
+    result: OperationResult
+
+
+@dataclass(frozen=True)
+class HostFailed:
+    """The current operation failed on a host."""
+
+    host: str
+    failures: tuple[Failure, ...]
+    output: tuple[str, ...]  # the last lines that the host printed
+
+
+@dataclass(frozen=True)
+class FactFailed:
+    """A fact of a host could not be read; pyinfra goes on with the fact's default."""
+
+    host: str
+    fact: str
+    failures: tuple[Failure, ...]
+    output: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A fact or an operation reported something about a host: a dataclass of gb10.operations.kit.reports."""
+
+    host: str
+    report: Any
+
+
+@dataclass(frozen=True)
+class HostOutput:
+    """A line that an operation said about a host."""
+
+    host: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line of the log, about a host or about the run."""
+
+    text: str
+    host: str | None = None
+
+    @property
+    def line(self) -> str:
+        """The line as pyinfra's own log has it."""
+        if self.host:
+            return f"    [{self.host}] {self.text}"
+        return self.text if self.text.startswith("-->") else f"    {self.text}"
+
+
+@dataclass(frozen=True)
+class Aborted:
+    """pyinfra gave up the whole run. `failure` is None if hosts that failed are the reason."""
+
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The process still works on the request."""
+
+
+Event = (
+    StageStarted
+    | Connected
+    | ConnectFailed
+    | Ready
+    | OperationStarted
+    | OperationEnded
+    | HostFailed
+    | FactFailed
+    | Reported
+    | HostOutput
+    | Logged
+    | Aborted
+    | Alive
+)
+
+
+# Results: each ends a request ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LoadedHost:
+    """A host of an inventory: plain data only, and never a password."""
+
+    name: str
+    groups: tuple[str, ...]
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedInventory:
+    hosts: tuple[LoadedHost, ...]
+    misspelt: tuple[str, ...] = ()  # names that are meant to be settings
+
+
+@dataclass(frozen=True)
+class InventoryFailed:
+    """Why an inventory cannot be loaded, in one line with its file and line."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunDone:
+    """The end of a run. `plan` is what a dry run found, None if it did not come that far."""
+
+    plan: tuple[OperationResult, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FactValue:
+    host: str
+    ask: Ask[Any]
+    value: Any
+
+
+@dataclass(frozen=True)
+class FactsDone:
+    values: tuple[FactValue, ...]
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """The process was told to end and has ended what it ran on the nodes."""
+
+
+Result = LoadedInventory | InventoryFailed | RunDone | FactsDone | Interrupted
+
+
+# The pipe ------------------------------------------------------------------------------------------------------------
+
+
+class ForeignObjectError(Exception):
+    """A message holds something that is neither a plain value nor a class of ours."""
+
+
+def dumps(message: Request | Event | Result) -> bytes:
+    """Return a message as bytes for the pipe: its length and its pickle."""
+    text = pickle.dumps(message)
+    return HEADER.pack(len(text)) + text
+
+
+def loads(text: bytes) -> Any:
+    """Return the message of a pickle. Raise ForeignObjectError unless all is plain values and classes of ours."""
+    return _Unpickler(io.BytesIO(text)).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "builtins" and name in PLAIN:
+            return super().find_class(module, name)
+        found = super().find_class(module, name) if module.startswith("gb10.") else None
+        if not isinstance(found, type) or not found.__module__.startswith("gb10."):
+            raise ForeignObjectError(f"{module}.{name}")
+        return found

@@ -1,0 +1,248 @@
+"""The requests that the pyinfra process serves, each with a state, an inventory and connections of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gevent
+from pyinfra import logger
+from pyinfra.api import Config, Host, State
+from pyinfra.api.connect import connect_all
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import StateStage
+from pyinfra.api.util import FILE_SHAS, TEMPLATES
+from pyinfra.connectors.sshuserclient.client import get_host_keys, get_ssh_config
+from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
+from pyinfra_cli.exceptions import UnexpectedExternalError
+from pyinfra_cli.inventory import make_inventory
+from pyinfra_cli.util import PYTHON_CODES, exec_file, json_encode, load_func, try_import_module_attribute
+
+from gb10.controller.run import connections
+from gb10.controller.run.asks import Ask
+from gb10.controller.run.messages import (
+    FactFailed,
+    FactsDone,
+    FactValue,
+    Failure,
+    GetFacts,
+    InventoryFailed,
+    LoadedHost,
+    LoadedInventory,
+    LoadInventory,
+    Ready,
+    RunDeploy,
+    RunDone,
+    Stage,
+    StageStarted,
+)
+from gb10.controller.run.results import OperationResult
+from gb10.controller.run.watching import HostsFailedError, Send, Watch, WatchedHost, WatchedState, operation_name
+from gb10.facts.reading.reports import set_reporter
+from gb10.group_data.settings import SETTINGS
+from gb10.operations.kit.spelling import misspelt
+
+CONFIG = Path("config.py")  # pyinfra's own, in the current folder
+NOT_SAID = object()
+
+
+def load_inventory(request: LoadInventory) -> LoadedInventory | InventoryFailed:
+    """Load an inventory."""
+    _forget()
+    ctx_state.set(State(check_for_changes=False))
+    ctx_config.set(Config())
+    try:
+        inventory = make_inventory(request.source, cwd=os.getcwd())
+        return LoadedInventory(tuple(map(_loaded, inventory)), tuple(misspelt(inventory, [request.source])))
+    except UnexpectedExternalError as error:
+        return InventoryFailed(_one_line(error.exception, error.filename))
+    except (Exception, SystemExit) as error:  # whatever an inventory does, it is the inventory's error
+        return InventoryFailed(_one_line(error, request.source))
+    finally:
+        ctx_state.reset()
+        ctx_config.reset()
+
+
+def run_deploy(request: RunDeploy, send: Send) -> RunDone:
+    """Run a deploy or an operation as pyinfra's command line does; send what happens."""
+    watch = Watch(send, request.silence_seconds)
+    state = WatchedState(watch, check_for_changes=request.dry, tolerant=False)
+    try:
+        with _running(state, request) as config:
+            config.DIFF = request.diff
+            config.FAIL_PERCENT = None if request.dry else 0
+            connect_all(state)
+            _turn(state, "prepare", StateStage.Prepare)
+            _prepare(state, request)
+            if request.dry:
+                return RunDone(tuple(_plan(state)))
+            _turn(state, "execute", StateStage.Execute)
+            run_ops(state)
+    except MemoryError:
+        raise
+    except Exception as error:
+        _give_up(watch, error)
+    return RunDone()
+
+
+def get_facts(request: GetFacts, send: Send) -> FactsDone:
+    """Read facts of all hosts beside each other. A host that fails keeps neither its other facts nor other hosts."""
+    watch = Watch(send, request.silence_seconds)
+    state = WatchedState(watch, check_for_changes=True, tolerant=True)
+    values: list[FactValue] = []
+    try:
+        with _running(state, request):
+            state.print_fact_info = True
+            connect_all(state)
+            send(StageStarted("facts"))
+            facts = [(ask, try_import_module_attribute(ask.fact, prefix="pyinfra.facts")) for ask in request.asks]
+            reader = functools.partial(_read, state, facts, values, request.seconds)
+            readers = [gevent.spawn(reader, host) for host in list(state.active_hosts)]
+            gevent.joinall(readers, raise_error=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        _give_up(watch, error)
+    return FactsDone(tuple(values))
+
+
+def hosts() -> list[Host]:
+    """Return the hosts of the request that is served."""
+    state = ctx_state.get()
+    return list(state.inventory) if state and state.initialised else []
+
+
+def end_commands() -> None:
+    """End what the present request runs on the nodes."""
+    gevent.joinall([gevent.spawn(connections.end_commands, host) for host in hosts()])
+
+
+@contextmanager
+def _running(state: WatchedState, request: RunDeploy | GetFacts) -> Iterator[Config]:
+    """Have a state with its inventory while the block runs. Leave no connection open."""
+    _forget()
+    state.cwd = os.getcwd()
+    config = Config()
+    ctx_state.set(state)
+    ctx_config.set(config)
+    set_reporter(state.watch.report)
+    try:
+        if CONFIG.exists():
+            exec_file(str(CONFIG.absolute()))
+        data = request.data if isinstance(request, RunDeploy) else {}
+        inventory = make_inventory(request.source, cwd=state.cwd, override_data=dict(data))
+        ctx_inventory.set(inventory)
+        for host in inventory:
+            host.__class__ = WatchedHost  # pyinfra makes them itself, and has no hook for facts
+        chosen = None if request.hosts is None else [host for host in inventory if host.name in request.hosts]
+        config.lock_current_state()
+        state.init(inventory, config, initial_limit=chosen)
+        state.add_callback_handler(state.watch)  # type: ignore[no-untyped-call] # pyinfra leaves it untyped
+        _say_more(state, request.verbosity)
+        _turn(state, "connect", StateStage.Connect)
+        yield config
+    finally:
+        if state.initialised:
+            _turn(state, "disconnect", StateStage.Disconnect)
+            gevent.joinall([gevent.spawn(host.disconnect) for host in state.inventory if host.connected])
+        for context in (ctx_state, ctx_inventory, ctx_config):
+            context.reset()
+
+
+def _give_up(watch: Watch, error: Exception) -> None:
+    if not isinstance(error, HostsFailedError):
+        logger.warning(traceback.format_exc())
+    watch.aborted(error)
+
+
+def _forget() -> None:
+    """Forget what pyinfra keeps for the whole process: files, host keys and nodes may have changed since."""
+    for cache in (FILE_SHAS, TEMPLATES, PYTHON_CODES):
+        cache.clear()
+    for memoized in (get_host_keys, get_ssh_config, Host._get_temp_directory):
+        memoized.cache.clear()
+
+
+def _turn(state: WatchedState, stage: Stage, pyinfras: StateStage) -> None:
+    state.set_stage(pyinfras)
+    state.watch.send(StageStarted(stage))
+
+
+def _say_more(state: WatchedState, verbosity: int) -> None:
+    """Have pyinfra say more, as its own command does for -v, -vv and -vvv."""
+    state.print_fact_info = state.print_noop_info = verbosity > 0
+    state.print_input = state.print_fact_input = verbosity > 1
+    state.print_output = state.print_fact_output = verbosity > 2
+
+
+def _prepare(state: WatchedState, request: RunDeploy) -> None:
+    function = try_import_module_attribute(request.target, prefix="pyinfra.operations")
+
+    def prepare() -> None:
+        function(**request.arguments)
+        state.watch.send(Ready(ctx_host.get().name))
+
+    prepare.__name__ = function.__name__
+    load_func(state, prepare)
+
+
+def _plan(state: WatchedState) -> Iterator[OperationResult]:
+    """Yield the operations of a dry run, each with the hosts that it would change."""
+    for op_hash in state.get_op_order():  # type: ignore[no-untyped-call]
+        would: dict[bool, list[str]] = {True: [], False: []}
+        for host in state.activated_hosts:
+            data = state.ops[host].get(op_hash)
+            if data and data.operation_meta._maybe_is_change:
+                would[bool(data.global_arguments["_if"])].append(host.name)
+        name = operation_name(state, op_hash)
+        yield OperationResult(name, changed=tuple(sorted(would[False])), conditional=tuple(sorted(would[True])))
+
+
+def _read(
+    state: WatchedState, facts: list[tuple[Ask[Any], Any]], values: list[FactValue], seconds: float, host: Host
+) -> None:
+    """Read the facts of one host one after the other."""
+    watch = state.watch
+    with ctx_host.use(host):
+        for ask, fact in facts:
+            unread = watch.unread[host.name]
+            try:
+                with gevent.Timeout(seconds):
+                    value = host.get_fact(fact, **ask.arguments)
+                    if watch.unread[host.name] == unread:
+                        values.append(FactValue(host.name, ask, _plain(value)))
+            except gevent.Timeout:
+                connections.close(host)
+                failure = Failure("NODE_UNREACHABLE", host.name, reason=f"no answer within {seconds:.0f} s")
+                watch.send(FactFailed(host.name, ask.fact, (failure,), ()))
+            except MemoryError:
+                raise
+            except Exception as error:  # a bug in a fact
+                logger.warning(traceback.format_exc())
+                failure = Failure("INTERNAL", host.name, reason=f"{ask}: {type(error).__name__}: {error}")
+                watch.send(FactFailed(host.name, ask.fact, (failure,), ()))
+
+
+def _loaded(host: Host) -> LoadedHost:
+    """Return our settings that an inventory says of a host. None is a password: an error text may quote them."""
+    said = {name: found for name in SETTINGS if (found := host.data.get(name, NOT_SAID)) is not NOT_SAID}
+    return LoadedHost(host.name, tuple(host.groups), _plain(said, str))
+
+
+def _plain(value: Any, other: Any = json_encode) -> Any:
+    """Return a value as JSON has it."""
+    return json.loads(json.dumps(value, default=other))
+
+
+def _one_line(error: BaseException, filename: str) -> str:
+    """Return what is wrong with an inventory, where its author finds it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {' '.join(text.split())} ({filename}{f', line {line}' if line else ''})"
