@@ -1,4 +1,4 @@
-"""The Docker engine's configuration: what we want is merged into it, and what serves is not disturbed."""
+"""The Docker engine's configuration: our keys are merged into it, and what serves is not disturbed."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def daemon_config(
     config: Mapping[str, Any], disturb: bool, patterns: Sequence[str]
 ) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Have keys in the Docker engine's configuration, and NVIDIA's runtime as its default where the node has it.
+    Set keys of the Docker engine's configuration, and NVIDIA's runtime as its default if the node has it.
 
-    + config: keys of daemon.json; all others stay as they are
+    + config: keys of daemon.json; all others stay
     + disturb: restart the engine although a container is serving
     + patterns: names of containers that count as serving
 
-    The engine is told to read its configuration anew where that is enough, restarted where it is not, and left alone
-    where nothing changes.
+    The engine reloads its configuration if that is enough, and is restarted otherwise; if nothing changes, neither
+    happens.
     """
     commands = known(CommandPaths, names=("dockerd", RUNTIME))
     if commands["dockerd"] is None:
@@ -89,7 +89,7 @@ def daemon_config(
 
 
 def parse_config(text: str) -> Config | None:
-    """Given a daemon.json, return its keys, none for an empty file, or None where it is no JSON object."""
+    """Given a daemon.json, return its keys, none for an empty file, or None if it is no JSON object."""
     try:
         found = json.loads(text) if text.strip() else {}
     except ValueError:

@@ -1,7 +1,7 @@
 """K3s on a node: checked, fetched, configured, started, upgraded and removed, without `curl | sh`.
 
-The contract: the dry run of each operation lists it exactly when the run changes something, so whatever an operation
-learns from an earlier one of the same run comes in as an argument.
+The contract: a dry run lists an operation exactly if the run changes something, so what an operation learns from an
+earlier one of the same run comes in as an argument.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n")}  # a token f
 @operation()
 @guarded
 def server_token() -> Commands:
-    """Keep a token file for the server, which only root can read: with the token that it has, or with a new one."""
+    """Keep the server's token file, which only root can read, with the token that it has or a new one."""
     command = token_command(known(SecretFile, path=TOKEN_FILE))
     if command is None:
         host.noop(f"{TOKEN_FILE} is there")
@@ -53,7 +53,7 @@ def server_token() -> Commands:
 
 
 def token_command(found: SecretFileState | None) -> StringCommand | None:
-    """Given the state of the server's token file, return what makes it one that only root can read, or None."""
+    """Given the state of the server's token file, return the command that makes or closes it, or None."""
     if found is None or found.sha256 in EMPTY:
         return run_script("server-token.sh", TOKEN_FILE, env_file("server"), seconds=30)
     if (found.mode, found.owner) == ("600", "root"):
@@ -84,12 +84,11 @@ def binary(
     version: str, mirror: str, sha256: Mapping[str, str], airgap: str | None, proxy: Mapping[str, str]
 ) -> Commands:
     """
-    Have the K3s binary of a version on the node, verified: in place where there is none, else beside it, for the
-    upgrade.
+    Put the K3s binary of a version on the node, verified: in place if there is none, else beside it, for the upgrade.
 
     + version: as K3s writes it, "v1.36.4+k3s1"
     + mirror: URL below which <version>/k3s-<arch> and <version>/sha256sum-<arch>.txt lie
-    + sha256: architecture -> pinned digest; without one the release's own list counts
+    + sha256: architecture -> pinned digest; without one, the release's own list counts
     + airgap: folder on the controller that holds the binary, instead of the mirror
     + proxy: environment of the download
     """
@@ -139,10 +138,10 @@ def _digest(path: Path) -> str:
 @guarded
 def airgap_images(folder: str, runtime: str) -> Commands:
     """
-    Have K3s' own images on a node without internet, from the release's image archive on the controller.
+    Put K3s' own images on a node without internet, from the release's image archive on the controller.
 
     + folder: holds k3s-airgap-images-<arch>.tar, .tar.gz or .tar.zst on the controller
-    + runtime: "docker" loads them into the engine, "containerd" lays the archive where K3s imports it
+    + runtime: "docker" loads them into the engine, "containerd" puts the archive where K3s imports it
     """
     architecture = known(NodeIdentity).architecture
     archives = sorted(Path(folder).glob(f"k3s-airgap-images-{architecture}.tar*"))
@@ -164,7 +163,7 @@ def airgap_images(folder: str, runtime: str) -> Commands:
 @operation()
 @guarded
 def command_links() -> Commands:
-    """Have kubectl and crictl on the node, as links to K3s, unless it has them already."""
+    """Link kubectl and crictl to K3s, unless the node has them already."""
     missing = [name for name, path in known(CommandPaths, names=LINKS).items() if path is None]
     if not missing:
         host.noop("kubectl and crictl are there")
@@ -176,13 +175,13 @@ def command_links() -> Commands:
 @guarded
 def rejoin(node: str, head: Host) -> Commands:
     """
-    Clear what a cluster remembers of a node that was wiped, so that it may come back under its name.
+    Remove what a cluster remembers of a wiped node, so that the node may come back under its name.
 
     + node: its name in Kubernetes
     + head: the host with the API server
 
-    K3s refuses a known name with another node password. A node that has its password still is left alone. In a dry run
-    before the server exists there is nothing to be cleared.
+    K3s refuses a known name with another node password. A node that still has its password stays as it is. In a dry
+    run before the server exists there is nothing to remove.
     """
     install = known(K3sInstall)
     if install and install.node_password:
@@ -217,15 +216,15 @@ def service(
     restarted_by: OperationMeta | None = None,
 ) -> Commands:
     """
-    Have K3s enabled and running, with what it was last configured to be, and its node Ready.
+    Have K3s enabled and running with its present configuration, and its node Ready.
 
     + role: "server" or "agent"
-    + version: what the kubelet must report
+    + version: the version that the kubelet must report
     + node: its name in Kubernetes
     + head: the host with the API server
     + seconds: how long a start may take, and then the node
-    + started_from: operations on what K3s is started from: a change of any asks for a restart
-    + restarted_by: an operation that has restarted it after those, when it changed anything
+    + started_from: operations on files that K3s reads at its start: a change by any of them needs a restart
+    + restarted_by: an operation that restarted K3s after those, if it changed anything
     """
     install = known(K3sInstall)
     restarted = restarted_by is not None and changes(restarted_by)
@@ -248,12 +247,12 @@ def _ready(state: State, host: Host, version: str, node: str, head: Host, second
 @guarded
 def server_answers(head: Host, seconds: int) -> Commands:
     """
-    Stand between the operations of the head and those of the workers: no agent starts before the server answers.
+    Separate the operations of the head from those of the workers: no agent starts before the server answers.
 
     + head: the host with the API server
     + seconds: how long to wait
 
-    pyinfra interleaves the operations of different hosts, but all hosts finish one that they share before the next.
+    pyinfra interleaves the operations of different hosts, but all hosts finish a shared one before the next.
     """
     if state.is_executing and not await_condition(lambda: peer_fact(head, ClusterNodes) is not None, seconds):
         yield from refuse("SERVER_UNREACHABLE", f"the K3s server on {head.name} does not answer within {seconds} s")
@@ -262,7 +261,7 @@ def server_answers(head: Host, seconds: int) -> Commands:
 @operation()
 @guarded
 def all_reached() -> Commands:
-    """Stand between the operations of some hosts and those of others: all hosts finish it before the next."""
+    """Separate the operations of some hosts from those of others: all hosts finish this one before the next."""
     yield from ()
 
 
@@ -270,11 +269,11 @@ def all_reached() -> Commands:
 @guarded
 def uninstall(role: str | None = None) -> Commands:
     """
-    Remove K3s, whole or half installed: its processes, containers, mounts, configuration and state.
+    Remove K3s, completely or half installed: its processes, containers, mounts, configuration and state.
 
-    + role: whose uninstall script is run; None takes what is installed
+    + role: whose uninstall script runs; None: of what is installed
 
-    Proves absence in the end. /data, containers without a label of Kubernetes, and what is mounted from elsewhere stay.
+    It proves absence in the end. /data, containers without a Kubernetes label, and mounts from elsewhere stay.
     """
     if known(K3sLeftovers).is_absence:
         host.noop("nothing of K3s is here")

@@ -22,7 +22,7 @@ DRAIN_SECONDS = 300
 @guarded
 def apply(manifest: str) -> Generator[StringCommand, None, None]:
     """
-    Keep objects as a manifest says.
+    Keep objects as described by a manifest.
 
     + manifest: one or more YAML documents; no secrets, since a diff would show them
     """
@@ -39,7 +39,7 @@ def label(node: str, labels: Mapping[str, str | None]) -> Generator[StringComman
     Keep labels on a node.
 
     + node: its name in Kubernetes
-    + labels: label -> value; None takes the label away
+    + labels: label -> value; None removes the label
     """
     found = _node(node)
     current = found.labels if found else {}
@@ -85,10 +85,10 @@ def uncordon(node: str) -> Generator[StringCommand, None, None]:
 @guarded
 def drain(node: str, seconds: int = DRAIN_SECONDS) -> Generator[StringCommand, None, None]:
     """
-    Cordon a node and evict its pods, but those of DaemonSets.
+    Cordon a node and evict its pods, except those of DaemonSets.
 
     + node: its name in Kubernetes
-    + seconds: how long the evictions may take; then the node is as cordoned as it was before
+    + seconds: how long the evictions may take; after that the node is uncordoned, unless it was cordoned before
     """
     found = _node(node)
     yield drain_command(node, seconds, stays_cordoned=bool(found and found.cordoned))
@@ -108,7 +108,7 @@ def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> StringCom
 @guarded
 def delete_node(node: str) -> Generator[StringCommand | FunctionCommand, None, None]:
     """
-    Remove a node from the cluster, with the password Secret that would keep it from coming back under its name.
+    Remove a node from the cluster, with the password Secret that would prevent its return under its name.
 
     + node: its name in Kubernetes
     """

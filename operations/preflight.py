@@ -1,4 +1,4 @@
-"""What is looked at before anything is changed: a node on which the rest could not work is refused."""
+"""Checks before anything is changed: a node on which the rest cannot work is refused."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def preflight(
     role: str | None, version: str, runtime: str, config: Mapping[str, object], variables: Collection[str]
 ) -> Generator[FunctionCommand, None, None]:
     """
-    Refuse a node on which the rest could not work.
+    Refuse a node on which the rest cannot work.
 
-    + role: "server" or "agent"; None for a host that is no node of the cluster, and is left alone
-    + version: the K3s version that is wanted
+    + role: "server" or "agent"; None for a host that is no node of the cluster, and stays as it is
+    + version: the wanted K3s version
     + runtime: "docker" or "containerd"
-    + config: what config.yaml will hold, to compare with an installation that somebody else made
-    + variables: names of what the unit's environment file will hold, likewise
+    + config: the future content of config.yaml, to compare with an installation that somebody else made
+    + variables: names of variables in the unit's future environment file, likewise
 
-    All hosts share it, so that nothing is changed on any before all have passed.
+    All hosts share it: nothing changes on any host before all have passed.
     """
     if role is None:
         host.noop(f"{host.name} is no node of the cluster")
@@ -58,7 +58,7 @@ def preflight(
 
 
 def machine_refusals(identity: Identity, now: float) -> Iterator[Refused]:
-    """Given who a node is and the controller's clock, yield what speaks against it."""
+    """Given a node's identity and the controller's clock, yield the reasons to refuse it."""
     if identity.architecture not in ("arm64", "amd64"):
         yield Refused("ARCH_UNSUPPORTED", f"its architecture is {identity.architecture}; K3s is for arm64 and amd64")
     skew = identity.clock - now
@@ -67,7 +67,7 @@ def machine_refusals(identity: Identity, now: float) -> Iterator[Refused]:
 
 
 def install_refusals(install: K3sInstallation, role: str, version: str) -> Iterator[Refused]:
-    """Given what is installed and what is wanted, yield what speaks against going from one to the other."""
+    """Given the installed and the wanted K3s, yield the reasons not to go from one to the other."""
     if install.role not in (None, role):
         yield Refused("ROLE_CONFLICT", f"it is a K3s {install.role} and is to be a {role}")
     if install.version and (step := step_refused(install.version, version)):
@@ -75,9 +75,9 @@ def install_refusals(install: K3sInstallation, role: str, version: str) -> Itera
 
 
 def port_refusals(listeners: dict[int, Listener]) -> Iterator[Refused]:
-    """Given who listens on a node without a running server, yield what speaks against a server there.
+    """Given the listeners of a node without a running server, yield the reasons not to start one there.
 
-    A server that is starting or stopping, as an earlier run left it, is not running and may hold its port.
+    A server that is starting or stopping, as a killed run leaves it, is not running and may hold its port.
     """
     found = listeners.get(API_PORT)
     if found and found.unit != f"{UNITS['server']}.service":
@@ -85,7 +85,7 @@ def port_refusals(listeners: dict[int, Listener]) -> Iterator[Refused]:
 
 
 def _name_refusals(identity: Identity) -> Iterator[Refused]:
-    # Every host leaves its hostname for those that are looked at after it.
+    # Each host leaves its hostname for those that are checked after it.
     names = {peer.name: peer.data.get("gb10_hostname") for peer in host.inventory if peer.name != host.name}
     host.data.gb10_hostname = identity.hostname
     twins = [name for name, hostname in names.items() if hostname == identity.hostname]

@@ -1,4 +1,4 @@
-"""Secrets on a node: written through stdin, compared by digest, shown nowhere."""
+"""Secrets on a node: written through stdin, compared by digest, never shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def secret_file(path: str, content: HiddenValue) -> Generator[StringCommand, Non
     Keep a secret in a file that only root can read.
 
     + path: absolute path on the node
-    + content: the secret; a final newline is added where it has none
+    + content: the secret; a final newline is added if it has none
 
     The file is never wider than 0600, not even while it is written, and a reader sees the old secret or the new one,
     never half of it.

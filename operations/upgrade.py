@@ -1,4 +1,4 @@
-"""The upgrade of a running K3s: one node at a time, and nobody's pods are on it meanwhile."""
+"""The upgrade of a running K3s: one node at a time, drained of its pods."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def upgrade(
     role: str, version: str, sha256: Mapping[str, str], node: str, head: Host, seconds: int, drain_seconds: int
 ) -> Generator[FunctionCommand, None, None]:
     """
-    Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, and let pods in again.
+    Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, uncordon.
 
     + role: "server" or "agent"
-    + version: what waits beside the installed binary: see `binary`
+    + version: of the binary that waits beside the installed one: see `binary`
     + sha256: architecture -> pinned digest
     + node: its name in Kubernetes
     + head: the host with the API server
     + seconds: how long the restart may take, and then the kubelet
-    + drain_seconds: how long the node's pods may take to leave
+    + drain_seconds: how long the eviction of the node's pods may take
 
     Call it with `_serial=True`: one node at a time, and none after one that failed, although pyinfra would go on. A
-    killed run goes on where it stopped, and a node that somebody had cordoned before stays cordoned.
+    killed run continues where it stopped, and a node that was cordoned before stays cordoned.
     """
     install = known(K3sInstall)
     if install is None or install.version is None or (is_wanted(install, version, sha256) and not install.drained):
@@ -122,19 +122,19 @@ def _let_in(host: Host, node: str, head: Host) -> bool:
 
 
 def is_wanted(install: K3sInstallation | None, version: str, sha256: Mapping[str, str]) -> bool:
-    """Tell whether the installed binary is of a version and, where this architecture has a pin, the very one."""
+    """Return True if the installed binary has a version and, if this architecture has a pin, that digest."""
     if install is None or install.version != version:
         return False
     return install.binary_sha256 == sha256.get(install.architecture, install.binary_sha256)
 
 
 def staged(version: str) -> str:
-    """Given a version, return where its binary waits for the upgrade."""
+    """Given a version, return the path where its binary waits for the upgrade."""
     return f"{STATE}/k3s-{version}"
 
 
 def _run(where: Host, command: StringCommand) -> bool:
-    """Run a command of a longer step on its own host, and show what it printed where it fails."""
+    """Run a command on its own host, and log what it printed if it fails."""
     done, output = peer_run(where, command)
     if not done:
         for line in output.splitlines():

@@ -1,4 +1,4 @@
-"""Accounts of a node: made where they are missing, given what they lack, and never less than they had."""
+"""Accounts of a node: created if they are missing, given what they lack, never less than they had."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHELL = "/bin/bash"
 @guarded
 def account(user: str) -> Commands:
     """
-    Have an account with a home and a shell. One that is there stays as it is.
+    Create an account with a home and a shell. An existing one stays as it is.
 
     + user: its name
     """
@@ -37,7 +37,7 @@ def account(user: str) -> Commands:
 @guarded
 def authorized_keys(user: str, keys: Sequence[str]) -> Commands:
     """
-    Have public keys that open an account. Keys of others stay.
+    Authorize public keys to log in to an account. Other keys stay.
 
     + user: whose account
     + keys: lines of authorized_keys
@@ -73,10 +73,10 @@ def with_keys(lines: Iterable[str], keys: Iterable[str]) -> list[str]:
 @guarded
 def group_member(user: str, group: str) -> Commands:
     """
-    Have an account in a group.
+    Add an account to a group.
 
     + user: its name
-    + group: which exists
+    + group: an existing one
     """
     found = known(UserAccount, user=user)
     if found and group in found.groups:
@@ -89,11 +89,11 @@ def group_member(user: str, group: str) -> Commands:
 @guarded
 def sudo_rule(user: str) -> Commands:
     """
-    Have a rule that lets an account use sudo without a password, checked by visudo before it is in its place.
+    Keep a rule that lets an account use sudo without a password, checked by visudo before it is in place.
 
     + user: its name
 
-    Rules of others stay. The file is the account's own, since its loss would lock out another one.
+    Other rules stay. Each account has a file of its own, so that one cannot lock out another.
     """
     path, content = sudo_file(user), f"{user} ALL=(ALL) NOPASSWD: ALL\n"
     current = known(TextFile, path=path)
