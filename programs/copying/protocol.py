@@ -37,11 +37,11 @@ Wanted = dict[str, Any]  # a file as it was planned: path, size, mtime, mode, ui
 
 
 class TurnedAwayError(ConnectionError):
-    """The receiver is there and refuses to talk to us."""
+    """The receiver refuses to talk to us."""
 
 
 def greet(stream: socket.socket, kind: str, secret: bytes) -> None:
-    """Have both ends prove that they know the secret, without sending it; the sender's part. Raise ConnectionError."""
+    """Prove that both ends know the secret, without sending it: the sender's part. Raise ConnectionError."""
     lines = stream.makefile("rb", buffering=0)
     ours = secrets.token_hex(16)
     stream.sendall(f"GB10 {kind} {ours}\n".encode())
@@ -68,17 +68,17 @@ def authenticate(stream: socket.socket, secret: bytes) -> str:
 
 
 def proven(secret: bytes, *words: str) -> str:
-    """Return the proof that somebody knows the secret, for these words and no others."""
+    """Return the proof that an end knows the secret, for these words."""
     return hmac.new(secret, " ".join(words).encode(), hashlib.sha256).hexdigest()
 
 
 def said(document: dict[str, Any]) -> bytes:
-    """Return what is said on a control connection as bytes."""
+    """Return a line of a control connection."""
     return json.dumps(document).encode() + b"\n"
 
 
 def received(stream: socket.socket, count: int) -> bytes:
-    """Receive so many bytes; return nothing at the end of the stream. Raise ConnectionError if none come."""
+    """Receive so many bytes; return b"" at the end of the stream. Raise ConnectionError if none come in time."""
     found = b""
     while len(found) < count:
         try:
@@ -92,7 +92,7 @@ def received(stream: socket.socket, count: int) -> bytes:
 
 
 def merged(ranges: list[Range]) -> list[Range]:
-    """Given ranges (start, end) in any order, return them sorted, and those that touch as one."""
+    """Sort ranges (start, end) and join those that touch."""
     found: list[Range] = []
     for start, end in sorted(ranges):
         if found and start <= found[-1][1]:
@@ -103,12 +103,12 @@ def merged(ranges: list[Range]) -> list[Range]:
 
 
 def pieces(size: int, have: list[Range], piece: int = PIECE_BYTES) -> list[Range]:
-    """Given a file's size and the ranges (start, end) that have arrived, return what is left as (offset, length)."""
+    """Given the size of a file and the ranges (start, end) that have arrived, return the rest as (offset, length)."""
     found: list[Range] = []
     at = 0
     for start, end in [*sorted(have), (size, size)]:
         while at < start:
-            # pieces end at multiples of the piece, so that those of a later copy are the same
+            # pieces end at multiples of their size, so a later copy has the same pieces
             stop = min(start, (at // piece + 1) * piece)
             found.append((at, stop - at))
             at = stop
@@ -117,7 +117,7 @@ def pieces(size: int, have: list[Range], piece: int = PIECE_BYTES) -> list[Range
 
 
 def code_of(error: Exception) -> str:
-    """Return the code of the error catalogue for whatever stopped a copy."""
+    """Return the code of the error catalogue for an error of a copy."""
     if isinstance(error, RefusedError):
         return error.code
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -125,5 +125,5 @@ def code_of(error: Exception) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return what happened, without the code."""
+    """Return the text of an error, without its code."""
     return error.reason if isinstance(error, RefusedError) else str(error)

@@ -1,4 +1,4 @@
-"""What the store of images on a node is asked to do.
+"""The functions of the image store that are run on a node.
 
 Each job has "root", its path. Everything streams, in small buffers. `save` and `load` report how far they are.
 """
@@ -20,7 +20,7 @@ from gb10.programs.images.store import Store
 
 @contextmanager
 def opened(job: dict[str, Any]) -> Iterator[Store]:
-    """Give the store of a job. Raise RefusedError where writing into it fails for want of room."""
+    """Open the store of a job. Raise RefusedError if writing into it fails for lack of space."""
     try:
         yield Store(Path(job["root"]))
     except OSError as error:
@@ -40,30 +40,30 @@ def look(job: dict[str, Any], outlet: Outlet) -> Json | None:
 
 
 def expel(job: dict[str, Any], outlet: Outlet) -> Json:
-    """Put aside those blobs of job["digests"] that are damaged."""
+    """Put aside the damaged ones among the blobs job["digests"]."""
     with opened(job) as store:
         return keeping.expel(store, job["digests"])
 
 
 def save(job: dict[str, Any], outlet: Outlet) -> Json:
-    """Save job["tags"] from the engine; what is there is skipped."""
+    """Save job["tags"] from the engine; skip those that are saved."""
     with opened(job) as store:
         return saving.save(store, job["tags"], Engine(), outlet)
 
 
 def adopt(job: dict[str, Any], outlet: Outlet) -> Json:
-    """Make known an image whose blobs have come from another store, by its record."""
+    """Add the record of an image whose blobs have come from another store."""
     with opened(job) as store:
         return keeping.adopt(store, Record.from_json(job["record"]))
 
 
 def load(job: dict[str, Any], outlet: Outlet) -> Json:
-    """Load job["tags"] into the engine; what it has is skipped."""
+    """Load job["tags"] into the engine; skip those that it has."""
     with opened(job) as store:
         return loading.load(store, job["tags"], Engine(), outlet)
 
 
 def prune(job: dict[str, Any], outlet: Outlet) -> Json:
-    """Remove blobs that no record names."""
+    """Remove blobs that belong to no image."""
     with opened(job) as store:
         return keeping.prune(store)

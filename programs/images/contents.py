@@ -1,4 +1,4 @@
-"""What an image is: the same one in every engine and every store."""
+"""What an image consists of, in an engine and in the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from gb10.programs.images.names import is_digest
 
 FORMAT = 1  # of records
-# What `docker run` takes from an image beside its layers. Engines show the rest of the configuration differently.
+# What `docker run` takes from an image besides its layers. Engines show the rest of the configuration differently.
 RUN_SETTINGS = (
     *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "Shell"),
     *("StopSignal", "User", "Volumes", "WorkingDir"),
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contents:
-    """What makes two images the same. Not the ID, which depends on the engine and changes between save and load."""
+    """What makes two images equal. The ID does not: it depends on the engine and changes between save and load."""
 
     architecture: str
     layers: tuple[str, ...]  # digests of the layers as uncompressed tars
@@ -31,7 +31,7 @@ class Contents:
 
     @classmethod
     def of(cls, image: Json, layers: Sequence[str], settings: Json | None) -> Contents:
-        """Given an image as `docker inspect` or its configuration tells it, return what it is."""
+        """Given an image as `docker inspect` or its configuration describes it, return its contents."""
         kept = {key: (settings or {}).get(key) for key in RUN_SETTINGS}
         text = json.dumps({key: value for key, value in kept.items() if value}, sort_keys=True)
         return cls(
@@ -131,9 +131,9 @@ class Record:
 
 
 def known_layers(layers: Sequence[str], images: Iterable[EngineImage]) -> int:
-    """Given an image's layers, return how many of them, from the lowest on, the engine has in this order.
+    """Return how many layers of an image, from the lowest up, the engine has in this order.
 
-    An engine keeps a layer together with those below it, so it needs none of these again.
+    An engine keeps a layer together with those below it, so it does not need any of these again.
     """
     return max((_common(layers, image.contents.layers) for image in images), default=0)
 
@@ -144,6 +144,6 @@ def _common(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def needed_blobs(record: Record, known: int) -> dict[str, int]:
-    """Given how many of the lowest layers are known, return the blobs that an archive has to hold."""
+    """Return the blobs that an archive must hold if the engine knows so many of the lowest layers."""
     left_out = set(record.layers[:known]) - set(record.layers[known:])
     return {digest: size for digest, size in record.blobs.items() if digest not in left_out}

@@ -23,11 +23,11 @@ class Engine:
         if not info.get("ServerVersion"):
             raise RefusedError("DOCKER_STOPPED", "no Docker engine answers")
         self.root = Path(info.get("DockerRootDir") or "/var/lib/docker")
-        # containerd's own image store wants archives whole
+        # containerd's image store accepts complete archives only
         self.takes_parts = "io.containerd.snapshotter" not in json.dumps(info.get("DriverStatus"))
 
     def images(self) -> list[EngineImage]:
-        """Every image, those without a tag as well."""
+        """Return every image, including those without a tag."""
         ids = sorted(set(self._docker("image", "ls", "--quiet", "--no-trunc").split()))
         lines: list[str] = []
         for start in range(0, len(ids), 100):
@@ -36,12 +36,12 @@ class Engine:
         return [EngineImage.inspected(json.loads(line)) for line in lines if line.startswith("{")]
 
     def tag(self, image: EngineImage, tag: str) -> None:
-        """Give an image one more tag."""
+        """Add a tag to an image."""
         self._docker("image", "tag", image.id, tag)
 
     @contextmanager
     def save(self, tag: str) -> Iterator[IO[bytes]]:
-        """The archive of an image. Raise RefusedError where the engine does not give all of it."""
+        """Open the archive of an image. Raise RefusedError if the engine does not give all of it."""
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(["docker", "image", "save", tag], stdout=subprocess.PIPE, stderr=said, bufsize=0)
             assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
@@ -50,7 +50,7 @@ class Engine:
                 while process.stdout.read(BUFFER_BYTES):
                     pass  # padding
             except RefusedError:
-                # An archive that ends too early is the engine's doing, and it knows better why.
+                # If the engine ended the archive too early, its own reason is the better one.
                 if process.stdout.read(1) or process.wait() == 0:
                     raise
             finally:
@@ -60,7 +60,7 @@ class Engine:
                 raise RefusedError("IMAGE_SAVE_FAILED", f"docker save of {tag}: {_last_line(said)}")
 
     def load(self, write: Callable[[IO[bytes]], None]) -> None:
-        """Give the engine the archive that `write` writes. Raise RefusedError where it does not take it."""
+        """Load the archive that `write` writes. Raise RefusedError if the engine does not accept it."""
         command = ["docker", "image", "load", "--quiet"]
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)

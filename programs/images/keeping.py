@@ -1,4 +1,4 @@
-"""The store looked at, completed and cleaned up."""
+"""List, check, complete and clean the store."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def damaged(store: Store, digests: Iterable[str]) -> list[str]:
 
 
 def expel(store: Store, digests: Iterable[str]) -> Json:
-    """Put aside those of these blobs that are damaged."""
+    """Put aside the damaged ones among these blobs."""
     with store.locked():
         found = damaged(store, digests)
         for digest in found:
@@ -64,14 +64,14 @@ def _read(path: Path) -> str:
 
 
 def adopt(store: Store, record: Record) -> Json:
-    """Make an image known whose blobs have come from another store."""
+    """Add the record of an image whose blobs have come from another store."""
     with store.locked():
         store.write_record(record)
     return {"adopted": record.tag}
 
 
 def prune(store: Store) -> Json:
-    """Remove blobs that no record names, and what was put aside. Not while another node sends blobs."""
+    """Remove blobs that belong to no image, and what was put aside. Do not call it while another node sends blobs."""
     with store.locked():
         records, strange = store.records()
         if strange:

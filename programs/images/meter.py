@@ -1,4 +1,4 @@
-"""How far something is, reported now and then."""
+"""Progress reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Meter:
 
 
 class Metered(io.RawIOBase):
-    """A stream that is read with a meter."""
+    """A stream whose bytes a meter counts."""
 
     def __init__(self, stream: IO[bytes], meter: Meter) -> None:
         self._stream = stream

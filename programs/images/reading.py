@@ -1,4 +1,4 @@
-"""The archive that `docker save` writes, taken apart: the small files in memory, the large ones in the store."""
+"""Read the archive of `docker save`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 
 
 def take(store: Store, archive: IO[bytes] | Metered, tag: str, image: EngineImage) -> Record:
-    """Given what `docker save` writes of one image, put what it consists of into the store; return its record.
+    """Read the archive of one image into the store; return its record.
 
     Both layouts: legacy (ID/layer.tar, known by manifest.json, which comes last) and OCI (blobs/sha256/HEX).
     """
@@ -74,7 +74,7 @@ class Members:
             self._digests[name] = (self._store.add(file, member.size, digest), member.size)
 
     def record(self, tag: str, image: EngineImage) -> Record:
-        """Given all files, return the record of the image, with its small files in the store."""
+        """Put the small files of the image into the store; return its record."""
         for entry in json.loads(self._small["manifest.json"]):
             config = self._document(entry["Config"])
             diff_ids = config["rootfs"]["diff_ids"] or ()
@@ -108,14 +108,14 @@ class Members:
         return self._digests[self._resolved(name)]
 
     def _document(self, name: str) -> Json:
-        """A JSON file of the archive, wherever it is."""
+        """Return a JSON file of the archive, from memory or from the store."""
         name = self._resolved(name)
         content = self._small.get(name) or self._store.path(self._digests[name][0]).read_bytes()
         document: Json = json.loads(content)
         return document
 
     def _manifests(self, config: str) -> tuple[list[Json], dict[str, int]]:
-        """The descriptors of index.json that lead to a configuration, and every blob below them that is here."""
+        """Return the descriptors of index.json that lead to a configuration, and every blob below them that is here."""
         if "index.json" not in self._small:
             return [], {}
         roots: dict[str, Json] = {}
@@ -146,7 +146,7 @@ class Members:
                 self._store.add(io.BytesIO(content), size, digest)
 
     def _check_layers(self, record: Record) -> None:
-        """A layer that is not compressed must be the one that the configuration names."""
+        """Raise RefusedError for a layer that is neither compressed nor the one that the configuration names."""
         for layer, blob in record.layer_blobs().items():
             if layer != blob:
                 with self._store.path(blob).open("rb") as file:

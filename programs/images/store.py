@@ -4,8 +4,8 @@
     images/TAG.json               the record of one tag: what it consists of; TAG is quoted as in a URL
     partial/ damaged/             what is being written, and what was found not to be what its name says
 
-The contract: a blob has its final name only when it is whole and on the disk, and a record only when its blobs are.
-So a kill at any time leaves a store that is intact, and the next save goes on with the blobs that are complete.
+The contract: a blob gets its name only when it is complete and on the disk, and a record only when its blobs are.
+So a kill at any time leaves an intact store, and the next save goes on with the complete blobs.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ LOCK_SECONDS = 20
 
 
 class Store:
-    """The folder with blobs and records."""
+    """The store in a folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._count = 0
 
     def create(self) -> None:
-        """Have its folders."""
+        """Create its folders."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o711)
         for name in (BLOBS, "images", "partial", "damaged"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others out; without what somebody who was killed left half written."""
+        """Keep others out while the block runs; remove what a killed process left half written."""
         self.create()
         with (self.root / ".lock").open("w") as lock:
             deadline = time.monotonic() + LOCK_SECONDS
@@ -97,7 +97,7 @@ class Store:
         return found, strange
 
     def add(self, source: IO[bytes], size: int, digest: str | None = None) -> str:
-        """Take a blob from a stream; return its digest. Raise RefusedError if it is not what it should be."""
+        """Read a blob from a stream; return its digest. Raise RefusedError if that is not the expected one."""
         with self._partial() as partial:
             found = hashlib.sha256()
             with partial.open("xb") as file:
@@ -112,7 +112,7 @@ class Store:
         return name
 
     def write_record(self, record: Record) -> None:
-        """Make an image known, whose blobs are all there."""
+        """Write the record of an image. Raise RefusedError if a blob is missing."""
         if missing := self.missing(record):
             raise RefusedError("IMAGE_INCOMPLETE", f"{record.tag}: the store lacks {', '.join(missing)}")
         with self._partial() as partial:
@@ -122,7 +122,7 @@ class Store:
             _rename(partial, self._record_path(record.tag))
 
     def put_aside(self, digest: str) -> None:
-        """Take a damaged blob away from its name, so that it is missing from now on."""
+        """Move a damaged blob away, so that it is missing from now on."""
         _rename(self.path(digest), self.root / "damaged" / digest.removeprefix("sha256:"))
 
     def _record_path(self, tag: str) -> Path:

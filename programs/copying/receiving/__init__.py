@@ -1,1 +1,1 @@
-"""The end of a copy that receives, on the target: it lives for one copy and leaves nothing behind."""
+"""The receiver of a copy. It runs on the target, for one copy, and leaves nothing behind."""

@@ -1,4 +1,4 @@
-"""The conversation with the sender, on one connection for each rail."""
+"""The control connections of the sender, one for each rail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Answer = Callable[[dict[str, Any]], None]
 
 
 class Control:
-    """What sender and receiver say to each other, and whether the sender is there."""
+    """Obeys the sender and knows whether it is still there."""
 
     def __init__(self, folder: str, references: dict[str, list[str]], target: Target, workshop: Workshop) -> None:
         self.ended = False
@@ -42,7 +42,7 @@ class Control:
         self._completing = ThreadPoolExecutor(COMPLETING)
 
     def serve(self, stream: socket.socket) -> None:
-        """Do what the sender says until the connection ends."""
+        """Serve a control connection until it ends."""
         speaking = threading.Lock()
 
         def answer(document: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Control:
             case "hello":
                 answer({"have": {index: part.ranges for index, part in self._target.parts.items()}})
             case "beat":
-                with self._lock:  # the sender says it on every rail
+                with self._lock:  # beats come on every rail
                     write_file(os.path.join(self._folder, PROGRESS), json.dumps(word["progress"]))
                 answer({"beat": word["number"]})
             case "complete":
@@ -97,7 +97,7 @@ class Control:
                 answer({"failed": index, "code": code_of(error), "reason": reason_of(error)})
 
     def why_over(self, began: float) -> str | None:
-        """Return why there is nothing to wait for any more, or None. An empty reason: the copy is complete."""
+        """Return why the receiver must end, "" if the copy is complete, or None if it must not end yet."""
         now = time.monotonic()
         if self.ended:
             return ""
@@ -107,5 +107,5 @@ class Control:
         return "the sender is gone" if silent else None
 
     def stop(self) -> None:
-        """Wait for the files that get their names now."""
+        """Wait for the files that are being completed."""
         self._completing.shutdown(wait=True)

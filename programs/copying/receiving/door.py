@@ -1,4 +1,4 @@
-"""Who comes in: on the rails' addresses alone, from the peer alone, with the secret of the copy."""
+"""Accept connections: on the rails' addresses only, from the peer only, with the secret of the copy only."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def log(text: str) -> None:
 
 
 class Door:
-    """Listens, and hands each connection to who serves its kind.
+    """Listens and dispatches connections by their kind.
 
-    + serve: what the connection is for ("control", "data", "rsync") -> who serves it
+    + serve: kind of a connection ("control", "data", "rsync") -> the function that serves it
     """
 
     def __init__(self, peers: set[str], secret: bytes, serve: dict[str, Serve]) -> None:
@@ -38,7 +38,7 @@ class Door:
         self._serve = serve
 
     def listen(self, address: str) -> int:
-        """Listen on an address; return the port. Raise RefusedError if that cannot be."""
+        """Listen on an address; return the port. Raise RefusedError if that fails."""
         server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         for port in PORTS:
@@ -74,19 +74,19 @@ class Door:
                 log(f"the connection from {sender} broke: {error}")
 
     def _kind(self, stream: socket.socket) -> str:
-        """Return what a connection is for, once its sender has proven itself; rsync does that later."""
+        """Authenticate a connection; return its kind. An rsync authenticates itself to its daemon."""
         stream.settimeout(HELLO_SECONDS)
         if "rsync" in self._serve and peek(stream, len(GREETING)) == GREETING:
             stream.settimeout(None)
             return "rsync"
         kind = authenticate(stream, self._secret)
-        stream.settimeout(None)  # Python's own timeout would cost a system call for each read
+        stream.settimeout(None)  # a timeout of Python costs a system call for each read
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_SECONDS, 0))
         return kind
 
 
 def peek(stream: socket.socket, count: int) -> bytes:
-    """Return the first bytes of a connection, and leave them there."""
+    """Return the first bytes of a connection without consuming them."""
     deadline = time.monotonic() + HELLO_SECONDS
     while time.monotonic() < deadline:
         start = stream.recv(count, socket.MSG_PEEK)

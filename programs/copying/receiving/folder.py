@@ -1,9 +1,9 @@
-"""The folder below /run that a receiver has for itself: it goes with the receiver's unit.
+"""The folder of a receiver below /run. systemd removes it with the unit.
 
-job.json        what the copy is, with its secret; facts/copy.py reads the rest of it
-receiver.pyz    the program of the unit
-answer.json     the unit's first words: {"ports": {RAIL: PORT}} or {"refused": [CODE, REASON]}
-progress.json   how far the sender is
+    job.json        the copy, with its secret
+    receiver.pyz    the program of the unit
+    answer.json     {"ports": {RAIL: PORT}} once the unit listens, or {"refused": [CODE, REASON]}
+    progress.json   how far the sender is
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ START = "import sys\nfrom gb10.programs.copying.receiving.unit import main\nmain
 
 
 def write_file(path: str, text: str) -> None:
-    """Write a file that only root can read; a reader sees all of it, or none."""
+    """Write a file that only root can read, and rename it into place once complete."""
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", errors="surrogateescape") as file:
         file.write(text)
@@ -30,7 +30,7 @@ def write_file(path: str, text: str) -> None:
 
 
 def write_program(path: str) -> None:
-    """Write all modules of ours that are loaded into a zip that python3 runs."""
+    """Write all of our loaded modules into a zip file that python3 can run."""
     texts = {"__main__": START}
     for name, module in list(modules.items()):
         if name == "gb10" or name.startswith("gb10."):

@@ -1,6 +1,6 @@
-"""How bytes get from a stream into a file: past the page cache where the file system allows it.
+"""Write bytes from a stream into files, past the page cache if the file system allows it.
 
-On a machine whose GPU has no memory of its own, a terabyte of models would fill the page cache.
+The GPU of these machines shares their memory, and a terabyte of models would fill it with page cache.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ F_SETPIPE_SZ = 1031  # fcntl(2)
 
 
 class Intake:
-    """A stream that carries files, and a folder for those that are not whole."""
+    """A stream that carries files, with a folder for incomplete ones."""
 
     def __init__(self, stream: socket.socket, folder: str) -> None:
         self.stream = stream
@@ -29,19 +29,19 @@ class Intake:
         os.mkdir(folder)
         self._end, self._mouth = os.pipe2(os.O_CLOEXEC)
         self._capacity = fcntl.fcntl(self._mouth, F_SETPIPE_SZ, BUFFER_BYTES)
-        self._buffer = memoryview(mmap.mmap(-1, DIRECT_BYTES))  # which is aligned
+        self._buffer = memoryview(mmap.mmap(-1, DIRECT_BYTES))  # aligned to pages
 
     def close(self) -> None:
-        """Let go of the pipe and the folder; the stream is its owner's."""
+        """Close the pipe and remove the folder; the stream stays open."""
         os.close(self._end)
         os.close(self._mouth)
         with suppress(OSError):
             os.rmdir(self.folder)
 
     def fill(self, part: Part, at: int, end: int) -> int:
-        """Write what comes next to a part, from one place to at most another; return how many bytes that were.
+        """Write the next bytes of the stream to a part, from offset `at` to `end` at most; return how many.
 
-        Whole blocks go past the page cache, where that can be. Raise as `_move`.
+        Whole blocks go past the page cache if possible. Raise what `_move` raises.
         """
         descriptor, blocks = part.open(), (end - at) // BLOCK_BYTES * BLOCK_BYTES
         if part.direct is None:
@@ -55,11 +55,11 @@ class Intake:
             except OSError as error:
                 if error.errno != errno.EINVAL or part.direct is None:
                     raise
-                part.direct = None  # its blocks are larger than ours; it is closed with this process
+                part.direct = None  # the file system has larger blocks; this process closes it when it ends
         return written
 
     def _move(self, descriptor: int, at: int, end: int) -> int:
-        """Write what comes next through a pipe: the kernel moves it without copying twice.
+        """Move the next bytes of the stream into a file through a pipe: the kernel copies them only once.
 
         Raise ConnectionError if nothing comes, and other OSErrors if it cannot be written.
         """
@@ -75,7 +75,7 @@ class Intake:
         return count
 
     def receive(self, count: int) -> memoryview:
-        """Return what comes next, at most the size of the buffer. Raise ConnectionError if nothing comes."""
+        """Return the next bytes of the stream, at most the size of the buffer. Raise ConnectionError if none come."""
         filled = 0
         while filled < count:
             try:

@@ -1,4 +1,4 @@
-"""Large files that arrive in pieces, and what is remembered of them for a later copy."""
+"""Large files that arrive in pieces, with a map of what has arrived for a later copy."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gb10.programs.copying.protocol import Range, Wanted, merged
 
 
 class ArrivalMap:
-    """Which ranges of a file have arrived, in a file beside it.
+    """The ranges of a file that have arrived, kept in a file beside it.
 
-    What was not on the disk when the machine went down is not believed, so the map names the boot.
+    The map names the boot: after a crash of the machine nobody knows what had reached the disk.
     """
 
     def __init__(self, base: str, size: int, boot: str) -> None:
@@ -39,13 +39,13 @@ class ArrivalMap:
         return []
 
     def begin(self) -> None:
-        """Have the file."""
+        """Create the file, unless it exists."""
         if not os.path.exists(self.path):
             with open(self.path, "w") as file:
                 file.write(f"{self._boot}\n")
 
     def add(self, offset: int, length: int) -> None:
-        """Note a range."""
+        """Add a range."""
         with open(self.path, "a") as file:
             file.write(f"{offset} {length}\n")
         self.ranges = merged([*self.ranges, (offset, offset + length)])
@@ -57,7 +57,7 @@ class Part:
     def __init__(self, root: str, wanted: Wanted, boot: str) -> None:
         self.wanted = wanted
         self.descriptor: int | None = None
-        self.direct: int | None = None  # the same file, to be written past the page cache
+        self.direct: int | None = None  # the same file, opened for writes past the page cache
         base = os.path.join(root, WORKSHOP, wanted["key"])
         self._path = f"{base}.part"
         self._final = os.path.join(root, wanted["path"])
@@ -69,14 +69,14 @@ class Part:
 
     @property
     def ranges(self) -> list[Range]:
-        """What has arrived."""
+        """The ranges that have arrived."""
         return self._map.ranges
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Keep the descriptors open while a stream writes: their numbers must not come to mean other files.
+        """Keep the descriptors open while a stream writes, so that their numbers are not reused for other files.
 
-        Raise ConnectionError for a piece of a file that has its name: its sender lost a rail and has sent it twice.
+        Raise ConnectionError if the file has its name already: the sender lost a rail and sent a piece twice.
         """
         with self._lock:
             if self._is_named:
@@ -91,18 +91,18 @@ class Part:
                     self._close()
 
     def open(self) -> int:
-        """Have the file open; return its descriptor."""
+        """Open the file, unless it is open; return its descriptor."""
         with self._lock:
             if self.descriptor is None:
                 self._map.begin()
                 self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 os.ftruncate(self.descriptor, self.wanted["size"])
-                with suppress(OSError):  # not every file system can do that
+                with suppress(OSError):  # not every file system supports it
                     self.direct = os.open(self._path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC)
             return self.descriptor
 
     def arrived(self, offset: int, length: int) -> None:
-        """Note a range that has arrived."""
+        """Add a range that has arrived."""
         with self._lock:
             if not self._is_named:
                 self._map.add(offset, length)
@@ -131,7 +131,7 @@ class Part:
                 self._close()
 
     def _close(self) -> None:
-        """Let go of the file, with the time that it must have: a stream may have written the same bytes once more."""
+        """Close the file and set its time again: a stream may have written the same bytes twice."""
         if self.descriptor is not None:
             os.utime(self.descriptor, ns=(time.time_ns(), self.wanted["mtime"]))
         for opened in (self.descriptor, self.direct):

@@ -1,13 +1,13 @@
-"""The receiving end of a copy, as its unit runs it.
+"""The receiver of a copy, as its unit runs it.
 
-It listens on the rails' addresses alone and talks to the peer alone. Who connects is either rsync, which then talks to
-an rsync daemon of this copy's own, or our sender.
+It listens on the rails' addresses only and accepts connections of the peer only: from rsync, which gets an rsync daemon
+of this copy, and from our sender.
 
-A large file grows in the workshop, beside a map of what has arrived of it, so that a later copy can go on after any
-kill. It gets its name when it is whole and on the disk.
+A large file grows in the workshop, beside a map of what has arrived, so a later copy can go on after a kill at any
+time. The file gets its name when it is complete and on the disk.
 
-The contract: nothing is accepted from anybody but the peer with the secret, nothing is written outside the target
-folder, and when the sender is gone this ends too.
+The contract: only the peer with the secret is served, nothing is written outside the target folder, and the receiver
+ends when the sender is gone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gb10.programs.copying.receiving.streams import Streams
 from gb10.programs.copying.receiving.target import Target
 from gb10.programs.copying.receiving.workshop import Workshop
 
-GRACE_SECONDS = 5  # for rsync, to put aside what it has of a file
+GRACE_SECONDS = 5  # for rsync to keep what it has of a file
 
 
 class Receiver:
@@ -73,7 +73,7 @@ class Receiver:
         return {name: door.listen(rail["address"]) for name, rail in rails.items()}
 
     def _finish(self) -> None:
-        """End whatever still goes on, and write down what has arrived."""
+        """End all connections and write down what has arrived."""
         self._streams.stop()
         deadline = time.monotonic() + GRACE_SECONDS
         while (self._daemon.is_busy or self._streams.is_busy) and time.monotonic() < deadline:
@@ -84,7 +84,7 @@ class Receiver:
 
 
 def serve(folder: str) -> None:
-    """Receive the copy whose job is in a folder. Raise RefusedError, which `begin` hears of too."""
+    """Receive the copy whose job is in a folder. Raise RefusedError after passing it on to `begin`."""
     try:
         Receiver(folder).run()
     except RefusedError as error:
@@ -93,6 +93,6 @@ def serve(folder: str) -> None:
 
 
 def say(folder: str, document: dict[str, Any]) -> None:
-    """Say the first word to whoever started the unit: it has the file open."""
+    """Write the answer for `begin`, which has the file open."""
     with open(os.path.join(folder, ANSWER), "w") as file:
         file.write(json.dumps(document) + "\n")

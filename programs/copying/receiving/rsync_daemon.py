@@ -1,4 +1,4 @@
-"""An rsync daemon for one copy: one folder, one user, one secret. It runs for each connection of an rsync."""
+"""The rsync daemon of one copy: one folder, one user, one secret. Each connection has a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 60
 
 
 class RsyncDaemon:
-    """The daemon's configuration in the receiver's folder, and the connections that it serves."""
+    """The configuration of the daemon, and its processes."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -28,7 +28,7 @@ class RsyncDaemon:
         write_file(os.path.join(self._folder, "secrets"), f"gb10:{secret}\n")
         allowed = {"hosts allow": " ".join(sorted(peers)), "hosts deny": "*"}
         write_file(os.path.join(self._folder, CONFIGURATION), self._text(root, allowed))
-        # what comes through sshd has no address; there the key is bound to the peer's
+        # a connection through sshd has no address here; its key is restricted to the peer's addresses
         write_file(os.path.join(self._folder, SSH_CONFIGURATION), self._text(root, {}))
 
     def _text(self, root: str, hosts: dict[str, str]) -> str:
@@ -48,7 +48,7 @@ class RsyncDaemon:
             "secrets file": os.path.join(self._folder, "secrets"),
             "timeout": str(TIMEOUT_SECONDS),
         }
-        # without names: a lookup waits for a name server that may be out of reach
+        # a reverse lookup would wait for a name server that may be out of reach
         return "reverse lookup = no\n[copy]\nreverse lookup = no\n" + "".join(
             f"{key} = {value}\n" for key, value in settings.items()
         )
@@ -58,7 +58,7 @@ class RsyncDaemon:
         return bool(self._children)
 
     def serve(self, stream: socket.socket) -> None:
-        """Let rsync talk to a connection until it ends."""
+        """Serve a connection with rsync until it ends."""
         command = ["rsync", "--daemon", f"--config={os.path.join(self._folder, CONFIGURATION)}"]
         child = subprocess.Popen(command, stdin=stream.fileno(), stdout=stream.fileno())
         with self._lock:

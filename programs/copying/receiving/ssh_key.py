@@ -1,4 +1,4 @@
-"""A key of ssh for one copy: good for its rsync daemon alone, from the peer alone, until the copy must be over."""
+"""The SSH key of one copy: valid only for its rsync daemon, only from the peer, and only for the copy's lifetime."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gb10.programs.copying.receiving.rsync_daemon import SSH_CONFIGURATION
 
 
 def let_in(name: str, folder: str, job: dict[str, Any]) -> None:
-    """Let the sender's key in, for the rsync daemon of this copy, from the peer, until the copy must be over."""
+    """Add the sender's key to the authorized keys, restricted to this copy."""
     peers = ",".join(sorted({peer for rail in job["rails"].values() for peer in rail["peers"]}))
     until = time.strftime("%Y%m%d%H%M", time.localtime(time.time() + job["lifetime"]))
     sudo = "" if job["user"] == "root" else "sudo -n "
@@ -32,7 +32,7 @@ def let_in(name: str, folder: str, job: dict[str, Any]) -> None:
 
 
 def lock_out(name: str, user: str) -> None:
-    """Take the key of a copy back."""
+    """Remove the key of a copy from the authorized keys."""
     with suppress(FileNotFoundError), open(authorized_keys(user), "r+") as file:
         lines = file.readlines()
         kept = [line for line in lines if not line.endswith(f" {name}\n")]

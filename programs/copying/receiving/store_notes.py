@@ -1,4 +1,4 @@
-"""Notes of a store of blobs that Hugging Face models share (huggingface_hub, utils/_shared_blobs.py)."""
+"""The notes of the shared blob store of Hugging Face models (huggingface_hub, utils/_shared_blobs.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 def note_references(root: str, blob: str, links: list[str]) -> None:
     """Add links to the notes of a blob.
 
-    Without them its owner would remove the blob with the last link that it knows of. The lock is the one that it takes.
+    huggingface_hub removes a blob with the last link that it has noted, and takes the same lock.
     """
     path = os.path.join(root, blob)
     folder = os.path.dirname(path)

@@ -17,10 +17,10 @@ from gb10.programs.copying.receiving.target import Target
 
 
 class Streams:
-    """The connections that carry files now.
+    """The open data connections.
 
-    + folder: where files are that are not whole
-    + give_up: called with an index and what went wrong when the copy cannot go on
+    + folder: for incomplete files
+    + give_up: called with an index and an error if the copy cannot go on
     """
 
     def __init__(self, target: Target, folder: str, give_up: Callable[[int, Exception], None]) -> None:
@@ -39,7 +39,7 @@ class Streams:
         """Receive files until the connection ends."""
         with self._lock:
             self._streams.add(stream)
-        # A folder of its own for each stream: those who make files in one folder wait for each other.
+        # Each stream has a folder of its own: streams that create files in one folder wait for each other.
         intake = Intake(stream, os.path.join(self._folder, f"stream-{next(self._numbers)}"))
         try:
             self._take_files(intake)
@@ -66,7 +66,7 @@ class Streams:
             intake.stream.sendall(ARRIVED)
 
     def stop(self) -> None:
-        """Wake all connections: nothing comes any more."""
+        """End all connections."""
         with self._lock:
             for stream in self._streams:
                 with suppress(OSError):

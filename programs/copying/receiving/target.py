@@ -1,4 +1,4 @@
-"""The target folder: files get into it as they arrive, and nothing is written outside of it."""
+"""The target folder. Nothing is written outside of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gb10.programs.copying.receiving.parts import Part
 
 
 class Target:
-    """The folder, with the large files that a copy brings."""
+    """The target folder, with the large files that are arriving."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -19,7 +19,7 @@ class Target:
         self._folders: set[str] = set()  # in which files may be written
 
     def expect(self, large: list[Wanted]) -> None:
-        """Get ready for large files."""
+        """Prepare for the large files of a copy."""
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
         for index, wanted in enumerate(large):
@@ -48,7 +48,7 @@ class Target:
         ):
             raise RefusedError("COPY_FAILED", "a piece does not belong into its file")
         with part.in_use():
-            part.open()  # also where the piece is all hole
+            part.open()  # even if the piece is one hole
             for start, size in extents:
                 at, end = start, start + size
                 try:
@@ -81,7 +81,7 @@ class Target:
 
 
 def make_root(root: str, top: Wanted | None) -> None:
-    """Make the target folder with the source's owner and mode, unless it is there: then it keeps its own."""
+    """Create the target folder with the source's owner and mode; an existing one keeps its own."""
     os.makedirs(os.path.dirname(os.path.abspath(root)), exist_ok=True)
     try:
         os.mkdir(root)

@@ -1,9 +1,9 @@
-"""The receiver's unit of systemd: all of it ends together, in time, and with its folder.
+"""The systemd unit of a receiver: all its processes end together, at its deadline at the latest, with its folder.
 
-`begin` is launched on the target; the unit outlives it. In the unit this runs as
+`begin` runs on the target and starts the unit, which outlives it. The unit runs
 
-    receiver.pyz serve FOLDER           receive the copy whose job is in the folder below /run
-    receiver.pyz lock-out NAME USER     take the key of a copy by ssh back, when the unit has ended
+    receiver.pyz serve FOLDER           to receive the copy whose job is in the folder
+    receiver.pyz lock-out NAME USER     to remove the SSH key of the copy when the unit has ended
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ START_SECONDS = 20
 
 
 def begin(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Start a receiver; return {"ports": {RAIL: PORT}, "host_keys": [...]}, the latter for a copy by ssh."""
+    """Start a receiver; return {"ports": {RAIL: PORT}, "host_keys": [...]}. Only a copy over ssh gets host keys."""
     name = f"gb10-copy-{job['id']}"
     if not re.fullmatch(r"gb10-copy-[0-9a-f]{12}", name):
         raise RefusedError("COPY_FAILED", "that is no id of a copy")
@@ -40,7 +40,7 @@ def begin(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
 
 
 def start(name: str, folder: str, job: dict[str, Any]) -> dict[str, Any]:
-    """Start the unit and wait until it listens; leave nothing behind if it does not."""
+    """Start the unit and wait until it listens. If it does not, leave nothing behind."""
     os.mkdir(folder, 0o700)
     try:
         write_program(f"{folder}/{PROGRAM}")
@@ -59,7 +59,7 @@ def start(name: str, folder: str, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def unit_command(name: str, folder: str, job: dict[str, Any]) -> list[str]:
-    """Return the command that starts the unit, in a sandbox that can write into the target folder alone."""
+    """Return the command that starts the unit, in a sandbox that can write only into the target folder."""
     program = f"{sys.executable} -I {folder}/{PROGRAM}"
     properties = {
         "RuntimeDirectory": name,
@@ -73,7 +73,7 @@ def unit_command(name: str, folder: str, job: dict[str, Any]) -> list[str]:
         "NoNewPrivileges": "yes",
         "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
         "OOMScoreAdjust": "500",
-        # whatever ends the unit: without the sandbox, in which a home folder cannot be written to
+        # runs however the unit ends, and outside of the sandbox, which cannot write into home folders
         "ExecStopPost": f"+{program} lock-out {name} {job['user']}",
     }
     command = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--description=gb10 copy into {job['root']!a}"]
@@ -89,9 +89,9 @@ def run(command: list[str]) -> None:
 
 
 def await_ports(unit: str, folder: str, answer: Any) -> dict[str, int]:
-    """Wait for the first words of a unit; return its ports. Raise RefusedError if it does not start.
+    """Wait for the answer of a unit; return its ports. Raise RefusedError if it does not start.
 
-    + answer: the file that it writes them into: it stays readable when the folder goes with the unit
+    + answer: the open file of the answer, which stays readable when the folder goes with the unit
     """
     deadline = time.monotonic() + START_SECONDS
     text, is_there = "", True
@@ -110,7 +110,7 @@ def await_ports(unit: str, folder: str, answer: Any) -> dict[str, int]:
 
 def last_words(unit: str) -> str:
     """Return the last line that a unit wrote into the journal."""
-    # what it said last may not have been read yet
+    # the journal may not have read the last lines yet
     subprocess.run(["timeout", "10", "journalctl", "--sync"], check=False, capture_output=True)
     journal = ["journalctl", f"--unit={unit}", "--output=cat", "--no-pager", "--lines=1"]
     said = subprocess.run(journal, check=False, capture_output=True, text=True).stdout.splitlines()
@@ -118,7 +118,7 @@ def last_words(unit: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the unit's command line says."""
+    """Run a command line of the unit."""
     match arguments:
         case ["serve", folder]:
             try:

@@ -1,4 +1,4 @@
-"""The workshop: a folder in the target folder for what is not complete, which a later copy can go on with."""
+"""The workshop: a folder in the target folder for incomplete files, with which a later copy can go on."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from gb10.programs.answer import RefusedError
 from gb10.programs.copying.places import PARTIAL, SMALL, WORKSHOP
 
-KEEP_SECONDS = 14 * 24 * 3600  # of parts of files that no copy has asked for since
+KEEP_SECONDS = 14 * 24 * 3600  # for parts of files that no copy asks for
 
 
 class Workshop:
-    """The folder."""
+    """The workshop of a target folder."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -25,12 +25,12 @@ class Workshop:
 
     @property
     def temporary(self) -> str:
-        """The folder for small files and for rsync's."""
+        """The folder for small files and for those of rsync."""
         return os.path.join(self.path, SMALL)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Have the folder for this copy alone. Raise RefusedError if another one has it."""
+        """Keep other copies out while the block runs. Raise RefusedError if another copy is running."""
         os.makedirs(self.temporary, exist_ok=True)
         with open(os.path.join(self.path, "lock"), "w") as guard:
             try:
@@ -40,7 +40,7 @@ class Workshop:
             yield
 
     def clean(self, job: dict[str, Any]) -> None:
-        """Remove what a copy that was killed left, except parts that may be continued: by this copy, or soon."""
+        """Remove what killed copies left, except parts with which this copy or a later one can go on."""
         with os.scandir(self.temporary) as found:
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
@@ -60,6 +60,6 @@ class Workshop:
                 shutil.rmtree(folder)
 
     def tidy(self) -> None:
-        """Remove the folder, unless a later copy can go on with what is in it."""
+        """Remove the workshop, unless it holds parts with which a later copy can go on."""
         if os.path.isdir(self.path) and not [name for name in os.listdir(self.path) if name.endswith(".part")]:
             shutil.rmtree(self.path, ignore_errors=True)

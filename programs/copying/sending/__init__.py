@@ -1,1 +1,1 @@
-"""The end of a copy that sends, on the source."""
+"""The sender of a copy. It runs on the source."""

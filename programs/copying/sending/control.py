@@ -1,4 +1,4 @@
-"""The conversation with the receiver, over every rail that is alive."""
+"""The control connections to the receiver, one for each rail."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ DEAD_BEATS = 10  # a rail on which so many were not answered is gone; seconds ma
 
 
 class Control:
-    """What sender and receiver say to each other.
+    """Talks with the receiver and watches the rails.
 
-    + job: peer, its name; unit, that of the receiver
+    + job: peer (name of the node), unit (of the receiver)
     """
 
     def __init__(self, job: dict[str, Any], rails: list[Rail], work: Work, course: Course, outlet: Outlet) -> None:
@@ -50,13 +50,13 @@ class Control:
             raise RefusedError("RAIL_DOWN", f"the receiver cannot be reached: {why}")
 
     def tell(self, word: dict[str, Any]) -> None:
-        """Say something over every rail that is alive."""
+        """Send a word over every rail that is alive."""
         for rail in self._rails:
             if rail.alive:
                 rail.tell(word)
 
     def beat(self, progress: dict[str, Any]) -> None:
-        """Tell the receiver that we are there and how far we are; give up rails that carry nothing any more.
+        """Send a heartbeat with the progress over each rail; give up rails that are dead.
 
         Raise RefusedError if the copy cannot go on.
         """
@@ -84,7 +84,7 @@ class Control:
         self._work.request_completions()
 
     def _listen(self, rail: Rail, control: socket.socket) -> None:
-        """Take in what the receiver answers."""
+        """Read the answers of the receiver until the connection ends."""
         hung_up = True
         try:
             for line in control.makefile("rb"):
@@ -98,7 +98,7 @@ class Control:
         with self._course.changed:
             closed = rail.alive and "ended" not in self.answers
         if closed:
-            rail.is_closed = hung_up  # which a rail that is down cannot tell
+            rail.is_closed = hung_up  # a rail that is down does not close a connection
             rail.give_up_soon()
 
     def _hear(self, answer: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How a copy goes, as all of its threads know it."""
+"""The state of a copy that all of its threads share."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 
 
 class Course:
-    """What went wrong, what went over the wire, and the condition that tells of every change.
+    """Failures, bytes on the wire, and a condition that is notified of every change.
 
-    `troubles` are about single files of the source, `complaints` about the target's: the rest is copied nevertheless.
+    `troubles` are about single files on the source, `complaints` about files on the target: the rest is still copied.
     """
 
     def __init__(self) -> None:
@@ -16,16 +16,16 @@ class Course:
         self.fatal: BaseException | None = None
         self.troubles: list[str] = []
         self.complaints: list[str] = []
-        self.wire = 0  # bytes, with what rsync needs beside the content of files
+        self.wire = 0  # bytes, including what rsync adds to the content of files
 
     def fail(self, error: BaseException) -> None:
-        """End the copy, for the first reason that is given."""
+        """End the copy. Only the first reason counts."""
         with self.changed:
             self.fatal = self.fatal or error
             self.changed.notify_all()
 
     def trouble(self, trouble: str) -> None:
-        """Note once what is wrong with a file of the source."""
+        """Note what is wrong with a file on the source, once."""
         with self.changed:
             if trouble not in self.troubles:
                 self.troubles.append(trouble)

@@ -1,4 +1,4 @@
-"""The ways to the peer."""
+"""The rails: the ways to the peer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from gb10.programs.copying.protocol import greet, said
 
 CONNECT_SECONDS = 5
-DEAD_SECONDS = 10  # a connection on which nothing comes back for so long carries nothing
-GONE = -1_000_000  # as the number of the last beat that was answered: the next beat gives the rail up
+DEAD_SECONDS = 10  # a connection is dead if nothing comes back for so long
+GONE = -1_000_000  # number of the last answered beat that makes the next beat give the rail up
 
 
 class Rail:
-    """One way to the peer, with all that goes over it now.
+    """One way to the peer, with its connections and processes.
 
     + way: name, interface, local (address), peer (address), port
     """
@@ -35,12 +35,12 @@ class Rail:
         self._lock = threading.Lock()
 
     def connect(self, kind: str, secret: bytes) -> socket.socket:
-        """Open a connection to the receiver and have both ends prove that they know the secret. Raise OSError."""
+        """Connect to the receiver; both ends prove that they know the secret. Raise OSError."""
         peer = self.way["peer"]
         stream = socket.socket(socket.AF_INET6 if ":" in peer else socket.AF_INET, socket.SOCK_STREAM)
         try:
             if self.way["interface"]:
-                # what the routing table would send over another network is not a rail's traffic
+                # otherwise the routing table might send it over another network
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.way["interface"].encode())
             if self.way["local"]:
                 stream.bind((self.way["local"], 0))
@@ -58,14 +58,14 @@ class Rail:
         return stream
 
     def tell(self, word: dict[str, Any]) -> None:
-        """Say something on the control connection, unless that is gone."""
+        """Send a word on the control connection, unless that is gone."""
         with contextlib.suppress(OSError):
             assert self.control is not None  # noqa: S101 - for mypy: the rail is alive
             self.control.sendall(said(word))
 
     @contextlib.contextmanager
     def running(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """End a process with the rail while the block runs, and after it."""
+        """Tie a process to the rail while the block runs, and end it afterwards."""
         with self._lock:
             self._processes.add(process)
         try:
@@ -77,11 +77,11 @@ class Rail:
                 self._processes.discard(process)
 
     def give_up_soon(self) -> None:
-        """Have the next beat give the rail up."""
+        """Let the next beat give the rail up."""
         self.answered = GONE
 
     def fail(self) -> None:
-        """Give the rail up and wake whoever waits for it."""
+        """Give the rail up: end its connections and processes."""
         self.alive = False
         with self._lock:
             for stream in self._sockets:
@@ -100,5 +100,5 @@ class Rail:
 
 
 def first_alive(rails: list[Rail]) -> Rail | None:
-    """Return the first rail that carries something, or None."""
+    """Return the first rail that is alive, or None."""
     return next((rail for rail in rails if rail.alive), None)

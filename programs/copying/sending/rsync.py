@@ -1,4 +1,4 @@
-"""Files that rsync copies: those that may be the same already, and at last folders, links, names and attributes."""
+"""The rsyncs of a copy: for files that may be the same already, and at the end for links, folders and attributes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gb10.programs.copying.sending.rails import DEAD_SECONDS, Rail, first_alive
 
 ATTEMPTS = 5  # of an rsync, each on another rail
 PAUSE_SECONDS = 1.0
-LOST = {10, 12, 30, 35, 255, -signal.SIGTERM}  # what rsync returns when the connection is gone
-SOME_LEFT = {23, 24}  # files could not be read or written, or vanished: the proof will name them
+LOST = {10, 12, 30, 35, 255, -signal.SIGTERM}  # status of rsync if the connection is lost
+SOME_LEFT = {23, 24}  # some files could not be read or written, or vanished
 TARGET_SAYS = re.compile(r"rsync: \[(?:receiver|generator)\]|could not make way for |cannot delete non-empty ")
 
 
 class Rsync:
-    """Lists of paths, and the rsyncs that send them.
+    """Sends lists of paths with rsync; `run` runs in several threads.
 
     + job: of the sender
     """
@@ -44,14 +44,14 @@ class Rsync:
         return not self._lists_left
 
     def queue(self, paths: list[str], finish: bool = False) -> None:
-        """Have paths sent; `finish` is for those that come last."""
+        """Queue paths; `finish` marks those that come last."""
         if paths:
             with self._course.changed:
                 self._lists_left += 1
             self._lists.put((paths, finish))
 
     def run(self, first: Rail) -> None:
-        """Send lists, over this rail while it is alive, without end."""
+        """Send lists for ever, over this rail as long as it is alive."""
         try:
             while True:
                 paths, finish = self._lists.get()
@@ -59,7 +59,7 @@ class Rsync:
                 with self._course.changed:
                     self._lists_left -= 1
                     self._course.changed.notify_all()
-        except BaseException as error:  # whatever it is, the copy must not wait for this thread
+        except BaseException as error:  # of any kind: the copy must not wait for this thread
             self._course.fail(error)
 
     def _send(self, first: Rail, paths: list[str], finish: bool) -> None:
@@ -67,7 +67,7 @@ class Rsync:
         for _ in range(ATTEMPTS):
             rail = first if first.alive else first_alive(self._rails)
             if rail is None:
-                return  # the next beat says so
+                return  # the next beat ends the copy
             status, complaints = self._rsync(rail, paths, finish)
             if status == 0:
                 return
@@ -85,7 +85,7 @@ class Rsync:
         raise RefusedError("COPY_FAILED", f"rsync ended with status {status}: {last}")
 
     def _rsync(self, rail: Rail, paths: list[str], finish: bool) -> tuple[int, list[str]]:
-        """Send some paths over a rail; return rsync's status, and what it complained about."""
+        """Send paths over a rail; return rsync's status and its complaints."""
         names, names_end = os.pipe2(os.O_CLOEXEC)
         command = [
             *("rsync", "-lptgoD", "--relative", "--numeric-ids", "--from0", f"--files-from=/proc/self/fd/{names}"),
@@ -113,10 +113,10 @@ class Rsync:
         ]
 
     def _way_by_ssh(self, rail: Rail) -> list[str]:
-        """Through the target's sshd, and by its forced command to the same rsync daemon."""
+        """Return the options that go through the target's sshd, whose forced command starts the same rsync daemon."""
         local = rail.way["local"]
         ssh = [*self._ssh, *(["-b", local] if local else [])]
-        # a large file may be half there: what has arrived of it is compared, and not sent again
+        # rsync compares what has arrived of a large file and sends the rest
         return [
             *("--password-file=-", f"--partial-dir={PARTIAL}", "-e", " ".join(ssh), f"{self._job['root']}/"),
             f"gb10@{rail.way['peer']}::copy/",
@@ -145,7 +145,7 @@ class Rsync:
 
 
 def ssh_options(ssh: dict[str, Any], rails: list[Rail]) -> list[str]:
-    """Return the ssh command that lets this copy in; key and host keys are in memory, and go with this process.
+    """Return the ssh command of this copy. Its key and host keys are in the memory of this process.
 
     + ssh: user, port, key, host_keys
     """
@@ -161,13 +161,13 @@ def ssh_options(ssh: dict[str, Any], rails: list[Rail]) -> list[str]:
 
 
 def blamed(complaints: list[str]) -> tuple[list[str], list[str]]:
-    """Given what rsync complained about, return what is wrong with the source, and what with the target."""
+    """Divide the complaints of rsync into those about the source and those about the target."""
     theirs = [line for line in complaints if TARGET_SAYS.match(line)]
     return [line for line in complaints if line.startswith("rsync: ") and line not in theirs], theirs
 
 
 def in_memory(text: str) -> str:
-    """Given a text, return the path under which other programs of this user can read it while this process lives."""
+    """Keep a text in memory; return the path where programs of this user can read it while this process lives."""
     descriptor = os.memfd_create("gb10-copy", os.MFD_CLOEXEC)
     os.fchmod(descriptor, 0o600)
     with open(descriptor, "w", closefd=False) as file:
@@ -176,7 +176,7 @@ def in_memory(text: str) -> str:
 
 
 def write_names(descriptor: int, paths: list[str]) -> None:
-    """Write the list of names that rsync reads."""
+    """Write the list of paths for rsync."""
     with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as file:
         # a leading ./ keeps a name from being taken for anything else
         file.write(b"".join(b"./" + os.fsencode(path) + b"\0" for path in paths))

@@ -1,10 +1,10 @@
-"""The sending end of a copy: several streams over every rail, and it goes on over those that are left.
+"""The sender of a copy: several streams over each rail. If a rail fails, the others go on.
 
-Large files go in pieces, each over whatever stream is free, so that one file alone fills all rails too. Small ones go
-in bundles over the same streams. What may be the same already is left to rsync, which sends the difference. What shows
-the files to readers comes last, by one more rsync: folders, links, names and attributes.
+Large files go in pieces over whatever stream is free, so a single file fills all rails. Small files go in bundles over
+the same streams. Files that may be the same already go by rsync, which sends the difference. At the end one more rsync
+makes everything visible: folders, links, further names and attributes.
 
-It reports how far it is, {"sent", "total", "seconds", "rails"}, and rails that are lost, {"lost_rail"}.
+It reports its progress, {"sent", "total", "seconds", "rails"}, and lost rails, {"lost_rail"}.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gb10.programs.copying.sending.work import Work
 
 BEAT_SECONDS = 1.0
 WAIT_SECONDS = 0.1
-NAMED = 5  # faults that are named
+NAMED = 5  # faults in an error text
 F_SETPIPE_SZ = 1031  # fcntl(2)
 
 
@@ -84,7 +84,7 @@ class Sender:
         }
 
     def _ask(self, word: str) -> Any:
-        """Ask the receiver for something over every rail that is alive; return its answer."""
+        """Send a word over every rail that is alive and wait for the answer."""
         self._control.tell({"do": word})
         self._wait(lambda: ANSWERS[word] in self._control.answers)
         return self._control.answers[ANSWERS[word]]
@@ -94,8 +94,8 @@ class Sender:
             self._rsync.queue(paths)
         alive = [rail for rail in self._rails if rail.alive]
         streams = Streams(self._job["secret"].encode(), self._work, self._course)
-        # While one stream waits for the target's disk another one sends; beyond that, more of them than cores only take
-        # time from each other. An rsync often waits.
+        # While one stream waits for the target's disk, another one sends. More streams than cores only slow each other
+        # down. An rsync waits often, so there are more of them.
         busy = min(self._job["streams"], max(2, (os.cpu_count() or 1) // len(alive)))
         for number in range(self._job["streams"]):
             for rail in alive:
@@ -105,7 +105,7 @@ class Sender:
                 threading.Thread(target=self._rsync.run, args=(first,), daemon=True).start()
 
     def _wait(self, condition: Callable[[], bool]) -> None:
-        """Look after the rails and report how far the copy is, until a condition holds."""
+        """Send heartbeats and report the progress until a condition holds."""
         next_beat = 0.0
         while True:
             with self._course.changed:
@@ -126,17 +126,17 @@ class Sender:
 
 
 def interrupted(*_: object) -> NoReturn:
-    """End the copy: a signal asks for it."""
+    """End the copy after a signal."""
     raise RefusedError("INTERRUPTED", "the copy was stopped; what has arrived is kept")
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Send what the job names; return how much that was, in all and by rail."""
+    """Send what the job names; return how many bytes, in all and by rail."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupted)
-    # a bundle's files are all open while it is sent, and there are several streams
+    # all files of a bundle are open while a stream sends it
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    # a pipe of the size of one line would make us wait for a slow reader
+    # with a small pipe the copy would wait for a slow reader of its reports
     with contextlib.suppress(OSError):
         fcntl.fcntl(sys.stdout.fileno(), F_SETPIPE_SZ, 1 << 20)
     return Sender(job, outlet).run()

@@ -1,4 +1,4 @@
-"""Streams: each sends whatever is next, piece or bundle, over its rail."""
+"""Streams: each sends pieces and bundles over its rail, one after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAUSE_SECONDS = 0.2
 
 
 class Streams:
-    """What every stream of a copy does."""
+    """Sends files; each stream runs `run` in a thread of its own."""
 
     def __init__(self, secret: bytes, work: Work, course: Course) -> None:
         self._secret = secret
@@ -47,11 +47,11 @@ class Streams:
                         rail.give_up_soon()
                         return
                     time.sleep(PAUSE_SECONDS)
-        except BaseException as error:  # whatever it is, the copy must not wait for this thread
+        except BaseException as error:  # of any kind: the copy must not wait for this thread
             self._course.fail(error)
 
     def _send_bundle(self, rail: Rail, stream: socket.socket, bundle: list[Wanted]) -> None:
-        """Send small files that still are what they were; name the others."""
+        """Send small files that have not changed; note the others as troubles."""
         with contextlib.ExitStack() as opened:
             files = []
             for wanted in bundle:
@@ -109,7 +109,7 @@ def await_arrival(stream: socket.socket) -> None:
 
 
 def data_extents(descriptor: int, offset: int, length: int) -> list[Range]:
-    """Given a piece of a file with holes, return (offset, length) of where it has data."""
+    """Return (offset, length) of the data in a piece of a file with holes."""
     found: list[Range] = []
     at, end = offset, offset + length
     while at < end:

@@ -1,4 +1,4 @@
-"""What is left to be sent: pieces of large files, and small files in bundles."""
+"""The queue of what is left to send: pieces of large files and bundles of small ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Piece = tuple[int, int, int]  # index, offset, length
 
 
 def bundles(files: list[Wanted], most_bytes: int = PIECE_BYTES, most_files: int = BUNDLE_FILES) -> list[list[Wanted]]:
-    """Given small files, return them in bundles of about as many bytes as a piece has."""
+    """Group small files into bundles of about the size of a piece."""
     found: list[list[Wanted]] = []
     size = 0
     for wanted in files:
@@ -30,12 +30,12 @@ def bundles(files: list[Wanted], most_bytes: int = PIECE_BYTES, most_files: int 
 
 
 def is_same(found: os.stat_result, wanted: Wanted) -> bool:
-    """Return True if a file still is what it was when the copy was planned."""
+    """Return True if a file has not changed since the copy was planned."""
     return (found.st_size, found.st_mtime_ns) == (wanted["size"], wanted["mtime"])
 
 
 class Work:
-    """The files to send, and what has become of each."""
+    """The files to send, and the state of each."""
 
     def __init__(self, root: str, large: list[Wanted], rails: list[Rail], course: Course) -> None:
         self.root = root
@@ -49,7 +49,7 @@ class Work:
         self._completing: dict[int, float] = {}  # index -> since when
 
     def plan(self, have: dict[str, list[Range]], small: list[Wanted]) -> None:
-        """Queue all that the receiver does not have."""
+        """Queue everything that the receiver lacks."""
         for index in sorted(range(len(self.large)), key=lambda index: -self.large[index]["size"]):
             size = self.large[index]["size"]
             found = pieces(size, [(start, end) for start, end in have.get(str(index), [])])
@@ -64,7 +64,7 @@ class Work:
 
     @property
     def is_queued(self) -> bool:
-        """True if there is something that no stream has taken."""
+        """True if there is work that no stream has taken."""
         return bool(self._queue)
 
     @property
@@ -73,7 +73,7 @@ class Work:
         return not (self._left or self._bundles_left or self._completing)
 
     def take(self, rail: Rail) -> Piece | list[Wanted] | None:
-        """Wait for what is to be sent next; return None when there will be nothing for this rail any more."""
+        """Wait for the next work; return None if there is no more for this rail."""
         with self._course.changed:
             while rail.alive and not self._course.fatal and (self._left or self._bundles_left):
                 if self._queue:
@@ -82,7 +82,7 @@ class Work:
         return None
 
     def put_back(self, work: Piece | list[Wanted]) -> None:
-        """Queue again what did not arrive."""
+        """Queue work again that did not arrive."""
         with self._course.changed:
             self._queue.appendleft(work)
             self._course.changed.notify_all()
@@ -108,7 +108,7 @@ class Work:
             self.complete(index)
 
     def complete(self, index: int) -> None:
-        """Have the receiver give a file its name, if it is still what was planned."""
+        """Ask the receiver to give a file its name, unless the source has changed."""
         wanted = self.large[index]
         try:
             same = is_same(os.stat(os.path.join(self.root, wanted["path"])), wanted)
@@ -130,7 +130,7 @@ class Work:
             self._course.changed.notify_all()
 
     def skip(self, index: int, trouble: str) -> None:
-        """Leave a file out that is not what it was when the copy was planned."""
+        """Leave out a file that has changed since the copy was planned."""
         with self._course.changed:
             if index in self._left:
                 self._course.troubles.append(trouble)
@@ -140,7 +140,7 @@ class Work:
             self._course.changed.notify_all()
 
     def request_completions(self) -> None:
-        """Ask once more for the names of all files that wait for theirs: a rail is gone, and may have lost the word."""
+        """Ask again for the names of all files that wait for theirs: a lost rail may have lost the request."""
         for index in list(self._completing):
             self._request_completion(index)
 
