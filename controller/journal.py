@@ -18,7 +18,7 @@ from typing import Any
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.paths import private_folder
-from gb10.programs.archive.files import sync_folder
+from gb10.programs.files import sync_folder
 
 VERSION = 1
 FOLDER = "journal"

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from gb10.programs.files import finish
+
 
 def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
     """Write a file so that a reader, and a crash, see the old text or the new one.
@@ -21,10 +23,8 @@ def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
-            file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(unfinished, place)
+            finish(file, unfinished, place)
     except BaseException:
         os.unlink(unfinished)
         raise

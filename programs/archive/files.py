@@ -93,12 +93,3 @@ def file_digest(path: str) -> str:
     """Return the sha256 of a file."""
     with open(path, "rb") as file:
         return stream_digest(file)
-
-
-def sync_folder(path: str) -> None:
-    """Write the names in a folder to the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -14,9 +14,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from gb10.programs.archive.files import CHUNK, apply_attributes, file_digest, sync_folder
+from gb10.programs.archive.files import CHUNK, apply_attributes, file_digest
 from gb10.programs.archive.manifest import ROOT, Member, Owner, decoded
 from gb10.programs.backups.looking import numbers
+from gb10.programs.files import sync_folder
 
 MANIFEST, TREE = "manifest.json", "tree"  # in the folder of the restore
 NEW = ".gb10-restore"  # ends the name of a file that is not yet complete

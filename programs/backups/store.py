@@ -19,9 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.archive.files import file_digest, sync_folder
+from gb10.programs.archive.files import file_digest
 from gb10.programs.archive.manifest import ID, damaged
 from gb10.programs.archive.summary import decode_summary, encode_summary
+from gb10.programs.files import finish
 
 SUFFIXES = (".tar.gz", ".tar.gz.age")
 SUMMARY = ".json"
@@ -48,14 +49,11 @@ def incoming(root: str, node: str, name: str) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(path + PART, path)
+            finish(file, path + PART, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path + PART)
         raise
-    sync_folder(os.path.dirname(path))
 
 
 def put(root: str, node: str, name: str, content: bytes) -> None:

@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.parse import quote
 
 from gb10.programs.answer import RefusedError
+from gb10.programs.files import finish, rename
 from gb10.programs.images.contents import Record
 from gb10.programs.images.names import BLOBS, HEX, blob_path
 
@@ -104,26 +105,23 @@ class Store:
                 for chunk in chunks(source, size):
                     found.update(chunk)
                     file.write(chunk)
-                _sync(file)
-            name = f"sha256:{found.hexdigest()}"
-            if digest not in (None, name):
-                raise RefusedError("IMAGE_SAVE_FAILED", f"the engine gave {name} where {digest} belongs")
-            _rename(partial, self.path(name))
+                name = f"sha256:{found.hexdigest()}"
+                if digest not in (None, name):
+                    raise RefusedError("IMAGE_SAVE_FAILED", f"the engine gave {name} where {digest} belongs")
+                finish(file, partial, self.path(name))
         return name
 
     def write_record(self, record: Record) -> None:
         """Write the record of an image. Raise RefusedError if a blob is missing."""
         if missing := self.missing(record):
             raise RefusedError("IMAGE_INCOMPLETE", f"{record.tag}: the store lacks {', '.join(missing)}")
-        with self._partial() as partial:
-            with partial.open("x") as file:
-                json.dump(record.to_json(), file, indent=1, sort_keys=True)
-                _sync(file)
-            _rename(partial, self._record_path(record.tag))
+        with self._partial() as partial, partial.open("x") as file:
+            json.dump(record.to_json(), file, indent=1, sort_keys=True)
+            finish(file, partial, self._record_path(record.tag))
 
     def put_aside(self, digest: str) -> None:
         """Move a damaged blob away, so that it is missing from now on."""
-        _rename(self.path(digest), self.root / "damaged" / digest.removeprefix("sha256:"))
+        rename(self.path(digest), self.root / "damaged" / digest.removeprefix("sha256:"))
 
     def _record_path(self, tag: str) -> Path:
         name = quote(tag, safe="")
@@ -139,20 +137,6 @@ class Store:
             yield partial
         finally:
             partial.unlink(missing_ok=True)
-
-
-def _sync(file: IO[Any]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _rename(old: Path, new: Path) -> None:
-    os.replace(old, new)
-    folder = os.open(new.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def chunks(source: IO[bytes], size: int) -> Iterator[bytes]:

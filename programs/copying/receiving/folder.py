@@ -14,6 +14,8 @@ import zipfile
 from sys import modules
 from typing import Any
 
+from gb10.programs.files import finish
+
 JOB = "job.json"
 PROGRAM = "receiver.pyz"
 ANSWER = "answer.json"
@@ -26,7 +28,7 @@ def write_file(path: str, text: str) -> None:
     descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", errors="surrogateescape") as file:
         file.write(text)
-    os.rename(f"{path}.new", path)
+        finish(file, f"{path}.new", path)
 
 
 def write_program(path: str) -> None:

@@ -1,0 +1,29 @@
+"""Files that have their name only once they are whole and on the disk."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from typing import IO, Any
+
+
+def finish(file: IO[Any], unfinished: str | PathLike[str], path: str | PathLike[str]) -> None:
+    """Write an open file to the disk, then rename it from its unfinished name to its path."""
+    file.flush()
+    os.fsync(file.fileno())
+    rename(unfinished, path)
+
+
+def rename(old: str | PathLike[str], new: str | PathLike[str]) -> None:
+    """Rename a file, in place of another if there is one, and write the new name to the disk."""
+    os.replace(old, new)
+    sync_folder(os.path.dirname(new))
+
+
+def sync_folder(path: str | PathLike[str]) -> None:
+    """Write the names in a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
