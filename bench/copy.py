@@ -15,19 +15,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import Figures
 from gb10.controller.inventory import load_inventory
 from gb10.controller.run.log import RunLog
-from gb10.controller.run.messages import HostOutput
-from gb10.controller.run.results import RunResult
+from gb10.controller.run.messages import Event, OperationEnded, OperationStarted, Reported
 from gb10.controller.run.runner import Runner
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
 from gb10.lab.shell import Docker
 from gb10.lab.state import LabState
+from gb10.operations.copying.reports import CopySent
+from gb10.operations.kit.waiting import await_condition
 
 MIB = int(os.environ.get("GB10_BENCH_MIB", "4096"))
 SMALL_FILES = 20_000
@@ -37,6 +38,15 @@ INVENTORY = Path(__file__).parents[1] / "lab" / "inventory.py"
 FOLDER = "/data/bench"
 SOURCE = f"{FOLDER}/source"
 CEILING_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a copy took."""
+
+    seconds: float  # of the operation, which looks at both nodes, copies, and proves
+    whole_seconds: float  # of the whole command
+    wire_bytes: int
 
 
 class Bench:
@@ -86,7 +96,7 @@ class Bench:
         self.on(1, f'rm -rf {SOURCE}; python3 -c "{program}"')
 
     def arguments(self, **options: object) -> dict[str, object]:
-        """Those of cx7.sync."""
+        """Return the arguments of cx7.sync."""
         known = {"src_path": SOURCE, "dest_host": "spark-2", "dest_path": self.target, "progress_seconds": 1}
         return {**known, **options}
 
@@ -132,28 +142,21 @@ class Bench:
         self.on(1, f"rsync -a -e '{ssh}' {SOURCE}/ root@{self.address(2, 'a')}:{self.target}/")
         return time.monotonic() - begin
 
-    def sync(
-        self, on_line: Callable[[str], None] = lambda _: None, **options: object
-    ) -> tuple[RunResult, float, float]:
-        """Copy with the product; return its result, the seconds of the operation, and those of the whole command.
+    def sync(self) -> Synced:
+        """Copy with the product. Raise what went wrong."""
+        marks: dict[type, float] = {}
+        wire = 0
 
-        The operation looks at both nodes, copies, and proves.
-        """
-        marks: dict[str, float] = {}
-
-        def hear(event: object) -> None:
-            if type(event).__name__ == "OperationStarted":
-                marks["begin"] = time.monotonic()
-            elif type(event).__name__ == "OperationEnded":
-                marks["end"] = time.monotonic()
-            elif isinstance(event, HostOutput):
-                on_line(event.text)
+        def hear(event: Event) -> None:
+            nonlocal wire
+            marks[type(event)] = time.monotonic()
+            if isinstance(event, Reported) and isinstance(event.report, CopySent):
+                wire += event.report.wire
 
         begin = time.monotonic()
         runner = Runner(self.inventory, self.log, limit=["spark-1"])
-        result = runner.run("gb10.operations.cx7.sync", kwargs=self.arguments(**options), on_event=hear)
-        whole = time.monotonic() - begin
-        return result, marks.get("end", 0) - marks.get("begin", 0), whole
+        runner.run("gb10.operations.cx7.sync", kwargs=self.arguments(), on_event=hear).check()
+        return Synced(marks[OperationEnded] - marks[OperationStarted], time.monotonic() - begin, wire)
 
     def memory(self, stop: threading.Event, found: list[int]) -> None:
         """Note the memory (bytes, shared parts counted by share) of all our processes on a node, again and again."""
@@ -182,15 +185,14 @@ def measure_model(bench: Bench, figures: Figures) -> None:
         disks.append(bench.disk())
         plain.append(bench.plain_rsync())
         bench.empty_target()
-        result, seconds, whole = bench.sync()
-        result.check()
-        ours.append(seconds)
-        wholes.append(whole)
+        synced = bench.sync()
+        ours.append(synced.seconds)
+        wholes.append(synced.whole_seconds)
     stop = threading.Event()
     watcher = threading.Thread(target=bench.memory, args=(stop, memory))
     bench.empty_target()
     watcher.start()
-    bench.sync()[0].check()
+    bench.sync()
     stop.set()
     watcher.join()
     slow, fast = statistics.median(plain), statistics.median(ours)
@@ -218,9 +220,7 @@ def measure_small_files(bench: Bench, figures: Figures) -> None:
         bench.new_target()
         plain.append(bench.plain_rsync())
         bench.new_target()
-        result, seconds, _ = bench.sync()
-        result.check()
-        ours.append(seconds)
+        ours.append(bench.sync().seconds)
     slow, fast = statistics.median(plain), statistics.median(ours)
     figures.note(f"rsync -a over ssh, {SMALL_FILES} files of {SMALL_BYTES // 1024} KiB", f"{slow:.2f} s")
     figures.note("verified copy of them", f"{fast:.2f} s")
@@ -231,15 +231,9 @@ def measure_resume(bench: Bench, figures: Figures) -> None:
     """Kill the whole command at half of the copy, and look at what the next one sends."""
     bench.empty_target()
     total, sent_before = _killed_at_half(bench)
-    sent: list[int] = []
-
-    def hear(line: str) -> None:
-        if match := re.match(r"gb10-copy-result: (.*)", line):
-            sent.append(int(json.loads(match[1])["wire"]))
-
-    bench.sync(hear)[0].check()
+    share = bench.sync().wire_bytes / total
     figures.note("killed after", f"{sent_before / total:.1%} of the bytes were said to be sent")
-    figures.hold("the second run sends", f"{sent[-1] / total:.1%}", "<= 51 %", sent[-1] / total <= 0.51)
+    figures.hold("the second run sends", f"{share:.1%}", "<= 51 %", 0 < share <= 0.51)
 
 
 def _killed_at_half(bench: Bench) -> tuple[int, int]:
@@ -264,11 +258,11 @@ def _killed_at_half(bench: Bench) -> tuple[int, int]:
 
 
 def _await_end(bench: Bench) -> None:
-    deadline = time.monotonic() + 60
-    while bench.on(2, "systemctl list-units --no-legend 'gb10-copy-*'").strip():
-        if time.monotonic() > deadline:
-            raise SystemExit("the receiver outlives its killed sender")
-        time.sleep(0.1)
+    def is_gone() -> bool:
+        return not bench.on(2, "systemctl list-units --no-legend 'gb10-copy-*'").strip()
+
+    if not await_condition(is_gone, 60):
+        raise SystemExit("the receiver outlives its killed sender")
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Runs every measurement of this folder, one after the other: `make bench`, or `bench/run.py copy` for some.
+"""Runs every measurement of this folder, one after the other: `make bench`, or `python -m bench.run copy` for some.
 
 Each is a program that prints a table, and ends with a status other than 0 when a figure is missed.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-HELPERS = {"run.py", "figures.py"}
+HELPERS = {"__init__.py", "run.py", "figures.py"}
 
 
 def main(chosen: list[str]) -> int:
