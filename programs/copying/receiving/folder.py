@@ -1,9 +1,9 @@
 """The folder of a receiver below /run. systemd removes it with the unit.
 
-    job.json        the copy, with its secret
-    receiver.pyz    the program of the unit
-    answer.json     {"ports": {RAIL: PORT}} once the unit listens, or {"refused": [CODE, REASON]}
-    progress.json   how far the sender is
+job.json        the copy, with its secret
+receiver.pyz    the program of the unit
+answer.json     {"ports": {RAIL: PORT}} once the unit listens, or {"refused": [CODE, REASON]}
+progress.json   how far the sender is
 """
 
 from __future__ import annotations
