@@ -68,19 +68,31 @@ def sources() -> list[Path]:
     return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 
 
+def is_data(node: ast.expr) -> bool:
+    """Return True for the data of a host: `host.data`, `peer.data`."""
+    return isinstance(node, ast.Attribute) and node.attr == "data"
+
+
 def names_in(tree: ast.AST) -> set[str]:
-    """The texts by which a module looks something up: of .get("..."), x["..."] and getattr(x, "...")."""
+    """The names by which a module looks into the data of a host, or asks any module for a value."""
     looked_up: list[ast.expr] = []
+    attributes = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Subscript):
+        if isinstance(node, ast.Subscript) and is_data(node.value):
             looked_up.append(node.slice)
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "setting")
-        ):
+        elif isinstance(node, ast.Attribute) and is_data(node.value):
+            attributes.add(node.attr)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and is_data(node.func.value):
             looked_up += node.args[:1]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
             looked_up += node.args[1:2]
-    return {one.value for one in looked_up if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return attributes | {one.value for one in looked_up if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+
+
+def test_a_look_into_the_data_of_a_host_is_noticed() -> None:
+    for text in ("host.data.get('k3s_version')", "peer.data['k3s_version']", "x.host.data.k3s_version"):
+        assert "k3s_version" in names_in(ast.parse(text)), text
+    assert names_in(ast.parse("document['k3s_version']")) == set()
 
 
 def imports_of(tree: ast.AST) -> set[str]:
@@ -90,11 +102,10 @@ def imports_of(tree: ast.AST) -> set[str]:
 
 
 def test_no_other_module_declares_or_looks_up_a_setting() -> None:
-    unmistakable = {name for name in SETTINGS if "_" in name}
     for path in sources():
         tree = ast.parse(path.read_text())
         assert "gb10.group_data.all" not in imports_of(tree), path
-        assert names_in(tree) & unmistakable == set(), path
+        assert names_in(tree) & SETTINGS.keys() == set(), path
 
 
 # Read -----------------------------------------------------------------------------------------------------------------
