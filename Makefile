@@ -1,22 +1,22 @@
-# Every target sets up what it needs, on a Debian or Ubuntu machine where you are root or have rights on a Docker engine.
+# Every target sets up what it needs on Debian or Ubuntu, if you are root or may use a Docker engine.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench faults lab-up lab-down lab-programs ready
 
-# One lab per worker. Options for pytest: make test PYTEST="-k wipe -x"
+# Each worker has a lab. Options for pytest: make test PYTEST="-k wipe -x"
 WORKERS ?= 4
 PYTEST ?=
 # Options for the campaign: make faults FAULTS="--subset 12 --seed 7"
 FAULTS ?=
 
 help:
-	@echo 'make demo      two simulated nodes become a cluster that serves a model; one is wiped, and comes back'
-	@echo 'make test      all tests: units, then the product on lab nodes over real SSH'
-	@echo 'make check     style, types, and the direction of imports'
-	@echo 'make bench     measured speeds, as a table'
-	@echo 'make faults    rebuilds killed at each of their steps, and worse; FAULTS="--subset 12 --seed 7"'
-	@echo 'make lab-up    two simulated nodes that stay: gb10 lab status, then pyinfra lab/inventory.py ...'
-	@echo 'make lab-down  all labs and their engine gone, nothing left behind'
+	@echo 'make demo      make a cluster of two simulated nodes, serve a model, wipe one node and bring it back'
+	@echo 'make test      run all tests: unit tests, then the product on lab nodes over real SSH'
+	@echo 'make check     check style, types and the direction of imports'
+	@echo 'make bench     measure speeds and print tables'
+	@echo 'make faults    kill rebuilds at each of their steps, and worse; FAULTS="--subset 12 --seed 7"'
+	@echo 'make lab-up    start two simulated nodes that stay: gb10 lab status, then pyinfra lab/inventory.py ...'
+	@echo 'make lab-down  remove all labs and their engine'
 
 .venv/ready: setup.cfg pyproject.toml scripts/prepare
 	@scripts/prepare venv
@@ -24,7 +24,7 @@ help:
 lab-programs:
 	@scripts/prepare lab
 
-# Both wait for the network most of the time.
+# Both mostly wait for the network.
 ready:
 	@$(MAKE) --no-print-directory --jobs=2 .venv/ready lab-programs
 

@@ -1,7 +1,7 @@
-"""What a backup of a node with a set of 200 MB takes, on the lab: time, and memory of each of our processes.
+"""Time and memory that a backup of a node with 200 MB of files takes on the lab.
 
-The set is random, so that nothing of it can be compressed away. GB10_BENCH_BACKUP_MB makes it smaller. The backup goes
-to the controller and to the other node; then every copy is proven.
+The files are random, so they cannot be compressed. GB10_BENCH_BACKUP_MB makes the set smaller. The backup goes to the
+controller and to the other node, then every copy is proven.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OURS = (LOADER.encode(), b"gb10.controller.run.process")
 
 
 def make_set(bench: Bench) -> None:
-    """Some large files and many small ones."""
+    """Make some large files and many small ones."""
     large, small = SET_BYTES // 5, SET_BYTES // 5 // 400
     bench.on(
         2,
@@ -40,7 +40,7 @@ def make_set(bench: Bench) -> None:
 
 
 def memory(stop: threading.Event, found: dict[bytes, int]) -> None:
-    """Note the most memory that each kind of our processes has had, in bytes."""
+    """Note the most memory, in bytes, that a process of each kind has had."""
     while not stop.wait(0.1):
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -53,14 +53,14 @@ def memory(stop: threading.Event, found: dict[bytes, int]) -> None:
 
 
 def run(bench: Bench, deploy: str) -> float:
-    """Run a deploy on the node; return the seconds. Raise what went wrong."""
+    """Run a deploy on the node. Return the seconds it took."""
     begin = time.monotonic()
     Runner(bench.inventory, bench.log, limit=[NODE]).run(deploy, data={"backup_paths": [FOLDER]}).check()
     return time.monotonic() - begin
 
 
 def measure(bench: Bench, figures: Figures) -> None:
-    """Back the node up and prove it, with and without the set."""
+    """Back up the node without and with the set, then prove the backup."""
     bare = run(bench, "gb10.deploys.backup")
     make_set(bench)
     stop, found = threading.Event(), dict[bytes, int]()
@@ -80,7 +80,7 @@ def measure(bench: Bench, figures: Figures) -> None:
 
 
 def main() -> int:
-    """Measure, print the table; return 1 when a promise is not kept."""
+    """Measure and print the table. Return 1 if a promise is not kept."""
     bench = Bench(Lab(lab_name()).up(2))
     figures = Figures(f"Backup of a node with a set of {SET_BYTES // 10**6} MB ({os.cpu_count()} cores for all)")
     with tempfile.TemporaryDirectory(prefix="gb10-bench-") as folder:

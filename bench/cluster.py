@@ -1,7 +1,7 @@
-"""What a run of the whole cluster costs, on the lab that is up.
+"""Time that a run of the whole cluster takes on the lab.
 
-A second run of the cluster deploy is held against pyinfra itself: as many operations that find nothing to do, each with
-one look at the node.
+A second run of the cluster deploy is compared with pyinfra itself: as many operations without changes, each with one
+fact.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INVENTORY = str(files("gb10.lab") / "inventory.py")
 
 
 def timed(command: list[str], folder: Path, runs: int = RUNS) -> float:
-    """Given a command, return the median of its times, in seconds. Raise CalledProcessError if it fails."""
+    """Return the median of the seconds that a command takes. Raise CalledProcessError if it fails."""
     times = []
     for _ in range(runs):
         started = time.monotonic()
@@ -34,18 +34,18 @@ def timed(command: list[str], folder: Path, runs: int = RUNS) -> float:
 
 
 def run(command: list[str], folder: Path) -> str:
-    """Given a command, return its standard output. Raise CalledProcessError if it fails."""
+    """Return the standard output of a command. Raise CalledProcessError if it fails."""
     return finished(command, folder).stdout
 
 
 def finished(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Given a command, run it to its end. Raise CalledProcessError if it fails."""
+    """Run a command to its end. Raise CalledProcessError if it fails."""
     environment = {**os.environ, "GB10_INVENTORY": INVENTORY}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
 
 
 def bare_deploy(operations: list[set[str]]) -> str:
-    """Given the hosts of each operation, return a deploy of as many operations on them that find nothing to do."""
+    """Given the hosts of each operation, return a deploy of as many operations without changes on them."""
     lines = ["from pyinfra.context import host", "from pyinfra.operations import files", ""]
     for hosts in operations:
         lines += [f"if host.name in {sorted(hosts)!r}:", '    files.file(name="Nothing", path="/etc/hostname")']
@@ -53,7 +53,7 @@ def bare_deploy(operations: list[set[str]]) -> str:
 
 
 def main() -> int:
-    """Print the figures; return 1 if one is missed."""
+    """Print the figures. Return 1 if one is missed."""
     figures = Figures("A run of the whole cluster, K3s and both operators, on two nodes")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

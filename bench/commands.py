@@ -1,6 +1,6 @@
-"""How long commands take that change nothing, on the lab that is up.
+"""Time that commands without changes take on the lab.
 
-GB10_BENCH_BESIDE names the folder of another checkout, with its own .venv: its commands take turns with ours, and ours
+GB10_BENCH_BESIDE names the folder of another checkout with its own .venv. Its commands take turns with ours, and ours
 must not be slower.
 """
 
@@ -23,11 +23,11 @@ COMMANDS = {
     "gb10 bootstrap, without changes": ("bootstrap",),
     "gb10 rebuild plan": ("rebuild", "plan", "spark-2"),
 }
-MOST = 1.05  # of the other's time: two equal checkouts differ by so much
+MOST = 1.05  # of the other's time: equal checkouts differ by less
 
 
 def seconds(checkout: Path, words: tuple[str, ...], folder: Path) -> float:
-    """Run a command of a checkout on its own inventory of the lab; return its time. Raise SystemExit if it fails."""
+    """Return the seconds that a command of a checkout takes. Raise SystemExit if it fails."""
     environment = {**os.environ, "GB10_INVENTORY": str(checkout / "lab/inventory.py")}
     command = [str(checkout / ".venv/bin/gb10"), *words]
     began = time.monotonic()
@@ -38,7 +38,7 @@ def seconds(checkout: Path, words: tuple[str, ...], folder: Path) -> float:
 
 
 def measure(figures: Figures, checkouts: list[Path], folder: Path) -> None:
-    """Time each command in turns."""
+    """Time each command of all checkouts in turns."""
     for name, words in COMMANDS.items():
         rounds = [[seconds(checkout, words, folder) for checkout in checkouts] for _ in range(ROUNDS)]
         ours, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
@@ -51,7 +51,7 @@ def measure(figures: Figures, checkouts: list[Path], folder: Path) -> None:
 
 
 def main() -> int:
-    """Print the figures; return 1 if one is missed."""
+    """Print the figures. Return 1 if one is missed."""
     beside = os.environ.get("GB10_BENCH_BESIDE")
     checkouts = [HERE, *([Path(beside).resolve()] if beside else [])]
     figures = Figures(f"Commands that change nothing, median of {ROUNDS} runs on two nodes")

@@ -1,4 +1,4 @@
-"""A table of what was measured beside what was promised."""
+"""A table of measured figures beside promised ones."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rich.table import Table
 
 @dataclass
 class Figures:
-    """Rows of a measurement. A row with a promise is held against it; the others are there to compare with."""
+    """Rows of a measurement. Some have a promise; the others are there for comparison."""
 
     title: str
     rows: list[tuple[str, str, str, bool | None]] = field(default_factory=list)
 
     def note(self, what: str, measured: str) -> None:
-        """Add what was measured, and nobody promised."""
+        """Add a figure without a promise."""
         self.rows.append((what, measured, "", None))
 
     def hold(self, what: str, measured: str, promise: str, kept: bool) -> None:
-        """Add what was measured beside what was promised."""
+        """Add a figure and its promise."""
         self.rows.append((what, measured, promise, kept))
 
     def print(self) -> bool:
-        """Print the table; return whether all promises are kept."""
+        """Print the table. Return True if all promises are kept."""
         table = Table("what", "measured", "promised", "", title=self.title, title_justify="left")
         for what, measured, promise, kept in self.rows:
             mark = "" if kept is None else "[green]✓[/]" if kept else "[red]✗ missed[/]"

@@ -1,7 +1,7 @@
-"""What a Docker image costs on the wire, from node to node, on the lab.
+"""Bytes that cross the wire when a Docker image is copied between nodes of the lab.
 
-The first time, unchanged, and with one layer changed: counted at the target's interfaces, in both directions and with
-all that gb10 itself says to the nodes. GB10_BENCH_IMAGE_MB makes the image smaller than the 300 MB of the promise.
+Measured for the first copy, an unchanged image, and one changed layer, at the target's interfaces in both directions.
+This includes everything that gb10 sends to the nodes. GB10_BENCH_IMAGE_MB makes the image smaller than 300 MB.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ OURS = "*gb10*|*json.loads*|rsync*|docker\\ image\\ *"
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a command took."""
+    """What a copy took."""
 
     seconds: float
     wire_bytes: int
 
 
 def build(bench: Bench, tag: str, changed: str = "") -> None:
-    """Build an image on the source: a large layer, and a small one with other content for another word."""
+    """Build an image on the source: a large layer, and a small one whose content depends on `changed`."""
     random = "openssl enc -aes-128-ctr -nosalt -pass pass:{} -in /dev/zero 2>/dev/null | head -c {} > {}; "
     bench.on(
         1,
@@ -51,12 +51,12 @@ def build(bench: Bench, tag: str, changed: str = "") -> None:
 
 
 def run(bench: Bench, node: str, deploy: str, **arguments: object) -> None:
-    """Run a deploy on a node. Raise what went wrong."""
+    """Run a deploy on a node. Raise Gb10Error if it fails."""
     Runner(bench.inventory, bench.log, limit=[node]).run(deploy, kwargs=arguments).check()
 
 
 def forget(bench: Bench) -> None:
-    """Remove the images of this measurement from engines and stores."""
+    """Remove the images of this bench from engines and stores."""
     for number in (1, 2):
         names = "$(docker image ls -q 'gb10-bench/*' | sort -u)"
         bench.on(number, f"docker image rm -f {names} 2>/dev/null; rm -rf {FOLDER} {STORE}/images/gb10-bench%2F*; true")
@@ -65,7 +65,7 @@ def forget(bench: Bench) -> None:
 
 
 def wire(bench: Bench) -> int:
-    """Bytes that the target has received and sent so far."""
+    """Return how many bytes the target has received and sent so far."""
     counters = "/sys/class/net/en*/statistics/[rt]x_bytes"
     return sum(int(line) for line in bench.on(2, f"cat {counters}").split())
 
@@ -85,7 +85,7 @@ def naive(bench: Bench) -> Cost:
 
 
 def memory(bench: Bench, stop: threading.Event, found: list[int]) -> None:
-    """Note the memory (bytes, shared parts counted by share) of all our processes on a node, again and again."""
+    """Sample the memory of all our processes on a node, in bytes. Shared memory counts in proportion."""
     script = (
         "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' <$p/cmdline 2>/dev/null)\" in "
         f"{OURS}) awk '/^Pss:/ {{s+=$2}} END {{print s}}' $p/smaps_rollup 2>/dev/null;; esac; done"
@@ -99,7 +99,7 @@ def megabytes(count: float) -> str:
 
 
 def measure(bench: Bench, figures: Figures) -> None:
-    """Take all measurements in the order in which an image lives."""
+    """Measure the first copy, an unchanged image, and a changed layer."""
     build(bench, TAG)
     build(bench, NAIVE)
     plain = naive(bench)
@@ -134,7 +134,7 @@ def measure(bench: Bench, figures: Figures) -> None:
 
 
 def main() -> int:
-    """Measure, print the table; return 1 when a promise is not kept."""
+    """Measure and print the table. Return 1 if a promise is not kept."""
     bench = Bench(Lab(lab_name()).up(2))
     figures = Figures(f"Docker images from node to node ({os.cpu_count()} cores for both nodes)")
     bench.prepare()
