@@ -16,6 +16,8 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.ssh import SSHConnector
 
 from gb10.controller.run.messages import Failure
+from gb10.group_data.settings import SshSettings
+from gb10.operations.kit.inventory import read_settings
 
 LARGEST_OUTPUT_BYTES = 256 << 20  # of one command, in memory
 LINE_BYTES = 200  # of memory that a line takes beside its text
@@ -150,7 +152,7 @@ def connect_failure(host: Host, error: ConnectError) -> Failure:
     cause = causes[1] if len(causes) > 1 else error
     text = str(cause)
     if any(isinstance(one, PasswordRequiredException) for one in causes):
-        key = host.data.get("ssh_key")
+        key = read_settings(SshSettings, host).key
         return Failure(
             "SSH_AUTH",
             host.name,
@@ -164,7 +166,8 @@ def connect_failure(host: Host, error: ConnectError) -> Failure:
         why = "it closed the connection during the login: sshd was stopped, or was offered too many keys of an agent"
         return Failure("NODE_UNREACHABLE", host.name, reason=why)
     if isinstance(cause, AuthenticationException) or "authentication" in text.lower():
-        known = (("username", host.data.get("ssh_user")), ("key", host.data.get("ssh_key")))
+        ssh = read_settings(SshSettings, host)
+        known = (("username", ssh.user), ("key", ssh.key))
         who = ", ".join(f"{name}={value}" for name, value in known if value)
         return Failure("SSH_AUTH", host.name, reason=f"{text} ({who})" if who else text)
     return Failure("NODE_UNREACHABLE", host.name, reason=_without_number(text) or "it closed the connection")
