@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, replace
 
 from pyinfra.api import FunctionCommand, Host, operation
-from pyinfra.api.exceptions import OperationValueError
 from pyinfra.context import host
 
 from gb10.facts.images import SavedImages
@@ -19,6 +18,7 @@ from gb10.operations.copying.image_run import MOVE, image_commands, store_comman
 from gb10.operations.copying.image_supply import from_anywhere, from_source, images_here
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.programs.answer import RefusedError
 from gb10.programs.images.names import familiar
 
 Commands = Generator[FunctionCommand, None, None]
@@ -132,4 +132,4 @@ def _familiar(tags: Iterable[str]) -> list[str]:
     try:
         return list(dict.fromkeys(map(familiar, tags)))
     except ValueError as error:
-        raise OperationValueError(f"gb10: SETTINGS_INVALID: {host.name}: {error}") from error
+        raise RefusedError("SETTINGS_INVALID", f"{host.name}: {error}") from error

@@ -12,6 +12,7 @@ from pyinfra.context import host, state
 
 from gb10.facts.reading.reports import Refused, report
 from gb10.operations.kit.reports import Foreseen
+from gb10.programs.answer import RefusedError
 
 Arguments = ParamSpec("Arguments")
 Command = TypeVar("Command")
@@ -41,7 +42,7 @@ def known(fact: type[FactBase[Value]], **arguments: Any) -> Value:
 def guarded(
     function: Callable[Arguments, Generator[Command, None, None]],
 ) -> Callable[Arguments, Generator[Command | FunctionCommand, None, None]]:
-    """Fail an operation on this host alone, and before it changes anything more, when a fact cannot be read."""
+    """Fail an operation on this host alone, and before it changes anything, if it refuses or cannot read a fact."""
 
     @functools.wraps(function)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Generator[Command | FunctionCommand, None, None]:
@@ -49,6 +50,8 @@ def guarded(
             yield from function(*args, **kwargs)
         except UnreadFactError as error:
             yield from refuse("FACT_UNREADABLE", f"{host.name}: {error} could not be read: see the lines above")
+        except RefusedError as error:
+            yield from refuse(error.code, error.reason)
 
     return wrapped
 

@@ -16,8 +16,9 @@ from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import host, state
 
 from gb10.facts.reading.launcher import Launch, equip
-from gb10.facts.reading.reports import Refused
+from gb10.facts.reading.reports import Refused, report
 from gb10.operations.kit.failures import UnreadFactError
+from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError
 
 Value = TypeVar("Value")
@@ -93,12 +94,12 @@ def _run(peer: Host, command: StringCommand, sudo: bool) -> tuple[bool, CommandO
 
 def _fact_value(peer: Host, fact: type[FactBase[Value]], done: bool, output: CommandOutput) -> Value:
     if not done:
-        host.log(f"{peer.name}: {output.output[-SAID:]}")
+        report(host, Note(f"{peer.name}: {output.output[-SAID:]}"))
         raise UnreadFactError(fact.__name__)
     try:
         return fact().process(output.stdout_lines)
     except FactProcessError as error:
-        host.log(f"{peer.name}: {error}")
+        report(host, Note(f"{peer.name}: {error}"))
         raise UnreadFactError(fact.__name__) from error
 
 

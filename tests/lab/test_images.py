@@ -206,7 +206,7 @@ def test_a_blob_that_nobody_has_whole_is_an_error(nodes: tuple[Node, Node], sync
     target.damage()
     done = sync("vllm:1")
     assert done.status != 0
-    assert re.search(rf"gb10: IMAGE_BLOB_DAMAGED: .*{blob}", done.output)
+    assert re.search(rf"IMAGE_BLOB_DAMAGED: .*{blob}", done.output)
     assert target.image("vllm:1") is None
 
 
@@ -217,7 +217,7 @@ def test_a_tag_that_the_source_lacks_is_named_and_nothing_happens(nodes: tuple[N
     assert "would be refused: IMAGE_MISSING" in dry.output
     done = sync("vllm:1", "vllm:9")
     assert done.status != 0
-    assert "gb10: IMAGE_MISSING: spark-2: spark-1 has no image vllm:9" in done.output
+    assert "IMAGE_MISSING: spark-2: spark-1 has no image vllm:9" in done.output
     assert target.image("vllm:1") is None
 
 
@@ -227,7 +227,7 @@ def test_a_stopped_engine_of_the_target_is_named_before_anything_moves(nodes: tu
     target("systemctl stop docker.socket docker")
     done = sync("vllm:1")
     assert done.status != 0
-    assert "gb10: DOCKER_STOPPED: spark-2" in done.output
+    assert "DOCKER_STOPPED: spark-2" in done.output
     assert not source.blobs()
 
 
@@ -252,7 +252,7 @@ def test_a_full_target_is_refused_before_anything_moves(nodes: tuple[Node, Node]
     try:
         done = sync("vllm:1")
         assert done.status != 0
-        assert "gb10: DISK_FULL: spark-2" in done.output
+        assert "DISK_FULL: spark-2" in done.output
         assert not target.blobs()
     finally:
         target(f"umount {STORE}")
@@ -313,7 +313,7 @@ def test_an_engine_without_room_is_foreseen_before_anything_moves(nodes: tuple[N
     finally:
         target(f"systemctl stop docker.socket docker; umount -l {root}; systemctl start docker")
     assert done.status != 0
-    assert f"gb10: DISK_FULL: spark-2: {root} has " in done.output
+    assert f"DISK_FULL: spark-2: {root} has " in done.output
     assert target.blobs() == {}
 
 
@@ -366,7 +366,7 @@ def test_images_that_the_inventory_declares_come_from_whoever_has_them(
 def test_an_image_that_nobody_has_is_named(nodes: tuple[Node, Node], product: Product) -> None:
     done = product.with_data(images=["vllm:1"]).pyinfra("-y", "gb10.deploys.images")
     assert done.status != 0
-    assert re.search("gb10: IMAGE_MISSING: .*neither spark-1 nor spark-2 has vllm:1", done.output)
+    assert re.search("IMAGE_MISSING: .*neither spark-1 nor spark-2 has vllm:1", done.output)
     done = product.with_data(images=["no tag"]).pyinfra("-y", "gb10.deploys.images")
     assert "gb10: SETTINGS_INVALID" in done.output
 
