@@ -5,9 +5,10 @@ from __future__ import annotations
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.backups import Backups
 from gb10.controller.rebuild.cluster_return import ClusterReturn
-from gb10.controller.rebuild.copies import Copies, Patience
+from gb10.controller.rebuild.copies import Copies
 from gb10.controller.rebuild.history import NodeHistory
 from gb10.controller.rebuild.notebook import Notebook
+from gb10.controller.rebuild.patience import Patience
 from gb10.controller.rebuild.roles import Roles
 from gb10.controller.rebuild.services import Services
 from gb10.controller.rebuild.serving import Serving

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gb10.controller.cluster.sight import Sight
-from gb10.controller.rebuild.copies import Patience
 from gb10.controller.rebuild.engine import AWAY
+from gb10.controller.rebuild.patience import Patience
 from gb10.controller.rebuild.roles import Roles
 from gb10.controller.rebuild.step import Evidence, Step
 from gb10.controller.rebuild.tools import NodeLocks
