@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from gb10.lab.shell import Docker
 from gb10.lab.state import LabState
 from gb10.operations.copying.reports import CopySent
 from gb10.operations.kit.waiting import await_condition
+from tests.lab.reported import read
 
 MIB = int(os.environ.get("GB10_BENCH_MIB", "4096"))
 SMALL_FILES = 20_000
@@ -237,23 +237,22 @@ def measure_resume(bench: Bench, figures: Figures) -> None:
 
 
 def _killed_at_half(bench: Bench) -> tuple[int, int]:
+    reports = Path(tempfile.mkdtemp()) / "reports"
     command = [
-        *(sys.executable, "-m", "pyinfra", "--json", "-y", "--limit", "spark-1", str(INVENTORY)),
+        *(sys.executable, "-m", "tests.lab.reported", str(reports)),
+        *("--json", "-y", "--limit", "spark-1", str(INVENTORY)),
         "gb10.operations.cx7.sync",
         *(f"{key}={json.dumps(value)}" for key, value in bench.arguments(progress_seconds=0.02).items()),
     ]
-    child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert child.stderr is not None  # noqa: S101 - it is a pipe
-    for line in child.stderr:
-        match = re.search(r"gb10-copy: sent=(\d+) of=(\d+)", line)
-        if match and int(match[1]) >= int(match[2]) / 2:
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while child.poll() is None:
+        moved = read(reports, "CopyMoved")
+        if moved and moved[-1]["sent"] >= moved[-1]["total"] / 2:
             child.kill()
             child.wait()
-            child.stderr.close()
             _await_end(bench)
-            return int(match[2]), int(match[1])
+            return moved[-1]["total"], moved[-1]["sent"]
+        time.sleep(0.01)
     raise SystemExit("the copy ended before it was half done")
 
 

@@ -107,7 +107,7 @@ def copies(said: str) -> int:
     found = re.search(r"The whole log: (\S+)", said)
     if not found:
         raise SystemExit(f"the command names no log:\n{said}")
-    return sum(int(size) > 0 for size in re.findall(r'gb10-copy-result: {"sent": (\d+)', Path(found[1]).read_text()))
+    return sum(float(size) > 0 for size in re.findall(r"\] sent ([\d.]+) \S+ in ", Path(found[1]).read_text()))
 
 
 def main() -> int:

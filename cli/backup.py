@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import Any
 
 import click
 from rich.markup import escape
-from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+from rich.progress import DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from gb10.cli.screen import console
@@ -21,16 +19,17 @@ from gb10.cli.screen.session import Session, command_options
 from gb10.controller.backups import CONTROLLER, local_backups
 from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.run.messages import Event, HostOutput
+from gb10.controller.run.messages import Event, Reported
 from gb10.controller.run.results import RunResult
 from gb10.facts.reading.backups import BackupCopy
+from gb10.operations.backups.reports import Kept, Made, NoKeeper, Noted, Pruned, Transferred, Tried
 from gb10.operations.copying.plan import human
 from gb10.programs.archive.manifest import ID
+from gb10.programs.backups.evidence import Evidence
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
 FACT = "gb10.facts.backups.Backups"
 LINE_SECONDS = 10  # between two lines that say how far something is
-_LINE = re.compile(r"^gb10-backup-(?P<kind>progress|made|kept|proof): (?P<text>\{.*)$")
 
 
 class _Group(click.Group):
@@ -76,7 +75,7 @@ def make(session: Session, nodes: tuple[str, ...], everyone: bool, no_prove: boo
         result = session.runner(chosen).run(BACKUP, kwargs={"progress_seconds": 0.5}, on_event=view.hear)
         runs = [result]
         if not no_prove and view.made:
-            ids = {made["node"] for made in view.made}
+            ids = {made.summary["node"] for made in view.made}
             nodes_made = [host.name for host in session.inventory.select(chosen) if host.node_name in ids]
             runs.append(session.runner(nodes_made or chosen).run(PROVE, on_event=view.hear))
     _end(session, runs, view)
@@ -100,7 +99,7 @@ def prove(session: Session, nodes: tuple[str, ...], wanted: str, any_age: bool) 
         result = session.runner([host.name for host in hosts]).run(PROVE, kwargs=kwargs, on_event=view.hear)
         runs = [result]
         away = _away(result)
-        tried = {proof["node"] for proof in view.proofs}
+        tried = {proof.node for proof in view.proofs}
         others = [host.name for host in session.inventory.hosts if host.name not in away]
         missing = [host.name for host in hosts if host.name in away and host.node_name not in tried]
         if missing and others:
@@ -186,63 +185,55 @@ def _without(result: RunResult, hosts: Sequence[str]) -> RunResult:
 
 
 class _View:
-    """Follows backups and proofs as they come. `made` and `proofs` are as the runs printed them."""
+    """Follows backups and proofs as they come."""
 
     def __init__(self, progress: Progress | None, quiet: bool) -> None:
-        self.made: list[dict[str, Any]] = []
-        self.kept: list[dict[str, Any]] = []
-        self.proofs: list[dict[str, Any]] = []
+        self.made: list[Made] = []
+        self.kept: list[Kept] = []
+        self.proofs: list[Evidence] = []
         self._progress = progress
         self._quiet = quiet
-        self._tasks: dict[tuple[str, str], Any] = {}
+        self._tasks: dict[tuple[str, str], TaskID] = {}
         self._told: dict[str, float] = {}  # host -> when a line said how far it is
 
     def hear(self, event: Event) -> None:
         """Take in the next event of a run."""
         match event:
-            case HostOutput(host, text):
-                if match := _LINE.match(text):
-                    self._heard(host, match["kind"], json.loads(match["text"]))
-                elif text.startswith(("MISSING: ", "noted: ", "thrown away")):
-                    self._print(f"  {host}: {text}")
+            case Reported(host, Transferred() as moved):
+                self._show(host, moved)
+            case Reported(host, Made() | Kept() | Tried() as report):
+                self._end(host)
+                self._keep(report)
+                self._print(f"  {report.line}")
+            case Reported(host, Noted() | NoKeeper() | Pruned() as report):
+                self._print(f"  {host}: {report.line}")
 
-    def _heard(self, host: str, kind: str, told: dict[str, Any]) -> None:
-        if kind != "progress":
-            self._end(host)
-        match kind:
-            case "progress":
-                self._show(host, told)
-            case "made":
-                self.made.append(told)
-                self._print(
-                    f"  {told['id']}: {human(told['size'])}, {told['members']} members, in {told['seconds']:.1f} s"
-                )
-            case "kept":
-                self.kept.append(told)
-                self._print(f"  {told['id']}: {'now' if told['where'] == CONTROLLER else 'also'} on {told['where']}")
-            case "proof":
-                self.proofs.append(told)
-                verdict = "proven" if told["proven"] else f"NOT proven: {'; '.join(told['reasons'])}"
-                self._print(f"  {told['id']} on {told['where']}: {verdict}")
+    def _keep(self, report: Made | Kept | Tried) -> None:
+        match report:
+            case Made():
+                self.made.append(report)
+            case Kept():
+                self.kept.append(report)
+            case Tried(evidence):
+                self.proofs.append(evidence)
 
-    def _show(self, host: str, told: dict[str, Any]) -> None:
+    def _show(self, host: str, moved: Transferred) -> None:
         if self._progress is None:
-            self._show_line(host, told)
+            self._show_line(host, moved)
             return
-        key = (host, told["what"])
+        key = (host, moved.what)
         if key not in self._tasks:
             self._end(host)
-            self._tasks[key] = self._progress.add_task(told["what"], total=told["total"])
-        self._progress.update(self._tasks[key], completed=told["bytes"])
+            self._tasks[key] = self._progress.add_task(moved.what, total=moved.total_bytes)
+        self._progress.update(self._tasks[key], completed=moved.done_bytes)
 
-    def _show_line(self, host: str, told: dict[str, Any]) -> None:
+    def _show_line(self, host: str, moved: Transferred) -> None:
         """The same as a line: not many of them, for they stay."""
         now = time.monotonic()
-        if told["bytes"] and now - self._told.setdefault(host, now) < LINE_SECONDS:
+        if moved.done_bytes and now - self._told.setdefault(host, now) < LINE_SECONDS:
             return
         self._told[host] = now
-        of = f" of {human(told['total'])}" if told["total"] else ""
-        self._print(f"  {told['what']}" + (f": {human(told['bytes'])}{of} so far" if told["bytes"] else " ..."))
+        self._print(f"  {moved.line}")
 
     def _end(self, host: str) -> None:
         for key in [key for key in self._tasks if key[0] == host]:
@@ -280,19 +271,18 @@ def _end(session: Session, runs: Sequence[RunResult], view: _View) -> None:
     if not session.as_json:
         for error in errors:
             console.print_error(error)
-        for node, proofs in _by_node(view.proofs).items():
-            if all(proof["proven"] for proof in proofs):
-                places = ", ".join(proof["where"] for proof in proofs)
-                console.print_done(f"{node}: {proofs[0]['id']} is proven on {places}")
-    document = {"runs": [run.to_json() for run in runs], "made": view.made, "kept": view.kept, "proofs": view.proofs}
+        for node in dict.fromkeys(proof.node for proof in view.proofs):
+            proofs = [proof for proof in view.proofs if proof.node == node]
+            if all(proof.found.proven for proof in proofs):
+                places = ", ".join(proof.where for proof in proofs)
+                console.print_done(f"{node}: {proofs[0].id} is proven on {places}")
+    document = {
+        "runs": [run.to_json() for run in runs],
+        "made": [made.to_json() for made in view.made],
+        "kept": [kept.to_json() for kept in view.kept],
+        "proofs": [proof.to_json() for proof in view.proofs],
+    }
     session.finish(document, decisive(tuple(errors)))
-
-
-def _by_node(proofs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for proof in proofs:
-        found.setdefault(proof["node"], []).append(proof)
-    return found
 
 
 def _copies(value: Any) -> tuple[BackupCopy, ...]:

@@ -14,13 +14,14 @@ from gb10.cli.screen.session import Command, Session, command_options, run_optio
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
-from gb10.controller.run.messages import Event, HostOutput
+from gb10.controller.run.messages import Event, Reported
 from gb10.controller.run.results import RunResult
 from gb10.operations.backups.parts import RESTORABLE
+from gb10.operations.backups.reports import Remark, Sent, ToRestore, ToRun
 
-# Lines of the run that are for people: of a dry run, and of every run.
-PLANNED = ("to restore: ", "to run: ")
-TOLD = ("note: ", "sent ")
+# Reports of a run that are for people: of a dry run, and of every run.
+PLANNED = (ToRestore, ToRun)
+TOLD = (Remark, Sent)
 
 
 def _parts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:
@@ -93,8 +94,8 @@ def _restored(
 
         def hear(event: Event) -> None:
             view.hear(event)
-            if isinstance(event, HostOutput) and event.text.startswith(told):
-                console.print_note(f"  {event.text}")
+            if isinstance(event, Reported) and isinstance(event.report, told):
+                console.print_note(f"  {event.report.line}")
 
         agreed = {**kwargs, "accept": accept or None}
         result = runner.run("gb10.deploys.restore", dry=dry, diff=diff, kwargs=agreed, on_event=hear)

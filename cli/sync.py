@@ -10,7 +10,7 @@ import click
 
 from gb10.cli.screen import console
 from gb10.cli.screen.session import Session, command_options
-from gb10.cli.screen.transfer import transfer
+from gb10.cli.screen.transfer import Found, transfer
 from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.operations.copying.plan import human
 
@@ -107,25 +107,20 @@ def copy_between(
         for error in (*result.errors, *result.foreseen):
             console.print_error(error)
         if result.ok and not result.foreseen:
-            _conclude(dry_run, view.plans, view.proofs)
-    document = {
-        "run": result.to_json(),
-        "plans": view.plans,
-        "results": view.results,
-        "proofs": view.proofs,
-        "images": view.images,
-    }
+            _conclude(dry_run, view.found)
+    document = {"run": result.to_json(), **view.found.to_json()}
     status = next((error.status for error in result.foreseen), ExitStatus.OK)
     session.finish(document, result.error, status)
 
 
-def _conclude(dry_run: bool, plans: list[dict[str, Any]], proofs: list[dict[str, Any]]) -> None:
+def _conclude(dry_run: bool, found: Found) -> None:
     if dry_run:
-        size = sum(plan["bytes"] for plan in plans)
-        console.stdout().print(f"{size} bytes would be sent; nothing was changed." if plans else "Nothing to send.")
+        size = sum(plan.bytes for plan in found.plans)
+        told = f"{size} bytes would be sent; nothing was changed." if found.plans else "Nothing to send."
+        console.stdout().print(told)
         return
-    for proof in proofs:
-        what = f"all {proof['files']} files ({human(proof['bytes'])}) and {proof['links']} links"
-        how = "sha256 of both nodes compared" if proof["hashed"] else "sizes compared"
-        sent = "" if plans else ", nothing had to be sent"
-        console.print_done(f"{proof['target']} has {what} of {proof['source']}: {how}{sent}")
+    for proof in found.proofs:
+        what = f"all {proof.files} files ({human(proof.bytes)}) and {proof.links} links"
+        how = "sha256 of both nodes compared" if proof.hashed else "sizes compared"
+        sent = "" if found.plans else ", nothing had to be sent"
+        console.print_done(f"{proof.target} has {what} of {proof.source}: {how}{sent}")

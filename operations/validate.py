@@ -11,9 +11,8 @@ import json
 import secrets
 import shlex
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Literal
 
 import gevent
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -24,14 +23,15 @@ from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
+from gb10.facts.reading.reports import report
 from gb10.operations.copying.survey import Way, find_ways
 from gb10.operations.kit.failures import UnreadFactError, guarded, say
 from gb10.operations.kit.inventory import meeting_address, rails_of
 from gb10.operations.kit.peers import peer_fact, peer_run, read_fact
+from gb10.operations.kit.reports import Check
 
 Commands = Generator[FunctionCommand, None, None]
 
-CHECK = "gb10-check: "
 PORT = 8880  # and the one above it, on the rails
 NCCL_PORT = 29555
 LONGEST = 300  # of what a failed command said
@@ -41,20 +41,6 @@ STOP_LISTENER = f"systemctl stop {LISTENER}.service 2>/dev/null || true"
 STOP_SECONDS = 10  # for a container that is to end
 SPARE_SECONDS = 30
 SLOWED = ", and would be slowed down (--while-serving)"
-
-
-@dataclass(frozen=True)
-class Check:
-    """What came of a check. `code` names the error of a failed one in the catalogue."""
-
-    check: str
-    node: str
-    outcome: Literal["pass", "fail", "skip"]
-    reason: str
-    code: str | None = None
-    peer: str | None = None
-    rail: str | None = None
-    measured_gbps: float | None = None
 
 
 @operation(is_idempotent=False)
@@ -124,8 +110,8 @@ def verdict() -> Commands:
 
 
 def tell(where: Host, check: Check) -> None:
-    """Log what came of a check."""
-    where.log(f"{CHECK}{json.dumps(asdict(check))}")
+    """Report what came of a check."""
+    report(where, check)
     if check.outcome == "fail":
         where.data.gb10_failed_checks = [*(where.data.get("gb10_failed_checks") or ()), check.check]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from pydantic import Field
@@ -13,13 +13,13 @@ from gb10.controller.cluster.status import cluster_status
 from gb10.controller.cluster.status_model import ClusterStatus, Model, NodeStatus, OperatorStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.run.messages import Event, HostOutput
+from gb10.controller.run.messages import Event, Reported
 from gb10.controller.run.results import RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.group_data.settings import ClusterSettings
+from gb10.operations.kit import reports
 
 DEPLOY = "gb10.deploys.validate"
-LINE = "gb10-check: "  # how the deploy's lines about checks begin
 
 # Name, and what it proves.
 CHECKS = {
@@ -142,17 +142,18 @@ def _never_made(name: str, node: str, peer: str | None, cause: Gb10Error | None)
 
 
 class _Collector:
-    """Takes the lines about checks out of a run."""
+    """Takes the reports about checks out of a run."""
 
     def __init__(self, on_event: OnEvent) -> None:
         self.checks: list[Check] = []
         self._on_event = on_event
 
     def hear(self, event: Event) -> None:
-        if isinstance(event, HostOutput) and event.text.startswith(LINE):
-            self.checks.append(Check.model_validate(json.loads(event.text.removeprefix(LINE))))
-        else:
-            self._on_event(event)
+        match event:
+            case Reported(_, reports.Check() as check):
+                self.checks.append(Check.model_validate(asdict(check)))
+            case _:
+                self._on_event(event)
 
 
 def summed(checks: Iterable[Check], nodes: Sequence[str] = ()) -> Validation:

@@ -141,18 +141,10 @@ class FactFailed:
 
 @dataclass(frozen=True)
 class Reported:
-    """A fact or an operation reported something about a host: a dataclass of gb10.operations.kit.reports."""
+    """A fact or an operation reported something about a host."""
 
     host: str
     report: Any
-
-
-@dataclass(frozen=True)
-class HostOutput:
-    """A line that an operation said about a host."""
-
-    host: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -192,7 +184,6 @@ Event = (
     | HostFailed
     | FactFailed
     | Reported
-    | HostOutput
     | Logged
     | Aborted
     | Alive

@@ -21,7 +21,7 @@ import warnings  # noqa: E402
 from typing import Any, NoReturn  # noqa: E402
 
 import click  # noqa: E402
-import gevent  # noqa: E402
+import gevent.event  # noqa: E402
 import pyinfra  # noqa: E402
 from gevent.os import make_nonblocking, nb_read  # noqa: E402
 from pyinfra.api.output import set_echo  # noqa: E402
@@ -129,20 +129,23 @@ class Server:
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
-        self._work: gevent.Greenlet | None = None
+        self._calm = gevent.event.Event()  # unset during an interrupt
+        self._calm.set()
 
     def serve(self) -> None:
         """Serve until there are no more requests."""
         gevent.signal_handler(signal.SIGINT, self.interrupt)
         while request := self._pipe.receive():
             alive = gevent.spawn(self._beat)
-            self._work = gevent.spawn(self._served, request)
-            result = self._work.get()
+            result = gevent.spawn(self._served, request).get()
+            self._calm.wait()  # after an interrupt there is no result
             alive.kill()
             self._pipe.send(result)
 
     def interrupt(self) -> NoReturn:
-        """End what runs on the nodes, and this process."""
+        """Begin nothing more, end what runs on the nodes, and this process."""
+        self._calm.clear()
+        requests.abandon()
         with gevent.Timeout(END_SECONDS, False):
             requests.end_commands()
         self._pipe.send(Interrupted())

@@ -118,6 +118,12 @@ def hosts() -> list[Host]:
     return list(state.inventory) if state and state.initialised else []
 
 
+def abandon() -> None:
+    """Have the present request do nothing more."""
+    if hosts():
+        ctx_state.get().pool.kill(block=False)
+
+
 def end_commands() -> None:
     """End what the present request runs on the nodes."""
     gevent.joinall([gevent.spawn(connections.end_commands, host) for host in hosts()])

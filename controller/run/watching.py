@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from gevent.local import local
 from paramiko import SSHException
 from pyinfra import logger
@@ -30,7 +29,6 @@ from gb10.controller.run.messages import (
     FactFailed,
     Failure,
     HostFailed,
-    HostOutput,
     OperationEnded,
     OperationStarted,
     Reported,
@@ -221,7 +219,6 @@ class WatchedHost(Host):
 
     def log(self, message: str, log_func: Callable[[str], Any] = logger.info) -> None:
         self.state.watch.heard(self.name, [message])
-        self.state.watch.send(HostOutput(self.name, click.unstyle(message)))
         super().log(message, log_func)
 
     def get_fact(self, name_or_cls: Any, *args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from gb10.operations.copying.plan import human
 from gb10.programs.archive.manifest import Note, shown
 from gb10.programs.backups.evidence import Evidence
+from gb10.programs.backups.store import CONTROLLER
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Transferred:
 
     @property
     def line(self) -> str:
-        return _told("progress", {"what": self.what, "bytes": self.done_bytes, "total": self.total_bytes})
+        of = f" of {human(self.total_bytes)}" if self.total_bytes else ""
+        return self.what + (f": {human(self.done_bytes)}{of} so far" if self.done_bytes else " ...")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Made:
 
     @property
     def line(self) -> str:
-        return _told("made", self.to_json())
+        told = self.summary
+        return f"{told['id']}: {human(told['size'])}, {told['members']} members, in {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Kept:
 
     @property
     def line(self) -> str:
-        return _told("kept", self.to_json())
+        return f"{self.id}: {'now' if self.where == CONTROLLER else 'also'} on {self.where}"
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ class Tried:
     colour = None
 
     @property
-    def line(self) -> str | None:
-        return _told("proof", self.evidence.to_json())
+    def line(self) -> str:
+        told = self.evidence
+        verdict = "proven" if told.found.proven else f"NOT proven: {'; '.join(told.found.texts)}"
+        return f"{told.id} on {told.where}: {verdict}"
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,3 @@ class Sent:
     @property
     def line(self) -> str:
         return f"sent {human(self.done_bytes)} of {human(self.total_bytes)}"
-
-
-def _told(kind: str, document: Mapping[str, Any]) -> str:
-    return f"gb10-backup-{kind}: {json.dumps(document)}"

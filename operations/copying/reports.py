@@ -1,19 +1,26 @@
-"""What a copy reports: its plan, how far it is, what came of it, and its proof."""
+"""What a copy reports: its plan, how far it is, its result, its proof."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gb10.facts.reading.copy import CopyProof
 from gb10.operations.copying.image_plan import TagPlan
+from gb10.operations.copying.plan import human
 from gb10.programs.images.contents import Contents
 
 
+class Silent:
+    """A report that has no line: a note tells a person the same."""
+
+    line = None
+    colour = None
+
+
 @dataclass(frozen=True)
-class CopyPlanned:
+class CopyPlanned(Silent):
     """What a copy will send."""
 
     source: str  # a node
@@ -25,39 +32,24 @@ class CopyPlanned:
     arrived: int  # bytes that an earlier copy has sent
     delete: int  # paths on the target
     ways: tuple[str, ...]  # rails, or "management"
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"gb10-copy-plan: {json.dumps(self.to_json())}"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "ways": list(self.ways)}
 
 
 @dataclass(frozen=True)
-class ImagesPlanned:
+class ImagesPlanned(Silent):
     """What a copy of images will send: at most so many bytes."""
 
     source: str  # a node
     target: str
     bytes: int
     images: tuple[TagPlan, ...]
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"gb10-copy-plan: {json.dumps(self.to_json())}"
 
     def to_json(self) -> dict[str, Any]:
         images = [plan.to_json() for plan in self.images]
-        return {
-            "source": self.source,
-            "target": self.target,
-            "bytes": self.bytes,
-            "images": images,
-            "at_most_bytes": self.bytes,
-        }
+        ends = {"source": self.source, "target": self.target}
+        return {**ends, "bytes": self.bytes, "images": images, "at_most_bytes": self.bytes}
 
 
 @dataclass(frozen=True)
@@ -71,9 +63,13 @@ class CopyMoved:
     colour = None
 
     @property
-    def line(self) -> str:
-        rails = " ".join(f"{name}={count}" for name, count in self.rails.items())
-        return f"gb10-copy: sent={self.sent} of={self.total} seconds={self.seconds:.1f} {rails}"
+    def line(self) -> str | None:
+        if not self.sent or not self.seconds:
+            return None
+        rate = self.sent / self.seconds
+        left = (self.total - self.sent) / rate
+        how = f"{rate / 1e9:.2f} GB/s, {left:.0f} s left  {rail_rates(self.rails, self.seconds)}"
+        return f"{human(self.sent)} of {human(self.total)}, {how}"
 
 
 @dataclass(frozen=True)
@@ -90,22 +86,19 @@ class CopySent:
 
     @property
     def line(self) -> str:
-        return f"gb10-copy-result: {json.dumps(self.to_json())}"
+        rate = self.sent * 8 / self.seconds / 1e9 if self.seconds else 0.0
+        rails = rail_rates(self.rails, self.seconds)
+        return f"sent {human(self.sent)} in {self.seconds:.1f} s, {rate:.1f} Gb/s  {rails}"
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "lost_rails": list(self.lost_rails)}
 
 
 @dataclass(frozen=True)
-class CopyProven:
+class CopyProven(Silent):
     """What the comparison of both nodes after a copy has shown."""
 
     proof: CopyProof
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"gb10-copy-proof: {json.dumps(self.proof.to_json())}"
 
 
 @dataclass(frozen=True)
@@ -119,23 +112,28 @@ class ImageMoved:
     colour = None
 
     @property
-    def line(self) -> str:
-        return f"gb10-images: {self.verb}={self.done} of={self.total} seconds={self.seconds:.1f}"
+    def line(self) -> str | None:
+        if not self.seconds:
+            return None
+        rate = self.done / self.seconds / 1e9
+        return f"{self.verb} {human(self.done)} of {human(self.total)}, {rate:.2f} GB/s"
 
 
 @dataclass(frozen=True)
-class ImageProven:
+class ImageProven(Silent):
     """What an engine has under a tag, as the source has it; `source` is None for the node's own store."""
 
     source: str | None
     target: str
     tag: str
     contents: Contents
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"gb10-images-proof: {json.dumps(self.to_json())}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def rail_rates(rails: Mapping[str, int], seconds: float) -> str:
+    """Given bytes by rail and seconds, return the rate of each rail."""
+    if not seconds:
+        return ""
+    return "  ".join(f"{name} {count * 8 / seconds / 1e9:.1f} Gb/s" for name, count in sorted(rails.items()))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from gb10.facts.reading.reports import Refused
-
-__all__ = ["Diff", "Foreseen", "Refused"]
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -50,3 +47,26 @@ class Diff:
     @property
     def line(self) -> str:
         return "\n".join([self.title, *(f"      {line}" for line in self.lines)])
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of a check. `code` names the error of a failed one in the catalogue."""
+
+    check: str
+    node: str
+    outcome: Literal["pass", "fail", "skip"]
+    reason: str
+    code: str | None = None
+    peer: str | None = None
+    rail: str | None = None
+    measured_gbps: float | None = None
+
+    @property
+    def colour(self) -> str:
+        return {"pass": "green", "fail": "red", "skip": "yellow"}[self.outcome]
+
+    @property
+    def line(self) -> str:
+        where = " -> ".join(name for name in (self.node, self.peer) if name)
+        return f"{self.outcome}: {self.check} {where}{f' {self.rail}' if self.rail else ''}: {self.reason}"

@@ -56,7 +56,7 @@ class Product:
         return subprocess.Popen(
             [*self.command("gb10"), *arguments],
             cwd=self.folder,
-            env=self._environment(),
+            env=self.whole_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -95,8 +95,9 @@ class Product:
         operations = done.json["results"]["operations"]
         return {(operation["name"], host) for operation in operations for host in operation["success"]}
 
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, **self.environment, "GB10_INVENTORY": str(self.inventory), "NO_COLOR": "1"}
+    def whole_environment(self) -> dict[str, str]:
+        ours = {"GB10_INVENTORY": str(self.inventory), "NO_COLOR": "1", "PYTHONPATH": str(CHECKOUT)}
+        return {**os.environ, **self.environment, **ours}
 
     def command(self, name: str) -> list[str]:
         """The command of this name, as it is installed."""
@@ -107,7 +108,7 @@ class Product:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self._environment(),
+            env=self.whole_environment(),
             input=stdin if stdin is not None else "",
             capture_output=True,
             text=True,

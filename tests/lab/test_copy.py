@@ -25,6 +25,7 @@ from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
 from tests.lab.hub import MARKER, Hub, fill
 from tests.lab.product import Done, Processes, Product, written_files
+from tests.lab.reported import read
 
 SOURCE, TARGET = "spark-1", "spark-2"
 FROM, TO = "/data/from", "/data/to"
@@ -111,17 +112,46 @@ class Pair:
         return [f"{key}={json.dumps(value)}" for key, value in known.items()]
 
     def copy(self, *flags: str, **options: Any) -> Done:
-        """Copy with the pyinfra CLI."""
-        return self.product.pyinfra("-y", f"--limit={SOURCE}", *flags, SYNC, *self.words(**options))
+        """Copy with the pyinfra CLI; see `result` and `proof`."""
+        self.reports.unlink(missing_ok=True)
+        return self.product.run_command([*self._command(*flags), SYNC, *self.words(**options)])
+
+    def _command(self, *flags: str) -> list[str]:
+        reported = [sys.executable, "-m", "tests.lab.reported", str(self.reports)]
+        return [*reported, "-y", f"--limit={SOURCE}", *flags, str(self.product.inventory)]
+
+    @property
+    def reports(self) -> Path:
+        return self.product.folder / "reports"
+
+    def result(self) -> dict[str, Any]:
+        """What the sender of the last copy said in the end."""
+        (found,) = read(self.reports, "CopySent")
+        return found
+
+    def proof(self) -> dict[str, Any]:
+        """What the comparison after the last copy has shown."""
+        (found,) = read(self.reports, "CopyProven")
+        proof: dict[str, Any] = found["proof"]
+        return proof
+
+    def await_share(self, child: subprocess.Popen[str], share: float) -> None:
+        """Return when a running copy says that it has sent so much of the whole."""
+        while child.poll() is None:
+            moved = read(self.reports, "CopyMoved")
+            if moved and moved[-1]["sent"] >= share * moved[-1]["total"]:
+                return
+            time.sleep(0.01)
+        raise AssertionError("the copy ended too early")
 
     @contextmanager
     def copying(self, **options: Any) -> Iterator[subprocess.Popen[str]]:
         """A copy in the background; its standard error is a pipe."""
-        command = [sys.executable, "-m", "pyinfra", "-y", f"--limit={SOURCE}", str(self.product.inventory)]
+        self.reports.unlink(missing_ok=True)
         child = subprocess.Popen(
-            [*command, SYNC, *self.words(**options)],
+            [*self._command(), SYNC, *self.words(**options)],
             cwd=self.product.folder,
-            env={**os.environ, **self.product.environment},
+            env=self.product.whole_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -203,35 +233,11 @@ def make_large(pair: Pair, megabytes: int, files: int = 4) -> int:
     return each * files << 20
 
 
-def result_of(done: Done | str) -> dict[str, Any]:
-    """What the sender said in the end."""
-    text = done if isinstance(done, str) else done.output
-    (line,) = re.findall(r"gb10-copy-result: (.*)", text)
-    result: dict[str, Any] = json.loads(line)
-    return result
-
-
-def proof_of(done: Done) -> dict[str, Any]:
-    (line,) = re.findall(r"gb10-copy-proof: (.*)", done.output)
-    proof: dict[str, Any] = json.loads(line)
-    return proof
-
-
 def failed(done: Done, code: str) -> None:
     """The copy was refused or failed with this code, and no stack trace."""
     assert f"gb10: {code}: " in done.output, done.output
     assert "Traceback" not in done.output
     assert done.status != 0
-
-
-def await_share(child: subprocess.Popen[str], share: float) -> None:
-    """Return when a running copy says that it has sent so much of the whole."""
-    assert child.stdout is not None
-    for line in child.stdout:
-        match = re.search(r"gb10-copy: sent=(\d+) of=(\d+)", line)
-        if match and int(match[1]) >= share * int(match[2]):
-            return
-    raise AssertionError("the copy ended too early")
 
 
 def await_nothing(look: Callable[[], list[str]], seconds: float) -> None:
@@ -254,13 +260,13 @@ def test_everything_arrives_as_it_is_and_a_second_copy_changes_nothing(pair: Pai
     done = pair.copy()
     assert done.status == 0, done.output
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
-    assert proof_of(done)["holds"]
+    assert pair.proof()["holds"]
     inodes = pair.on(TARGET, f"cd {TO}/sub; stat -c %i 'large one' 'other name of the large one'").split()
     assert inodes[0] == inodes[1], "two names of one file have become two files"
     assert int(pair.on(TARGET, f"du -sk {TO}/sub/sparse | cut -f 1")) < 8192, "the holes have been filled"
     again = pair.copy()
     assert "No changes" in again.output
-    assert "gb10-copy-result" not in again.output
+    assert read(pair.reports, "CopySent") == []
     assert pair.leftovers() == []
     assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
 
@@ -276,7 +282,8 @@ def test_more_small_files_arrive_than_a_process_may_usually_have_open(pair: Pair
 def test_one_large_file_goes_over_both_rails(pair: Pair) -> None:
     total = make_large(pair, 256, files=1)
     pair.slow(800)
-    rails = result_of(pair.copy())["rails"]
+    assert pair.copy().status == 0
+    rails = pair.result()["rails"]
     assert sum(rails.values()) >= total
     assert min(rails[rail] for rail in RAILS) > 0.2 * total
 
@@ -293,8 +300,8 @@ def test_only_what_changed_is_sent(pair: Pair) -> None:
     pair.on(SOURCE, f"head -c 100000 /dev/urandom >{FROM}/small")
     assert pair.copy().status == 0
     pair.on(SOURCE, f"head -c 100000 /dev/urandom >{FROM}/small; chmod 600 {FROM}/shard-0")
-    done = pair.copy()
-    assert result_of(done)["wire"] < 200_000
+    assert pair.copy().status == 0
+    assert pair.result()["wire"] < 200_000
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
 
 
@@ -320,7 +327,7 @@ def test_hashes_find_content_that_was_altered_under_its_size_and_time_and_it_is_
     done = pair.copy(verify="hash")
     assert done.status == 0, done.output
     assert "sha256 of both sides compared" in done.output
-    assert result_of(done)["sent"] == (16 << 20) + 1000
+    assert pair.result()["sent"] == (16 << 20) + 1000
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
 
 
@@ -336,7 +343,7 @@ def test_the_key_of_a_copy_by_ssh_is_in_no_file_and_gone_with_its_sender(pair: P
     make_large(pair, 128)
     pair.slow()
     with pair.copying(transport="ssh") as child:
-        await_share(child, 0.0)
+        pair.await_share(child, 0.0)
         assert pair.on(SOURCE, "ls -d /run/gb10-copy-* /tmp/gb10* 2>/dev/null || true") == ""
         pair.on(SOURCE, "pkill -KILL -f '^python3 -I '")
         child.communicate()
@@ -483,7 +490,7 @@ def test_the_secret_of_a_copy_shows_nowhere(pair: Pair) -> None:
     pair.slow()
     secrets: list[str] = []
     with pair.copying() as child:
-        await_share(child, 0.1)
+        pair.await_share(child, 0.1)
         job = pair.on(TARGET, "stat -c '%a %n' /run/gb10-copy-* /run/gb10-copy-*/*; cat /run/gb10-copy-*/job.json")
         *modes, text = job.splitlines()
         assert {mode.split()[0] for mode in modes} == {"700", "600"}
@@ -505,7 +512,7 @@ def test_a_stranger_is_refused_and_logged_and_so_is_the_peer_without_the_secret(
     make_large(pair, 256)
     pair.slow()
     with pair.copying() as child:
-        await_share(child, 0.05)
+        pair.await_share(child, 0.05)
         target = pair.addresses["a"][TARGET]
         listening = pair.on(TARGET, "ss -Hltn 'sport >= 8873 and sport < 8973'")
         assert sorted(line.split()[3].rpartition(":")[0] for line in listening.splitlines()) == sorted(
@@ -545,7 +552,7 @@ def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: P
     total = make_large(pair, 256)
     pair.slow(400)
     with pair.copying() as child:
-        await_share(child, 0.5)
+        pair.await_share(child, 0.5)
         if victim == "controller":
             os.kill(child.pid, signal.SIGKILL)
         elif victim == "sender":
@@ -560,7 +567,7 @@ def test_after_a_kill_at_half_the_next_copy_sends_at_most_the_other_half(pair: P
         await_nothing(pair.leftovers, 20)
     done = pair.copy()
     assert done.status == 0, done.output
-    assert result_of(done)["wire"] <= 0.51 * total
+    assert pair.result()["wire"] <= 0.51 * total
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
     assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
 
@@ -591,13 +598,13 @@ def test_a_rail_that_goes_down_during_the_copy_leaves_it_to_the_other(pair: Pair
     pair.on(SOURCE, f"for i in $(seq 400); do head -c 100000 /dev/urandom >{FROM}/small-$i; done")
     pair.slow()
     with pair.copying() as child:
-        await_share(child, 0.2)
+        pair.await_share(child, 0.2)
         pair.lab.rail(TARGET, "b", plugged=False)
         pair.on(SOURCE, f"tc qdisc del dev {RAILS['a']} root")
         output, _ = child.communicate(timeout=120)
     assert child.returncode == 0, output
     assert "rail b carries nothing any more: going on without it" in output
-    assert result_of(output)["sent"] >= total
+    assert pair.result()["sent"] >= total
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
     pair.on(TARGET, f"rm -rf {TO}")
     again = pair.copy()
@@ -609,7 +616,7 @@ def test_when_all_rails_go_down_the_copy_ends_and_says_so(pair: Pair) -> None:
     make_large(pair, 256)
     pair.slow()
     with pair.copying() as child:
-        await_share(child, 0.1)
+        pair.await_share(child, 0.1)
         for rail in RAILS:
             pair.lab.rail(SOURCE, rail, plugged=False)
         output, _ = child.communicate(timeout=120)
@@ -638,7 +645,7 @@ def test_a_target_that_fills_up_during_the_copy_is_named_and_the_copy_goes_on_wh
     pair.on(TARGET, f"mkdir -p {TO} && mount -t tmpfs -o size=230m tmpfs {TO}")
     pair.slow()
     with pair.copying(transport=transport) as child:
-        await_share(child, 0.1 if transport == "rsyncd" else 0.0)
+        pair.await_share(child, 0.1 if transport == "rsyncd" else 0.0)
         pair.on(TARGET, f"fallocate -l 170m {TO}/filler || head -c 170m /dev/zero >{TO}/filler", check=False)
         output, _ = child.communicate(timeout=120)
     assert child.returncode != 0
@@ -647,7 +654,7 @@ def test_a_target_that_fills_up_during_the_copy_is_named_and_the_copy_goes_on_wh
     pair.on(TARGET, f"rm {TO}/filler")
     done = pair.copy(transport=transport)
     assert done.status == 0, done.output
-    assert result_of(done)["wire"] < 120 << 20
+    assert pair.result()["wire"] < 120 << 20
     assert pair.on(TARGET, f"find {TO} -name '.gb10*'") == ""
     assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
 
@@ -661,7 +668,7 @@ def test_a_file_that_changes_during_the_copy_is_named_and_the_next_copy_has_it(
     pair.on(SOURCE, f"echo small >{FROM}/late")
     pair.slow()
     with pair.copying() as child:
-        await_share(child, 0.1)
+        pair.await_share(child, 0.1)
         pair.on(SOURCE, change.format(f"{FROM}/{name}"))
         output, _ = child.communicate(timeout=120)
     assert child.returncode != 0
@@ -676,7 +683,7 @@ def test_two_copies_into_one_folder_do_not_meet(pair: Pair) -> None:
     make_large(pair, 128)
     pair.slow(50)
     with pair.copying() as child:
-        await_share(child, 0.1)
+        pair.await_share(child, 0.1)
         failed(pair.copy(), "COPY_BUSY")
         running = pair.product.pyinfra("--json", "fact", "gb10.facts.copy.CopyProgress")
         (progress,) = next(iter(running.json.values()))[TARGET]
@@ -738,7 +745,7 @@ def test_links_that_lead_nowhere_or_outside_are_named_and_copied_only_when_asked
     done = pair.copy(dangling="list")
     assert done.status == 0, done.output
     assert "2 links on spark-1 lead nowhere, or out of /data/from: dangling, outside" in done.output
-    assert proof_of(done)["allowed"] == ["dangling", "outside"]
+    assert pair.proof()["allowed"] == ["dangling", "outside"]
     assert pair.on(TARGET, f"readlink {TO}/dangling {TO}/outside {TO}/fine") == "nothing\n/etc/hostname\nx\n"
 
 
@@ -751,7 +758,7 @@ def test_absolute_links_of_the_source_are_refused_where_the_copy_lies_elsewhere(
     pair.on(TARGET, f"rm -r {FROM}")
     done = pair.copy(dangling="list")
     assert done.status == 0, done.output
-    assert proof_of(done)["allowed"] == ["absolute"]
+    assert pair.proof()["allowed"] == ["absolute"]
 
 
 def test_a_folder_in_the_way_of_a_file_is_refused_by_name_before_anything_is_sent(pair: Pair) -> None:

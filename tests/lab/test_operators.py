@@ -498,7 +498,7 @@ def _start(product: Product, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(BIN / "pyinfra"), "-y", str(product.inventory), *arguments],
         cwd=product.folder,
-        env=product._environment(),
+        env=product.whole_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

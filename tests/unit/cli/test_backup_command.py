@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,23 +10,24 @@ from typing import Any
 import pytest
 
 from gb10.cli.backup import _View
-from gb10.controller.run.messages import HostOutput
+from gb10.controller.run.messages import Reported
+from gb10.operations.backups.reports import Kept, Transferred
 from tests.unit.pyinfra_project import Project
 
 GB10 = str(Path(sys.executable).with_name("gb10"))
 
 
-def heard(view: _View, kind: str, **told: Any) -> None:
-    """Have the view hear what a run on spark-2 says."""
-    view.hear(HostOutput("spark-2", f"gb10-backup-{kind}: {json.dumps(told)}"))
+def heard(view: _View, report: Any) -> None:
+    """Have the view hear what a run on spark-2 reports."""
+    view.hear(Reported("spark-2", report))
 
 
 def test_without_a_terminal_what_takes_long_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
     view = _View(None, quiet=False)
     for done in range(1, 1000):
-        heard(view, "progress", what="Send b1 to spark-1", bytes=done << 20, total=1 << 30)
-    heard(view, "kept", id="b1", where="spark-1")
-    heard(view, "progress", what="Prove b1 on spark-1", bytes=0, total=None)
+        heard(view, Transferred("Send b1 to spark-1", done << 20, 1 << 30))
+    heard(view, Kept("b1", "spark-1"))
+    heard(view, Transferred("Prove b1 on spark-1"))
     assert capsys.readouterr().err.splitlines() == ["  b1: also on spark-1", "  Prove b1 on spark-1 ..."]
 
 
@@ -35,9 +35,10 @@ def test_a_long_transfer_is_told_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gb10.cli.backup.LINE_SECONDS", 0)
-    heard(_View(None, quiet=False), "progress", what="Fetch b1 from spark-1", bytes=1 << 20, total=1 << 30)
+    fetched = Transferred("Fetch b1 from spark-1", 1 << 20, 1 << 30)
+    heard(_View(None, quiet=False), fetched)
     assert capsys.readouterr().err == "  Fetch b1 from spark-1: 1.0 MiB of 1.0 GiB so far\n"
-    heard(_View(None, quiet=True), "progress", what="Fetch b1 from spark-1", bytes=1 << 20, total=1 << 30)
+    heard(_View(None, quiet=True), fetched)
     assert capsys.readouterr().err == ""
 
 

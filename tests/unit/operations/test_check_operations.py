@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict
-from gb10.operations.validate import LONGEST, PORT, Check, container_run, judged, last_words, listener, reduced
+from gb10.operations.kit.reports import Check
+from gb10.operations.validate import LONGEST, PORT, container_run, judged, last_words, listener, reduced
 
 RAIL = Check("rail-bandwidth", "spark-1", "skip", "", peer="spark-2", rail="a")
 NODES = ("spark-1", "spark-2")
