@@ -17,6 +17,7 @@ from rich.table import Table
 from gb10.cli.screen import console
 from gb10.cli.screen.session import Session, command_options
 from gb10.controller.backups import CONTROLLER, local_backups
+from gb10.controller.cluster.asks import BACKUPS
 from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.messages import Event, Reported
@@ -28,7 +29,6 @@ from gb10.programs.archive.manifest import ID
 from gb10.programs.backups.evidence import Evidence
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
-FACT = "gb10.facts.backups.Backups"
 LINE_SECONDS = 10  # between two lines that say how far something is
 
 
@@ -134,9 +134,9 @@ def list_(session: Session, nodes: tuple[str, ...]) -> None:
     """Show the backups of each NODE, of all without any: on this controller and on the nodes that answer."""
     names = {host.node_name for host in session.inventory.select(nodes)}
     with console.waiting("Look at the nodes", quiet=session.as_json):
-        found = session.runner(()).facts([FACT])
+        found = session.runner(()).facts([BACKUPS])
     places = {CONTROLLER: local_backups()}
-    places |= {host: _copies(value) for host, value in found.values.get(FACT, {}).items()}
+    places |= {host: copies for host in found.hosts if (copies := found.of(host, BACKUPS))}
     rows = [(where, copy) for where, copies in places.items() for copy in copies if not nodes or copy.node in names]
     rows.sort(key=lambda row: (row[1].node, row[1].id, row[0] != CONTROLLER, row[0]))
     if not session.as_json:
@@ -283,11 +283,6 @@ def _end(session: Session, runs: Sequence[RunResult], view: _View) -> None:
         "proofs": [proof.to_json() for proof in view.proofs],
     }
     session.finish(document, decisive(tuple(errors)))
-
-
-def _copies(value: Any) -> tuple[BackupCopy, ...]:
-    """The copies that a node told of, as the fact prints them."""
-    return tuple(BackupCopy.from_json(document) for document in value or ())
 
 
 def _print_list(rows: Sequence[tuple[str, BackupCopy]]) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
+from gb10.controller.cluster.asks import serving_of
 from gb10.controller.cluster.status_model import NodeServingStatus, ServingStatus
 from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.run.asks import Ask
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
-from gb10.group_data.settings import CLUSTER, SOLO, ServingCare, ServingSettings
+from gb10.facts.reading.serving import NodeServing
+from gb10.group_data.settings import CLUSTER, SOLO, ServingSettings
 
 DEPLOY = "gb10.deploys.serving"
-STATE = "gb10.facts.serving.ServingState"
 
 
 def described(inventory: Inventory) -> bool:
@@ -40,34 +41,15 @@ def address(host: InventoryHost) -> str:
     return f"http://{host.node_ip}:{host.settings(ServingSettings).port}/v1"
 
 
-def state_fact(inventory: Inventory, complete: bool) -> str:
-    """Return the fact that tells what serves on a node, with its arguments, as a runner takes it.
-
-    With `complete`, a completion of one token is asked for as well: without it, an engine that hangs may pass for a
-    healthy one.
-    """
-    first = inventory.hosts[0]
-    settings = first.settings(ServingSettings)
-    arguments = {
-        "complete_seconds": settings.completion_seconds if complete else 0,
-        "marks": settings.marks,
-        "patterns": first.settings(ServingCare).serving_containers,
-        "port": settings.port,
-    }
-    # A runner parts the words of a fact by spaces.
-    texts = {key: json.dumps(value, separators=(",", ":")).replace(" ", "\\u0020") for key, value in arguments.items()}
-    return " ".join([STATE, *(f"{key}={text}" for key, text in texts.items())])
-
-
 def serving_status(runner: Runner, *, complete: bool = True) -> ServingStatus:
-    """Ask the runner's hosts what they serve; `complete` as `state_fact` has it."""
-    return build_serving(runner.inventory, runner.facts([state_fact(runner.inventory, complete)]), complete)
+    """Ask the runner's hosts what they serve; `complete` as `serving_of` has it."""
+    return build_serving(runner.inventory, runner.facts([serving_of(runner.inventory, complete)]), complete)
 
 
 def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> ServingStatus:
     """Given an inventory and what its hosts said, return the status. A host that said nothing may serve anything."""
-    fact = state_fact(inventory, complete)
-    nodes = tuple(_node(host, facts, fact) for host in inventory.hosts if host.name in facts.hosts)
+    ask = serving_of(inventory, complete)
+    nodes = tuple(_node(host, facts, ask) for host in inventory.hosts if host.name in facts.hosts)
     members = [node for node in nodes if node.mode in (CLUSTER, SOLO)]
     reasons = _undecided(nodes)
     if reasons:
@@ -76,7 +58,7 @@ def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> S
         ended = tuple(f"{node.node}: {node.trouble}" for node in nodes if node.mode == "off" and node.trouble)
         return ServingStatus(mode="off", healthy=False, reasons=ended, nodes=nodes)
     first = _answering(inventory, members)
-    wrong = tuple(_wrong(inventory, first, nodes, complete))
+    wrong = (*_idle(first, nodes), *_wrong(inventory.host(first.node), facts.of(first.node, ask), complete))
     return ServingStatus(
         mode=first.mode or "undecided",
         node=first.node,
@@ -89,31 +71,25 @@ def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> S
     )
 
 
-def _node(host: InventoryHost, facts: FactsResult, fact: str) -> NodeServingStatus:
-    if not facts.has(host.name, fact):
+def _node(host: InventoryHost, facts: FactsResult, ask: Ask[NodeServing]) -> NodeServingStatus:
+    found = facts.of(host.name, ask)
+    if found is None:
         why = next((error.summary for error in facts.errors if error.host == host.name), f"{host.name} was not asked")
         return NodeServingStatus(node=host.name, mode=None, trouble=why)
-    found: dict[str, Any] = facts.of(host.name, fact)
-    engines = found["engines"]
-    helps = bool(engines) and all(engine["mode"] == "member" for engine in engines)
+    engines = found.engines
+    ended = "; ".join(container.end for container in found.ours if container.end)
     return NodeServingStatus(
         node=host.name,
         # What only works for an engine elsewhere is judged with that engine.
-        mode="cluster" if helps else found["mode"],
+        mode="cluster" if found.helps else found.mode,
         engines=len(engines),
-        youngest_seconds=min((engine["age_seconds"] for engine in engines), default=None),
-        containers=tuple(dict.fromkeys(engine["container"] for engine in engines if engine["container"])),
-        health=found["health"],
-        models=tuple(found["models"]),
-        completion=found["completion"],
-        trouble=found["trouble"] or "; ".join(() if helps else found["reasons"]) or _ended(found["containers"]),
+        youngest_seconds=min((engine.age_seconds for engine in engines), default=None),
+        containers=tuple(dict.fromkeys(engine.container for engine in engines if engine.container)),
+        health=found.health,
+        models=found.models,
+        completion=found.completion,
+        trouble=found.trouble or "; ".join(() if found.helps else found.reasons) or ended or None,
     )
-
-
-def _ended(containers: Iterable[dict[str, Any]]) -> str | None:
-    """What gb10 started and did not stop, and yet has ended."""
-    ended = (one for one in containers if one["mode"] and not one["running"])
-    return "; ".join(f"{one['name']} ended with status {one['exit_code']}" for one in ended) or None
 
 
 def _undecided(nodes: Sequence[NodeServingStatus]) -> tuple[str, ...]:
@@ -135,10 +111,14 @@ def _answering(inventory: Inventory, members: Sequence[NodeServingStatus]) -> No
     return sorted(members, key=lambda node: (node.health in (None, "none"), node.node not in heads))[0]
 
 
-def _wrong(
-    inventory: Inventory, first: NodeServingStatus, nodes: Sequence[NodeServingStatus], complete: bool
-) -> Iterable[str]:
-    """What keeps that which serves from being healthy."""
+def _wrong(host: InventoryHost, found: NodeServing | None, complete: bool) -> Iterable[str]:
+    """What keeps that which serves on a host from being healthy."""
+    own = found and host.settings(ServingSettings).described(found.mode)
+    return found.wrong(host.name, own.name if own else None, complete=complete) if found else ()
+
+
+def _idle(first: NodeServingStatus, nodes: Sequence[NodeServingStatus]) -> Iterator[str]:
+    """The nodes on which nothing serves although the cluster is to."""
     if first.mode == CLUSTER:
         yield from (
             f"nothing serves on {node.node}" + (f": {node.trouble}" if node.trouble else "")
@@ -146,12 +126,3 @@ def _wrong(
             if node.mode == "off"
         )
         yield from (f"{node.node}: {node.trouble}" for node in nodes if node.mode is None)
-    if first.health == "none":
-        yield f"nothing listens on {first.node} yet: it loads"
-    elif first.health != "up":
-        yield f"the health of what serves on {first.node} is {first.health}"
-    own = inventory.host(first.node).settings(ServingSettings).described(first.mode or "")
-    if first.health == "up" and own and own.name and own.name not in first.models:
-        yield f"it offers {', '.join(first.models) or 'no model'}, not {own.name}"
-    if complete and first.health == "up" and not first.completion:
-        yield f"it completes no prompt: {first.trouble or 'no reason is known'}"

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
-from gb10.controller.cluster.serving import described, state_fact
-from gb10.controller.cluster.status import OVERVIEW, build_status
+from gb10.controller.cluster.asks import (
+    BACKUPS,
+    BELONGINGS,
+    ENGINE,
+    LOCK,
+    OVERVIEW,
+    PODS,
+    SETTLED,
+    STORE,
+    data_of,
+    models_of,
+    serving_of,
+)
+from gb10.controller.cluster.serving import described
+from gb10.controller.cluster.status import build_status
 from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
+from gb10.controller.run.asks import Ask, Value
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
+from gb10.facts.reading.belongings import Belongings
+from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.huggingface import Repository
+from gb10.facts.reading.identity import Identity
+from gb10.facts.reading.k3s import K3sInstallation
 from gb10.facts.reading.node_lock import LockHolder
-from gb10.group_data.settings import NodeWorkplace
-
-LOCK = "gb10.facts.node_lock.NodeLock"
-PODS = "gb10.facts.pods.EvictablePods"
-SETTLED = "gb10.facts.settled.Settled"
-ENGINE = "gb10.facts.images.DockerImages"
-STORE = "gb10.facts.images.SavedImages"
-MODELS = "gb10.facts.huggingface.HuggingFaceModels"
-DATA = "gb10.facts.data_mount.DataMount"
-BACKUPS = "gb10.facts.backups.Backups"
-BELONGINGS = "gb10.facts.belongings.DockerBelongings"
-
-Json = dict[str, Any]
+from gb10.facts.reading.overview import Overview
+from gb10.programs.images.contents import Contents
 
 
 class Sight:
@@ -55,34 +63,33 @@ class Sight:
             hosts = [host for host in self.inventory.hosts if host.name not in self.absent]
             runner = self._runner([self.inventory.limit_pattern(host) for host in hosts])
             self._at = time.monotonic()
-            self._found = runner.facts(self._facts())
+            self._found = runner.facts(self._asks())
         return self._found
 
-    def _facts(self) -> list[str]:
-        hubs = sorted({models_fact(host) for host in self.inventory.hosts})
-        places = sorted({data_fact(host) for host in self.inventory.hosts})
-        serving = [state_fact(self.inventory, complete=False)] if described(self.inventory) else []
+    def _asks(self) -> list[Ask[Any]]:
+        hubs = dict.fromkeys(models_of(host) for host in self.inventory.hosts)
+        places = dict.fromkeys(data_of(host) for host in self.inventory.hosts)
+        serving = [serving_of(self.inventory, complete=False)] if described(self.inventory) else []
         return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, BACKUPS, *hubs, *places, *serving]
 
     def answers(self, host: InventoryHost) -> bool:
         """Whether the host could be asked."""
         return host.name not in self.absent and self.found.has(host.name, OVERVIEW)
 
-    def of(self, host: InventoryHost, fact: str) -> Any:
-        """Given a host and a fact, return its value. Raise the error that kept it from being had."""
+    def of(self, host: InventoryHost, ask: Ask[Value]) -> Value:
+        """Return a fact of a host. Raise the error that kept it from being read."""
         found = self.found
-        if not found.has(host.name, fact):
+        if not found.has(host.name, ask):
             error = next((error for error in found.errors if error.host == host.name), None)
             raise error or Gb10Error("NODE_UNREACHABLE", host=host.name, reason="its state could not be read")
-        return found.of(host.name, fact)
+        return cast("Value", found.of(host.name, ask))  # it may be None itself
 
-    def overview(self, host: InventoryHost) -> Json:
-        overview: Json = self.of(host, OVERVIEW)
-        return overview
+    def overview(self, host: InventoryHost) -> Overview:
+        return self.of(host, OVERVIEW)
 
-    def identity(self, host: InventoryHost) -> Json:
+    def identity(self, host: InventoryHost) -> Identity:
         """Who the host is. Raise FACT_UNREADABLE where it does not know."""
-        identity: Json | None = self.overview(host).get("identity")
+        identity = self.overview(host).identity
         if identity is None:
             raise Gb10Error("FACT_UNREADABLE", host=host.name)
         return identity
@@ -91,35 +98,34 @@ class Sight:
         """The status of all nodes that are asked."""
         return build_status(self.inventory, self.found, self._runner(()).know)
 
-    def member(self, host: InventoryHost) -> Json | None:
+    def member(self, host: InventoryHost) -> ClusterNode | None:
         """The host as the cluster has it, or None where it is no member, or no API server answers."""
         for other in self.inventory.hosts:
-            if self.answers(other) and (nodes := self.overview(other).get("nodes")) is not None:
-                return next((node for node in nodes if node["name"] == host.node_name), None)
+            if self.answers(other) and (nodes := self.overview(other).nodes) is not None:
+                return next((node for node in nodes if node.name == host.node_name), None)
         return None
 
     def is_ready(self, host: InventoryHost) -> bool:
         """Return True if the cluster has the host, and it is Ready."""
         member = self.member(host)
-        return bool(member and member["ready"])
+        return bool(member and member.ready)
 
     def is_cordoned(self, host: InventoryHost) -> bool | None:
         """Return True if the host is cordoned; None if it is no member, or no API server answers."""
         member = self.member(host)
-        return bool(member["cordoned"]) if member else None
+        return member.cordoned if member else None
 
-    def k3s(self, host: InventoryHost) -> Json:
-        """The K3s installation of the host; empty without one."""
-        return self.overview(host).get("k3s") or {}
+    def k3s(self, host: InventoryHost) -> K3sInstallation | None:
+        """The K3s installation of the host, or None."""
+        return self.overview(host).k3s
 
     def lock(self, host: InventoryHost) -> LockHolder | None:
         """Who holds the lock of the host."""
-        found: Json | None = self.of(host, LOCK)
-        return LockHolder.from_json(found) if found else None
+        return self.of(host, LOCK)
 
     def waits_for(self, host: InventoryHost) -> tuple[str, ...]:
         """What the host still does after its installation; nothing if it is at rest."""
-        return tuple(self.of(host, SETTLED)["waits_for"])
+        return self.of(host, SETTLED).waits_for
 
     def evictable(self, host: InventoryHost) -> tuple[str, ...] | None:
         """The pods that a drain of the host would have to move; None where no API server answers."""
@@ -128,38 +134,36 @@ class Sight:
                 return tuple(pods.get(host.node_name, ()))
         return None
 
-    def repositories(self, host: InventoryHost) -> dict[str, Json]:
+    def repositories(self, host: InventoryHost) -> dict[str, Repository]:
         """The repositories in the host's Hugging Face cache, by the names that people type."""
-        cache: Json | None = self.of(host, models_fact(host))
-        return {typed_name(repository): repository for repository in (cache or {}).get("repositories", ())}
+        cache = self.of(host, models_of(host))
+        return {typed_name(repository): repository for repository in (cache.repositories if cache else ())}
 
-    def engine_images(self, host: InventoryHost) -> dict[str, Json]:
+    def engine_images(self, host: InventoryHost) -> dict[str, Contents]:
         """Tag -> what makes the image what it is, of the host's Docker engine; empty where none answers."""
-        return {tag: image["contents"] for image in self.of(host, ENGINE) or () for tag in image["tags"]}
+        return {tag: image.contents for image in self.of(host, ENGINE) or () for tag in image.tags}
 
-    def saved_images(self, host: InventoryHost) -> dict[str, Json]:
+    def saved_images(self, host: InventoryHost) -> dict[str, Contents]:
         """The same of the intact images in the host's store."""
-        store: Json | None = self.of(host, STORE)
-        whole = (image for image in (store or {}).get("images", ()) if not image["missing"] and not image["damaged"])
-        return {image["record"]["tag"]: image["record"]["contents"] for image in whole}
+        store = self.of(host, STORE)
+        return store.contents if store else {}
 
     def keeps(self, host: InventoryHost, backup: str, sha256: str | None) -> bool:
         """Whether the host keeps a backup, whole and with this digest."""
-        kept: list[Json] = self.of(host, BACKUPS) or []
-        return any(copy["complete"] and (copy["id"], copy["sha256"]) == (backup, sha256) for copy in kept)
+        kept = self.of(host, BACKUPS) or ()
+        return any(copy.complete and (copy.id, copy.sha256) == (backup, sha256) for copy in kept)
 
     def data_bytes(self, host: InventoryHost) -> int:
         """The size of the disk on which the host keeps its data."""
-        return int(self.of(host, data_fact(host))["size_bytes"])
+        return self.of(host, data_of(host)).size_bytes
 
     def has_own_device(self, host: InventoryHost) -> bool:
         """Return True if the host keeps its data on a device of its own."""
-        return bool(self.of(host, data_fact(host))["own_device"])
+        return self.of(host, data_of(host)).own_device
 
-    def belongings(self, host: InventoryHost) -> Json | None:
+    def belongings(self, host: InventoryHost) -> Belongings | None:
         """The volumes and containers in the host's Docker engine, asked now; None if they could not be had."""
-        found: Json | None = self._ask(host, BELONGINGS).of(host.name, BELONGINGS)
-        return found
+        return self._ask(host, BELONGINGS).of(host.name, BELONGINGS)
 
     def trouble(self, host: InventoryHost) -> str | None:
         """Ask the host now; return why it does not answer, or None if it does."""
@@ -168,24 +172,13 @@ class Sight:
             return None
         return next((error.summary for error in found.errors), f"{host.name} does not answer")
 
-    def _ask(self, host: InventoryHost, fact: str) -> FactsResult:
-        return self._runner([self.inventory.limit_pattern(host)]).facts([fact])
+    def _ask(self, host: InventoryHost, ask: Ask[Any]) -> FactsResult:
+        return self._runner([self.inventory.limit_pattern(host)]).facts([ask])
 
 
-def models_fact(host: InventoryHost) -> str:
-    """The fact of the host's models, as the runner takes it."""
-    return f"{MODELS} hub={host.hub}"
-
-
-def data_fact(host: InventoryHost) -> str:
-    """The fact of the host's place for data, as the runner takes it."""
-    return f"{DATA} path={host.settings(NodeWorkplace).data_path}"
-
-
-def typed_name(repository: Mapping[str, Any]) -> str:
+def typed_name(repository: Repository) -> str:
     """Given a repository, return its name as people type it: "org/name", "datasets/org/name"."""
-    kind = repository["kind"]
-    return str(repository["name"]) if kind == "model" else f"{kind}s/{repository['name']}"
+    return repository.name if repository.kind == "model" else f"{repository.kind}s/{repository.name}"
 
 
 def download_command(host: InventoryHost, name: str) -> str:
@@ -193,8 +186,3 @@ def download_command(host: InventoryHost, name: str) -> str:
     kind, _, rest = name.partition("/")
     what = f"--repo-type {kind[:-1]} {rest}" if kind in ("datasets", "spaces") else name
     return f"{host.ssh} hf download {what}"
-
-
-def sound(repository: Mapping[str, Any]) -> bool:
-    """Whether what is here of a repository is whole."""
-    return bool(repository["sound"])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
+from gb10.controller.cluster.asks import OVERVIEW, serving_of
 from gb10.controller.cluster.health import Finding, notes, reasons, warnings
-from gb10.controller.cluster.serving import build_serving, described, state_fact
+from gb10.controller.cluster.serving import build_serving, described
 from gb10.controller.cluster.status_model import (
     ClusterStatus,
     ConnectX7Status,
@@ -23,16 +23,18 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
-from gb10.facts.reading.readiness import GPU, NETWORK, Operator
-
-OVERVIEW = "gb10.facts.overview.NodeOverview"
-MOST_PODS = 3  # that are quoted; the others are counted
+from gb10.facts.reading.gpu import GpuState
+from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.operators import OperatorPod
+from gb10.facts.reading.overview import Overview
+from gb10.facts.reading.rdma import ConnectX7, RdmaLink
+from gb10.facts.reading.readiness import GPU, NETWORK, Operator, Policies, lacking, own_policy, why_waiting
 
 
 def cluster_status(runner: Runner) -> ClusterStatus:
     """Look at the runner's hosts in one pyinfra run, return what they say."""
     # Without a completion, which a busy engine may take long for.
-    serving = [state_fact(runner.inventory, complete=False)] if described(runner.inventory) else []
+    serving = [serving_of(runner.inventory, complete=False)] if described(runner.inventory) else []
     return build_status(runner.inventory, runner.facts([OVERVIEW, *serving]), runner.know)
 
 
@@ -50,7 +52,8 @@ def build_status(
     """
     hosts = [host for host in inventory.hosts if host.name in facts.hosts]
     cluster = _cluster(hosts, facts)
-    members = {member["name"]: KubernetesStatus.model_validate(member) for member in cluster.get("nodes") or ()}
+    nodes = (cluster.nodes if cluster else None) or ()
+    members = {node.name: KubernetesStatus.model_validate(node, from_attributes=True) for node in nodes}
     status = ClusterStatus(
         healthy=True,
         nodes=tuple(_node(host, facts, members) for host in hosts),
@@ -80,58 +83,58 @@ def _remedies(
     return tuple(dict.fromkeys(causes))
 
 
-def _cluster(hosts: Iterable[InventoryHost], facts: FactsResult) -> dict[str, Any]:
-    """What the first host with an API server says, the head first; empty where none answers."""
+def _cluster(hosts: Iterable[InventoryHost], facts: FactsResult) -> Overview | None:
+    """What the first host with an API server says, the head first; None if none answers."""
     for host in sorted(hosts, key=lambda host: "head" not in host.groups):
-        overview: dict[str, Any] = facts.of(host.name, OVERVIEW) or {}
-        if overview.get("nodes") is not None:
+        overview = facts.of(host.name, OVERVIEW)
+        if overview and overview.nodes is not None:
             return overview
-    return {}
+    return None
 
 
 def _node(host: InventoryHost, facts: FactsResult, members: dict[str, KubernetesStatus]) -> NodeStatus:
-    overview: dict[str, Any] = facts.of(host.name, OVERVIEW) or {}
-    identity: dict[str, Any] = overview.get("identity") or {}
-    install, dgx = overview.get("k3s"), overview.get("dgx")
+    overview = facts.of(host.name, OVERVIEW) or Overview()
+    identity, k3s, dgx = overview.identity, overview.k3s, overview.dgx
     return NodeStatus(
         name=host.name,
         node_name=host.node_name,
         group="head" if "head" in host.groups else "workers" if "workers" in host.groups else None,
         reachable=facts.has(host.name, OVERVIEW),
         problem=_problem(host, facts, overview),
-        hostname=identity.get("hostname"),
-        architecture=identity.get("architecture"),
-        os=identity.get("os_name"),
-        k3s=None if install is None else K3sStatus.model_validate(install),
+        hostname=identity.hostname if identity else None,
+        architecture=identity.architecture if identity else None,
+        os=identity.os_name if identity else None,
+        k3s=K3sStatus.model_validate(k3s, from_attributes=True) if k3s else None,
         kubernetes=members.get(host.node_name),
-        gpu=_gpu(overview.get("gpu")),
-        connectx7=_connectx7(host, overview.get("connectx7")),
-        dgx=None if dgx is None else DgxStatus.model_validate(dgx),
+        gpu=_gpu(overview.gpu),
+        connectx7=_connectx7(host, overview.connectx7),
+        dgx=DgxStatus.model_validate(dgx, from_attributes=True) if dgx else None,
     )
 
 
-def _problem(host: InventoryHost, facts: FactsResult, overview: dict[str, Any]) -> str | None:
+def _problem(host: InventoryHost, facts: FactsResult, overview: Overview) -> str | None:
     said = next((error.summary for error in facts.errors if error.host == host.name), None)
     if said is None and not facts.has(host.name, OVERVIEW) and facts.errors:
         return f"{host.name} was not asked, because pyinfra gave up: {facts.errors[0].summary}"
-    if said is None and (troubles := overview.get("troubles")):
-        return f"on {host.name} could not be read: " + "; ".join(f"{part} ({why})" for part, why in troubles.items())
+    if said is None and overview.troubles:
+        told = "; ".join(f"{part} ({why})" for part, why in overview.troubles.items())
+        return f"on {host.name} could not be read: {told}"
     return said
 
 
-def _gpu(found: dict[str, Any] | None) -> GpuStatus | None:
+def _gpu(found: GpuState | None) -> GpuStatus | None:
     if found is None:
         return None
-    first: dict[str, Any] = next(iter(found["devices"]), {})
+    first = next(iter(found.devices), None)
     return GpuStatus(
-        name=first.get("name"),
-        count=len(found["devices"]),
-        driver_version=first.get("driver_version"),
-        cuda_version=found["cuda_version"],
-        memory_total_mib=_mib(found["memory_total_kib"]),
-        memory_available_mib=_mib(found["memory_available_kib"]),
-        processes=None if found["processes"] is None else len(found["processes"]),
-        trouble=found["trouble"],
+        name=first.name if first else None,
+        count=len(found.devices),
+        driver_version=first.driver_version if first else None,
+        cuda_version=found.cuda_version,
+        memory_total_mib=_mib(found.memory_total_kib),
+        memory_available_mib=_mib(found.memory_available_kib),
+        processes=None if found.processes is None else len(found.processes),
+        trouble=found.trouble,
     )
 
 
@@ -139,84 +142,65 @@ def _mib(kib: int | None) -> int | None:
     return None if kib is None else kib // 1024
 
 
-def _connectx7(host: InventoryHost, found: dict[str, Any] | None) -> ConnectX7Status | None:
-    if not found or not found["links"]:
+def _connectx7(host: InventoryHost, found: ConnectX7 | None) -> ConnectX7Status | None:
+    if not found or not found.links:
         return None
     rails = {interface: rail for rail, interface in host.rails.items()}
     return ConnectX7Status(
-        halves=tuple(
-            HalfStatus(
-                **{
-                    **{key: link[key] for key in HalfStatus.model_fields.keys() & link.keys()},
-                    "rail": rails.get(link["netdev"]),
-                    "interface": link["netdev"],
-                    "port": link["physical_port"],
-                }
-            )
-            for link in found["links"]
-        ),
-        ports=tuple(PortStatus.model_validate(port) for port in found["ports"]),
+        halves=tuple(_half(link, rails) for link in found.links),
+        ports=tuple(PortStatus.model_validate(port, from_attributes=True) for port in found.ports),
+    )
+
+
+def _half(link: RdmaLink, rails: Mapping[str, str]) -> HalfStatus:
+    return HalfStatus(
+        rail=rails.get(link.netdev or ""),
+        interface=link.netdev,
+        device=link.device,
+        port=link.physical_port,
+        up=link.up,
+        state=link.state,
+        physical_state=link.physical_state,
+        rate_gbps=link.rate_gbps,
+        mtu_bytes=link.mtu_bytes,
+        addresses=link.addresses,
     )
 
 
 def _operator(
-    cluster: dict[str, Any], operator: Operator, members: dict[str, KubernetesStatus]
+    cluster: Overview | None, operator: Operator, members: dict[str, KubernetesStatus]
 ) -> OperatorStatus | None:
     if not cluster:
         return None
-    policies = cluster["cluster_policies" if operator is GPU else "nic_cluster_policies"] or ()
-    pods = cluster["gpu_operator_pods" if operator is GPU else "network_operator_pods"] or ()
-    release: dict[str, Any] = next(
-        (found for found in cluster["releases"] or () if found["chart"] == operator.release), {}
-    )
-    policy: dict[str, Any] = next((found for found in policies if found["name"] == operator.policy), {})
-    offered = {name: member.allocatable.get(operator.resource, "0") for name, member in members.items()}
-    installed = bool(policies) or release.get("status", "uninstalled") != "uninstalled"
-    lacks = tuple(_lacks(release, policy, operator, offered, pods)) if installed else ()
+    policies: Policies = (cluster.cluster_policies if operator is GPU else cluster.nic_cluster_policies) or ()
+    pods = (cluster.gpu_operator_pods if operator is GPU else cluster.network_operator_pods) or ()
+    release = next((found for found in cluster.releases or () if found.chart == operator.release), None)
+    policy = own_policy(operator, policies)
+    installed = bool(policies) or bool(release and release.status != "uninstalled")
+    lacks = tuple(_lacks(release, operator, policies, cluster, pods)) if installed else ()
     return OperatorStatus(
         installed=installed,
         ready=installed and not lacks,
-        release=release.get("status"),
-        chart_version=release.get("chart_version"),
-        state=policy.get("state"),
+        release=release.status if release else None,
+        chart_version=release.chart_version if release else None,
+        state=policy.state if policy else None,
         resource=operator.resource,
-        offered=offered,
+        offered={name: member.allocatable.get(operator.resource, "0") for name, member in members.items()},
         pods=len(pods),
-        healthy_pods=sum(pod["healthy"] for pod in pods),
-        restarts=sum(pod["restarts"] for pod in pods),
+        healthy_pods=sum(pod.healthy for pod in pods),
+        restarts=sum(pod.restarts for pod in pods),
         reasons=lacks,
     )
 
 
 def _lacks(
-    release: dict[str, Any], policy: dict[str, Any], operator: Operator, offered: dict[str, str], pods: Iterable[Any]
+    release: HelmRelease | None,
+    operator: Operator,
+    policies: Policies,
+    cluster: Overview,
+    pods: Iterable[OperatorPod],
 ) -> list[str]:
     """Why an operator that is installed is not ready. Pods explain it, they do not decide it."""
-    lacks = [*_deployed_lacks(release), *_policy_lacks(policy, operator.policy)]
-    if without := [name for name, amount in offered.items() if amount == "0"]:
-        lacks.append(f"{', '.join(without)} offer{'s' if len(without) == 1 else ''} no {operator.resource}")
-    return [*lacks, *_waiting_pods(pods)] if lacks else []
-
-
-def _deployed_lacks(release: dict[str, Any]) -> Iterator[str]:
-    if release and release["status"] != "deployed":
-        yield f"its release is {release['status']}"
-
-
-def _policy_lacks(policy: dict[str, Any], name: str) -> Iterator[str]:
-    if not policy:
-        yield f"it has no policy {name}"
-    elif policy["state"] != "ready":
-        parts = "".join(f", {part['name']} is {part['state']}" for part in policy.get("lagging") or ())
-        yield f"its policy is {policy['state'] or 'without a state yet'}{parts}"
-        if policy["trouble"]:
-            yield str(policy["trouble"])
-
-
-def _waiting_pods(pods: Iterable[Any]) -> Iterator[str]:
-    waiting = [pod for pod in pods if not pod["healthy"]]
-    for pod in waiting[:MOST_PODS]:
-        why = f" ({'; '.join(pod['waiting'][:2])})" if pod["waiting"] else ""
-        yield f"pod {pod['name']} is {pod['status']}{why}"
-    if len(waiting) > MOST_PODS:
-        yield f"{len(waiting) - MOST_PODS} more pods wait"
+    lacks = [f"its release is {release.status}"] if release and release.status != "deployed" else []
+    lacks += lacking(operator, 1, policies, cluster.nodes)
+    return [*lacks, *why_waiting(pods)] if lacks else []

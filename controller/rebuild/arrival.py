@@ -29,6 +29,7 @@ from gb10.controller.host_keys import (
 )
 from gb10.controller.inventory import InventoryHost
 from gb10.facts.identity import NodeIdentity
+from gb10.facts.reading.identity import Identity
 
 __all__ = [
     "Arrived",
@@ -67,9 +68,14 @@ class Before:
     macs: Mapping[str, str]  # interface -> MAC
 
     @classmethod
-    def of(cls, identity: Mapping[str, Any]) -> Before:
-        """Given the fact NodeIdentity as JSON, or what `to_json` returned, return what counts here."""
-        return cls(identity["machine_id"], identity["boot_id"], dict(identity["macs"]))
+    def of(cls, identity: Identity) -> Before:
+        """Return what counts here of a node's identity."""
+        return cls(identity.machine_id, identity.boot_id, dict(identity.macs))
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Before:
+        """Read what `to_json` returned."""
+        return cls(document["machine_id"], document["boot_id"], dict(document["macs"]))
 
     def to_json(self) -> dict[str, Any]:
         return {"machine_id": self.machine_id, "boot_id": self.boot_id, "macs": dict(self.macs)}

@@ -32,8 +32,8 @@ class ClusterReturn:
 
     def check_version(self) -> None:
         """Raise REBUILD_K3S_VERSION if the restore would refuse the state of another version than the inventory's."""
-        found, wanted = self._sight.k3s(self._roles.target).get("version"), self._roles.target.wanted_k3s
+        install, wanted = self._sight.k3s(self._roles.target), self._roles.target.wanted_k3s
         restored = not self.is_new and "backup" not in self._history.overrides
-        if restored and wanted and found not in (None, wanted):
-            text = f"{self._roles.name} has K3s {found}, and would come back with {wanted}"
+        if restored and wanted and install and install.version not in (None, wanted):
+            text = f"{self._roles.name} has K3s {install.version}, and would come back with {wanted}"
             raise Gb10Error("REBUILD_K3S_VERSION", text, host=self._roles.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from gb10.controller.cluster.sight import LOCK
+from gb10.controller.cluster.asks import LOCK
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.journal import Journal
@@ -24,7 +24,7 @@ def holders(runner: Runner) -> tuple[dict[str, LockHolder], tuple[Gb10Error, ...
     """Ask the runner's hosts who holds them; return that by host, and why the other hosts did not answer."""
     found = runner.facts([LOCK])
     held = {host: found.of(host, LOCK) for host in found.hosts}
-    return {host: LockHolder.from_json(value) for host, value in held.items() if value}, found.errors
+    return {host: who for host, who in held.items() if who}, found.errors
 
 
 def at_work(inventory: Inventory) -> str | None:

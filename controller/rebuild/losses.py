@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gb10.controller.cluster.sight import Sight, sound
+from gb10.controller.cluster.sight import Sight
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.memory import Memory
 from gb10.controller.rebuild.notebook import Notebook
@@ -81,7 +81,7 @@ class LostModels:
     def _of(self, host: InventoryHost, memory: Memory) -> list[str]:
         here = self._sight.repositories(host)
         had = (*memory.models, *memory.lost_models)
-        return [name for name in had if name not in here or not sound(here[name])]
+        return [name for name in had if name not in here or not here[name].sound]
 
 
 def copy_off(host: InventoryHost) -> str:

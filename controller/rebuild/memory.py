@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from gb10.controller.cluster.sight import Sight, sound
+from gb10.controller.cluster.sight import Sight
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild.arrival import Before
 from gb10.controller.rebuild.words import count
+from gb10.facts.reading.huggingface import Repository
 from gb10.group_data.settings import ImageSettings, RebuildSettings
+from gb10.programs.images.contents import Contents
 from gb10.programs.images.names import familiar
 
 Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of images
@@ -37,8 +39,14 @@ class Model:
     revisions: tuple[Revision, ...]
 
     @classmethod
+    def of(cls, repository: Repository) -> Model:
+        """Return what counts here of a repository."""
+        revisions = (Revision(one.commit, one.files, one.size, one.sound) for one in repository.revisions)
+        return cls(repository.name, repository.kind, repository.size, tuple(revisions))
+
+    @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Model:
-        """Read a repository as a fact tells it, or what `asdict` returned."""
+        """Read what `asdict` returned."""
         revisions = (Revision(one["commit"], one["files"], one["size"], one["sound"]) for one in document["revisions"])
         return cls(document["name"], document["kind"], int(document["size"]), tuple(revisions))
 
@@ -67,7 +75,7 @@ class Memory:
     own_device: bool | None = None  # whether its place for data is a device of its own
     models: dict[str, Model] = field(default_factory=dict)  # by name, whole ones only
     lost_models: tuple[str, ...] = ()  # that are not whole, and will not come back
-    images: dict[str, dict[str, Any]] = field(default_factory=dict)  # tag -> what makes it what it is
+    images: dict[str, Contents] = field(default_factory=dict)  # tag -> what makes it what it is
     lost_images: tuple[str, ...] = ()  # that nobody declared, and that will not come back
     served: Served | None = None  # what was served, if anything
 
@@ -91,7 +99,7 @@ class Memory:
             "own_device": self.own_device,
             "models": {name: asdict(model) for name, model in self.models.items()},
             "lost_models": list(self.lost_models),
-            "images": self.images,
+            "images": {tag: asdict(contents) for tag, contents in self.images.items()},
             "lost_images": list(self.lost_images),
             "serving": self.served.mode if self.served else None,
             "serving_node": self.served.node if self.served else None,
@@ -102,14 +110,14 @@ class Memory:
         """Read what `to_json` returned."""
         mode = document.get("serving")
         return cls(
-            before=Before.of(document["identity"]),
+            before=Before.from_json(document["identity"]),
             k3s=document["k3s"],
             cordoned=document["cordoned"],
             operators=tuple(document.get("operators", ())),
             own_device=document.get("own_device"),
             models={name: Model.from_json(found) for name, found in document.get("models", {}).items()},
             lost_models=tuple(document.get("lost_models", ())),
-            images=dict(document.get("images", {})),
+            images={tag: Contents.from_json(found) for tag, found in document.get("images", {}).items()},
             lost_images=tuple(document.get("lost_images", ())),
             served=Served(mode, document.get("serving_node")) if mode else None,
         )
@@ -132,17 +140,17 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
     wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
     engine = sight.engine_images(host)
     tags = tuple(dict.fromkeys(map(familiar, (*host.settings(ImageSettings).images, *needs[1]))))
-    cordoned = sight.is_cordoned(host)  # None: no member of a cluster
+    cordoned, k3s = sight.is_cordoned(host), sight.k3s(host)  # None: no member of a cluster, and no K3s
     status = sight.status()
     operators = {"gpu-operator": status.gpu_operator, "network-operator": status.network_operator}
     return Memory(
         before=old.before if old else Before.of(sight.identity(host)),
-        k3s=old.k3s if old else None if cordoned is None else sight.k3s(host).get("role"),
+        k3s=old.k3s if old else k3s.role if k3s and cordoned is not None else None,
         cordoned=old.cordoned if old else bool(cordoned),
         operators=tuple(name for name, found in operators.items() if found and found.installed),
         own_device=sight.has_own_device(host),
-        models={name: Model.from_json(found) for name, found in wanted.items() if sound(found)},
-        lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not sound(found)),
+        models={name: Model.of(found) for name, found in wanted.items() if found.sound},
+        lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not found.sound),
         images={tag: engine[tag] for tag in tags if tag in engine},
         lost_images=tuple(tag for tag in engine if tag not in tags),
         served=old.served if old else None,
@@ -169,12 +177,12 @@ def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collect
     )
 
 
-def missing_models(wanted: Mapping[str, Model], there: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def missing_models(wanted: Mapping[str, Model], there: Mapping[str, Repository]) -> list[str]:
     """Return the names of models of which another node lacks a revision."""
-    others = {name: Model.from_json(found) for name, found in there.items() if name in wanted}
+    others = {name: Model.of(found) for name, found in there.items() if name in wanted}
     return [name for name, model in wanted.items() if not model.is_copied(others.get(name))]
 
 
-def missing_images(wanted: Mapping[str, dict[str, Any]], there: Mapping[str, dict[str, Any]]) -> list[str]:
+def missing_images(wanted: Mapping[str, Contents], there: Mapping[str, Contents]) -> list[str]:
     """Return the tags of images that another node lacks, or has with other contents."""
     return [tag for tag, contents in wanted.items() if there.get(tag) != contents]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.memory import Memory
+from gb10.facts.reading.belongings import Belongings
 
 
-def risks(host: InventoryHost, memory: Memory, belongings: dict[str, Any] | None) -> Iterator[str]:
+def risks(host: InventoryHost, memory: Memory, belongings: Belongings | None) -> Iterator[str]:
     """Yield what of a node will not come back. `belongings` are the volumes and containers in its Docker engine."""
     name = host.name
     yield from (f"model {model} is not whole, or not chosen, and will not come back" for model in memory.lost_models)
@@ -18,10 +18,10 @@ def risks(host: InventoryHost, memory: Memory, belongings: dict[str, Any] | None
     if belongings is None:
         yield f"nobody can tell which volumes and containers are in the Docker engine of {name}: they are erased"
     else:
-        if belongings["volumes"]:
-            yield f"volumes of Docker are erased with all that is in them: {', '.join(belongings['volumes'])}"
-        if belongings["containers"]:
-            names = ", ".join(belongings["containers"])
+        if belongings.volumes:
+            yield f"volumes of Docker are erased with all that is in them: {', '.join(belongings.volumes)}"
+        if belongings.containers:
+            names = ", ".join(belongings.containers)
             yield f"containers will not come back, only how they were started is kept: {names}"
     yield f"every file of {name} that no backup holds is erased, also in home folders: name more in backup_paths"
     if not memory.own_device:

@@ -19,8 +19,7 @@ class Ask(Generic[Value]):
 
     def with_arguments(self, **arguments: Any) -> Ask[Value]:
         """Return the same ask with these arguments."""
-        key = ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items()))
-        return Ask(self.fact, arguments, key)
+        return Ask(self.fact, arguments, ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items())))
 
     def __str__(self) -> str:
         return f"{self.fact} ({self.key})" if self.key else self.fact

@@ -20,7 +20,10 @@ Stage = Literal["connect", "prepare", "facts", "execute", "disconnect"]
 
 HEADER = struct.Struct("!Q")  # the length of the pickle that follows
 LARGEST_BYTES = 1 << 29
-PLAIN = {"set", "frozenset", "complex", "bytearray", "range"}  # builtins that pickle names
+PLAIN = {
+    *(("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "range")),
+    *(("datetime", name) for name in ("datetime", "timezone", "timedelta")),
+}
 
 
 # Requests ------------------------------------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ def loads(text: bytes) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if module == "builtins" and name in PLAIN:
+        if (module, name) in PLAIN:
             return super().find_class(module, name)
         found = super().find_class(module, name) if module.startswith("gb10.") else None
         if not isinstance(found, type) or not found.__module__.startswith("gb10."):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import pickle
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from pyinfra.connectors.sshuserclient.client import get_host_keys, get_ssh_confi
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 from pyinfra_cli.exceptions import UnexpectedExternalError
 from pyinfra_cli.inventory import make_inventory
-from pyinfra_cli.util import PYTHON_CODES, exec_file, json_encode, load_func, try_import_module_attribute
+from pyinfra_cli.util import PYTHON_CODES, exec_file, load_func, try_import_module_attribute
 
 from gb10.controller.run import connections
 from gb10.controller.run.asks import Ask
@@ -41,6 +42,7 @@ from gb10.controller.run.messages import (
     RunDone,
     Stage,
     StageStarted,
+    loads,
 )
 from gb10.controller.run.results import OperationResult
 from gb10.controller.run.watching import HostsFailedError, Send, Watch, WatchedHost, WatchedState, operation_name
@@ -222,14 +224,14 @@ def _read(
                 with gevent.Timeout(seconds):
                     value = host.get_fact(fact, **ask.arguments)
                     if watch.unread[host.name] == unread:
-                        values.append(FactValue(host.name, ask, _plain(value)))
+                        values.append(FactValue(host.name, ask, loads(pickle.dumps(value))))
             except gevent.Timeout:
                 connections.close(host)
                 failure = Failure("NODE_UNREACHABLE", host.name, reason=f"no answer within {seconds:.0f} s")
                 watch.send(FactFailed(host.name, ask.fact, (failure,), ()))
             except MemoryError:
                 raise
-            except Exception as error:  # a bug in a fact
+            except Exception as error:  # a bug in a fact, such as a value that is not ours
                 logger.warning(traceback.format_exc())
                 failure = Failure("INTERNAL", host.name, reason=f"{ask}: {type(error).__name__}: {error}")
                 watch.send(FactFailed(host.name, ask.fact, (failure,), ()))
@@ -238,12 +240,7 @@ def _read(
 def _loaded(host: Host) -> LoadedHost:
     """Return our settings that an inventory says of a host. None is a password: an error text may quote them."""
     said = {name: found for name in SETTINGS if (found := host.data.get(name, NOT_SAID)) is not NOT_SAID}
-    return LoadedHost(host.name, tuple(host.groups), _plain(said, str))
-
-
-def _plain(value: Any, other: Any = json_encode) -> Any:
-    """Return a value as JSON has it."""
-    return json.loads(json.dumps(value, default=other))
+    return LoadedHost(host.name, tuple(host.groups), json.loads(json.dumps(said, default=str)))
 
 
 def _one_line(error: BaseException, filename: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gb10.controller.errors import Gb10Error, decisive
+from gb10.controller.run.asks import Ask, Value
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,16 @@ class RunResult:
 
 @dataclass(frozen=True)
 class FactsResult:
-    """Facts by fact and host. A host whose fact could not be had is missing; None is a value, and means absent."""
+    """Facts by ask and host. A host whose fact could not be read is missing; None is a value, and means absent."""
 
-    values: dict[str, dict[str, Any]]
+    values: Mapping[Ask[Any], Mapping[str, Any]]
     hosts: tuple[str, ...]
     errors: tuple[Gb10Error, ...] = ()
 
-    def of(self, host: str, fact: str) -> Any:
-        """Value of a fact on a host; None also where it could not be had."""
-        return self.values.get(fact, {}).get(host)
+    def of(self, host: str, ask: Ask[Value]) -> Value | None:
+        """Return a fact of a host; None also if it could not be read."""
+        return self.values.get(ask, {}).get(host)
 
-    def has(self, host: str, fact: str) -> bool:
-        """Whether the fact could be had from the host."""
-        return host in self.values.get(fact, {})
+    def has(self, host: str, ask: Ask[Any]) -> bool:
+        """Return True if the fact of the host could be read."""
+        return host in self.values.get(ask, {})

@@ -100,25 +100,26 @@ class Runner:
             log=self.log.path,
         )
 
-    def facts(self, facts: Iterable[str], on_event: OnEvent = _ignore) -> FactsResult:
-        """Given names like "gb10.facts.k3s.K3sInstall", return their values by name and host.
+    def facts(self, asks: Iterable[Ask[Any]], on_event: OnEvent = _ignore) -> FactsResult:
+        """Return facts by ask and host.
 
-        A fact with arguments is named as on pyinfra's command line: "gb10.facts.secret.SecretFile path=/etc/key".
         Raise INTERRUPTED, and what ends the pyinfra process: whoever waits for what the hosts say would take either
         for hosts that do not answer. All other errors are in the result.
         """
-        names = {_ask(name): name for name in facts}
+        asked = tuple(asks)
         request = GetFacts(
-            self.inventory.source, self._limit(), tuple(names), self.verbosity, FACT_SECONDS, FACT_SILENCE_SECONDS
+            self.inventory.source, self._limit(), asked, self.verbosity, FACT_SECONDS, FACT_SILENCE_SECONDS
         )
-        words = [word for name in names.values() for word in name.split(" ")]
+        words = [
+            word for ask in asked for word in (ask.fact, *(f"{k}={json.dumps(v)}" for k, v in ask.arguments.items()))
+        ]
         tally = Tally(self._names)
         done = self._served(request, self._command(["fact", *words]), tally, on_event)
         if not isinstance(done, FactsDone):
             raise self.know(tally.errors[0])
-        values: dict[str, dict[str, Any]] = {name: {} for name in names.values()}
+        values: dict[Ask[Any], dict[str, Any]] = {ask: {} for ask in asked}
         for found in done.values:
-            values[names[found.ask]][found.host] = found.value
+            values[found.ask][found.host] = found.value
             tally.ready.add(found.host)
         tally.check_hosts()
         return FactsResult(values, self._names, tuple(map(self.know, tally.errors)))
@@ -160,16 +161,3 @@ class Runner:
         details = host.details() if host else {}
         log = {"log": str(self.log.path)} if self.log.path else {}
         return error.with_details(**{"inventory": self.inventory.source, **self._known, **details, **log})
-
-
-def _ask(name: str) -> Ask[Any]:
-    fact, *arguments = name.split(" ")
-    found = {key: _value(text) for key, _, text in (argument.partition("=") for argument in arguments)}
-    return Ask[Any](fact).with_arguments(**found)
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

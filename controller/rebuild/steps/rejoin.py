@@ -31,12 +31,12 @@ class Rejoin(Step):
 
     def verify(self) -> Evidence:
         name, install = self._roles.name, self._sight.k3s(self._roles.target)
-        if install.get("unit_state") != "active":
-            return Evidence(False, f"K3s on {name} is {install.get('unit_state') or 'not installed'}")
+        if install is None or not install.is_active:
+            return Evidence(False, f"K3s on {name} is {(install and install.unit_state) or 'not installed'}")
         waiting = [host.name for host in self._roles.inventory.hosts if not self._sight.is_ready(host)]
         if waiting:
             return Evidence(False, f"{', '.join(waiting)} is not Ready")
-        return Evidence(True, f"{name} is Ready, with K3s {install['version']}")
+        return Evidence(True, f"{name} is Ready, with K3s {install.version}")
 
     def run(self) -> None:
         names = self._roles.inventory.names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight, download_command, sound
+from gb10.controller.cluster.sight import Sight, download_command
 from gb10.controller.rebuild.copies import Copies, copying, in_place
 from gb10.controller.rebuild.gate import Demand, Safeguard
 from gb10.controller.rebuild.memory import missing_models
@@ -54,7 +54,7 @@ class SyncModels(Safeguard):
         """Models that a mode of serving needs, and neither node has whole."""
         there, now = self._sight.repositories(self._keeper), self._notebook.now()
         wanted = self._serving.needs()[0] if self._serving.is_served(now) else ()
-        return [name for name in wanted if name not in now.models and not (name in there and sound(there[name]))]
+        return [name for name in wanted if name not in now.models and not (name in there and there[name].sound)]
 
     def _remedy(self) -> str:
         """What is on neither node cannot be copied: it has to be downloaded."""

@@ -1,9 +1,10 @@
-"""The status, from facts as pyinfra prints them."""
+"""The status, from what nodes say."""
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gb10.cli.screen.console import status_lines, status_tables
-from gb10.controller.cluster.status import OVERVIEW, ClusterStatus, build_status, unhealthy
+from gb10.controller.cluster.asks import OVERVIEW
+from gb10.controller.cluster.status import ClusterStatus, build_status, unhealthy
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.run.results import FactsResult
+from gb10.facts.reading.operators import AppliedState, ClusterPolicy, NicClusterPolicy
+from gb10.facts.reading.overview import Overview
+from gb10.facts.reading.rdma import ConnectX7
 from tests.unit.controller.documented import documentation
 from tests.unit.controller.hosts import inventory_host, saying
 from tests.unit.controller.two_nodes import (
@@ -28,6 +33,7 @@ from tests.unit.controller.two_nodes import (
     RAILS,
     WITH_GPU,
     connectx7,
+    device,
     facts,
     gpu,
     half,
@@ -95,7 +101,7 @@ def test_a_silent_api_server_is_said_once() -> None:
 def test_a_host_outside_the_cluster_needs_no_k3s() -> None:
     nas = inventory_host("nas", "storage", ssh_hostname="198.18.0.20")
     answers = facts(BOTH, [node("spark-1"), node("spark-2")])
-    overviews = {**answers.values[OVERVIEW], "nas": {"identity": identity("nas"), "k3s": None, "troubles": {}}}
+    overviews = {**answers.values[OVERVIEW], "nas": Overview(identity=identity("nas"))}
     inventory = Inventory("inventory.py", (*INVENTORY.hosts, nas))
     found = build_status(inventory, FactsResult({OVERVIEW: overviews}, inventory.names))
     assert (found.healthy, found.reasons) == (True, ())
@@ -153,70 +159,76 @@ def test_what_is_absent_is_named_and_keeps_nothing_from_being_healthy() -> None:
         "no GPU driver on spark-2: there is no nvidia-smi",
         "no ConnectX-7 on Spark-1, spark-2",
     )
-    assert up(connectx7={"spark-2": {"links": [], "ports": []}}).nodes[1].connectx7 is None
+    assert up(connectx7={"spark-2": ConnectX7(())}).nodes[1].connectx7 is None
 
 
 def test_a_gpu_that_does_not_answer_is_a_reason_with_its_own_remedy() -> None:
-    found = up(gpu={"spark-2": gpu(devices=[], trouble="No devices were found")})
+    found = up(gpu={"spark-2": gpu(devices=(), trouble="No devices were found")})
     assert found.reasons == ("the GPU of spark-2 does not answer: No devices were found",)
     assert found.remedies == (Gb10Error("GPU_FAULT", host="spark-2").remedy,)
 
 
 def test_nodes_with_different_drivers_are_worth_a_look() -> None:
-    other = gpu(devices=[{"name": "NVIDIA GB10", "driver_version": "580.126.09", "memory_mib": None}])
+    other = gpu(devices=(device("580.126.09"),))
     assert up(gpu={"spark-2": other}).warnings == ("the nodes have different GPU drivers: 580.126.09, 580.95.05",)
 
 
-RAIL_FAULTS: dict[str, tuple[Any, str]] = {
+RAIL_FAULTS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "down": (
-        connectx7("spark-2", {"state": "DOWN", "physical_state": "POLLING", "up": False}, None, "half_down"),
-        "rail a of spark-2 (enp1s0f0np0) is down: DOWN POLLING",
+        connectx7("spark-2", {"state": "DOWN", "physical_state": "POLLING"}),
+        ("rail a of spark-2 (enp1s0f0np0) is down: DOWN POLLING",),
     ),
     "without an address": (
-        connectx7("spark-2", None, {"addresses": ["fe80::1/64"]}, "no_address"),
-        "rail b of spark-2 (enP2p1s0f0np0) has no address",
+        connectx7("spark-2", None, {"addresses": ("fe80::1/64",)}),
+        ("rail b of spark-2 (enP2p1s0f0np0) has no address",),
     ),
     "under another name": (
-        connectx7("spark-2", {"netdev": "eth7"}, None),
-        "rail a of spark-2: there is no interface enp1s0f0np0",
+        connectx7("spark-2", {"netdev": "eth7"}),
+        ("rail a of spark-2: there is no interface enp1s0f0np0",),
     ),
     "in one subnet": (
-        connectx7("spark-2", None, None, "same_subnet"),
-        "both halves of port 0 of spark-2 are in one subnet: each needs one of its own",
+        connectx7("spark-2", None, {"addresses": ("192.168.101.12/24", "192.168.100.13/24")}),
+        ("both halves of port 0 of spark-2 are in one subnet: each needs one of its own",),
     ),
     "with halves of different MTU": (
-        connectx7("spark-2", None, None, "mtu_mismatch"),
-        "the halves of port 0 of spark-2 have different MTUs",
+        connectx7("spark-2", None, {"mtu_bytes": 1500}),
+        (
+            "the halves of port 0 of spark-2 have different MTUs",
+            "rail b has MTU 9000 on Spark-1 and 1500 on spark-2",
+        ),
     ),
     "with another MTU than the other node": (
-        connectx7("spark-2", {"mtu_bytes": 1500}, None),
-        "rail a has MTU 9000 on Spark-1 and 1500 on spark-2",
+        connectx7("spark-2", {"mtu_bytes": 1500}, {"mtu_bytes": 1500}),
+        (
+            "rail a has MTU 9000 on Spark-1 and 1500 on spark-2",
+            "rail b has MTU 9000 on Spark-1 and 1500 on spark-2",
+        ),
     ),
     "in another subnet than the other node": (
-        connectx7("spark-2", {"addresses": ["10.0.0.2/24"]}, None),
-        "rail a of Spark-1 and spark-2 are in different subnets",
+        connectx7("spark-2", {"addresses": ("10.0.0.2/24",)}),
+        ("rail a of Spark-1 and spark-2 are in different subnets",),
     ),
 }
 
 
 @pytest.mark.parametrize("fault", RAIL_FAULTS)
 def test_a_rail_that_is_not_as_it_should_be_is_a_reason(fault: str) -> None:
-    found, reason = RAIL_FAULTS[fault]
+    found, reasons = RAIL_FAULTS[fault]
     told = up(connectx7={"spark-2": found})
-    assert told.reasons == (reason,)
+    assert told.reasons == reasons
     assert told.remedies == (Gb10Error("RAIL_FAULT", host="spark-2").remedy,)
 
 
 def test_a_port_without_a_cable_is_no_fault() -> None:
-    found = connectx7("spark-2")
-    found["links"].append(half("enp1s0f1np1", None, state="DOWN", up=False, physical_port=1))
-    found["ports"].append({"number": 1, "ready": False, "faults": ["half_missing", "half_down", "no_address"]})
+    dark = half("enp1s0f1np1", None, state="DOWN", physical_port=1)
+    found = ConnectX7((*connectx7("spark-2").links, dark))
+    assert [port.ready for port in found.ports] == [True, False]
     assert up(connectx7={"spark-2": found}).healthy
 
 
 def test_rails_that_the_inventory_does_not_name_are_no_fault_but_said() -> None:
     inventory = Inventory("i", tuple(saying(one, rails={}) for one in INVENTORY.hosts))
-    found = up(connectx7={"spark-2": connectx7("spark-2", {"up": False})}, inventory=inventory)
+    found = up(connectx7={"spark-2": connectx7("spark-2", {"state": "DOWN"})}, inventory=inventory)
     assert found.healthy
     assert found.notes[-1] == "the inventory names no rails for Spark-1, spark-2"
 
@@ -239,15 +251,15 @@ def test_an_operator_is_ready_when_its_policy_says_so_and_every_node_offers_its_
 
 
 def test_an_operator_that_is_not_ready_says_what_it_waits_for() -> None:
-    waiting = pod("validator", status="Init:0/4", healthy=False, waiting=["driver: ImagePullBackOff: not found"])
-    more = [pod(f"p{number}", status="Pending", healthy=False) for number in range(3)]
+    waiting = pod("validator", status="Init:0/4", waiting=("driver: ImagePullBackOff: not found",))
+    more = [pod(f"p{number}", status="Pending") for number in range(3)]
     found = status(
         BOTH,
         [WITH_GPU[0], node("spark-2")],
         cluster={
-            "cluster_policies": [{"name": "cluster-policy", "state": "notReady", "trouble": "no driver"}],
-            "gpu_operator_pods": [pod("a"), waiting, *more],
-            "releases": [release("gpu-operator", status="pending-install")],
+            "cluster_policies": (ClusterPolicy("cluster-policy", "notReady", "no driver"),),
+            "gpu_operator_pods": (pod("a"), waiting, *more),
+            "releases": (release("gpu-operator", status="pending-install"),),
         },
     )
     assert found.gpu_operator
@@ -266,26 +278,26 @@ def test_an_operator_that_is_not_ready_says_what_it_waits_for() -> None:
 
 
 def test_pods_explain_what_is_missing_and_decide_nothing() -> None:
-    gone = [pod("old", status="Terminating", healthy=False), pod("evicted", status="Evicted", healthy=False)]
-    found = status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "gpu_operator_pods": [pod("a"), *gone]})
+    gone = [pod("old", status="Terminating"), pod("evicted", status="Evicted")]
+    found = status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "gpu_operator_pods": (pod("a"), *gone)})
     assert found.healthy
     assert found.gpu_operator
     assert (found.gpu_operator.ready, found.gpu_operator.pods, found.gpu_operator.healthy_pods) == (True, 3, 1)
 
 
 def test_the_policy_that_counts_is_known_by_its_name() -> None:
-    stray = {"name": "another", "state": "ignored", "trouble": None}
+    stray = ClusterPolicy("another", "ignored", None)
     ready = GPU_OPERATOR["cluster_policies"]
-    assert status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "cluster_policies": [stray, *ready]}).healthy
-    found = status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "cluster_policies": [{**stray, "state": "ready"}]})
+    assert status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "cluster_policies": (stray, *ready)}).healthy
+    found = status(BOTH, WITH_GPU, cluster={**GPU_OPERATOR, "cluster_policies": (replace(stray, state="ready"),)})
     assert found.reasons == ("the GPU Operator is not ready: it has no policy cluster-policy",)
 
 
 def test_the_parts_of_a_policy_that_lag_are_named() -> None:
-    lagging = [{"name": "state-RDMA-device-plugin", "state": "notReady"}]
-    policy = {"name": "nic-cluster-policy", "state": "notReady", "trouble": None, "lagging": lagging}
+    lagging = (AppliedState("state-RDMA-device-plugin", "notReady"), AppliedState("state-OFED", "ignore"))
+    policy = NicClusterPolicy("nic-cluster-policy", "notReady", lagging, None)
     nodes = [node(name, allocatable={"rdma/rdma_shared_device_a": "63"}) for name in ("spark-1", "spark-2")]
-    found = status(BOTH, nodes, cluster={"nic_cluster_policies": [policy]})
+    found = status(BOTH, nodes, cluster={"nic_cluster_policies": (policy,)})
     assert found.network_operator
     assert found.network_operator.reasons == ("its policy is notReady, state-RDMA-device-plugin is notReady",)
 
@@ -373,37 +385,32 @@ texts = st.none() | names
         st.sampled_from(HOSTS),
         st.none()
         | st.builds(
-            lambda links, faults: {"links": links, "ports": [{"number": 0, "ready": not faults, "faults": faults}]},
+            ConnectX7,
             st.lists(
                 st.builds(
                     half,
                     st.sampled_from([*RAILS.values(), "eth0"]),
                     st.none() | st.sampled_from(["10.0.0.1/8", "192.168.1.1/24", "fe80::1/64", "fd00::1/8"]),
-                    up=st.booleans(),
-                    state=texts,
+                    state=texts | st.just("ACTIVE"),
+                    operstate=texts,
                     mtu_bytes=st.none() | st.integers(0, 9978),
                     rate_gbps=st.none() | st.floats(0, 400),
                     physical_port=st.none() | st.integers(0, 1),
                 ),
                 max_size=4,
-            ),
-            st.lists(
-                st.sampled_from(["half_missing", "half_down", "no_address", "same_subnet", "mtu_mismatch", "new"])
-            ),
+            ).map(tuple),
         ),
     ),
     gpus=st.dictionaries(st.sampled_from(HOSTS), st.none() | st.builds(gpu, trouble=texts, cuda_version=texts)),
     state=texts,
-    healthy=st.booleans(),
+    pod_status=texts | st.just("Running"),
     installed=st.booleans(),
 )
 def test_whatever_the_nodes_say_is_a_status_that_can_be_shown(
-    connectx7: Any, gpus: Any, state: str | None, healthy: bool, installed: bool
+    connectx7: Any, gpus: Any, state: str | None, pod_status: str | None, installed: bool
 ) -> None:
-    cluster = {
-        "nic_cluster_policies": [{"name": "nic-cluster-policy", "state": state, "trouble": None}] if installed else [],
-        "network_operator_pods": [pod("a", healthy=healthy, status=state)],
-    }
+    policies = (NicClusterPolicy("nic-cluster-policy", state, (), None),) if installed else ()
+    cluster = {"nic_cluster_policies": policies, "network_operator_pods": (pod("a", status=pod_status),)}
     found = up(connectx7=connectx7, gpu=gpus, cluster=cluster)
     assert ClusterStatus.model_validate_json(found.model_dump_json()) == found
     assert found.healthy == (not found.reasons) == (not found.remedies)

@@ -19,6 +19,7 @@ import pytest
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import load_inventory
 from gb10.controller.run import client
+from gb10.controller.run.asks import Ask
 from gb10.controller.run.client import PyinfraProcess
 from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import (
@@ -34,6 +35,13 @@ from gb10.controller.run.messages import (
 from gb10.controller.run.results import OperationResult
 from gb10.controller.run.runner import Runner
 from tests.unit.pyinfra_project import Project
+
+FINE: Ask[Any] = Ask("tiny.Fine")
+LONG_LINE: Ask[Any] = Ask("tiny.LongLine")
+MANY_LINES: Ask[Any] = Ask("tiny.ManyLines")
+QUICK: Ask[Any] = Ask("tiny.Quick")
+SLOW: Ask[Any] = Ask("tiny.Slow")
+SLOW_ON_FIRST: Ask[Any] = Ask("tiny.SlowOnFirst")
 
 
 def runner(source: str = "inventory.py") -> Runner:
@@ -95,7 +103,7 @@ def test_a_process_serves_many_requests(two: str) -> None:
     run = runner()
     pid = PyinfraProcess.ours().pid
     assert run.run("tiny.nothing").ok
-    assert run.facts(["tiny.Fine"]).has("spark-2", "tiny.Fine")
+    assert run.facts([FINE]).has("spark-2", FINE)
     assert run.run("tiny.nothing", dry=True).ok
     assert PyinfraProcess.ours().pid == pid
 
@@ -122,9 +130,9 @@ def test_host_keys_are_read_anew_for_each_request(project: Project) -> None:
 def test_a_process_that_is_killed_while_it_reads_facts_is_an_error(two: str) -> None:
     run = runner()
     with pytest.raises(Gb10Error, match="signal 9") as raised:
-        run.facts(["tiny.Slow"], once(StageStarted, lambda: strike(signal.SIGKILL)))
+        run.facts([SLOW], once(StageStarted, lambda: strike(signal.SIGKILL)))
     assert raised.value.code == "OPERATION_FAILED"
-    assert run.facts(["tiny.Fine"]).has("spark-1", "tiny.Fine"), "the next request has a new process"
+    assert run.facts([FINE]).has("spark-1", FINE), "the next request has a new process"
 
 
 def test_a_process_that_is_killed_in_a_run_is_an_error(project: Project, two: str) -> None:
@@ -142,7 +150,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_that_hangs_is_ended(two: str, impatient: None) -> None:
     began = time.monotonic()
     with pytest.raises(Gb10Error, match="does not answer any more"):
-        runner().facts(["tiny.Slow"], once(StageStarted, lambda: strike(signal.SIGSTOP)))
+        runner().facts([SLOW], once(StageStarted, lambda: strike(signal.SIGSTOP)))
     assert time.monotonic() - began < 20
 
 
@@ -251,8 +259,8 @@ def test_a_node_that_falls_silent_is_unreachable_in_time(
     monkeypatch.setattr("gb10.controller.run.runner.FACT_SILENCE_SECONDS", 1.0)
     run = runner(project.inventory(spark_1={}, spark_2={"ssh_port": relay.port}))
     began = time.monotonic()
-    found = run.facts(["tiny.Quick", "tiny.Fine"], freezes(relay))
-    assert found.has("spark-1", "tiny.Fine")
+    found = run.facts([QUICK, FINE], freezes(relay))
+    assert found.has("spark-1", FINE)
     assert {(error.code, error.host) for error in found.errors} == {("NODE_UNREACHABLE", "spark-2")}
     assert time.monotonic() - began < 30
 
@@ -269,17 +277,17 @@ def test_a_node_that_falls_silent_in_a_run_is_unreachable_in_time(
 
 def test_a_fact_that_takes_too_long_fails_on_its_host_alone(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gb10.controller.run.runner.FACT_SECONDS", 2.0)
-    found = runner(two).facts(["tiny.SlowOnFirst"])
-    assert found.has("spark-2", "tiny.SlowOnFirst")
+    found = runner(two).facts([SLOW_ON_FIRST])
+    assert found.has("spark-2", SLOW_ON_FIRST)
     assert [(error.code, error.host) for error in found.errors] == [("NODE_UNREACHABLE", "spark-1")]
 
 
-@pytest.mark.parametrize("fact", ["tiny.ManyLines", "tiny.LongLine"])
-def test_a_node_that_sends_without_end_fails_its_fact_alone(project: Project, fact: str) -> None:
-    found = runner(project.inventory(spark_1={})).facts([fact, "tiny.Fine"])
+@pytest.mark.parametrize("fact", [MANY_LINES, LONG_LINE])
+def test_a_node_that_sends_without_end_fails_its_fact_alone(project: Project, fact: Ask[Any]) -> None:
+    found = runner(project.inventory(spark_1={})).facts([fact, FINE])
     assert codes(found.errors) == ["NODE_ANSWER"]
     assert not found.has("spark-1", fact)
-    assert found.has("spark-1", "tiny.Fine")
+    assert found.has("spark-1", FINE)
 
 
 def freezes(relay: Relay) -> Callable[[Event], None]:

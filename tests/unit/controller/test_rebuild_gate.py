@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.serving import state_fact
-from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, STORE, data_fact, models_fact
-from gb10.controller.cluster.status import OVERVIEW
+from gb10.controller.cluster.asks import BACKUPS, ENGINE, LOCK, PODS, STORE, data_of, models_of, serving_of
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS
 from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.plan import NodePlan
+from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.node_lock import LockHolder
+from gb10.facts.reading.serving import Mode, NodeServing
 from tests.unit.controller.hosts import saying
+from tests.unit.controller.said import PLACE, cache, engine, serving, store
 from tests.unit.controller.two_nodes import INVENTORY, node
 from tests.unit.controller.workshop import MEMORY, Workshop
 
@@ -31,35 +33,18 @@ DATA: dict[str, Any] = {
 NODES = Inventory("inventory.py", tuple(saying(host, **DATA) for host in INVENTORY.hosts))
 HEAD, WORKER = NODES.hosts
 MODELS, TAGS = ("org/large", "org/small"), ("vllm:1", "own:1")
-CONTENTS = {"layers": ["as built"]}
 
 
-def cache(*names: str) -> dict[str, Any]:
-    revisions = [{"commit": "c", "files": 2, "size": 9, "sound": True}]
-    about = {"kind": "model", "size": 9, "sound": True, "revisions": revisions}
-    return {"repositories": [{"name": name, **about} for name in names]}
+def solo(mode: Mode) -> NodeServing:
+    return serving(mode, age_seconds=60.0, health="up", models=("org/small",), completion=True)
 
 
-def engine(*tags: str) -> list[dict[str, Any]]:
-    return [{"tags": [tag], "contents": CONTENTS} for tag in tags]
+def held(run: str, owner: str = "ann") -> LockHolder:
+    return LockHolder(run, owner, "desk", 1, "now", "prepare")
 
 
-def store(*tags: str) -> dict[str, Any]:
-    return {"images": [{"missing": [], "damaged": [], "record": {"tag": tag, "contents": CONTENTS}} for tag in tags]}
-
-
-def serving(mode: str) -> dict[str, Any]:
-    engines = [{"pid": 1, "container": "c", "mode": mode, "why": "so", "age_seconds": 60.0}] if mode == "solo" else []
-    found = {"mode": mode, "engines": engines, "health": "up", "models": ["org/small"], "completion": True}
-    return {**found, "reasons": [], "containers": [], "trouble": None}
-
-
-def held(run: str, owner: str = "ann") -> dict[str, Any]:
-    return {"run": run, "owner": owner, "controller": "desk", "pid": 1, "since": "now", "step": "prepare"}
-
-
-def members(*, cordoned: bool) -> list[dict[str, Any]]:
-    return [node("spark-1"), node("spark-2", cordoned=cordoned)]
+def members(*, cordoned: bool) -> tuple[ClusterNode, ...]:
+    return (node("spark-1"), node("spark-2", cordoned=cordoned))
 
 
 @pytest.fixture
@@ -68,14 +53,14 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
     found = Workshop(NODES)
     says = found.says
-    says[models_fact(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
+    says[models_of(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
     says[ENGINE] = {"Spark-1": engine(*TAGS), "spark-2": engine(*TAGS)}
     says[STORE] = {"Spark-1": store(*TAGS), "spark-2": None}
     says[PODS] = {"Spark-1": {}}
-    says[OVERVIEW]["Spark-1"]["nodes"] = members(cordoned=True)
+    found.change("Spark-1", nodes=members(cordoned=True))
     says[LOCK] = {name: held(found.journal.run) for name in NODES.names}
     for complete in (True, False):
-        says[state_fact(NODES, complete)] = {"Spark-1": serving("solo"), "spark-2": serving("off")}
+        says[serving_of(NODES, complete)] = {"Spark-1": solo("solo"), "spark-2": solo("off")}
     found.journal.write("began")
     found.rebuild(memory=replace(MEMORY, served=Served("cluster", "Spark-1")))
     found.back_up()
@@ -104,7 +89,7 @@ def test_where_everything_is_proven_the_gate_opens(shop: Workshop) -> None:
 
 
 def _model(shop: Workshop) -> None:
-    shop.says[models_fact(WORKER)]["Spark-1"] = cache("org/small")
+    shop.says[models_of(WORKER)]["Spark-1"] = cache("org/small")
 
 
 def _image(shop: Workshop) -> None:
@@ -116,15 +101,15 @@ def _saved_image(shop: Workshop) -> None:
 
 
 def _backup(shop: Workshop) -> None:
-    shop.says[BACKUPS]["Spark-1"] = []
+    shop.says[BACKUPS]["Spark-1"] = ()
 
 
 def _solo(shop: Workshop) -> None:
-    shop.says[state_fact(NODES, complete=True)]["Spark-1"] = serving("off")
+    shop.says[serving_of(NODES, complete=True)]["Spark-1"] = solo("off")
 
 
 def _cordon(shop: Workshop) -> None:
-    shop.says[OVERVIEW]["Spark-1"]["nodes"] = members(cordoned=False)
+    shop.change("Spark-1", nodes=members(cordoned=False))
 
 
 def _lock(shop: Workshop) -> None:
@@ -132,7 +117,7 @@ def _lock(shop: Workshop) -> None:
 
 
 def _room(shop: Workshop) -> None:
-    shop.says[data_fact(WORKER)]["spark-2"]["size_bytes"] = 10
+    shop.says[data_of(WORKER)]["spark-2"] = replace(PLACE, size_bytes=10)
 
 
 CASES: dict[str, tuple[Callable[[Workshop], None], str]] = {
@@ -159,6 +144,6 @@ def test_each_missing_proof_closes_the_gate_and_tells_why(shop: Workshop, name: 
 
 
 def test_a_pod_that_could_be_elsewhere_closes_the_gate_too(shop: Workshop) -> None:
-    shop.says[PODS]["Spark-1"] = {"spark-2": ["default/web"]}
+    shop.says[PODS]["Spark-1"] = {"spark-2": ("default/web",)}
     closed, _ = gate(shop)
     assert closed == "GATE_CLOSED: spark-2 must not be wiped yet. drained: on spark-2 are still default/web"

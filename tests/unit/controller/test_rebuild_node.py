@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.sight import BELONGINGS, ENGINE, PODS, STORE, download_command, models_fact
-from gb10.controller.cluster.status import OVERVIEW
+from gb10.controller.cluster.asks import BELONGINGS, ENGINE, PODS, STORE, models_of
+from gb10.controller.cluster.sight import download_command
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.arrival import Seen
@@ -17,8 +17,10 @@ from gb10.controller.rebuild.memory import Served, recall
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.preview import preview
 from gb10.controller.rebuild.runs import Progress, accept, decide
+from gb10.facts.reading.belongings import Belongings
 from tests.unit.controller.hosts import saying
-from tests.unit.controller.two_nodes import INVENTORY, node
+from tests.unit.controller.said import cache, engine, image, store
+from tests.unit.controller.two_nodes import INVENTORY, gpu, identity, node
 from tests.unit.controller.workshop import MEMORY, Workshop
 
 
@@ -30,19 +32,6 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def wanting(**data: Any) -> Inventory:
     """Two nodes with more in their data."""
     return Inventory("inventory.py", tuple(saying(host, **data) for host in INVENTORY.hosts))
-
-
-def repository(name: str) -> dict[str, Any]:
-    revisions = [{"commit": "c", "files": 2, "size": 9, "sound": True}]
-    return {"name": name, "kind": "model", "size": 9, "sound": True, "revisions": revisions}
-
-
-def image(tag: str, contents: str = "as built") -> dict[str, Any]:
-    return {"tags": [tag], "contents": {"layers": [contents]}}
-
-
-def saved(tag: str) -> dict[str, Any]:
-    return {"missing": [], "damaged": [], "record": {"tag": tag, "contents": {"layers": ["as built"]}}}
 
 
 def carry_out(node: NodePlan, name: str) -> None:
@@ -106,15 +95,15 @@ def test_what_an_override_loses_is_said_and_not_waited_for() -> None:
     tags = ("here:1", "both:1", "saved:1", "other:1")
     shop = Workshop(wanting(images=tags))
     _, worker = shop.inventory.hosts
-    shop.says[models_fact(worker)] = {
-        "Spark-1": {"repositories": [repository("org/both")]},
-        "spark-2": {"repositories": [repository("org/both"), repository("org/only")]},
+    shop.says[models_of(worker)] = {
+        "Spark-1": cache("org/both"),
+        "spark-2": cache("org/both", "org/only"),
     }
     shop.says[ENGINE] = {
-        "spark-2": [image(tag) for tag in tags],
-        "Spark-1": [image("both:1"), image("other:1", "another")],
+        "spark-2": engine(*tags),
+        "Spark-1": (image("both:1"), image("other:1", "another")),
     }
-    shop.says[STORE] = {"Spark-1": {"images": [saved("saved:1"), saved("other:1")]}, "spark-2": None}
+    shop.says[STORE] = {"Spark-1": store("saved:1", "other:1"), "spark-2": None}
     without(shop, {"models": "there is no room", "images": "they can be pulled"})
     plan = shop.rebuild()
     assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in plan.steps()}
@@ -177,7 +166,7 @@ def test_what_is_seen_of_a_node_is_remembered_and_told() -> None:
 )
 def test_a_node_without_machine_id_or_mac_is_not_rebuilt(known: dict[str, Any], lacking: str) -> None:
     shop = Workshop()
-    shop.says[OVERVIEW]["spark-2"]["identity"] |= known
+    shop.change("spark-2", identity=identity("spark-2", **known))
     with pytest.raises(Gb10Error, match=lacking) as refused:
         carry_out(shop.rebuild(memory=None), "preflight")
     assert refused.value.code == "REBUILD_IMPOSSIBLE"
@@ -186,7 +175,7 @@ def test_a_node_without_machine_id_or_mac_is_not_rebuilt(known: dict[str, Any], 
 
 def test_giving_up_takes_the_cordon_back_also_with_an_override() -> None:
     shop = Workshop(says={PODS: {"Spark-1": {}}})
-    shop.says[OVERVIEW]["Spark-1"]["nodes"] = [node("spark-1"), node("spark-2", cordoned=True)]
+    shop.change("Spark-1", nodes=(node("spark-1"), node("spark-2", cordoned=True)))
     without(shop, {"drained": "a pod does not want to go"})
     assert shop.rebuild().take_back() == ["pods may run on spark-2 again"]
     assert shop.worked == [("admit_node", ("Spark-1",), {"node": "spark-2", "cordoned": False})]
@@ -194,7 +183,7 @@ def test_giving_up_takes_the_cordon_back_also_with_an_override() -> None:
 
 def test_giving_up_fails_if_the_cordon_cannot_be_seen() -> None:
     shop = Workshop()
-    shop.says[OVERVIEW]["Spark-1"]["nodes"] = None
+    shop.change("Spark-1", nodes=None)
     with pytest.raises(Gb10Error, match="no API server answers"):
         shop.rebuild().take_back()
 
@@ -208,9 +197,9 @@ SERVING = {
 def test_models_that_serving_needs_always_come_back() -> None:
     shop = Workshop(wanting(**SERVING, rebuild_models=["org/chosen"]))
     names = ("org/chosen", "org/large", "org/small", "org/other")
-    shop.says[models_fact(shop.inventory.hosts[1])] = {
+    shop.says[models_of(shop.inventory.hosts[1])] = {
         "Spark-1": None,
-        "spark-2": {"repositories": list(map(repository, names))},
+        "spark-2": cache(*names),
     }
     worker = shop.rebuild()
     memory = worker.parts.notebook.now()
@@ -220,9 +209,9 @@ def test_models_that_serving_needs_always_come_back() -> None:
 
 def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
     shop = Workshop(wanting(**SERVING))
-    shop.says[models_fact(shop.inventory.hosts[1])] = {
+    shop.says[models_of(shop.inventory.hosts[1])] = {
         "Spark-1": None,
-        "spark-2": {"repositories": [repository("org/large")]},
+        "spark-2": cache("org/large"),
     }
     shop.options = " -i lab/inventory.py"
     worker = shop.rebuild(memory=replace(MEMORY, served=Served("cluster", "Spark-1")))
@@ -235,7 +224,7 @@ def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
     assert remedies["lock"] == "gb10 rebuild unlock -i lab/inventory.py Spark-1"
     assert "gb10 backup prove -i lab/inventory.py spark-2" in remedies["backup"]
 
-    shop.says[models_fact(worker.target)]["spark-2"]["repositories"].append(repository("org/small"))
+    shop.says[models_of(worker.target)]["spark-2"] = cache("org/large", "org/small")
     worker.tools.sight.forget()
     remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
     assert remedies["models"] == "gb10 sync models -i lab/inventory.py spark-2 Spark-1"
@@ -243,7 +232,7 @@ def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
 
 def test_unwell_nodes_are_refused_with_what_helps_them() -> None:
     shop = Workshop()
-    shop.says[OVERVIEW]["spark-2"]["gpu"]["trouble"] = "no devices were found"
+    shop.change("spark-2", gpu=gpu(trouble="no devices were found"))
     with pytest.raises(Gb10Error, match="no devices were found") as refused:
         carry_out(shop.rebuild(memory=None), "preflight")
     assert "nvidia-smi" in refused.value.remedy
@@ -257,7 +246,7 @@ def test_a_data_set_is_downloaded_as_one() -> None:
 
 
 def test_whoever_is_asked_to_wipe_a_node_is_told_what_is_lost_with_it() -> None:
-    shop = Workshop(says={BELONGINGS: {"spark-2": {"volumes": ["notebooks"], "containers": ["registry"]}}})
+    shop = Workshop(says={BELONGINGS: {"spark-2": Belongings(("notebooks",), ("registry",))}})
     worker = shop.rebuild(memory=replace(MEMORY, lost_images=("old:1",), own_device=True))
     worker.box.ask(again=False)
     (asked,) = shop.journal.of("wipe-asked")
@@ -282,16 +271,16 @@ def test_another_version_of_k3s_is_fine_if_none_is_restored() -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     shop = Workshop(nodes)
     without(shop, {"backup": "it is empty"})
-    shop.says[OVERVIEW]["spark-2"]["identity"]["macs"] = MEMORY.before.macs
+    shop.change("spark-2", identity=identity("spark-2", macs=dict(MEMORY.before.macs)))
     carry_out(shop.rebuild(), "preflight")
 
 
 @pytest.mark.parametrize(("step", "deploy"), [("sync-models", "models"), ("sync-images", "sync_images")])
 def test_a_copy_that_a_killed_run_left_is_waited_for(step: str, deploy: str) -> None:
     shop = Workshop(wanting(images=["org/image:1"]))
-    models = {"Spark-1": None, "spark-2": {"repositories": [repository("org/model")]}}
-    shop.says[models_fact(shop.inventory.hosts[1])] = models
-    shop.says[ENGINE]["spark-2"] = [image("org/image:1")]
+    models = {"Spark-1": None, "spark-2": cache("org/model")}
+    shop.says[models_of(shop.inventory.hosts[1])] = models
+    shop.says[ENGINE]["spark-2"] = engine("org/image:1")
     shop.fails, shop.fails_so_often = {deploy: Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")}, 2
     carry_out(shop.rebuild(memory=None), step)
     assert [deploy for deploy, _, _ in shop.worked] == [deploy] * 3

@@ -26,6 +26,7 @@ from gb10.controller.rebuild.steps.download import Download
 from gb10.controller.rebuild.steps.new_cluster import NewCluster
 from gb10.controller.rebuild.wipe_all import WipeAll
 from tests.unit.controller.hosts import saying
+from tests.unit.controller.said import contents
 from tests.unit.controller.two_nodes import INVENTORY
 from tests.unit.controller.workshop import MEMORY, Workshop
 
@@ -39,7 +40,7 @@ NOBODY: dict[str, Any] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}  # where n
 USUAL = replace(
     MEMORY,
     models={"org/mine": Model("org/mine", "model", 9, ())},
-    images={"own:1": {"layers": []}},
+    images={"own:1": contents()},
     served=Served("cluster", "Spark-1"),
 )
 BACK = ("settle", "provision", "restore", "rails", "images", "models", "rejoin", "admit", "green", "validate")

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.serving import state_fact
+from gb10.controller.cluster.asks import serving_of
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import Demand
 from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.parts import Parts
 from gb10.controller.rebuild.steps.solo_watched import SoloWatched
+from gb10.facts.reading.serving import Mode, NodeServing
 from tests.unit.controller.hosts import saying
+from tests.unit.controller.said import serving
 from tests.unit.controller.two_nodes import INVENTORY
 from tests.unit.controller.workshop import MEMORY, Workshop
 
@@ -28,10 +30,8 @@ DATA: dict[str, Any] = {
 NODES = Inventory("inventory.py", tuple(saying(host, **DATA) for host in INVENTORY.hosts))
 
 
-def said(mode: str, age_seconds: float) -> dict[str, Any]:
-    engine = {"pid": 1, "container": "c", "mode": mode, "why": "so", "age_seconds": age_seconds}
-    found = {"mode": mode, "engines": [engine] if mode == "solo" else [], "health": "up", "models": ["org/small"]}
-    return {**found, "reasons": [], "containers": [], "completion": True, "trouble": None}
+def said(mode: Mode, age_seconds: float) -> NodeServing:
+    return serving(mode, age_seconds=age_seconds, health="up", models=("org/small",), completion=True)
 
 
 def watched(shop: Workshop) -> SoloWatched:
@@ -56,7 +56,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 
 def serve(shop: Workshop, age_seconds: float) -> None:
-    shop.says[state_fact(NODES, complete=True)] = {"Spark-1": said("solo", age_seconds), "spark-2": said("off", 0)}
+    shop.says[serving_of(NODES, complete=True)] = {"Spark-1": said("solo", age_seconds), "spark-2": said("off", 0)}
 
 
 def test_a_model_counts_as_served_alone_from_the_first_look_at_it(shop: Workshop) -> None:

@@ -10,11 +10,13 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.controller.inventory import load_inventory
+from gb10.controller.run.asks import Ask
 from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import Event, OperationStarted, Ready
 from gb10.controller.run.runner import Runner
@@ -22,6 +24,10 @@ from gb10.controller.run.tally import Tally
 from tests.unit.pyinfra_project import Project
 
 TARGET = "tiny.cluster"
+ABSENT: Ask[Any] = Ask("tiny.Absent")
+FAILING: Ask[Any] = Ask("tiny.Failing")
+FINE: Ask[Any] = Ask("tiny.Fine")
+UNREADABLE: Ask[Any] = Ask("tiny.Unreadable")
 
 
 def runner(source: str, limit: tuple[str, ...] = (), verbosity: int = 0) -> Runner:
@@ -297,25 +303,25 @@ def test_a_host_that_vanishes_in_the_middle_is_unreachable(project: Project, two
 
 
 def test_facts_tell_absent_from_not_had(two: str) -> None:
-    facts = runner(two).facts(["tiny.Fine", "tiny.Absent", "tiny.Failing", "tiny.Unreadable"])
-    assert facts.of("spark-1", "tiny.Fine") == {"said": ["word"]}
-    assert facts.has("spark-1", "tiny.Absent")
-    assert facts.of("spark-1", "tiny.Absent") is None
-    assert not facts.has("spark-1", "tiny.Failing")
-    assert not facts.has("spark-1", "tiny.Unreadable")
+    facts = runner(two).facts([FINE, ABSENT, FAILING, UNREADABLE])
+    assert facts.of("spark-1", FINE) == {"said": ["word"]}
+    assert facts.has("spark-1", ABSENT)
+    assert facts.of("spark-1", ABSENT) is None
+    assert not facts.has("spark-1", FAILING)
+    assert not facts.has("spark-1", UNREADABLE)
     assert sorted(codes(facts.errors)) == ["K3S_ABSENT", "K3S_ABSENT", "OPERATION_FAILED", "OPERATION_FAILED"]
 
 
 def test_facts_of_an_unreachable_host_are_missing_and_the_others_are_there(project: Project) -> None:
-    facts = runner(project.inventory(spark_1={}, spark_2={"ssh_port": 1})).facts(["tiny.Fine"])
-    assert facts.has("spark-1", "tiny.Fine")
-    assert not facts.has("spark-2", "tiny.Fine")
+    facts = runner(project.inventory(spark_1={}, spark_2={"ssh_port": 1})).facts([FINE])
+    assert facts.has("spark-1", FINE)
+    assert not facts.has("spark-2", FINE)
     assert codes(facts.errors) == ["NODE_UNREACHABLE"]
 
 
 def test_facts_when_no_host_answers_are_an_error_and_no_crash(project: Project) -> None:
-    facts = runner(project.inventory(spark_1={"ssh_port": 1})).facts(["tiny.Fine"])
-    assert facts.values == {"tiny.Fine": {}}
+    facts = runner(project.inventory(spark_1={"ssh_port": 1})).facts([FINE])
+    assert facts.values == {FINE: {}}
     assert codes(facts.errors) == ["NODE_UNREACHABLE"]
 
 
@@ -394,7 +400,7 @@ def test_an_interrupted_run_ends_soon_and_says_so(project: Project, in_the_middl
 def test_an_interrupted_look_is_not_taken_for_nodes_that_do_not_answer(two: str) -> None:
     asking = runner(two)
     with pytest.raises(Gb10Error, match="interrupted") as ended:
-        asking.facts(["server.Date"], on_event=lambda event: os.kill(os.getpid(), signal.SIGINT))
+        asking.facts([FINE], on_event=lambda event: os.kill(os.getpid(), signal.SIGINT))
     assert ended.value.code == "INTERRUPTED"
 
 

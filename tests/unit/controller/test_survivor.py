@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gb10.controller.cluster.sight import LOCK
+from gb10.controller.cluster.asks import LOCK
 from gb10.controller.errors import Gb10Error
 from gb10.controller.rebuild.arrival import Kind, Seen
 from gb10.controller.rebuild.roles import Roles

@@ -92,7 +92,7 @@ def test_what_is_not_well_fails_with_the_reason() -> None:
 
 
 def test_rails_fail_also_for_what_only_two_nodes_together_show() -> None:
-    down = up(connectx7={"spark-2": connectx7("spark-2", {"up": False, "state": "DOWN", "physical_state": None})})
+    down = up(connectx7={"spark-2": connectx7("spark-2", {"state": "DOWN", "physical_state": None})})
     assert said(down, "rails") == ("fail", "rail a of spark-2 (enp1s0f0np0) is down: DOWN")
     mismatch = up(connectx7={"spark-2": connectx7("spark-2", {"mtu_bytes": 1500}, {"mtu_bytes": 1500})})
     assert said(mismatch, "rails")[1] == (
@@ -139,7 +139,7 @@ def test_the_error_names_the_checks(outcome: Any, code: str) -> None:
 
 
 def test_a_gpu_that_is_ill_is_for_the_container_to_find() -> None:
-    ill = up(gpu={"spark-2": gpu(devices=[], trouble="No devices were found")})
+    ill = up(gpu={"spark-2": gpu(devices=(), trouble="No devices were found")})
     assert not any(check.outcome == "fail" for check in checks(ill).values())
 
 

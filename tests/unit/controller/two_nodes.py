@@ -1,14 +1,25 @@
-"""What nodes say of themselves, as pyinfra prints it: two that are well, and whatever a test says otherwise."""
+"""What nodes say of themselves: two that are well, and whatever a test says otherwise."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from gb10.controller.cluster.status import OVERVIEW, build_status
+from gb10.controller.cluster.asks import OVERVIEW
+from gb10.controller.cluster.status import build_status
 from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.run.results import FactsResult
+from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.dgx import Release
+from gb10.facts.reading.gpu import GpuDevice, GpuState
+from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.identity import Identity
+from gb10.facts.reading.k3s import K3sInstallation
+from gb10.facts.reading.operators import ClusterPolicy, OperatorPod
+from gb10.facts.reading.overview import Overview
+from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 from tests.unit.controller.hosts import inventory_host
 
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
@@ -30,8 +41,8 @@ INVENTORY = Inventory(
 HOSTS = INVENTORY.names
 
 
-def identity(name: str) -> dict[str, Any]:
-    return {
+def identity(name: str, **other: Any) -> Identity:
+    found: dict[str, Any] = {
         "hostname": name,
         "machine_id": "1",
         "boot_id": "2",
@@ -42,42 +53,46 @@ def identity(name: str) -> dict[str, Any]:
         "os_name": "Ubuntu 24.04.3 LTS",
         "clock": 0.0,
     }
+    return Identity(**{**found, **other})
 
 
-def install(role: str, **other: Any) -> dict[str, Any]:
-    found = {
+def install(role: str, **other: Any) -> K3sInstallation:
+    found: dict[str, Any] = {
         "role": role,
         "version": "v1.36.4+k3s1",
         "binary_sha256": "0",
+        "architecture": "arm64",
         "unit_state": "active",
         "unit_enabled": True,
         "main_pid": 7,
         "config_sha256": "1",
-        "uninstall_scripts": [],
+        "uninstall_scripts": (),
         "stale": False,
+        "foreign": False,
+        "exec_start": None,
+        "node_password": True,
+        "drained": False,
     }
-    return {**found, **other}
+    return K3sInstallation(**{**found, **other})
 
 
-def node(name: str, **other: Any) -> dict[str, Any]:
-    found = {
+def node(name: str, **other: Any) -> ClusterNode:
+    found: dict[str, Any] = {
         "name": name,
         "ready": True,
         "cordoned": False,
-        "roles": ["control-plane"] if name == "spark-1" else [],
+        "roles": ("control-plane",) if name == "spark-1" else (),
         "version": "v1.36.4+k3s1",
         "internal_ip": "198.18.0.11",
         "addresses": {"InternalIP": ["198.18.0.11"]},
         "runtime": "docker://26.1.5",
         "allocatable": {"cpu": "20"},
-        "labels": {},
-        "reason": None,
     }
-    return {**found, **other}
+    return ClusterNode(**{**found, **other})
 
 
-def half(netdev: str, address: str | None, **other: Any) -> dict[str, Any]:
-    found = {
+def half(netdev: str, address: str | None, **other: Any) -> RdmaLink:
+    found: dict[str, Any] = {
         "device": "rocep1s0f0",
         "port": 1,
         "netdev": netdev,
@@ -86,84 +101,82 @@ def half(netdev: str, address: str | None, **other: Any) -> dict[str, Any]:
         "operstate": "UP",
         "rate_gbps": 200.0,
         "mtu_bytes": 9000,
-        "addresses": [address] if address else [],
+        "addresses": (address,) if address else (),
         "pci_address": "0000:01:00.0",
         "physical_port": 0,
-        "up": True,
     }
-    return {**found, **other}
+    return RdmaLink(**{**found, **other})
 
 
-def connectx7(host: str, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None, *faults: str) -> Any:
+def connectx7(host: str, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None) -> ConnectX7:
     """Both halves of one port, each with what is otherwise about it."""
     last = 11 + HOSTS.index(host)
-    links = [
-        {**half(RAILS["a"], f"192.168.100.{last}/24"), **(a or {})},
-        {**half(RAILS["b"], f"192.168.101.{last}/24"), **(b or {})},
-    ]
-    return {"links": links, "ports": [{"number": 0, "ready": not faults, "faults": list(faults)}]}
+    halves = ((RAILS["a"], f"192.168.100.{last}/24", a), (RAILS["b"], f"192.168.101.{last}/24", b))
+    return ConnectX7(tuple(replace(half(netdev, address), **(other or {})) for netdev, address, other in halves))
 
 
-def gpu(**other: Any) -> dict[str, Any]:
-    found = {
-        "devices": [{"name": "NVIDIA GB10", "driver_version": "580.95.05", "memory_mib": None}],
+def gpu(**other: Any) -> GpuState:
+    found: dict[str, Any] = {
+        "devices": (device("580.95.05"),),
         "cuda_version": "13.0",
-        "processes": [],
+        "processes": (),
         "memory_total_kib": 125632128,
         "memory_available_kib": 104857600,
-        "trouble": None,
     }
-    return {**found, **other}
+    return GpuState(**{**found, **other})
 
 
-DGX = {
-    "name": "DGX Spark",
-    "pretty_name": "NVIDIA DGX Spark",
-    "factory_version": "7.2.3",
-    "factory_date": "2025-09-10-13-50-03",
-    "ota_version": "7.3.1",
-    "ota_date": "Wed Nov 19 05:05:30 PM CET 2025",
-    "commit": "833b4a7",
-    "platform": "DGX Server for KVM",
-    "serial_number": "1983925000000",
-    "version": "7.3.1",
-}
+def device(driver_version: str) -> GpuDevice:
+    return GpuDevice("NVIDIA GB10", driver_version, None)
+
+
+DGX = Release(
+    name="DGX Spark",
+    pretty_name="NVIDIA DGX Spark",
+    factory_version="7.2.3",
+    factory_date="2025-09-10-13-50-03",
+    ota_version="7.3.1",
+    ota_date="Wed Nov 19 05:05:30 PM CET 2025",
+    commit="833b4a7",
+    platform="DGX Server for KVM",
+    serial_number="1983925000000",
+)
 
 
 def facts(
-    installs: dict[str, Any] | None = None,
-    nodes: list[dict[str, Any]] | None = None,
+    installs: dict[str, K3sInstallation] | None = None,
+    nodes: list[ClusterNode] | None = None,
     errors: tuple[Gb10Error, ...] = (),
     answering: tuple[str, ...] = HOSTS,
     cluster: dict[str, Any] | None = None,
     **devices: dict[str, Any],
 ) -> FactsResult:
     """What the hosts say. `devices` replace a part of some hosts: gpu={"spark-2": None}."""
-    overviews: dict[str, Any] = {}
+    overviews: dict[str, Overview] = {}
     for host in answering:
-        parts = {"gpu": gpu(), "connectx7": connectx7(host), "dgx": DGX, "troubles": {}}
+        parts: dict[str, Any] = {"gpu": gpu(), "connectx7": connectx7(host), "dgx": DGX}
         parts |= {part: found[host] for part, found in devices.items() if host in found}
-        asked = {**NO_OPERATORS, **(cluster or {}), "nodes": nodes} if host == "Spark-1" and nodes is not None else {}
-        overviews[host] = {"identity": identity(host), "k3s": (installs or {}).get(host), **parts, **asked}
+        asked = {**NO_OPERATORS, **(cluster or {}), "nodes": tuple(nodes)} if host == "Spark-1" and nodes else {}
+        overviews[host] = Overview(identity=identity(host), k3s=(installs or {}).get(host), **parts, **asked)
     return FactsResult({OVERVIEW: overviews}, HOSTS, errors)
 
 
 NO_OPERATORS: dict[str, Any] = {
-    "cluster_policies": [],
-    "nic_cluster_policies": [],
-    "gpu_operator_pods": [],
-    "network_operator_pods": [],
-    "releases": [],
+    "cluster_policies": (),
+    "nic_cluster_policies": (),
+    "gpu_operator_pods": (),
+    "network_operator_pods": (),
+    "releases": (),
 }
 
 
-def release(chart: str, **other: Any) -> dict[str, Any]:
-    return {"name": chart, "namespace": chart, "chart": chart, "chart_version": "v1.2.3", "status": "deployed", **other}
+def release(chart: str, status: str = "deployed") -> HelmRelease:
+    return HelmRelease(chart, chart, 1, status, chart, "v1.2.3", None)
 
 
-def pod(name: str, **other: Any) -> dict[str, Any]:
-    found = {"name": name, "status": "Running", "healthy": True, "restarts": 0, "waiting": []}
-    return {**found, **other}
+def pod(name: str, status: str | None = "Running", restarts: int = 0, waiting: tuple[str, ...] = ()) -> OperatorPod:
+    phase = "Running" if status == "Running" else "Pending"
+    return OperatorPod(name, "", None, phase, status or "", 1, 1, restarts, waiting)
 
 
 BOTH = {"Spark-1": install("server"), "spark-2": install("agent")}
@@ -185,8 +198,8 @@ def up(**more: Any) -> ClusterStatus:
 
 
 WITH_GPU = [node(name, allocatable={"nvidia.com/gpu": "1"}) for name in ("spark-1", "spark-2")]
-GPU_OPERATOR = {
-    "cluster_policies": [{"name": "cluster-policy", "state": "ready", "trouble": None}],
-    "gpu_operator_pods": [pod("a"), pod("b", restarts=2)],
-    "releases": [release("gpu-operator"), release("other")],
+GPU_OPERATOR: dict[str, Any] = {
+    "cluster_policies": (ClusterPolicy("cluster-policy", "ready", None),),
+    "gpu_operator_pods": (pod("a"), pod("b", restarts=2)),
+    "releases": (release("gpu-operator"), release("other")),
 }

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from gb10.controller.cluster.sight import BACKUPS, ENGINE, LOCK, PODS, SETTLED, STORE, data_fact, models_fact
+from gb10.controller.cluster.asks import (
+    BACKUPS,
+    ENGINE,
+    LOCK,
+    OVERVIEW,
+    PODS,
+    SETTLED,
+    STORE,
+    data_of,
+    models_of,
+)
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
@@ -21,9 +31,11 @@ from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.runs import begin
 from gb10.controller.rebuild.tools import Person, Tools
 from gb10.controller.rebuild.wiring import Front, make_tools
+from gb10.controller.run.asks import Ask
 from gb10.controller.run.results import FactsResult, RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.operations.backups.state_folder import backups_folder
+from tests.unit.controller import said
 from tests.unit.controller.two_nodes import BOTH, INVENTORY, facts, node
 
 MEMORY = Memory(
@@ -40,7 +52,7 @@ class Workshop:
     """A run on two nodes that are well. `says` are facts by name and host, `errors` what pyinfra had to report."""
 
     inventory: Inventory = INVENTORY
-    says: dict[str, dict[str, Any]] = field(default_factory=dict)
+    says: dict[Ask[Any], dict[str, Any]] = field(default_factory=dict)
     errors: tuple[Gb10Error, ...] = ()
     told: list[str] = field(default_factory=list)  # to whoever is not looking
     heard: list[Mapping[str, Any]] = field(default_factory=list)
@@ -55,15 +67,15 @@ class Workshop:
         nothing: dict[str, Any] = dict.fromkeys(self.inventory.names)
         self.journal: Journal = begin(self.inventory, self.inventory.names[::-1], self.kind)
         self.says = {
-            **facts(BOTH, [node("spark-1"), node("spark-2")]).values,
+            OVERVIEW: dict(facts(BOTH, [node("spark-1"), node("spark-2")]).values[OVERVIEW]),
             LOCK: nothing,
             PODS: nothing,
-            SETTLED: {host.name: {"waits_for": []} for host in hosts},
-            ENGINE: {host.name: [] for host in hosts},
+            SETTLED: {host.name: said.SETTLED for host in hosts},
+            ENGINE: {host.name: () for host in hosts},
             STORE: nothing,
             BACKUPS: nothing,
-            **{models_fact(host): dict(nothing) for host in hosts},
-            **{data_fact(host): {h.name: {"own_device": True, "size_bytes": 10**12} for h in hosts} for host in hosts},
+            **{models_of(host): dict(nothing) for host in hosts},
+            **{data_of(host): {other.name: said.PLACE for other in hosts} for host in hosts},
             **self.says,
         }
 
@@ -72,6 +84,10 @@ class Workshop:
         front = Front(self.heard.append, _unwatched, lambda question: True, self.told.append, options=self.options)
         tools = make_tools(self.inventory, runner, self.journal, front)
         return replace(tools, person=Listening(self.told, self.options), poll_seconds=0.01)
+
+    def change(self, host: str, **parts: Any) -> None:
+        """Have the overview of a host say something else."""
+        self.says[OVERVIEW][host] = replace(self.says[OVERVIEW][host], **parts)
 
     def work(self, deploy: str, hosts: tuple[str, ...], kwargs: Mapping[str, Any]) -> RunResult:
         """What comes of a deploy."""
@@ -92,7 +108,7 @@ class Workshop:
         (folder / f"{backup}.tar.gz").write_bytes(b"...")
         (folder / f"{backup}.json").write_text(json.dumps(summary))
         (folder / f"{backup}.proof.json").write_text(json.dumps({"copies": proofs}))
-        self.says[BACKUPS] = {"Spark-1": [{"complete": True, "id": backup, "sha256": "5ba"}], "spark-2": None}
+        self.says[BACKUPS] = {"Spark-1": (said.backup_copy(node, backup, "5ba"),), "spark-2": None}
 
     def rebuild(self, name: str = "spark-2", memory: Memory | None = MEMORY) -> NodePlan:
         """The rebuild of a node, of which that is remembered."""
@@ -132,10 +148,10 @@ class Asked:
     def know(self, error: Gb10Error) -> Gb10Error:
         return error.with_details(again="gb10 rebuild run spark-2")
 
-    def facts(self, names: Iterable[str]) -> FactsResult:
+    def facts(self, asks: Iterable[Ask[Any]]) -> FactsResult:
         asked = tuple(host.name for host in self.hosts)
-        said = {name: self.shop.says.get(name, {}) for name in names}
-        values = {name: {host: value for host, value in by.items() if host in asked} for name, by in said.items()}
+        told = {ask: self.shop.says.get(ask, {}) for ask in asks}
+        values = {ask: {host: value for host, value in by.items() if host in asked} for ask, by in told.items()}
         errors = tuple(error for error in self.shop.errors if error.host in (None, *asked))
         return FactsResult(values, asked, errors)
 

@@ -1,0 +1,62 @@
+"""What nodes say of their models, images, disks and of what serves on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gb10.facts.reading.backups import BackupCopy
+from gb10.facts.reading.data_mount import DataPlace
+from gb10.facts.reading.huggingface import HuggingFaceCache, Repository, Revision
+from gb10.facts.reading.images import SavedImage, SavedStore
+from gb10.facts.reading.serving import Engine, Mode, NodeServing
+from gb10.facts.reading.settled import SettledState
+from gb10.programs.images.contents import Contents, EngineImage, Record
+
+SETTLED = SettledState("boot-1", 60.0, "running", ())
+PLACE = DataPlace("/data", "directory", "/data", "/dev/sda", "ext4", True, 10**12, 10**12, {}, None)
+
+
+def repository(name: str) -> Repository:
+    return Repository(name, "model", f"models--{name}", 9, 0, 0, (Revision("c", ("main",), 2, 9, (), (), None),), 0)
+
+
+def cache(*names: str) -> HuggingFaceCache:
+    return HuggingFaceCache("/hub", False, tuple(map(repository, names)))
+
+
+def contents(built: str = "as built") -> Contents:
+    return Contents("arm64", (built,), "0")
+
+
+def image(tag: str, built: str = "as built") -> EngineImage:
+    return EngineImage("sha256:0", (tag,), contents(built), 9, ())
+
+
+def engine(*tags: str) -> tuple[EngineImage, ...]:
+    return tuple(map(image, tags))
+
+
+def store(*tags: str) -> SavedStore:
+    records = (Record(tag, contents(), 9, (), "sha256:c", ("sha256:l",), (), {}) for tag in tags)
+    return SavedStore(tuple(SavedImage(record, (), ()) for record in records), {}, (), 0, 10**12)
+
+
+def serving(mode: Mode, *, age_seconds: float = 1.0, **other: Any) -> NodeServing:
+    """What serves on a node; one engine if any."""
+    engines = (Engine(1, "c", mode, "so", age_seconds),) if mode in ("cluster", "solo") else ()
+    found: dict[str, Any] = {
+        "reasons": (),
+        "engines": engines,
+        "containers": (),
+        "health": "none",
+        "models": (),
+        "completion": None,
+        "trouble": None,
+        "memory_available_kib": None,
+        "docker": True,
+    }
+    return NodeServing(mode=mode, **{**found, **other})
+
+
+def backup_copy(node: str, backup: str, sha256: str) -> BackupCopy:
+    return BackupCopy(node, backup, True, 3, None, sha256, False, ())
