@@ -1,4 +1,4 @@
-# Every target sets up what it needs on Debian or Ubuntu, if you are root or may use a Docker engine.
+# Every target installs what it needs, on Debian or Ubuntu as root. Without root it needs access to a Docker engine.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench faults lab-up lab-down lab-programs ready
@@ -10,13 +10,13 @@ PYTEST ?=
 FAULTS ?=
 
 help:
-	@echo 'make demo      make a cluster of two simulated nodes, serve a model, wipe one node and bring it back'
-	@echo 'make test      run all tests: unit tests, then the product on lab nodes over real SSH'
-	@echo 'make check     check style, types and the direction of imports'
-	@echo 'make bench     measure speeds and print tables'
-	@echo 'make faults    kill rebuilds at each of their steps, and worse; FAULTS="--subset 12 --seed 7"'
-	@echo 'make lab-up    start two simulated nodes that stay: gb10 lab status, then pyinfra lab/inventory.py ...'
-	@echo 'make lab-down  remove all labs and their engine'
+	@echo 'make demo      build a cluster from two simulated nodes, serve a model, rebuild one node'
+	@echo 'make test      run all tests: unit tests, then lab tests over real SSH'
+	@echo 'make check     check style, types and import layers'
+	@echo 'make bench     measure speeds and print them as tables'
+	@echo 'make faults    kill rebuilds at every step, cut networks, fill disks; FAULTS="--subset 12 --seed 7"'
+	@echo 'make lab-up    start two simulated nodes that stay up; see them with: gb10 lab status'
+	@echo 'make lab-down  remove all labs and their Docker engine'
 
 .venv/ready: setup.cfg pyproject.toml scripts/prepare
 	@scripts/prepare venv
@@ -24,7 +24,7 @@ help:
 lab-programs:
 	@scripts/prepare lab
 
-# Both mostly wait for the network.
+# In parallel: both wait for the network most of the time.
 ready:
 	@$(MAKE) --no-print-directory --jobs=2 .venv/ready lab-programs
 

@@ -1,7 +1,7 @@
-"""Time and memory that a backup of a node with 200 MB of files takes on the lab.
+"""Measure the time and memory of a backup of a lab node with 200 MB of files.
 
-The files are random, so they cannot be compressed. GB10_BENCH_BACKUP_MB makes the set smaller. The backup goes to the
-controller and to the other node, then every copy is proven.
+The files are random, so they do not compress. GB10_BENCH_BACKUP_MB sets a smaller size. The backup goes to the
+controller and to the other node; then both copies are proven.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OURS = (LOADER.encode(), b"gb10.controller.run.process")
 
 
 def make_set(bench: Bench) -> None:
-    """Make some large files and many small ones."""
+    """Write some large files and many small ones on the node."""
     large, small = SET_BYTES // 5, SET_BYTES // 5 // 400
     bench.on(
         2,
@@ -40,7 +40,7 @@ def make_set(bench: Bench) -> None:
 
 
 def memory(stop: threading.Event, found: dict[bytes, int]) -> None:
-    """Note the most memory, in bytes, that a process of each kind has had."""
+    """Record the peak memory in bytes of each kind of our processes, until `stop` is set."""
     while not stop.wait(0.1):
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -53,14 +53,14 @@ def memory(stop: threading.Event, found: dict[bytes, int]) -> None:
 
 
 def run(bench: Bench, deploy: str) -> float:
-    """Run a deploy on the node. Return the seconds it took."""
+    """Run a deploy on the node and return its seconds. Raise an error if it fails."""
     begin = time.monotonic()
     Runner(bench.inventory, bench.log, limit=[NODE]).run(deploy, data={"backup_paths": [FOLDER]}).check()
     return time.monotonic() - begin
 
 
 def measure(bench: Bench, figures: Figures) -> None:
-    """Back up the node without and with the set, then prove the backup."""
+    """Time a backup without the files, then with them, then the proof."""
     bare = run(bench, "gb10.deploys.backup")
     make_set(bench)
     stop, found = threading.Event(), dict[bytes, int]()
@@ -72,17 +72,17 @@ def measure(bench: Bench, figures: Figures) -> None:
     finally:
         stop.set()
         watcher.join()
-    figures.note("a backup without the set", f"{bare:.1f} s")
-    figures.hold("with it, on controller and other node", f"{seconds:.1f} s", "< 10 s", seconds < 10)
-    figures.note("the proof of both copies", f"{proof:.1f} s")
+    figures.note("backup without the files", f"{bare:.1f} s")
+    figures.hold("backup with the files, to controller and other node", f"{seconds:.1f} s", "< 10 s", seconds < 10)
+    figures.note("proof of both copies", f"{proof:.1f} s")
     most = max(found.values(), default=0)
     figures.hold("memory of the largest process", f"{most / 1e6:.0f} MB", "< 200 MB", 0 < most < 200e6)
 
 
 def main() -> int:
-    """Measure and print the table. Return 1 if a promise is not kept."""
+    """Measure and print the table. Return 1 if a target is missed."""
     bench = Bench(Lab(lab_name()).up(2))
-    figures = Figures(f"Backup of a node with a set of {SET_BYTES // 10**6} MB ({os.cpu_count()} cores for all)")
+    figures = Figures(f"Backup of a node with {SET_BYTES // 10**6} MB of files ({os.cpu_count()} cores for all)")
     with tempfile.TemporaryDirectory(prefix="gb10-bench-") as folder:
         os.environ["GB10_BACKUPS"] = folder
         try:

@@ -1,7 +1,7 @@
-"""Time that a run of the whole cluster takes on the lab.
+"""Time a run of the whole cluster on the running lab.
 
-A second run of the cluster deploy is compared with pyinfra itself: as many operations without changes, each with one
-fact.
+The second run of the cluster deploy is compared with pyinfra itself: the same number of operations without changes,
+each with one fact.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ INVENTORY = str(files("gb10.lab") / "inventory.py")
 
 
 def timed(command: list[str], folder: Path, runs: int = RUNS) -> float:
-    """Return the median of the seconds that a command takes. Raise CalledProcessError if it fails."""
+    """Run a command several times and return its median time in seconds. Raise CalledProcessError if it fails."""
     times = []
     for _ in range(runs):
         started = time.monotonic()
@@ -34,18 +34,18 @@ def timed(command: list[str], folder: Path, runs: int = RUNS) -> float:
 
 
 def run(command: list[str], folder: Path) -> str:
-    """Return the standard output of a command. Raise CalledProcessError if it fails."""
+    """Run a command and return its standard output. Raise CalledProcessError if it fails."""
     return finished(command, folder).stdout
 
 
 def finished(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Raise CalledProcessError if it fails."""
+    """Run a command and return the finished process. Raise CalledProcessError if it fails."""
     environment = {**os.environ, "GB10_INVENTORY": INVENTORY}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
 
 
 def bare_deploy(operations: list[set[str]]) -> str:
-    """Given the hosts of each operation, return a deploy of as many operations without changes on them."""
+    """Return a deploy with one operation without changes for each of the given sets of hosts."""
     lines = ["from pyinfra.context import host", "from pyinfra.operations import files", ""]
     for hosts in operations:
         lines += [f"if host.name in {sorted(hosts)!r}:", '    files.file(name="Nothing", path="/etc/hostname")']
@@ -53,13 +53,13 @@ def bare_deploy(operations: list[set[str]]) -> str:
 
 
 def main() -> int:
-    """Print the figures. Return 1 if one is missed."""
-    figures = Figures("A run of the whole cluster, K3s and both operators, on two nodes")
+    """Measure and print the table. Return 1 if a target is missed."""
+    figures = Figures("Run of the whole cluster, K3s and both operators, on two nodes")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         gb10, pyinfra = str(BIN / "gb10"), str(BIN / "pyinfra")
         run([gb10, "teardown", "--yes"], folder)
-        figures.note("first gb10 bootstrap, from bare nodes", f"{timed([gb10, 'bootstrap'], folder, runs=1):.1f} s")
+        figures.note("first gb10 bootstrap, on bare nodes", f"{timed([gb10, 'bootstrap'], folder, runs=1):.1f} s")
         figures.note("second gb10 bootstrap, with its status", f"{timed([gb10, 'bootstrap'], folder):.1f} s")
 
         cluster = [pyinfra, "--json", "-y", INVENTORY, "gb10.deploys.cluster"]
@@ -69,9 +69,9 @@ def main() -> int:
         bare = timed([pyinfra, "-y", INVENTORY, "bare.py"], folder)
         ours = timed(cluster, folder)
         count = sum(map(len, hosts))
-        figures.note(f"pyinfra, {count} operations that find nothing to do", f"{bare:.2f} s")
+        figures.note(f"pyinfra, {count} operations without changes", f"{bare:.2f} s")
         figures.hold(
-            f"the cluster deploy, {count} operations that find nothing to do",
+            f"cluster deploy, {count} operations without changes",
             f"{ours:.2f} s = {ours / bare:.2f} x",
             "<= 1.5 x",
             ours <= 1.5 * bare,
@@ -79,7 +79,7 @@ def main() -> int:
         looks = finished([pyinfra, "-y", "-vv", INVENTORY, "gb10.deploys.cluster"], folder).stderr
         status = timed([gb10, "status"], folder)
         figures.hold("gb10 status", f"{status:.2f} s", "< 3 s", status < 3)
-        figures.note("SSH commands of a run that finds nothing to do", str(looks.count(">>> ")))
+        figures.note("SSH commands of a run without changes", str(looks.count(">>> ")))
     return 0 if figures.print() else 1
 
 

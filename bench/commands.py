@@ -1,7 +1,7 @@
-"""Time that commands without changes take on the lab.
+"""Time commands that change nothing, on the running lab.
 
-GB10_BENCH_BESIDE names the folder of another checkout with its own .venv. Its commands take turns with ours, and ours
-must not be slower.
+GB10_BENCH_BESIDE names another checkout with its own .venv. Its commands then run in turns with ours, and ours must
+not be slower.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ COMMANDS = {
     "gb10 bootstrap, without changes": ("bootstrap",),
     "gb10 rebuild plan": ("rebuild", "plan", "spark-2"),
 }
-MOST = 1.05  # of the other's time: equal checkouts differ by less
+MOST = 1.05  # times the other checkout's time; two equal checkouts differ by as much
 
 
 def seconds(checkout: Path, words: tuple[str, ...], folder: Path) -> float:
-    """Return the seconds that a command of a checkout takes. Raise SystemExit if it fails."""
+    """Run a checkout's command with its own lab inventory and return the seconds. Raise SystemExit if it fails."""
     environment = {**os.environ, "GB10_INVENTORY": str(checkout / "lab/inventory.py")}
     command = [str(checkout / ".venv/bin/gb10"), *words]
     began = time.monotonic()
@@ -38,7 +38,7 @@ def seconds(checkout: Path, words: tuple[str, ...], folder: Path) -> float:
 
 
 def measure(figures: Figures, checkouts: list[Path], folder: Path) -> None:
-    """Time each command of all checkouts in turns."""
+    """Time each command, in turns between the checkouts."""
     for name, words in COMMANDS.items():
         rounds = [[seconds(checkout, words, folder) for checkout in checkouts] for _ in range(ROUNDS)]
         ours, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
@@ -46,12 +46,12 @@ def measure(figures: Figures, checkouts: list[Path], folder: Path) -> None:
         for other in others:
             share = ours / other
             figures.hold(
-                "... beside the other checkout's", f"{other:.2f} s: {share:.2f} x", f"<= {MOST} x", share <= MOST
+                "... compared with the other checkout", f"{other:.2f} s: {share:.2f} x", f"<= {MOST} x", share <= MOST
             )
 
 
 def main() -> int:
-    """Print the figures. Return 1 if one is missed."""
+    """Measure and print the table. Return 1 if a target is missed."""
     beside = os.environ.get("GB10_BENCH_BESIDE")
     checkouts = [HERE, *([Path(beside).resolve()] if beside else [])]
     figures = Figures(f"Commands that change nothing, median of {ROUNDS} runs on two nodes")

@@ -1,7 +1,7 @@
-"""How fast files go from node to node, on the lab, as ratios within one run.
+"""Measure how fast files are copied between lab nodes, as ratios within one run.
 
-Everything lies on the nodes' /data, which is on this machine's disk, and the source is in its page cache as well.
-GB10_BENCH_MIB makes the set smaller than the 4 GiB of the promise.
+All files are on the nodes' /data, which is on this machine's disk; the source is also in its page cache.
+GB10_BENCH_MIB sets a smaller size than the 4 GiB of the target.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ CEILING_SECONDS = 3
 
 @dataclass(frozen=True)
 class Synced:
-    """What a copy took."""
+    """The cost of one copy."""
 
-    seconds: float  # of the operation, which looks at both nodes, copies, and proves
+    seconds: float  # of the operation, which inspects both nodes, copies and proves
     whole_seconds: float  # of the whole command
     wire_bytes: int
 
@@ -76,7 +76,7 @@ class Bench:
             self.on(number, f"rm -rf {FOLDER} {keys}")
 
     def make_model(self) -> None:
-        """A tree as a model has it: shards, and some small files."""
+        """Write a tree like a model's on the source: shards and some small files."""
         shard = max(MIB // 8, 16)
         self.on(
             1,
@@ -101,21 +101,21 @@ class Bench:
         return {**known, **options}
 
     def empty_target(self) -> None:
-        self.on(2, f"rm -rf {self.target}; mkdir -p {self.target}; sync")  # nothing of before is written meanwhile
+        self.on(2, f"rm -rf {self.target}; mkdir -p {self.target}; sync")  # no earlier writes during the measurement
 
     def new_target(self) -> None:
-        """Another target, beside those of before. Where thousands of files were deleted, whoever makes new ones waits
-        for ext4, which for minutes looks for inodes that were not used lately."""
+        """Use another target folder. After thousands of deletions, ext4 is slow at creating files for minutes, because
+        it looks for inodes that were not used recently."""
         self.target += "+"
         self.on(2, f"mkdir -p {self.target}; sync")
 
     def address(self, number: int, rail: str) -> str:
         return self.state.nodes[number - 1].address(rail)
 
-    # -- what is measured ----------------------------------------------------------------------------------------------
+    # -- measurements --------------------------------------------------------------------------------------------------
 
     def ceiling(self, rails: tuple[str, ...], streams: int) -> float:
-        """Gb/s of iperf3 over some rails at once, with so many streams on each."""
+        """Return the Gb/s of iperf3 over these rails at once, with this many streams on each."""
         for rail in rails:
             self.on(2, f"iperf3 -s -1 -D -B {self.address(2, rail)}")
         ends = {rail: f"-B {self.address(1, rail)} -c {self.address(2, rail)}" for rail in rails}
@@ -125,7 +125,7 @@ class Bench:
         return sum(float(result["end"]["sum_received"]["bits_per_second"]) for result in results) / 1e9
 
     def disk(self) -> float:
-        """Gb/s that the target's disk takes of what goes past the page cache, from four writers at once."""
+        """Return the Gb/s of the target's disk without the page cache, with four writers."""
         size, folder = max(MIB // 16, 16), f"{self.target}/disk"
         write = f"dd if=/dev/zero of={folder}/$i bs=4M count={size // 4} oflag=direct status=none"
         self.on(2, f"mkdir -p {folder}")
@@ -136,18 +136,18 @@ class Bench:
         return gbps(4 * (size // 4 * 4 << 20), seconds)
 
     def plain_rsync(self) -> float:
-        """Seconds of `rsync -a` over ssh."""
+        """Return the seconds of `rsync -a` over ssh."""
         ssh = "ssh -i /root/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         begin = time.monotonic()
         self.on(1, f"rsync -a -e '{ssh}' {SOURCE}/ root@{self.address(2, 'a')}:{self.target}/")
         return time.monotonic() - begin
 
     def sync(self) -> Synced:
-        """Copy with the product. Raise what went wrong."""
+        """Copy with the product and return the cost. Raise an error if it fails."""
         marks: dict[type, float] = {}
         wire = 0
 
-        def hear(event: Event) -> None:
+        def measure(event: Event) -> None:
             nonlocal wire
             marks[type(event)] = time.monotonic()
             if isinstance(event, Reported) and isinstance(event.report, CopySent):
@@ -155,11 +155,12 @@ class Bench:
 
         begin = time.monotonic()
         runner = Runner(self.inventory, self.log, limit=["spark-1"])
-        runner.run("gb10.operations.cx7.sync", kwargs=self.arguments(), on_event=hear).check()
+        runner.run("gb10.operations.cx7.sync", kwargs=self.arguments(), on_event=measure).check()
         return Synced(marks[OperationEnded] - marks[OperationStarted], time.monotonic() - begin, wire)
 
     def memory(self, stop: threading.Event, found: list[int]) -> None:
-        """Note the memory (bytes, shared parts counted by share) of all our processes on a node, again and again."""
+        """Record the memory in bytes of all our processes on each node, until `stop` is set. Shared memory counts by
+        its share."""
         while not stop.wait(0.5):
             for number in (1, 2):
                 script = (
@@ -202,15 +203,15 @@ def measure_model(bench: Bench, figures: Figures) -> None:
     figures.note("ceiling: iperf3 over one rail", f"{one:.1f} Gb/s")
     figures.note("ceiling: iperf3 over one rail, 4 streams", f"{four:.1f} Gb/s")
     figures.note("ceiling: iperf3 over both rails, 4 streams each", f"{both:.1f} Gb/s")
-    figures.note("ceiling: the target's disk, past the page cache", f"{disk:.1f} Gb/s")
+    figures.note("ceiling: the target's disk, without page cache", f"{disk:.1f} Gb/s")
     figures.note(f"rsync -a over ssh, {size / 2**20:.0f} MiB in shards", f"{slow:.2f} s, {gbps(size, slow):.2f} Gb/s")
     figures.note("verified copy, both rails", f"{fast:.2f} s, {rate:.2f} Gb/s")
     figures.note("the whole command around it", f"{statistics.median(wholes):.2f} s")
     figures.hold("verified copy against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 5 x", slow / fast >= 5)
     figures.hold("verified copy against iperf3 over one rail", f"{rate / one:.2f}", ">= 0.65", rate / one >= 0.65)
-    # Where that is missed, this tells whether the disk is the reason: no copy is faster than the one that it ends on.
+    # Shows whether the disk is the reason for a missed target: no copy is faster than the disk it writes to.
     figures.note("... against the lower of one rail and the target's disk", f"{rate / min(one, disk):.2f}")
-    figures.note("... and against 4 streams of it, which write nothing", f"{rate / four:.2f}")
+    figures.note("... against 4 streams of iperf3, which write nothing", f"{rate / four:.2f}")
     figures.hold("memory of our processes on a node", f"{max(memory) / 2**20:.0f} MiB", "< 300 MB", max(memory) < 300e6)
 
 
@@ -223,16 +224,16 @@ def measure_small_files(bench: Bench, figures: Figures) -> None:
         ours.append(bench.sync().seconds)
     slow, fast = statistics.median(plain), statistics.median(ours)
     figures.note(f"rsync -a over ssh, {SMALL_FILES} files of {SMALL_BYTES // 1024} KiB", f"{slow:.2f} s")
-    figures.note("verified copy of them", f"{fast:.2f} s")
+    figures.note("verified copy of the same files", f"{fast:.2f} s")
     figures.hold("many small files against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 2 x", slow / fast >= 2)
 
 
 def measure_resume(bench: Bench, figures: Figures) -> None:
-    """Kill the whole command at half of the copy, and look at what the next one sends."""
+    """Kill the command halfway through the copy and measure what the next one sends."""
     bench.empty_target()
     total, sent_before = _killed_at_half(bench)
     share = bench.sync().wire_bytes / total
-    figures.note("killed after", f"{sent_before / total:.1%} of the bytes were said to be sent")
+    figures.note("first run killed after", f"{sent_before / total:.1%} of the bytes")
     figures.hold("the second run sends", f"{share:.1%}", "<= 51 %", 0 < share <= 0.51)
 
 
@@ -253,7 +254,7 @@ def _killed_at_half(bench: Bench) -> tuple[int, int]:
             _await_end(bench)
             return moved[-1]["total"], moved[-1]["sent"]
         time.sleep(0.01)
-    raise SystemExit("the copy ended before it was half done")
+    raise SystemExit("the copy ended before it reached half")
 
 
 def _await_end(bench: Bench) -> None:
@@ -261,11 +262,11 @@ def _await_end(bench: Bench) -> None:
         return not bench.on(2, "systemctl list-units --no-legend 'gb10-copy-*'").strip()
 
     if not await_condition(is_gone, 60):
-        raise SystemExit("the receiver outlives its killed sender")
+        raise SystemExit("the receiver still runs after its sender was killed")
 
 
 def main() -> int:
-    """Measure, print the table; return 1 when a promise is not kept."""
+    """Measure and print the table. Return 1 if a target is missed."""
     bench = Bench(Lab(lab_name()).up(2))
     figures = Figures(f"Files from node to node ({os.cpu_count()} cores for both nodes, one disk)")
     bench.prepare()

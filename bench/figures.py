@@ -1,4 +1,4 @@
-"""A table of measured figures beside promised ones."""
+"""A table of measurements and their targets."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from rich.table import Table
 
 @dataclass
 class Figures:
-    """Rows of a measurement. Some have a promise; the others are there for comparison."""
+    """The rows of one table. Some rows have a target; the others are for comparison."""
 
     title: str
     rows: list[tuple[str, str, str, bool | None]] = field(default_factory=list)
 
     def note(self, what: str, measured: str) -> None:
-        """Add a figure without a promise."""
+        """Add a row without a target."""
         self.rows.append((what, measured, "", None))
 
-    def hold(self, what: str, measured: str, promise: str, kept: bool) -> None:
-        """Add a figure and its promise."""
-        self.rows.append((what, measured, promise, kept))
+    def hold(self, what: str, measured: str, target: str, met: bool) -> None:
+        """Add a row with a target."""
+        self.rows.append((what, measured, target, met))
 
     def print(self) -> bool:
-        """Print the table. Return True if all promises are kept."""
-        table = Table("what", "measured", "promised", "", title=self.title, title_justify="left")
-        for what, measured, promise, kept in self.rows:
-            mark = "" if kept is None else "[green]✓[/]" if kept else "[red]✗ missed[/]"
-            table.add_row(what, measured, promise, mark)
+        """Print the table. Return True if all targets are met."""
+        table = Table("what", "measured", "target", "", title=self.title, title_justify="left")
+        for what, measured, target, met in self.rows:
+            mark = "" if met is None else "[green]✓[/]" if met else "[red]✗ missed[/]"
+            table.add_row(what, measured, target, mark)
         Console(width=120).print(table)
-        return all(kept is not False for *_, kept in self.rows)
+        return all(met is not False for *_, met in self.rows)

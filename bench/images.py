@@ -1,7 +1,8 @@
-"""Bytes that cross the wire when a Docker image is copied between nodes of the lab.
+"""Measure the bytes on the wire when a Docker image is copied between lab nodes.
 
-Measured for the first copy, an unchanged image, and one changed layer, at the target's interfaces in both directions.
-This includes everything that gb10 sends to the nodes. GB10_BENCH_IMAGE_MB makes the image smaller than 300 MB.
+Three copies: the first, one of the unchanged image, one with one changed layer. Bytes are counted at the target's
+interfaces in both directions, including gb10's own SSH traffic. GB10_BENCH_IMAGE_MB sets a smaller size than the 300 MB
+of the target.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ NAIVE = "gb10-bench/naive:1"
 STORE = "/data/docker-images"
 FOLDER = "/root/gb10-bench"
 SSH = "ssh -i /root/.ssh/bench -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
-# Our program, docker's client beside it, and what moves the blobs.
+# Command lines of our programs, of the docker client that they run, and of the rsync that moves the blobs.
 OURS = "*gb10*|*json.loads*|rsync*|docker\\ image\\ *"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a copy took."""
+    """The cost of one copy."""
 
     seconds: float
     wire_bytes: int
@@ -51,12 +52,12 @@ def build(bench: Bench, tag: str, changed: str = "") -> None:
 
 
 def run(bench: Bench, node: str, deploy: str, **arguments: object) -> None:
-    """Run a deploy on a node. Raise Gb10Error if it fails."""
+    """Run a deploy on a node. Raise an error if it fails."""
     Runner(bench.inventory, bench.log, limit=[node]).run(deploy, kwargs=arguments).check()
 
 
 def forget(bench: Bench) -> None:
-    """Remove the images of this bench from engines and stores."""
+    """Remove this benchmark's images from engines and stores."""
     for number in (1, 2):
         names = "$(docker image ls -q 'gb10-bench/*' | sort -u)"
         bench.on(number, f"docker image rm -f {names} 2>/dev/null; rm -rf {FOLDER} {STORE}/images/gb10-bench%2F*; true")
@@ -65,27 +66,28 @@ def forget(bench: Bench) -> None:
 
 
 def wire(bench: Bench) -> int:
-    """Return how many bytes the target has received and sent so far."""
+    """Return the bytes that the target has received and sent so far."""
     counters = "/sys/class/net/en*/statistics/[rt]x_bytes"
     return sum(int(line) for line in bench.on(2, f"cat {counters}").split())
 
 
 def sync(bench: Bench) -> Cost:
-    """Copy the image with the product."""
+    """Copy the image with the product and return the cost."""
     before, begin = wire(bench), time.monotonic()
     run(bench, "spark-2", "gb10.deploys.sync_images", source="spark-1", tags=[TAG])
     return Cost(time.monotonic() - begin, wire(bench) - before)
 
 
 def naive(bench: Bench) -> Cost:
-    """Copy an image as people do without gb10."""
+    """Copy an image with docker save and docker load, as people do without gb10, and return the cost."""
     before, begin = wire(bench), time.monotonic()
     bench.on(1, f"docker save {NAIVE} | {SSH} root@{bench.address(2, 'a')} docker load -q")
     return Cost(time.monotonic() - begin, wire(bench) - before)
 
 
 def memory(bench: Bench, stop: threading.Event, found: list[int]) -> None:
-    """Sample the memory of all our processes on a node, in bytes. Shared memory counts in proportion."""
+    """Record the memory in bytes of all our processes on each node, until `stop` is set. Shared memory counts by its
+    share."""
     script = (
         "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' <$p/cmdline 2>/dev/null)\" in "
         f"{OURS}) awk '/^Pss:/ {{s+=$2}} END {{print s}}' $p/smaps_rollup 2>/dev/null;; esac; done"
@@ -99,7 +101,7 @@ def megabytes(count: float) -> str:
 
 
 def measure(bench: Bench, figures: Figures) -> None:
-    """Measure the first copy, an unchanged image, and a changed layer."""
+    """Measure the first copy, the copy of the unchanged image, and the copy with one changed layer."""
     build(bench, TAG)
     build(bench, NAIVE)
     plain = naive(bench)
@@ -117,7 +119,7 @@ def measure(bench: Bench, figures: Figures) -> None:
     promised = 1.05 * LAYER_BYTES + 1e6
     size = megabytes(IMAGE_BYTES + LAYER_BYTES)
     figures.note(f"docker save | ssh docker load, {size}", f"{plain.seconds:.1f} s, {megabytes(plain.wire_bytes)}")
-    figures.note("the first time, saved and proven", f"{first.seconds:.1f} s, {megabytes(first.wire_bytes)}")
+    figures.note("first copy, saved and proven", f"{first.seconds:.1f} s, {megabytes(first.wire_bytes)}")
     figures.hold(
         f"unchanged ({unchanged.seconds:.1f} s)",
         megabytes(unchanged.wire_bytes),
@@ -134,7 +136,7 @@ def measure(bench: Bench, figures: Figures) -> None:
 
 
 def main() -> int:
-    """Measure and print the table. Return 1 if a promise is not kept."""
+    """Measure and print the table. Return 1 if a target is missed."""
     bench = Bench(Lab(lab_name()).up(2))
     figures = Figures(f"Docker images from node to node ({os.cpu_count()} cores for both nodes)")
     bench.prepare()

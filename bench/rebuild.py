@@ -1,7 +1,7 @@
-"""What the rebuild of a node costs those who ask the model, and how long our own work takes, on the lab that is up.
+"""Measure the gaps in serving and the time of our own work during the rebuild of a node on the running lab.
 
-A probe asks both nodes five times a second for the whole rebuild. A second rebuild is killed when its models are back,
-and taken up again.
+A probe asks both nodes five times a second during the whole rebuild. A second rebuild is killed once its models are
+back, and resumed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from gb10.lab.person import Person
 from gb10.lab.probe import gaps, probed
 
 NODE, KEEPER = "spark-2", "spark-1"
-ANSWER_SECONDS = 0.5  # who waits longer has met a gap
+ANSWER_SECONDS = 0.5  # a longer wait counts as a gap
 LOAD_SECONDS = 2.5  # of the stand-in for vLLM (lab/vllm.py)
-SETTINGS = {"rebuild_validate_without": ["rail-bandwidth"]}  # the lab's rails have no speed to speak of
+SETTINGS = {"rebuild_validate_without": ["rail-bandwidth"]}  # the lab's rails are too slow for the check
 
 
 class Rebuilds:
-    """The commands of a rebuild, with a person at the box."""
+    """The commands of a rebuild, with a simulated person at the machine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,39 +54,39 @@ class Rebuilds:
         return subprocess.Popen(command, cwd=self.folder, env={**os.environ, **here}, text=True, **streams)
 
     def run(self, *words: str, accepted: tuple[int, ...] = (0,)) -> tuple[int, str]:
-        """Run gb10 to its end; return its status and what it said. End the bench where that is not accepted."""
+        """Run gb10 and return its exit status and output. Raise SystemExit if the status is not accepted."""
         child = self.start(*words)
-        said = child.communicate()[0]
+        output = child.communicate()[0]
         if child.returncode not in accepted:
-            raise SystemExit(f"gb10 {' '.join(words)} ended with status {child.returncode}:\n{said}")
-        return child.returncode, said
+            raise SystemExit(f"gb10 {' '.join(words)} ended with status {child.returncode}:\n{output}")
+        return child.returncode, output
 
     def rebuild(self, events: Path, kill_after: str | None = None) -> str:
-        """Rebuild the node, killed once after a step if wanted; return what the last command said."""
+        """Rebuild the node and return the last command's output. `kill_after`: kill gb10 once after this step."""
         stop = threading.Event()
-        somebody = threading.Thread(target=self.person.follow, args=(events, stop))
-        somebody.start()
+        person = threading.Thread(target=self.person.follow, args=(events, stop))
+        person.start()
         try:
-            status, said = self.run("rebuild", "run", NODE, "--events", str(events), accepted=(0, ExitStatus.WAITING))
+            status, output = self.run("rebuild", "run", NODE, "--events", str(events), accepted=(0, ExitStatus.WAITING))
             while status == ExitStatus.WAITING:
                 key = self.person.fingerprint(NODE)
                 words = ("rebuild", "resume", "--events", str(events), "--accept-host-key", key)
                 if kill_after:
                     self.kill(words, events, kill_after)
                     kill_after = None
-                status, said = self.run(*words, accepted=(0, ExitStatus.WAITING))
-            return said
+                status, output = self.run(*words, accepted=(0, ExitStatus.WAITING))
+            return output
         finally:
             stop.set()
-            somebody.join()
+            person.join()
 
     def kill(self, words: tuple[str, ...], events: Path, step: str) -> None:
-        """Run gb10 until a step is done, and kill it there."""
+        """Run gb10 and kill it when a step is done."""
         child = self.start(*words)
         assert child.stdout is not None  # noqa: S101 - it is a pipe
         reader = threading.Thread(target=child.stdout.read, daemon=True)
         reader.start()
-        while step not in [record["step"] for record in heard(events, "step-done")]:
+        while step not in [record["step"] for record in read_events(events, "step-done")]:
             if child.poll() is not None:
                 raise SystemExit(
                     f"gb10 {' '.join(words)} ended with status {child.returncode} before it could be killed"
@@ -96,23 +96,23 @@ class Rebuilds:
         child.wait()
 
 
-def heard(events: Path, name: str) -> list[dict[str, Any]]:
-    """The events of a name."""
+def read_events(events: Path, name: str) -> list[dict[str, Any]]:
+    """Return the events of one name from a file."""
     records = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
     return [record for record in records if record["event"] == name]
 
 
-def copies(said: str) -> int:
-    """How many copies a command made, by the log that it names."""
-    found = re.search(r"The whole log: (\S+)", said)
+def copies(output: str) -> int:
+    """Return the number of copies that a command made, from the log that its output names."""
+    found = re.search(r"The whole log: (\S+)", output)
     if not found:
-        raise SystemExit(f"the command names no log:\n{said}")
+        raise SystemExit(f"the command names no log:\n{output}")
     return sum(float(size) > 0 for size in re.findall(r"\] sent ([\d.]+) \S+ in ", Path(found[1]).read_text()))
 
 
 def main() -> int:
-    """Print the figures; return 1 if one is missed."""
-    figures = Figures("The rebuild of one node, K3s and a model served")
+    """Measure and print the table. Return 1 if a target is missed."""
+    figures = Figures("Rebuild of one node that runs K3s and serves a model")
     with tempfile.TemporaryDirectory() as name:
         rebuilds = Rebuilds(Path(name))
         state = states.require(lab_name())
@@ -129,17 +129,17 @@ def main() -> int:
         with probed(addresses, answer_seconds=ANSWER_SECONDS) as seen:
             rebuilds.rebuild(events)
         whole = time.monotonic() - started
-        own = sum(record["seconds"] for record in heard(events, "step-done") if record["kind"] == "own")
+        own = sum(record["seconds"] for record in read_events(events, "step-done") if record["kind"] == "own")
         again = rebuilds.rebuild(Path(name) / "again.jsonl", kill_after="models")
-    figures.note("the whole rebuild, with the person's wipe", f"{whole:.0f} s")
+    figures.note("whole rebuild, with the person's wipe", f"{whole:.0f} s")
     figures.hold("our own work in it", f"{own:.0f} s", "<= 120 s", own <= 120)
     found = gaps(seen)
-    figures.hold("gaps in what is served", str(len(found)), "2: the announced switches", len(found) == 2)
+    figures.hold("gaps in serving", str(len(found)), "2: the announced switches", len(found) == 2)
     most = LOAD_SECONDS + 3
     lengths = ", ".join(f"{gap:.1f} s" for gap in found)
-    figures.hold("each of them", lengths, f"<= {most} s: loading + 3 s", max(found, default=most + 1) <= most)
+    figures.hold("length of each gap", lengths, f"<= {most} s: loading + 3 s", max(found, default=most + 1) <= most)
     repeated = copies(again)
-    figures.hold("copies of a run that is resumed after its copies", str(repeated), "0", repeated == 0)
+    figures.hold("copies made by a run resumed after its copies", str(repeated), "0", repeated == 0)
     return 0 if figures.print() else 1
 
 

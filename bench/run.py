@@ -1,6 +1,6 @@
-"""Run every measurement of this folder, one after the other: `make bench`, or `python -m bench.run copy` for some.
+"""Run all benchmarks of this folder (`make bench`) or some (`python -m bench.run copy`), one after the other.
 
-Each is a program that prints a table and exits with a status other than 0 if it misses a figure.
+Each benchmark is a program that prints a table and exits with a status other than 0 if a target is missed.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ HELPERS = {"__init__.py", "run.py", "figures.py"}
 
 
 def main(chosen: list[str]) -> int:
-    """Run the chosen measurements, all if none is chosen. Return how many missed a figure."""
+    """Run the chosen benchmarks, or all. Return the number that missed a target."""
     programs = [path for path in sorted(HERE.glob("*.py")) if path.name not in HELPERS]
     missed = 0
     for program in programs:
         if not chosen or program.stem in chosen:
-            # Run as a module: by path, bench/copy.py would hide Python's copy.
+            # As a module: started by its path, a program would import bench/copy.py instead of Python's own copy.
             command = [sys.executable, "-m", f"bench.{program.stem}"]
             missed += subprocess.run(command, check=False, cwd=HERE.parent).returncode != 0
     return missed

@@ -1,7 +1,7 @@
 """Check the types of this project with mypy: `python scripts/typecheck.py`.
 
-mypy finds modules by their paths and does not follow an editable install: each folder X at the top is published as
-gb10.X, and gb10 itself has no folder. So mypy is given every file together with the name that it is imported by.
+mypy finds modules by path and does not follow an editable install: each top-level folder X is published as gb10.X, and
+gb10 itself has no folder. So this script gives mypy every file together with its module name.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def main() -> int:
 
 
 def sources(folder: str, prefix: str = "") -> Iterator[BuildSource]:
-    """Yield the Python files below a folder, each with the name of its module."""
+    """Yield the Python files below a folder, each with its module name."""
     for path in sorted(Path(folder).rglob("*.py")):
         module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
         yield BuildSource(str(path), prefix + module)
 
 
 def check(files: list[BuildSource], *arguments: str) -> int:
-    """Print what mypy finds in the files. Return the number of errors."""
+    """Print mypy's messages about the files. Return the number of errors."""
     errors = 0
 
     def show(_: str | None, messages: list[str], __: bool) -> None:
@@ -55,8 +55,8 @@ def check(files: list[BuildSource], *arguments: str) -> int:
 
     cache = FileSystemCache()
     _, options = process_options(["--config-file=pyproject.toml", *arguments], require_targets=False, fscache=cache)
-    options.fast_module_lookup = True  # look for modules among the files before anywhere else
-    with suppress(CompileError):  # its messages have been shown
+    options.fast_module_lookup = True  # look for modules among the files first
+    with suppress(CompileError):  # show() has printed its messages
         build(files, options, flush_errors=show, fscache=cache)
     return errors
 
