@@ -1,4 +1,4 @@
-"""The lab's chart repository: small charts under NVIDIA's names, packaged without helm, and what else lies there."""
+"""The lab's chart repository: small charts with NVIDIA's names, packaged without helm, and archives that users add."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 from gb10.lab.paths import package_folder
 
-# Those that group data pins, an older one of each, and one that a GB10 does not work with.
+# The versions that group_data pins, older ones, and one that does not support GB10.
 VERSIONS = {
     "gpu-operator": ("v26.7.0", "v26.3.3", "v25.3.4"),
     "network-operator": ("26.4.1", "26.1.1"),
@@ -24,10 +24,10 @@ LONG_AGO = "1980-01-01T00:00:00Z"
 
 
 def build_charts(folder: Path) -> None:
-    """Fill a folder with the charts and an index.yaml of all archives that lie in it, somebody else's too.
+    """Write the charts into a folder, and an index.yaml of all archives there.
 
-    Equal sources give equal bytes. An archive that lies there already under one of our names is kept: put NVIDIA's own
-    charts there, and the lab installs those.
+    Equal sources give equal bytes. An archive from elsewhere with the name of one of our charts is kept: put NVIDIA's
+    own charts there, and the lab installs them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for chart, versions in VERSIONS.items():
@@ -39,7 +39,7 @@ def build_charts(folder: Path) -> None:
 
 
 def package_chart(chart: str, version: str) -> bytes:
-    """Given one of our charts and a version, return its archive."""
+    """Return the archive of one of our charts, with this version."""
     source = package_folder() / "charts"
     files = {f"{chart}/{name}": content for name, content in _files(source / chart).items()}
     below = f"{chart}/charts/{SUBCHART}"
@@ -50,7 +50,7 @@ def package_chart(chart: str, version: str) -> bytes:
 
 
 def index(folder: Path) -> dict[str, Any]:
-    """Given a folder of charts, return what index.yaml says of it, as helm writes it."""
+    """Return the content of index.yaml for a folder of charts, as helm writes it."""
     entries: dict[str, list[dict[str, Any]]] = {}
     for archive in sorted(folder.glob("*.tgz")):
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
@@ -77,7 +77,7 @@ def _archived(files: dict[str, bytes]) -> bytes:
 
 
 def _description(archive: Path) -> dict[str, Any]:
-    """The Chart.yaml of an archive: the one in its only top folder."""
+    """Read the Chart.yaml in the top folder of an archive."""
     with tarfile.open(archive) as tar:
         member = next(entry for entry in tar if entry.name.count("/") == 1 and entry.name.endswith("/Chart.yaml"))
         content = tar.extractfile(member)
@@ -90,7 +90,7 @@ def _is_ours(archive: Path) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that a reader sees old or new; one that says the same already stays untouched."""
+    """Replace a file in one step, unless it already has this content."""
     if path.exists() and path.read_bytes() == content:
         return
     unfinished = path.with_name(f".{path.name}.new")

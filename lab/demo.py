@@ -1,4 +1,4 @@
-"""The product at work: two nodes become a cluster that serves, one is wiped and comes back, and K3s goes."""
+"""The demo: build a cluster from two nodes, serve a model, rebuild one node, remove K3s."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from gb10.lab.person import Person
 
 CONSOLE = Console(highlight=False)
 NODE = "spark-2"
-# The lab's nodes are all on one machine, where rails have no speed to speak of, and where a minute is long.
+# The lab's rails are too slow for the bandwidth check, and the demo should not wait for long.
 SHORTCUTS = {"rebuild_solo_seconds": 3, "rebuild_validate_without": ["rail-bandwidth"]}
 
 BEFORE = (
-    ("What would be done? Nothing is written yet.", ["bootstrap", "--dry-run"]),
-    ("One command, two nodes, one cluster.", ["bootstrap"]),
-    ("vLLM's image and two models, as people download them.", ["lab", "download", "spark-1", "spark-2"]),
-    ("A large model over both nodes, on plain Docker beside K3s.", ["serving", "cluster"]),
-    ("What would the wipe of a node take?", ["rebuild", "plan", NODE]),
+    ("Show what bootstrap would change. Nothing is written yet.", ["bootstrap", "--dry-run"]),
+    ("Build a cluster from two nodes with one command.", ["bootstrap"]),
+    ("Download vLLM's image and two models.", ["lab", "download", "spark-1", "spark-2"]),
+    ("Serve a large model on both nodes, with plain Docker beside K3s.", ["serving", "cluster"]),
+    ("Plan the rebuild of a node.", ["rebuild", "plan", NODE]),
 )
 AFTER = (
-    ("How is it?", ["status"]),
-    ("And whose time did it take?", ["rebuild", "history", "last"]),
-    ("K3s goes away again, and nothing else:", ["teardown", "--yes"]),
-    ("the model still answers.", ["serving", "show"]),
+    ("Show the cluster's status.", ["status"]),
+    ("Show how long each step of the rebuild took.", ["rebuild", "history", "last"]),
+    ("Remove K3s and nothing else.", ["teardown", "--yes"]),
+    ("The model still answers.", ["serving", "show"]),
 )
 
 
 class Demo:
-    """The acts, one after another, as a person would type them."""
+    """The commands of the demo, in order, as a person would type them."""
 
     def __init__(self, folder: Path) -> None:
         self.inventory = folder / "inventory.py"
@@ -53,7 +53,7 @@ class Demo:
         )
 
     def act(self, title: str, arguments: list[str]) -> int:
-        """Show what is typed, and run it. Return its exit status."""
+        """Show a command and run it. Return its exit status."""
         CONSOLE.print()
         CONSOLE.print(Rule(title, style="green", align="left"))
         CONSOLE.print(f"[bold]$ gb10 {' '.join(arguments)}[/]")
@@ -69,40 +69,39 @@ class Demo:
         ).returncode
 
     def acts(self, acts: tuple[tuple[str, list[str]], ...]) -> None:
-        """Run acts. Raise SystemExit with the exit status of the first that fails."""
+        """Run several commands. Raise SystemExit with the exit status of the first that fails."""
         for title, arguments in acts:
             if status := self.act(title, arguments):
-                CONSOLE.print(f"[red]gb10 {arguments[0]} ended with status {status}: the demo stops here.[/]")
+                CONSOLE.print(f"[red]gb10 {arguments[0]} failed with status {status}. The demo stops.[/]")
                 raise SystemExit(status)
 
     def rebuild(self) -> None:
-        """The wipe of a node, with somebody at the box who reads its new host key from the screen."""
+        """Rebuild a node, with a simulated person who wipes it and reads its new host key from the screen."""
         stop = threading.Event()
-        somebody = threading.Thread(target=self.person.follow, args=(self.events, stop), daemon=True)
-        somebody.start()
+        threading.Thread(target=self.person.follow, args=(self.events, stop), daemon=True).start()
         more = ["--events", str(self.events)]
-        title = f"{NODE} is wiped while {NODE.replace('2', '1')} answers. Somebody is at the box."
+        title = f"Rebuild {NODE} while {NODE.replace('2', '1')} serves. A simulated person wipes the node."
         status = self.act(title, ["rebuild", "run", NODE, *more])
         if status == ExitStatus.WAITING:
             key = self.person.fingerprint(NODE)
             resume = ["rebuild", "resume", "--accept-host-key", key, *more]
-            self.acts(((f"The new host key is as {NODE}'s own screen shows it: go on.", resume),))
+            self.acts(((f"Accept the new host key that {NODE}'s own screen shows, and resume.", resume),))
         elif status:
             raise SystemExit(status)
         stop.set()
 
 
 def main() -> None:
-    """Run all acts; end with the exit status of the first that fails."""
+    """Run the demo. Raise SystemExit with the exit status of the first command that fails."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         demo = Demo(Path(folder))
-        demo.acts((("Two nodes as they come out of the box are made ready.", ["provision", "spark-1", "spark-2"]),))
+        demo.acts((("Prepare two factory-new nodes.", ["provision", "spark-1", "spark-2"]),))
         demo.acts(BEFORE)
         demo.rebuild()
         demo.acts(AFTER)
     CONSOLE.print()
-    CONSOLE.print(Rule(f"All that in {time.monotonic() - started:.0f} s.", style="green", align="left"))
+    CONSOLE.print(Rule(f"Done in {time.monotonic() - started:.0f} s.", style="green", align="left"))
 
 
 if __name__ == "__main__":

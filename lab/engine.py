@@ -1,4 +1,4 @@
-"""The Docker engine that the nodes run in: the one that answers, or one of our own that leaves nothing behind."""
+"""The Docker engine that runs the nodes: the engine that answers, or our own, which leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from gb10.lab.shell import Docker, ended, run
 START_SECONDS = 60
 STOP_SECONDS = 30
 SOCKET_PATH_LENGTH = 107  # unix(7)
-# inotify instances that one user may have: a systemd and a Docker engine per node use up the default of 128.
+# The limit of inotify instances for each user: one systemd and one Docker engine a node exhaust the default of 128.
 INOTIFY_INSTANCES = 4096
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 def ensure_engine() -> Docker:
-    """Return an engine that answers, started by us where there is none. Raise LabError where that cannot be.
+    """Return an engine that answers. Start our own if there is none; raise LabError if that fails.
 
-    DOCKER_HOST decides if it is set; otherwise our own engine if it runs, then the client's default, then a new one.
+    DOCKER_HOST decides if it is set. Otherwise take our own engine if it runs, then the client's default, then a new
+    one.
     """
     chosen = os.environ.get("DOCKER_HOST")
     if chosen:
@@ -39,19 +40,22 @@ def ensure_engine() -> Docker:
 
 
 def start_own_engine() -> Docker:
-    """Return our own engine, started. Raise LabError where that cannot be. What it had when it ended, it has again."""
+    """Start our own engine, with the data of its last run, and return it. Raise LabError if it cannot start."""
     _refuse_unless_startable()
     _start()
     return own_engine()
 
 
 def own_engine() -> Docker:
-    """The engine that we start, whether it runs or not."""
+    """Return the engine that the lab starts, whether it runs or not."""
     return Docker(f"unix://{engine_folder() / 'docker.sock'}")
 
 
 def own_engine_pid() -> int | None:
-    """The process id of our own dockerd, or None if it does not run. Another process under its id does not count."""
+    """Return the process id of our own dockerd, or None if it does not run.
+
+    Checks the command line, because the id may belong to another process by now.
+    """
     try:
         pid = int((engine_folder() / "pid").read_text())
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
@@ -82,7 +86,7 @@ def stop_own_engine() -> None:
 
 
 def _bridges() -> list[str]:
-    """The interfaces of networks that our engine still has: it would leave them on this machine."""
+    """Return the bridges of networks that our engine still has. It leaves them behind when it stops."""
     if not own_engine().answers():
         return []
     return [
@@ -106,7 +110,7 @@ def _refuse_unless_startable() -> None:
 def _start() -> None:
     folder = engine_folder()
     if len(str(folder / "exec" / "containerd" / "containerd-debug.sock")) > SOCKET_PATH_LENGTH:
-        raise LabError(f"{folder} is too long a path for a socket.", "Set GB10_STATE to a shorter one.")
+        raise LabError(f"The path {folder} is too long for a socket.", "Set GB10_STATE to a shorter path.")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     (folder / "daemon.json").write_text("{}\n")
     if Path("/etc/docker/key.json").exists():
@@ -135,7 +139,7 @@ def _start() -> None:
     while not own_engine().answers():
         if time.monotonic() > deadline:
             end = "\n".join((folder / "log").read_text(errors="replace").splitlines()[-10:])
-            raise LabError(f"dockerd did not start: {end}", f"Its whole log is {folder / 'log'}.")
+            raise LabError(f"dockerd did not start: {end}", f"Its log is {folder / 'log'}.")
         time.sleep(0.2)
 
 
@@ -163,18 +167,18 @@ def _restore_inotify_limit(folder: Path) -> None:
 
 
 def _mounts_below(folder: Path) -> list[str]:
-    """The mount points below a folder, the deepest first."""
+    """Return the mount points below a folder, deepest first."""
     points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return sorted((point for point in points if point.startswith(f"{folder}/")), reverse=True)
 
 
 def _cgroup() -> str:
-    """The name of our engine's cgroup: another one for every state folder."""
+    """Return the name of our engine's cgroup, different for each state folder."""
     return f"gb10-lab-{hashlib.sha256(str(engine_folder()).encode()).hexdigest()[:8]}"
 
 
 def _remove_cgroups() -> None:
-    """Remove our engine's cgroups, which the kernel keeps when the engine is gone."""
+    """Remove our engine's cgroups, which remain when the engine has stopped."""
     root = Path("/sys/fs/cgroup")
     for top in [root, *(entry for entry in root.iterdir() if entry.is_dir())]:
         ours = top / _cgroup()

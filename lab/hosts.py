@@ -1,4 +1,4 @@
-"""The lab's nodes as pyinfra's inventory wants them."""
+"""The lab's nodes as hosts of a pyinfra inventory."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from gb10.lab.state import LabState, require
 
 Host = tuple[str, dict[str, Any]]
 
-# No registry can be reached, so a container that tries the GPU runs the node's own tools: in the image of K3s' pods,
-# which is on every node with K3s.
+# No registry is reachable, so the container that checks the GPU uses the image of K3s' pods, which every node with K3s
+# has, and the node's own tools.
 NODE_TOOLS = [
     word for folder in ("usr", "bin", "lib", "lib64", "etc") for word in ("--volume", f"/{folder}:/{folder}:ro")
 ]
 
 
 def groups() -> tuple[list[Host], list[Host]]:
-    """Return the groups head and workers of the lab that GB10_LAB names. Raise PyinfraError if it is not up."""
+    """Return the groups head and workers of the lab named by GB10_LAB. Raise PyinfraError if it is not up."""
     try:
         state = require(lab_name())
     except LabError as error:
@@ -34,7 +34,7 @@ def groups() -> tuple[list[Host], list[Host]]:
 
 
 def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
-    """The data of one host: how to reach it, its addresses, and where it downloads from."""
+    """Return the data of one host: SSH connection, addresses and download sources."""
     data: dict[str, Any] = {
         "ssh_hostname": node.address("management"),
         "ssh_user": USER,
@@ -46,7 +46,7 @@ def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
         "node_ip": node.address("management"),
         "rails": {rail: {"interface": INTERFACES[rail], "address": node.address(rail)} for rail in ("a", "b")},
         "k3s_mirror": f"{state.mirror_url}/k3s",
-        "k3s_sha256": {},  # the pins are those of the real release
+        "k3s_sha256": {},  # the default digests are those of the real release
         "helm_mirror": f"{state.mirror_url}/helm",
         "chart_repository": f"{state.mirror_url}/charts",
         "validate_gpu_image": f"{pause.IMAGE}:{pause.TAG}",

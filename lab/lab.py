@@ -1,4 +1,4 @@
-"""The lab as a whole: nodes, networks and mirror brought up, changed and taken down."""
+"""The lab as a whole: bring nodes, networks and mirror up, change them, take them down."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from gb10.lab.state import LabState
 
 MIRROR_SECONDS = 15
 RAILS = ("a", "b")
-# One step of something that takes a while, shown to whoever waits for it.
+# Shows a named step while it runs.
 Step = Callable[[str], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node as it is now. `state` is "running", "stopped" or "missing"; the rest is None unless it runs.
+    """The current state of a node: "running", "stopped" or "missing". The fields below it are None unless it runs.
 
-    `rails` tells for each rail whether the interface has a carrier.
+    `rails` is True for each rail whose interface has a carrier.
     """
 
     name: str
@@ -62,16 +62,16 @@ class NodeStatus:
 
 
 class Lab:
-    """The lab of one name. `step` shows progress."""
+    """One lab. `step` shows progress."""
 
     def __init__(self, name: str, step: Step = lambda _: nullcontext()) -> None:
         self.name = name
         self._step = step
 
     def up(self, count: int, k3s_release: Path | None = None) -> LabState:
-        """Bring the lab up with at least `count` nodes; what is up stays as it is. Return what is known of it."""
+        """Bring the lab up with at least `count` nodes and return its state. Running nodes stay as they are."""
         if not 1 <= count <= MOST_NODES:
-            raise LabError(f"A lab of {count} nodes cannot be.", f"Ask for 1 to {MOST_NODES}.")
+            raise LabError(f"A lab cannot have {count} nodes.", f"Choose 1 to {MOST_NODES}.")
         with self._locked():
             state = self._register(k3s_release)
             docker = Docker(state.docker_host)
@@ -90,12 +90,12 @@ class Lab:
         return state
 
     def down(self) -> None:
-        """Remove everything of the lab, and the engine if it is ours and has no other lab. No lab is no error."""
+        """Remove the lab, and our own engine if no other lab uses it. Do nothing if there is no lab."""
         with self._locked():
             try:
                 state = states.load(self.name)
             except LabError:
-                state = None  # a file that is not understood is removed as well
+                state = None  # remove an unreadable state file, too
             with self._step("mirror"):
                 _stop_mirror(states.lab_folder(self.name))
             docker = Docker(state.docker_host) if state else own_engine() if own_engine().answers() else Docker("")
@@ -115,24 +115,24 @@ class Lab:
                     _remove_empty_folders()
 
     def status(self) -> list[NodeStatus]:
-        """What each node is like now. Raise LabError if the lab is not up."""
+        """Return the status of each node. Raise LabError if the lab is not up."""
         state = states.require(self.name)
         docker = Docker(state.docker_host)
         present = docker.listed("container", f"gb10.lab={self.name}")
         return _in_parallel(lambda node: _status(docker, node, node.container in present), state.nodes)
 
     def wipe(self, name: str, keep_data: bool = False, trust: bool = False) -> None:
-        """Make a node another installation of the same machine, with an empty Docker and, unless it is kept, /data.
+        """Reinstall a node on the same machine, with an empty Docker and an empty /data (unless kept).
 
-        `trust` puts its new host keys into the lab's known_hosts. Otherwise the old ones stay there, as they do on a
-        controller that was told nothing.
+        `trust` puts its new host keys into the lab's known_hosts. Otherwise the old keys stay there, as on a real
+        controller.
         """
         with self._locked():
             state = states.require(self.name)
             node, docker = state.node(name), Docker(state.docker_host)
-            with self._step(f"{name} thrown away" + (", /data kept" if keep_data else "")):
+            with self._step(f"{name} removed" + (", /data kept" if keep_data else "")):
                 nodes.remove(docker, node, keep_data)
-            with self._step(f"{name} installed anew"):
+            with self._step(f"{name} reinstalled"):
                 self._create(docker, state, node, clients_folder())
                 nodes.wait_until_ready(docker, node)
             self._pull_again(docker, state, node)
@@ -161,7 +161,7 @@ class Lab:
             state.save()
 
     def download(self, name: str) -> None:
-        """Put on a node what people download before they serve: vLLM's image and two models."""
+        """Put vLLM's image and two models on a node, which people download before they serve."""
         with self._locked():
             state = states.require(self.name)
             with self._step(f"{name} downloads vLLM and two models"):
@@ -173,7 +173,7 @@ class Lab:
             yield
 
     def _register(self, k3s_release: Path | None) -> LabState:
-        """The lab's state, with an engine that answers and an index of its own."""
+        """Return the lab's state, with a running engine and an index of its own."""
         with _registry_locked():
             state = states.load(self.name)
             with self._step("Docker engine"):
@@ -185,7 +185,7 @@ class Lab:
                     raise LabError("All networks for labs are in use.", "Take another lab down: gb10 lab down")
                 state = LabState(self.name, index, docker.host)
             state.save()
-            # Before another lab looks for addresses that are free.
+            # Under the lock, before another lab looks for free addresses.
             with self._step("networks"):
                 nodes.create_networks(docker, self.name, state.index)
             if k3s_release:
@@ -199,7 +199,7 @@ class Lab:
 
         def start(node: NodePlan) -> None:
             if node in missing:
-                nodes.remove(docker, node, keep_data=False)  # volumes of an `up` that was interrupted
+                nodes.remove(docker, node, keep_data=False)  # volumes of an interrupted `up`
                 self._create(docker, state, node, clients)
             elif not nodes.is_running(docker, node):
                 nodes.start(docker, node)
@@ -213,20 +213,20 @@ class Lab:
         nodes.create(docker, node, state.image, clients, public_key, default_route=state.k3s_release is not None)
 
     def _pull_again(self, docker: Docker, state: LabState, node: NodePlan) -> None:
-        """A boot brings new interfaces; a cable that was pulled stays pulled."""
+        """Pull the node's pulled cables again, because a boot creates new interfaces."""
         for name, rail in state.pulled_rails:
             if name == node.name:
                 nodes.set_cable(docker, node, state.image, rail, plugged=False)
 
 
 def _engine_of(state: LabState) -> Docker:
-    """The engine that a lab is on, started again if it is ours: this machine may have been rebooted."""
+    """Return the engine of a lab. Start it again if it is ours, as this machine may have rebooted."""
     docker = Docker(state.docker_host)
     if not docker.answers():
         if docker != own_engine():
             raise LabError(
                 f"The lab's Docker engine ({docker.host or 'the default'}) does not answer.",
-                "Start it, or remove what is left of the lab: gb10 lab down",
+                "Start it, or remove the lab: gb10 lab down",
             )
         start_own_engine()
     return docker
@@ -246,7 +246,7 @@ def _status(docker: Docker, node: NodePlan, present: bool) -> NodeStatus:
 
 
 def status_json(state: LabState, found: list[NodeStatus]) -> str:
-    """The lab's facts and its nodes' status, for programs."""
+    """Return the lab's state and its nodes' status as JSON."""
     lab = {**asdict(state), "ssh_user": nodes.USER, "ssh_key": str(state.key), "mirror": state.mirror_url}
     return json.dumps({"lab": lab, "nodes": [asdict(node) for node in found]}, indent=1)
 
@@ -255,9 +255,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def _in_parallel(work: Callable[[T], R], things: Iterable[T]) -> list[R]:
+def _in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(work, things))
+        return list(pool.map(work, items))
 
 
 def _make_key(state: LabState) -> None:
@@ -266,7 +266,7 @@ def _make_key(state: LabState) -> None:
 
 
 def _trust(docker: Docker, state: LabState, trusted: list[NodePlan]) -> None:
-    """Put the present host keys of these nodes into the lab's known_hosts, in place of older ones."""
+    """Replace the host keys of these nodes in the lab's known_hosts by their current ones."""
     before = state.known_hosts.read_text().splitlines() if state.known_hosts.exists() else []
     names = tuple(f"{node.name}," for node in trusted)
     kept = [line for line in before if not line.startswith(names)]
@@ -275,7 +275,7 @@ def _trust(docker: Docker, state: LabState, trusted: list[NodePlan]) -> None:
 
 
 def _start_mirror(state: LabState) -> str:
-    """Start the mirror's process unless it answers. Return the address of its control endpoint."""
+    """Start the mirror unless it answers. Return the address of its control endpoint."""
     if state.mirror_control and MirrorControl(state.mirror_control, state.mirror_folder).answers():
         return state.mirror_control
     ready = state.folder / "mirror.json"
@@ -283,21 +283,21 @@ def _start_mirror(state: LabState) -> str:
     address = bridge_address(state.index, "management")
     command = [sys.executable, "-m", "gb10.lab.mirror", str(state.mirror_folder), address, str(MIRROR_PORT), str(ready)]
     with (state.folder / "mirror.log").open("ab") as log:
-        # Forked by setsid: it outlives this process and is no child of it.
+        # Forked by setsid, so that it outlives this process.
         subprocess.run(
             ["setsid", "--fork", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, cwd="/"
         )
     deadline = time.monotonic() + MIRROR_SECONDS
     while not ready.exists():
         if time.monotonic() > deadline:
-            said = (state.folder / "mirror.log").read_text()[-500:]
-            raise LabError(f"The mirror did not start: {said}", f"Is port {MIRROR_PORT} of {address} in use?")
+            log_end = (state.folder / "mirror.log").read_text()[-500:]
+            raise LabError(f"The mirror did not start: {log_end}", f"Is port {MIRROR_PORT} of {address} in use?")
         time.sleep(0.05)
     return str(json.loads(ready.read_text())["control"])
 
 
 def _stop_mirror(folder: Path) -> None:
-    """End the mirror's process, if it runs. Another process under its id is left alone."""
+    """Stop the mirror if it runs. Check the command line first, because its id may belong to another process by now."""
     try:
         pid = int(json.loads((folder / "mirror.json").read_text())["pid"])
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
@@ -310,7 +310,7 @@ def _stop_mirror(folder: Path) -> None:
 
 
 def _remove_everything(docker: Docker, lab: str) -> None:
-    """Remove what carries the lab's label, known or not."""
+    """Remove all containers, volumes and networks with the lab's label."""
     label = f"gb10.lab={lab}"
     for container in docker.listed("container", label):
         with nodes.one_by_one():
@@ -327,7 +327,7 @@ def _remove_network(docker: Docker, network: str) -> None:
     except LabError as error:
         if "active endpoints" not in error.what:
             raise
-        # The engine has lost count. Our own is ended with the last lab, and its networks with it.
+        # Docker has lost count of the endpoints. Our own engine's networks go when it stops with the last lab.
         if docker != own_engine():
             raise LabError(error.what, "Restart Docker (systemctl restart docker), then: gb10 lab down") from error
 

@@ -1,7 +1,7 @@
-"""The lab's download mirror: an HTTP server for a folder, which can be told to fail in the ways that mirrors do.
+"""The lab's download mirror: an HTTP server for a folder that fails on request, as real mirrors do.
 
-`python -m gb10.lab.mirror FOLDER ADDRESS PORT READY` serves FOLDER on ADDRESS and writes its process id and the address
-of its control endpoint (this machine only) to the file READY. `MirrorControl` talks to that endpoint.
+`python -m gb10.lab.mirror FOLDER ADDRESS PORT READY` serves FOLDER on ADDRESS. It writes its process id and the address
+of its control endpoint (reachable from this machine only) to the file READY. `MirrorControl` uses that endpoint.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ FaultKind = Literal["drop", "status", "truncate", "alter", "slow"]
 
 @dataclass
 class Fault:
-    """How requests whose path matches `path` (a regular expression) fail, `times` times (None: always).
+    """A fault for requests whose path matches `path` (a regular expression), `times` times (None: always).
 
     drop: the connection ends after `after_bytes` of the body, although more were announced.
     status: the answer is `status`, without the file.
     truncate: the file seems to end after `after_bytes`.
-    alter: one byte in the middle is another one, the size is right.
-    slow: `bytes_per_second` and no more.
+    alter: one byte in the middle is changed; the size stays.
+    slow: at most `bytes_per_second`.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Fault:
 
 @dataclass
 class Request:
-    """One answered request. `range` is the Range header as it was sent."""
+    """One answered request. `range` is its Range header."""
 
     path: str
     range: str | None
@@ -57,7 +57,7 @@ class Request:
 
 
 class Memory:
-    """Faults to come and requests that were, shared by the server's threads."""
+    """Pending faults and answered requests, shared by the server's threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class Memory:
             self._faults.append(fault)
 
     def take_fault(self, path: str) -> Fault | None:
-        """Return the first fault that this path still owes, and count it."""
+        """Return the first pending fault for this path and count it."""
         with self._lock:
             for fault in self._faults:
                 if re.search(fault.path, path) and fault.times != 0:
@@ -93,9 +93,9 @@ class Memory:
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Given a Range header and a file's size, return the first byte and the one after the last.
+    """Return the start and end (exclusive) of a Range header in a file of this size.
 
-    The whole file if there is no header or one of another form; None if the range lies outside of the file.
+    The whole file if the header is missing or has another form; None if the range is outside the file.
     """
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", header or "")
     if not match:
@@ -118,8 +118,8 @@ class MirrorHandler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
-        """The requests are kept in memory instead."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  name from the base class
+        """Do nothing: requests are kept in memory."""
 
     def _answer(self, with_body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -133,13 +133,13 @@ class MirrorHandler(BaseHTTPRequestHandler):
             self._send(path, file.read_bytes(), fault, with_body)
 
     def _file(self, path: str) -> Path | None:
-        """The file of this path, or None. A path that climbs out of the folder has none."""
+        """Return the file at this path, or None if it does not exist or is outside the folder."""
         parts = path.split("/")
         file = self.root.joinpath(*(part for part in parts if part))
         return None if ".." in parts or not file.is_file() else file
 
     def _refuse(self, path: str, status: HTTPStatus) -> None:
-        # On record before the client can have seen the answer.
+        # Record it before the client sees the answer.
         self.memory.add_request(Request(path, self.headers.get("Range"), status, 0))
         self.send_response(status)
         self.send_header("Content-Length", "0")
@@ -173,8 +173,7 @@ class MirrorHandler(BaseHTTPRequestHandler):
         kind = fault.kind if fault else None
         sent = body[: fault.after_bytes] if fault and kind == "drop" else body
         rate = fault.bytes_per_second if fault and kind == "slow" else 0
-        # A client that goes away in the middle is no problem of the mirror's.
-        with suppress(ConnectionError):
+        with suppress(ConnectionError):  # the client may close the connection early
             for chunk in _chunks(sent, rate):
                 self.wfile.write(chunk)
                 request.bytes_sent += len(chunk)
@@ -198,8 +197,8 @@ class ControlHandler(BaseHTTPRequestHandler):
             self.memory.clear()
         self._answer({})
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
-        """Nobody reads it."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  name from the base class
+        """Do nothing."""
 
     def _answer(self, value: object) -> None:
         body = json.dumps(value).encode()
@@ -210,14 +209,14 @@ class ControlHandler(BaseHTTPRequestHandler):
 
 
 class MirrorControl:
-    """The tests' end of a mirror: what it shall do wrong, and what it was asked for."""
+    """A client of a mirror's control endpoint: order faults and read the requests."""
 
     def __init__(self, url: str, root: Path) -> None:
         self._url = url
         self._root = root
 
     def drop(self, path: str, after_bytes: int, times: int | None = 1) -> None:
-        """End the connection after so many bytes of the body."""
+        """End the connection after this many bytes of the body."""
         self._fault(Fault(path, "drop", times, after_bytes=after_bytes))
 
     def status(self, path: str, status: int = 503, times: int | None = 1) -> None:
@@ -225,7 +224,7 @@ class MirrorControl:
         self._fault(Fault(path, "status", times, status=status))
 
     def truncate(self, path: str, after_bytes: int, times: int | None = None) -> None:
-        """Serve the file as if it ended there."""
+        """Serve only this many bytes, as if the file ended there."""
         self._fault(Fault(path, "truncate", times, after_bytes=after_bytes))
 
     def alter(self, path: str, times: int | None = None) -> None:
@@ -233,11 +232,11 @@ class MirrorControl:
         self._fault(Fault(path, "alter", times))
 
     def slow(self, path: str, bytes_per_second: int, times: int | None = None) -> None:
-        """Serve the file no faster than this."""
+        """Serve the file at most at this speed."""
         self._fault(Fault(path, "slow", times, bytes_per_second=bytes_per_second))
 
     def requests(self, path: str = "") -> list[Request]:
-        """The requests since the last clear() whose path matches, in order."""
+        """Return the requests since the last clear() whose path matches, in order."""
         return [request for request in self._requests() if re.search(path, request.path)]
 
     def clear(self) -> None:
@@ -245,11 +244,11 @@ class MirrorControl:
         self._call("/clear", b"")
 
     def size(self, path: str) -> int:
-        """The size in bytes of a served file, by its path below the mirror's folder."""
+        """Return the size in bytes of a served file, given its path below the mirror's folder."""
         return (self._root / path.lstrip("/")).stat().st_size
 
     def answers(self) -> bool:
-        """Whether the mirror is there."""
+        """Return True if the mirror answers."""
         try:
             self._requests()
         except (OSError, ValueError):
@@ -263,7 +262,7 @@ class MirrorControl:
         return [Request(**entry) for entry in json.loads(self._call("/requests", None))]
 
     def _call(self, path: str, body: bytes | None) -> bytes:
-        # A proxy of the environment is not for this machine's own addresses.
+        # Without the environment's proxy: the address is this machine's.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(self._url + path, data=body, timeout=10) as answer:
             content: bytes = answer.read()
@@ -271,13 +270,13 @@ class MirrorControl:
 
 
 def altered(content: bytes) -> bytes:
-    """The same content with one bit in its middle flipped."""
+    """Return the content with one bit in its middle flipped."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :] if content else content
 
 
 def serve(root: Path, address: str, port: int, ready: Path) -> None:
-    """Serve until a signal says to stop. `ready` is written when both endpoints listen."""
+    """Serve until SIGTERM or SIGINT. Write `ready` once both endpoints listen."""
     memory = Memory()
     mirror = ThreadingHTTPServer((address, port), type("Handler", (MirrorHandler,), {"root": root, "memory": memory}))
     control = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (ControlHandler,), {"memory": memory}))

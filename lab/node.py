@@ -1,4 +1,4 @@
-"""A node: a container that boots a real systemd, with what is needed for that and no more."""
+"""A node: a container that boots a real systemd with as few rights as possible."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gb10.lab.plan import INTERFACES, NETWORKS, NodePlan, network_name, subnet
 from gb10.lab.problem import LabError
 from gb10.lab.shell import Docker, run
 
-# One by one: --privileged is refused where the machine itself lacks one, and SYS_TIME and SYS_MODULE must not be among
-# them, since clock and kernel are this machine's.
+# Not --privileged, which fails if this machine itself lacks a capability. Without SYS_TIME and SYS_MODULE, since clock
+# and kernel are this machine's.
 CAPABILITIES = [
     "AUDIT_CONTROL",
     "AUDIT_READ",
@@ -53,8 +53,8 @@ BOOT_SECONDS = 90
 JUMBO_MTU = 9000
 CLIENTS = "/opt/gb10-lab/bin"
 
-# Ends when everything that a user of the node needs is up. (is-active is content with one of several units.) Before
-# both have a process nobody needs to be asked, which would take as much of the processor as the boot itself.
+# Wait until sshd and Docker are up. `is-active` with several units needs only one active, so each is asked alone. The
+# pid files come first, because the other checks use as much CPU as the boot itself.
 READY = f"""
 deadline=$(($(date +%s) + {BOOT_SECONDS}))
 until [ -e /run/sshd.pid ] && [ -e /run/docker.pid ] && systemctl is-active --quiet ssh \\
@@ -66,21 +66,21 @@ done
 
 
 def create_networks(docker: Docker, lab: str, index: int) -> None:
-    """Create the lab's networks that the engine lacks. They lead nowhere but to this machine and between the nodes."""
+    """Create the lab's missing networks. They connect only the nodes and this machine."""
     present = docker.listed("network", f"gb10.lab={lab}")
     for network in NETWORKS:
         name = network_name(lab, index, network)
         if name not in present:
-            # The node decides about jumbo frames; the bridge must be able to carry them.
+            # The node decides about jumbo frames, but the bridge must carry them.
             mtu = [] if network == "management" else ["--opt", f"com.docker.network.driver.mtu={JUMBO_MTU}"]
             label = ["--label", f"gb10.lab={lab}"]
             docker("network", "create", "--internal", f"--subnet={subnet(index, network)}", *label, *mtu, name)
 
 
 def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key: str, default_route: bool) -> None:
-    """Create the container of a node and start it: the first boot of a new installation.
+    """Create and start a node's container: the first boot of a new installation.
 
-    `default_route` adds a default route that leads nowhere, without which the real K3s does not start.
+    `default_route` adds a default route that leads nowhere. The real K3s does not start without one.
     """
     label = f"gb10.lab={node.lab}"
     links = " ".join(f"{node.address(net)}={INTERFACES[net]}={node.mac(net)}" for net in NETWORKS)
@@ -105,7 +105,7 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
         "--tmpfs=/run/lock",
         "--tmpfs=/tmp:exec",
         "--stop-signal=SIGRTMIN+3",
-        # A reboot from within ends the container; the engine then boots it again.
+        # A reboot from inside ends the container; the engine then starts it again.
         "--restart=unless-stopped",
         *(f"--env={key}={value}" for key, value in environment.items()),
         f"--mount=type=volume,source={node.docker_volume},target=/var/lib/docker,volume-label={label}",
@@ -126,30 +126,30 @@ def create(docker: Docker, node: NodePlan, image: str, clients: Path, public_key
 
 
 def start(docker: Docker, node: NodePlan) -> None:
-    """Boot a node that is off."""
+    """Boot a stopped node."""
     with one_by_one():
         docker("start", node.container)
 
 
 def restart(docker: Docker, node: NodePlan) -> None:
-    """Shut a node down as its power button does, and boot it."""
+    """Shut a node down as its power button does and boot it."""
     with one_by_one():
         docker("restart", "--time=30", node.container)
 
 
 def remove(docker: Docker, node: NodePlan, keep_data: bool) -> None:
-    """Throw a node away: its container, its Docker's volume and, unless it is kept, /data."""
+    """Remove a node's container, its Docker volume and (unless kept) its /data."""
     if node.container in docker.listed("container", f"gb10.lab={node.lab}"):
         with one_by_one():
             docker("container", "rm", "--force", "--volumes", node.container)
     volumes = docker.listed("volume", f"gb10.lab={node.lab}")
     unwanted = {node.docker_volume} | (set() if keep_data else {node.data_volume})
-    if there := sorted(unwanted.intersection(volumes)):
-        docker("volume", "rm", *there)
+    if present := sorted(unwanted.intersection(volumes)):
+        docker("volume", "rm", *present)
 
 
 def wait_until_ready(docker: Docker, node: NodePlan) -> None:
-    """Return when sshd and Docker answer on the node. Raise LabError with the state of both if they do not."""
+    """Wait until sshd and Docker answer on the node. Raise LabError with their state if they do not."""
     deadline = time.monotonic() + BOOT_SECONDS
     while not is_running(docker, node):
         if time.monotonic() > deadline:
@@ -162,27 +162,27 @@ def wait_until_ready(docker: Docker, node: NodePlan) -> None:
     address = (node.address("management"), 22)
     with socket.create_connection(address, timeout=10) as connection:
         if not connection.recv(4).startswith(b"SSH"):
-            raise LabError(f"{node.name} answers on port 22, but not as sshd.", f"gb10 lab wipe {node.name}")
+            raise LabError(f"Port 22 of {node.name} does not answer as sshd.", f"gb10 lab wipe {node.name}")
 
 
 def is_running(docker: Docker, node: NodePlan) -> bool:
-    """Whether the node is booted, or booting: not in the moment between two boots."""
+    """Return True if the node is booted or booting, False between two boots."""
     state = json.loads(docker("container", "inspect", "--format", "{{json .State}}", node.container))
     return bool(state["Running"] and not state["Restarting"])
 
 
 def host_keys(docker: Docker, node: NodePlan) -> list[str]:
-    """The lines of a known_hosts file that name the node's host keys, read through the engine and not over the net."""
+    """Return the known_hosts lines of the node's host keys, read through the engine and not over the network."""
     keys = docker.inside(node.container, "cat /etc/ssh/ssh_host_*_key.pub").splitlines()
     names = f"{node.name},{node.address('management')}"
     return [f"{names} {' '.join(key.split()[:2])}" for key in keys]
 
 
 def set_cable(docker: Docker, node: NodePlan, image: str, rail: str, plugged: bool) -> None:
-    """Plug a rail's cable in, or pull it: the node's interface loses its carrier.
+    """Plug a rail's cable in or pull it, so that the node's interface loses its carrier.
 
-    The other end of a container's interface lies in this machine's network namespace. Who is not root here reaches it
-    from a helper container, so that rights on the engine are enough.
+    The other end of the interface is in this machine's network namespace. Without root, use a helper container to reach
+    it, so that access to the engine is enough.
     """
     peer = docker.inside(node.container, f"cat /sys/class/net/{INTERFACES[rail]}/iflink").strip()
     find = f"ip -o link | awk -F'[ :@]+' '$1 == {peer} {{print $2}}'"
@@ -195,7 +195,7 @@ def set_cable(docker: Docker, node: NodePlan, image: str, rail: str, plugged: bo
 
 
 def one_by_one() -> FileLock:
-    """Held while a container joins or leaves its networks.
+    """Return the lock to hold while a container joins or leaves its networks.
 
     Docker 20.10 loses count of a network's endpoints when many do so at once, and then refuses to remove the network.
     """
@@ -204,7 +204,7 @@ def one_by_one() -> FileLock:
 
 @cache
 def _cgroup_v1_environment(docker: Docker) -> dict[str, str]:
-    """systemd 257 refuses cgroup v1 unless it is told, on the kernel's command line, that this is meant."""
+    """Return the environment that makes systemd 257 accept cgroup v1. Empty on cgroup v2."""
     if docker("info", "--format", "{{.CgroupVersion}}").strip() != "1":
         return {}
     return {"SYSTEMD_PROC_CMDLINE": "systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1"}

@@ -1,4 +1,4 @@
-"""The node image: a Debian with what a DGX OS node brings, made once and kept by the hash of its recipe."""
+"""The node image: Debian with the software of a DGX OS node, built once and cached by the digest of its recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gb10.lab.paths import cache_root, package_folder
 from gb10.lab.problem import LabError
 from gb10.lab.shell import Docker
 
-# trixie's Docker 26 saves images in OCI layout, as the Docker of DGX OS does; bookworm's does not.
+# Docker 26 of trixie saves images in OCI layout, as Docker on DGX OS does; the Docker of bookworm does not.
 SUITE = "trixie"
 PACKAGES = [
     "busybox-static",
@@ -59,7 +59,7 @@ REPOSITORY = "gb10-lab"
 
 
 def image_key() -> str:
-    """The hash of everything that the image is made from: equal keys, equal nodes."""
+    """Return a digest of everything that the image is built from."""
     folder = package_folder() / "image"
     digest = hashlib.sha256(repr([SUITE, *OPTIONS]).encode())
     for path in sorted(folder.rglob("*")):
@@ -69,18 +69,18 @@ def image_key() -> str:
 
 
 def image_tar() -> Path:
-    """Where the image's tar lies in the cache, whether it was built or not."""
+    """Return the path of the image's tar in the cache, whether it exists or not."""
     return cache_root() / "image" / f"node-{image_key()}.tar"
 
 
 def build_image() -> Path:
-    """Return the image's tar, built if the cache lacks it. Raise LabError if the packages cannot be had."""
+    """Return the image's tar. Build it if it is not cached; raise LabError if that fails."""
     tar = image_tar()
     tar.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(tar.parent / "build.lock"):
         if not tar.exists():
             _build(tar)
-            # Checkouts of different age may take turns on this machine.
+            # Keep some: checkouts of different age may take turns on this machine.
             newest_first = sorted(tar.parent.glob("node-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
             for old in newest_first[KEPT_TARS:]:
                 old.unlink()
@@ -88,10 +88,10 @@ def build_image() -> Path:
 
 
 def ensure_image(docker: Docker) -> str:
-    """Return the name under which the engine has the image, imported if it did not."""
+    """Return the image's name in the engine. Import it if the engine does not have it."""
     name, folder = f"{REPOSITORY}:{image_key()}", image_tar().parent
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "import.lock"):  # several labs may be brought up at a time
+    with FileLock(folder / "import.lock"):  # several labs may come up at once
         if not docker("image", "ls", "--quiet", name).strip():
             docker("import", str(build_image()), name, timeout=300)
     return name
@@ -124,7 +124,7 @@ def _build(tar: Path) -> None:
         unfinished.unlink(missing_ok=True)
         time.sleep(2**attempt)
     end = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-    raise LabError(f"The node image could not be built in {ATTEMPTS} attempts: {end}", f"The whole log is {log}.")
+    raise LabError(f"The build of the node image failed {ATTEMPTS} times: {end}", f"The log is {log}.")
 
 
 def _ran(command: list[str], log: Path) -> bool:

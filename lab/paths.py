@@ -1,4 +1,4 @@
-"""Where the lab keeps what: state that `gb10 lab down` removes, and a cache that stays."""
+"""The lab's folders: state, which `gb10 lab down` removes, and a cache, which stays."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ APPLICATION = "pyinfra-gb10"
 
 
 def lab_name() -> str:
-    """The name of the lab that this shell talks about: GB10_LAB, or "default"."""
+    """Return the name of the current lab: GB10_LAB, or "default"."""
     name = os.environ.get("GB10_LAB", "default")
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", name):
-        raise LabError(f"GB10_LAB is {name!r}, which is no lab's name.", "Use up to 31 of a-z, 0-9 and -.")
+        raise LabError(f"GB10_LAB is {name!r}, which is not a valid name.", "Use up to 31 of a-z, 0-9 and -.")
     return name
 
 
 def state_root() -> Path:
-    """The folder of everything that lives only as long as a lab does (GB10_STATE)."""
+    """Return the folder of everything that goes with the last lab (GB10_STATE)."""
     chosen = os.environ.get("GB10_STATE")
     return Path(chosen) if chosen else platformdirs.user_state_path(APPLICATION)
 
 
 def cache_root() -> Path:
-    """The folder of what is slow to make and the same for every lab (GB10_CACHE): image, clients, wheels."""
+    """Return the folder of what is slow to make and the same for all labs (GB10_CACHE): image and clients."""
     chosen = os.environ.get("GB10_CACHE")
     return Path(chosen) if chosen else platformdirs.user_cache_path(APPLICATION)
 
 
 def labs_folder() -> Path:
-    """The folder that holds one folder per lab."""
+    """Return the folder with one folder a lab."""
     return state_root() / "lab"
 
 
 def lab_names() -> set[str]:
-    """The names of all labs that are up, or were left half up."""
+    """Return the names of all labs that are up or half up."""
     return {path.name for path in labs_folder().glob("*") if path.is_dir()}
 
 
 def engine_folder() -> Path:
-    """The folder of the Docker engine that the lab starts where none answers."""
+    """Return the folder of the lab's own Docker engine."""
     return state_root() / "engine"
 
 
 def locks_folder() -> Path:
-    """The folder of all locks, in the cache: a lock in a folder that is removed under it would lock nobody out."""
+    """Return the folder of all locks. It is in the cache, because a lock in a removed folder protects nothing."""
     folder = cache_root() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def package_folder() -> Path:
-    """The folder of this package, beside which the image's files lie."""
+    """Return the folder of this package."""
     return Path(__file__).resolve().parent

@@ -1,7 +1,7 @@
-"""The person at the lab's boxes: does what gb10 asks a human for, and is what tests and the demo have instead of one.
+"""A simulated person at the lab's machines, for tests and the demo: does what gb10 asks a human to do.
 
-Run as `python -m gb10.lab.person EVENTS`: follows the events that `gb10 rebuild run --events EVENTS` writes, wipes a
-node when gb10 has asked for it and still sees the old installation, and never another time.
+`python -m gb10.lab.person EVENTS` follows the events that `gb10 rebuild run --events EVENTS` writes. It wipes a node
+only after gb10 has asked for it and while gb10 still sees the old installation.
 """
 
 from __future__ import annotations
@@ -23,55 +23,55 @@ from gb10.lab.paths import lab_name
 from gb10.lab.shell import Docker
 
 LOOK_SECONDS = 0.1
-OLD_INSTALLATION = ("still-there", "unwiped")  # what gb10 says it sees while nobody has wiped the node yet
+OLD_INSTALLATION = ("still-there", "unwiped")  # kinds of the event "seen" while the node is not wiped
 
 
 class Person:
-    """Wipes nodes of a lab when asked. `wiped` are the nodes in the order in which that was done."""
+    """Wipes nodes of a lab on request. `wiped` lists them in order."""
 
     def __init__(self, lab: Lab, keep_data: bool = False, reboots_first: bool = False) -> None:
         self.lab = lab
         self.wiped: list[str] = []
-        self._looked_away: dict[str, str] = {}  # node -> when we were done with it
-        self._at_a_box = threading.Lock()
+        self._done_at: dict[str, str] = {}  # node -> time of our last wipe
+        self._busy = threading.Lock()
         self._keep_data = keep_data
         self._reboots_first = reboots_first
 
     def wipe(self, node: str) -> None:
         """Reinstall a node from the USB stick."""
-        with self._at_a_box:
+        with self._busy:
             self.wiped.append(node)
             self.lab.wipe(node, keep_data=self._keep_data)
-        self._looked_away[node] = now()
+        self._done_at[node] = now()
 
     def fingerprint(self, node: str) -> str:
-        """What the screen at the box says of its host key: the way by which nobody between can lie."""
+        """Read a node's host key fingerprint from its own screen, which nobody on the network can change."""
         state = states.require(self.lab.name)
-        with self._at_a_box:  # while a node is being wiped its screen shows nothing
+        with self._busy:  # during a wipe the screen shows nothing
             screen = "ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub"
             listed = Docker(state.docker_host).inside(state.node(node).container, screen)
         return listed.split()[1]
 
-    def hear(self, event: dict[str, Any]) -> None:
-        """Do what an event asks for, if it asks for anything."""
+    def react(self, event: dict[str, Any]) -> None:
+        """Do what an event asks for, if anything."""
         if event.get("event") != "seen" or event.get("kind") not in OLD_INSTALLATION:
             return
-        if event["at"] <= self._looked_away.get(event["node"], ""):  # what gb10 saw while we were at it
+        if event["at"] <= self._done_at.get(event["node"], ""):  # seen before our wipe was done
             return
-        if self._reboots_first:  # a person who misunderstood
+        if self._reboots_first:  # the person misunderstood
             self._reboots_first = False
             self.lab.reboot(event["node"])
         else:
             self.wipe(event["node"])
 
     def follow(self, events: Path, stop: threading.Event) -> None:
-        """Hear the events of a file as they are written, until `stop` is set."""
-        for event in _written(events, stop):
-            self.hear(event)
+        """React to the events of a file as they are written, until `stop` is set."""
+        for event in _read_events(events, stop):
+            self.react(event)
 
 
-def _written(path: Path, stop: threading.Event) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of JSON lines that others write to, and that may not be there yet."""
+def _read_events(path: Path, stop: threading.Event) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file of JSON lines while others write it. The file may not exist yet."""
     done, rest = 0, b""
     while not stop.is_set():
         content = b""
@@ -90,10 +90,10 @@ def _written(path: Path, stop: threading.Event) -> Iterator[dict[str, Any]]:
 
 @click.command()
 @click.argument("events", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--keep-data", is_flag=True, help="/data survives, as a partition of its own would.")
-@click.option("--reboot-first", is_flag=True, help="At first, only reboot: not all persons read instructions.")
+@click.option("--keep-data", is_flag=True, help="Keep /data, as if it were a partition of its own.")
+@click.option("--reboot-first", is_flag=True, help="Only reboot at the first request, as a person by mistake might.")
 def main(events: Path, keep_data: bool, reboot_first: bool) -> None:
-    """Follow EVENTS, and wipe a node of the lab whenever gb10 asks for it, until interrupted."""
+    """Follow EVENTS and wipe a lab node whenever gb10 asks for it, until interrupted."""
     try:
         Person(Lab(lab_name()), keep_data, reboot_first).follow(events, threading.Event())
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""A probe on what is served: whoever asks the model again and again, as its users do."""
+"""A probe that asks the served model repeatedly, as its users do."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import TypeVar
 
 PORT = 8000
 PROBE_SECONDS = 0.2
-ANSWER_SECONDS = 5.0  # a busy machine may be slow to answer, not to connect
+ANSWER_SECONDS = 5.0  # a busy machine connects quickly but may answer slowly
 
 Seen = TypeVar("Seen")
 
 
 @contextmanager
 def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> Iterator[list[Seen]]:
-    """Look at something over and over while the block runs; collect what was seen."""
+    """Call `look` repeatedly while the block runs and collect its results."""
     seen: list[Seen] = []
     stop = threading.Event()
 
@@ -37,7 +37,7 @@ def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> 
 
 
 def offered(address: str, key: str = "", answer_seconds: float = ANSWER_SECONDS) -> str | None:
-    """The model that answers at an address in so many seconds, or None."""
+    """Return the model that answers at an address within this time, or None."""
     connection = http.client.HTTPConnection(address, PORT, timeout=0.5)
     try:
         connection.connect()
@@ -53,7 +53,7 @@ def offered(address: str, key: str = "", answer_seconds: float = ANSWER_SECONDS)
 def probed(
     addresses: list[str], key: str = "", answer_seconds: float = ANSWER_SECONDS
 ) -> AbstractContextManager[list[tuple[float, bool]]]:
-    """Ask all addresses five times a second while the block runs; note when, and whether one of them answered."""
+    """Ask all addresses five times a second while the block runs. Record the time and whether any answered."""
 
     def ask() -> list[tuple[float, bool]]:
         return [(time.monotonic(), any(offered(address, key, answer_seconds) for address in addresses))]
@@ -62,7 +62,7 @@ def probed(
 
 
 def gaps(seen: list[tuple[float, bool]]) -> list[float]:
-    """How long nobody answered, each time, in seconds; also the last time, that was not seen to end."""
+    """Return the length in seconds of each gap without answers, including a last one that has not ended."""
     found, since = [], None
     for moment, answered in seen:
         if not answered:

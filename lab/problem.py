@@ -1,10 +1,10 @@
-"""What goes wrong in the lab, told in two sentences."""
+"""The lab's error: what happened and what to do."""
 
 from __future__ import annotations
 
 
 class LabError(Exception):
-    """`what` happened, and `cure`: what to do about it."""
+    """A failure in the lab: `what` happened, and `cure`, what to do about it."""
 
     def __init__(self, what: str, cure: str) -> None:
         super().__init__(f"{what}\n{cure}")

@@ -1,4 +1,4 @@
-"""What the mirror serves: K3s releases (stand-ins, or a folder of real ones), the helm archive, a chart repository."""
+"""The mirror's content: K3s releases (stand-ins or real ones), the helm archive, the chart repository."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gb10.lab.paths import cache_root
 from gb10.lab.problem import LabError
 from gb10.lab.shell import run
 
-# The default, its next patch release, one minor release on, one back, and one too far to skip to.
+# The default, the next patch release, the next minor release, the previous one, and one that skips a minor release.
 STAND_IN_VERSIONS = (
     "v1.36.4+k3s1",
     "v1.36.5+k3s1",
@@ -29,16 +29,16 @@ STAND_IN_VERSIONS = (
     "v1.35.8+k3s1",
     "v1.38.0+k3s1",
 )
-# K3s' name of each architecture's binary.
+# Architecture -> name of the K3s binary.
 BINARIES = {"amd64": "k3s", "arm64": "k3s-arm64"}
 
 
 def publish(root: Path, k3s_release: Path | None) -> str:
     """Fill the mirror's folder and return the K3s version that the lab installs.
 
-    `k3s_release` is a folder with one folder per version, named "v1.36.4+k3s1", that holds the files of that release
-    (`k3s`, `k3s-arm64`, `sha256sum-amd64.txt`, ...): then the mirror serves those, and no stand-in. Raise LabError if
-    it holds none.
+    `k3s_release` is a folder of real releases, which the mirror then serves instead of stand-ins: one folder a version,
+    such as "v1.36.4+k3s1", with that release's files (`k3s`, `k3s-arm64`, `sha256sum-amd64.txt`, ...). Raise LabError
+    if it holds none.
     """
     root.mkdir(parents=True, exist_ok=True)
     version = _publish_real(root / "k3s", k3s_release) if k3s_release else _publish_stand_ins(root / "k3s")
@@ -51,7 +51,7 @@ def _publish_real(folder: Path, release: Path) -> str:
     versions = sorted(path.parent.name for path in release.glob("v*/sha256sum-*.txt"))
     if not versions:
         raise LabError(
-            f"{release} holds no K3s release.",
+            f"There is no K3s release in {release}.",
             f"Put the release's files into {release}/{default_version}/ (k3s, sha256sum-amd64.txt, ...).",
         )
     _remove(folder)
@@ -65,7 +65,7 @@ def _publish_stand_ins(folder: Path) -> str:
     for version in {*STAND_IN_VERSIONS, default_version}:
         release = folder / version
         release.mkdir(parents=True, exist_ok=True)
-        # The stand-in is a Python archive: one file serves both architectures.
+        # The stand-in is a Python archive, so one file works on both architectures.
         build_k3s(release / "k3s.new", version)
         digest = hashlib.sha256((release / "k3s.new").read_bytes()).hexdigest()
         for architecture, binary in BINARIES.items():
@@ -77,7 +77,7 @@ def _publish_stand_ins(folder: Path) -> str:
 
 
 def _publish_helm(folder: Path) -> None:
-    """The archive as get.helm.sh has it. Only for this machine's architecture: the nodes have no other."""
+    """Publish helm as get.helm.sh does, only for the architecture of this machine and its nodes."""
     folder.mkdir(exist_ok=True)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     program = helm()
@@ -96,7 +96,7 @@ def _publish_helm(folder: Path) -> None:
 
 
 def _helm_archive(program: Path, architecture: str) -> bytes:
-    """The same bytes for the same helm: no time of day in it."""
+    """Return an archive of helm without timestamps, so that the same helm gives the same bytes."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as compressed,

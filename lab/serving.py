@@ -1,4 +1,4 @@
-"""What people download before they serve a model: vLLM's image and models, as stand-ins that are made here."""
+"""Stand-ins for the downloads that serving needs: vLLM's image and two models."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ HOME = "/data/huggingface"
 MARKER = "blobs/.huggingface-shared-blobs"
 FAULTS = "/run/gb10-lab"
 
-# The image holds one file; the Python that runs it is the node's own.
+# The image holds one file, which the node's own Python runs.
 _TOOLS = [word for folder in ("usr", "bin", "lib", "lib64") for word in ("--volume", f"/{folder}:/{folder}:ro")]
 
-# What an inventory of the lab says otherwise than group_data/all.py. There is no /dev/infiniband.
+# Settings of the lab's inventory that differ from group_data/all.py. The lab has no /dev/infiniband.
 INVENTORY: Mapping[str, Any] = {
     "serving_modes": {"cluster": {"models": [CLUSTER_MODEL]}, "solo": {"models": [SOLO_MODEL]}},
     "serving_image": IMAGE,
@@ -40,34 +40,35 @@ INVENTORY: Mapping[str, Any] = {
 
 
 def download(docker: Docker, node: NodePlan) -> None:
-    """Put image and models on a node, as `docker pull` and `hf download` would."""
+    """Put image and models on a node, as `docker pull` and `hf download` do."""
     path = f"--change 'ENV PATH=/opt/vllm:{CLIENTS}:/usr/bin:/bin'"
-    _fed(docker, node, f"docker import {path} - {IMAGE}", _image())
-    _fed(docker, node, f"mkdir -p {HOME}/hub && tar -x -C {HOME}/hub", _hub())
+    _pipe(docker, node, f"docker import {path} - {IMAGE}", _image())
+    _pipe(docker, node, f"mkdir -p {HOME}/hub && tar -x -C {HOME}/hub", _hub())
 
 
-def _fed(docker: Docker, node: NodePlan, command: str, content: bytes) -> None:
+def _pipe(docker: Docker, node: NodePlan, command: str, content: bytes) -> None:
+    """Run a command on a node with this content as its standard input."""
     text = base64.b64encode(content).decode()
     docker.inside(node.container, f"set -e; base64 -d | ( {command} )", stdin=text)
 
 
 def _image() -> bytes:
-    """The image's one layer: the same bytes every time, so that images of two nodes are one."""
+    """Return the image's only layer: always the same bytes, so that all nodes have the same image."""
     return _packed({"opt/vllm/vllm": (package_folder() / "vllm.py").read_bytes()}, {})
 
 
 def _hub() -> bytes:
-    """A Hugging Face hub with both models, their content in the store that all models share."""
+    """Return a Hugging Face hub with both models, whose content is in the store that all models share."""
     files: dict[str, bytes] = {MARKER: b"1\n"}
     links: dict[str, str] = {}
     for name, size in WEIGHTS.items():
         folder = f"models--{name.replace('/', '--')}"
-        commit = hashlib.sha1(name.encode()).hexdigest()  # noqa: S324 - as git has it
+        commit = hashlib.sha1(name.encode()).hexdigest()  # noqa: S324 - as in git
         config = json.dumps({"model_type": "gb10-lab", "name": name}).encode()
         contents = {"config.json": config, "model.safetensors": random.Random(name).randbytes(size)}  # noqa: S311
         for path, content in contents.items():
             etag = hashlib.sha256(content).hexdigest()
-            stored = hashlib.sha256(b"xet" + content).hexdigest()  # a Xet hash is not that of the content
+            stored = hashlib.sha256(b"xet" + content).hexdigest()  # a Xet hash is not the content's SHA-256
             files[f"blobs/{stored[:2]}/{stored}"] = content
             links[f"{folder}/blobs/{etag}"] = f"../../blobs/{stored[:2]}/{stored}"
             links[f"{folder}/snapshots/{commit}/{path}"] = f"../../blobs/{etag}"
@@ -78,7 +79,7 @@ def _hub() -> bytes:
 
 
 def _packed(files: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:
-    """A tar without any time of day in it."""
+    """Return a tar without timestamps."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, content in files.items():

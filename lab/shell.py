@@ -1,4 +1,4 @@
-"""Programs run on this machine, and the docker command line in particular."""
+"""Run programs on this machine, above all docker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def run(
     command: Sequence[str], timeout: float = 120, stdin: str | None = None, env: Mapping[str, str] | None = None
 ) -> str:
-    """Given a command, return what it printed. Raise LabError with the end of its stderr if it fails or hangs."""
+    """Run a command and return its output. Raise LabError with the end of its stderr if it fails or times out."""
     shown = " ".join(command[:4])
     try:
         done = subprocess.run(
@@ -35,28 +35,28 @@ def run(
         raise LabError(f"{command[0]} is not installed.", f"Install {command[0]} (as root: make lab-up).") from error
     except subprocess.TimeoutExpired as error:
         raise LabError(
-            f"{shown} ... did not end within {timeout:.0f} s.", "Is this machine overloaded? Try again."
+            f"{shown} ... did not finish within {timeout:.0f} s.", "Is this machine overloaded? Try again."
         ) from error
     if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
-        raise LabError(f"{shown} ... failed ({done.returncode}): {said}", "See the message above.")
+        output = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+        raise LabError(f"{shown} ... failed ({done.returncode}): {output}", "See the message above.")
     return done.stdout
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone, or waits only to be reaped."""
+    """Return True if a process has ended, even if it is not reaped yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
 
 
-# (engine, container) -> its first process, and its id
+# (engine, container) -> the container's first process and its id
 _first_processes: dict[tuple[str, str], tuple[int, str]] = {}
 
 
 def _is_of(pid: int, container: str) -> bool:
-    """Whether a process of this machine is of the container with this id."""
+    """Return True if a process of this machine belongs to the container with this id."""
     try:
         return container in Path(f"/proc/{pid}/cgroup").read_text()
     except OSError:
@@ -64,18 +64,18 @@ def _is_of(pid: int, container: str) -> bool:
 
 
 def _capabilities(pid: int | None) -> str:
-    """The most that a process and its children can be allowed to do (capabilities(7)), in setpriv's words."""
+    """Return the bounding set of a process (capabilities(7)) as a setpriv option."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError as error:
-        raise LabError("The container ended when it was to be entered.", "gb10 lab status") from error
+        raise LabError("The container ended before a command could run in it.", "gb10 lab status") from error
     mask = int(next(line for line in status.splitlines() if line.startswith("CapBnd:")).split()[1], 16)
     return ",".join(["-all", *(f"+cap_{number}" for number in range(mask.bit_length()) if mask >> number & 1)])
 
 
 @dataclass(frozen=True)
 class Docker:
-    """The docker command line against one engine; `host` is a DOCKER_HOST, "" the client's own default."""
+    """The docker command line for one engine. `host` is its DOCKER_HOST, or "" for the client's default."""
 
     host: str
 
@@ -83,14 +83,13 @@ class Docker:
         return run(["docker", *arguments], timeout=timeout, stdin=stdin, env=self.environment())
 
     def environment(self) -> dict[str, str]:
-        """The environment that leads a docker client to this engine."""
+        """Return the environment of a docker client for this engine."""
         return {"DOCKER_HOST": self.host} if self.host else {}
 
     def inside(self, container: str, script: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """Run a shell script as root in a container, return what it printed. Raise LabError if it fails.
+        """Run a shell script as root in a container and return its output. Raise LabError if it fails.
 
-        Where the container's processes are to be seen from here, by its namespaces: `docker exec` takes fifty times as
-        much of the processor.
+        If possible, enter the container's namespaces: `docker exec` uses fifty times as much CPU.
         """
         if not self.reaches_into(container):
             interactive = ["--interactive"] if stdin is not None else []
@@ -99,21 +98,21 @@ class Docker:
         return run([*self.entering(container), *clean, "sh", "-c", script], timeout=timeout, stdin=stdin)
 
     def entering(self, container: str) -> list[str]:
-        """The words before a command by which it runs, as root, in a container that reaches_into() is true of.
+        """Return the words that run a command as root in a container. reaches_into() must be true of it.
 
-        It may do what the container's processes may: otherwise it would have all of this machine's root, and could
-        set its clock.
+        The command gets only the container's capabilities. Otherwise it would have all rights of this machine's root
+        and could set its clock.
         """
         pid = self.pid(container)
         enter = ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         return [*enter, "setpriv", f"--bounding-set={_capabilities(pid)}"]
 
     def reaches_into(self, container: str) -> bool:
-        """Whether we may enter the namespaces of a container: as root, on the machine where it runs."""
+        """Return True if we can enter a container's namespaces: as root, on the machine where it runs."""
         return os.geteuid() == 0 and shutil.which("nsenter") is not None and self.pid(container) is not None
 
     def pid(self, container: str) -> int | None:
-        """The first process of a container, as this machine sees it; None where it does not run, or not here."""
+        """Return the container's first process on this machine, or None if it does not run here."""
         known = _first_processes.get((self.host, container))
         if known is None or not _is_of(*known):
             pid, name = self("container", "inspect", "--format", "{{.State.Pid}} {{.Id}}", container).split()
@@ -121,7 +120,7 @@ class Docker:
         return known[0] if _is_of(*known) else None
 
     def answers(self) -> bool:
-        """Whether a client is installed and this engine answers it."""
+        """Return True if a client is installed and this engine answers."""
         if shutil.which("docker") is None:
             return False
         try:
@@ -131,7 +130,7 @@ class Docker:
         return True
 
     def listed(self, kind: str, *filters: str) -> list[str]:
-        """The names of the containers, volumes or networks that carry these labels."""
+        """Return the names of the containers, volumes or networks with these labels."""
         name = {"container": "{{.Names}}", "volume": "{{.Name}}", "network": "{{.Name}}"}[kind]
         every = ["--all"] if kind == "container" else []
         wanted = [word for label in filters for word in ("--filter", f"label={label}")]

@@ -1,4 +1,4 @@
-"""What is known of a lab that is up: one JSON file, which the inventory and the tests read."""
+"""The state of a running lab: a JSON file that the inventory and the tests read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gb10.lab.problem import LabError
 
 @dataclass
 class LabState:
-    """A lab's facts. `docker_host` is the engine's DOCKER_HOST, "" for the client's default."""
+    """A lab's state. `docker_host` is the engine's DOCKER_HOST, or "" for the client's default."""
 
     name: str
     index: int
@@ -34,7 +34,7 @@ class LabState:
 
     @property
     def key(self) -> Path:
-        """The private key that the nodes' user accepts."""
+        """Return the private key for the nodes' user."""
         return self.folder / "id_ed25519"
 
     @property
@@ -54,7 +54,7 @@ class LabState:
         return [NodePlan(self.name, self.index, number) for number in self.numbers]
 
     def node(self, name: str) -> NodePlan:
-        """Return the node of this name. Raise LabError if the lab has none."""
+        """Return the node with this name. Raise LabError if the lab has none."""
         for node in self.nodes:
             if node.name == name:
                 return node
@@ -62,7 +62,7 @@ class LabState:
         raise LabError(f"Lab {self.name} has no node {name}.", f"It has {names or 'none: gb10 lab up'}.")
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file in one step."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         unfinished = self.folder / "lab.json.new"
         unfinished.write_text(json.dumps(asdict(self), indent=1) + "\n")
@@ -70,12 +70,12 @@ class LabState:
 
 
 def lab_folder(name: str) -> Path:
-    """The folder of one lab: keys, known hosts, mirror, state."""
+    """Return the folder of one lab: keys, known_hosts, mirror, state."""
     return labs_folder() / name
 
 
 def load(name: str) -> LabState | None:
-    """Return what is known of a lab, or None if it is not up. Raise LabError if its file is not understood."""
+    """Return the state of a lab, or None if it is not up. Raise LabError if the file is invalid."""
     path = lab_folder(name) / "lab.json"
     try:
         content: dict[str, Any] = json.loads(path.read_text())
@@ -83,11 +83,11 @@ def load(name: str) -> LabState | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        raise LabError(f"{path} is not understood: {error}.", "gb10 lab down removes it.") from error
+        raise LabError(f"{path} is invalid: {error}.", "Remove it with: gb10 lab down") from error
 
 
 def require(name: str) -> LabState:
-    """Return what is known of a lab. Raise LabError if it is not up."""
+    """Return the state of a lab. Raise LabError if it is not up."""
     state = load(name)
     if state is None:
         raise LabError(f"The lab {name!r} is not up.", "Bring it up: gb10 lab up")
@@ -95,7 +95,7 @@ def require(name: str) -> LabState:
 
 
 def all_labs() -> list[LabState]:
-    """Every lab that this user has up, or half up."""
+    """Return all labs of this user that are up or half up."""
     names = sorted(path.parent.name for path in labs_folder().glob("*/lab.json"))
     return [state for name in names if (state := load(name))]
 

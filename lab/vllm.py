@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""Stand-in for vLLM: it "loads" for a while, answers the probes, and dies with its peer. It computes nothing.
+"""A stand-in for vLLM: it "loads" for a while, answers the probes, and ends when its peer ends. It computes nothing.
 
-Run in a container as `vllm serve MODEL ...`, by the Python of the node and its standard library alone. A word in
-FAULT makes it misbehave; see lab/README.md.
+It runs in a container as `vllm serve MODEL ...`, with the node's Python and its standard library only. A word in FAULT
+makes it misbehave; see lab/README.md.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ from typing import Any, NoReturn
 
 FAULT = Path("/run/gb10-lab/vllm")
 LOAD_SECONDS = float(os.environ.get("GB10_LAB_LOAD_SECONDS", "2.5"))
-PEER_SECONDS = 60  # to meet the others
+PEER_SECONDS = 60  # to connect to the other nodes
 BEAT_SECONDS = 0.3
 LOST_SECONDS = 2.0
-DYING_SECONDS = 0.5  # between the death of an engine and the end of its server
+DYING_SECONDS = 0.5  # between the end of the engine and the end of its server
 
 dead = threading.Event()
 
 
 def main() -> None:
-    """Serve until a signal, or the end of a peer."""
+    """Serve until a signal or the end of a peer."""
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, lambda *_: os._exit(0))
-    told = arguments()
-    weights(told.model)
+    options = parse_arguments()
+    read_weights(options.model)
     threading.Thread(target=watch_faults, daemon=True).start()
-    peers = meet(told)
+    peers = connect_peers(options)
     time.sleep(LOAD_SECONDS)
     while fault() == "never":
         time.sleep(0.1)
     for peer in peers:
-        threading.Thread(target=keep, args=(peer,), daemon=True).start()
-    if not told.headless:
-        Api.name = told.served_model_name or told.model
-        server = ThreadingHTTPServer((told.host, told.port), Api)
+        threading.Thread(target=watch_peer, args=(peer,), daemon=True).start()
+    if not options.headless:
+        Api.name = options.served_model_name or options.model
+        server = ThreadingHTTPServer((options.host, options.port), Api)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        print(f"INFO: Application startup complete, port {told.port}.", flush=True)
+        print(f"INFO: Application startup complete, port {options.port}.", flush=True)
     dead.wait()
     time.sleep(DYING_SECONDS)
     end("EngineDeadError: EngineCore encountered an issue: a peer is gone.")
 
 
-def arguments() -> argparse.Namespace:
-    """The options that matter here. All others of vLLM are taken and forgotten."""
+def parse_arguments() -> argparse.Namespace:
+    """Parse the options that matter here and ignore vLLM's others."""
     parser = argparse.ArgumentParser(prog="vllm")
     parser.add_argument("command", choices=["serve"])
     parser.add_argument("model")
-    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 - as vLLM does it
+    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104 - vLLM's default
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--served-model-name")
     parser.add_argument("--tensor-parallel-size", "-tp", type=int, default=1)
@@ -66,14 +66,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--master-addr", default="127.0.0.1")
     parser.add_argument("--master-port", type=int, default=29501)
     parser.add_argument("--headless", action="store_true")
-    told, _ = parser.parse_known_args()
-    if told.tensor_parallel_size > told.nnodes:
-        end(f"ValueError: World size ({told.tensor_parallel_size}) is larger than the number of available GPUs (1)")
-    return told
+    options, _ = parser.parse_known_args()
+    if options.tensor_parallel_size > options.nnodes:
+        end(f"ValueError: World size ({options.tensor_parallel_size}) is larger than the number of available GPUs (1)")
+    return options
 
 
-def weights(model: str) -> None:
-    """Read every file of the model, through all links of the hub; end as vLLM does where one is not there."""
+def read_weights(model: str) -> None:
+    """Read every file of the model through the hub's links. Exit as vLLM does if one is missing."""
     hub = Path(os.environ.get("HF_HOME", "/root/.cache/huggingface")) / "hub"
     snapshots = hub / f"models--{model.replace('/', '--')}" / "snapshots"
     files = [path for path in snapshots.rglob("*") if not path.is_dir()]
@@ -86,32 +86,33 @@ def weights(model: str) -> None:
             end(f"OSError: {model}: {error}")
 
 
-def meet(told: argparse.Namespace) -> list[socket.socket]:
-    """Meet the other nodes at the first one; return the connections to them."""
+def connect_peers(options: argparse.Namespace) -> list[socket.socket]:
+    """Connect the first node with all others. Return this node's connections."""
     deadline = time.monotonic() + PEER_SECONDS
-    if told.nnodes == 1:
+    address = (options.master_addr, options.master_port)
+    if options.nnodes == 1:
         return []
-    if told.node_rank:
+    if options.node_rank:
         while time.monotonic() < deadline:
             try:
-                return [socket.create_connection((told.master_addr, told.master_port), timeout=5)]
+                return [socket.create_connection(address, timeout=5)]
             except OSError:
                 time.sleep(0.1)
-        end(f"torch.distributed.DistNetworkError: {told.master_addr}:{told.master_port} does not answer.")
-    with socket.create_server((told.master_addr, told.master_port)) as server:
+        end(f"torch.distributed.DistNetworkError: {options.master_addr}:{options.master_port} does not answer.")
+    with socket.create_server(address) as server:
         peers: list[socket.socket] = []
-        while len(peers) < told.nnodes - 1:
+        while len(peers) < options.nnodes - 1:
             server.settimeout(max(0.1, deadline - time.monotonic()))
             try:
                 peers.append(server.accept()[0])
             except OSError:
-                end(f"torch.distributed.DistStoreError: {len(peers) + 1}/{told.nnodes} clients joined.")
+                end(f"torch.distributed.DistStoreError: {len(peers) + 1}/{options.nnodes} clients joined.")
     return peers
 
 
-def keep(peer: socket.socket) -> None:
-    """Tell a peer again and again that we live, and die with it."""
-    threading.Thread(target=beat, args=(peer,), daemon=True).start()
+def watch_peer(peer: socket.socket) -> None:
+    """Send heartbeats to a peer and set `dead` when its heartbeats stop."""
+    threading.Thread(target=send_heartbeats, args=(peer,), daemon=True).start()
     peer.settimeout(LOST_SECONDS + LOAD_SECONDS)
     try:
         while peer.recv(16):
@@ -121,7 +122,7 @@ def keep(peer: socket.socket) -> None:
     dead.set()
 
 
-def beat(peer: socket.socket) -> None:
+def send_heartbeats(peer: socket.socket) -> None:
     try:
         while True:
             peer.sendall(b".")
@@ -131,7 +132,7 @@ def beat(peer: socket.socket) -> None:
 
 
 def fault() -> str:
-    """The word in FAULT, or nothing."""
+    """Return the word in FAULT, or ""."""
     try:
         return FAULT.read_text().strip()
     except OSError:
@@ -145,21 +146,21 @@ def watch_faults() -> None:
 
 
 def end(why: str) -> NoReturn:
-    """End as a crash does."""
+    """Print the reason and exit with status 1."""
     print(why, file=sys.stderr, flush=True)
     os._exit(1)
 
 
 class Api(BaseHTTPRequestHandler):
-    """The three answers that are asked for, and a 404."""
+    """The three endpoints that gb10 uses."""
 
     name = ""
 
     def do_GET(self) -> None:
-        """Health, and the model."""
+        """Answer for health and the model."""
         if self.path == "/health":
             self.answer(503 if dead.is_set() or fault() == "dead" else 200, b"")
-        elif not self.may():
+        elif not self.is_authorized():
             self.answer(401, b"")
         elif self.path == "/v1/models":
             self.answer_json({"object": "list", "data": [{"id": self.name, "object": "model", "owned_by": "vllm"}]})
@@ -167,11 +168,11 @@ class Api(BaseHTTPRequestHandler):
             self.answer(404, b"")
 
     def do_POST(self) -> None:
-        """A completion, always the same."""
+        """Answer with a completion, always the same."""
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         while fault() == "hang":
             time.sleep(0.1)
-        if not self.may():
+        if not self.is_authorized():
             self.answer(401, b"")
             return
         if self.path != "/v1/completions" or body.get("model") != self.name:
@@ -180,25 +181,25 @@ class Api(BaseHTTPRequestHandler):
         choice = {"index": 0, "text": "2", "finish_reason": "length"}
         self.answer_json({"object": "text_completion", "model": self.name, "choices": [choice]})
 
-    def may(self) -> bool:
-        """Whether the key that was given is shown, or none was given."""
+    def is_authorized(self) -> bool:
+        """Return True if the request has the API key, or if there is no key."""
         key = os.environ.get("VLLM_API_KEY")
         return not key or self.headers.get("Authorization") == f"Bearer {key}"
 
     def answer_json(self, document: dict[str, Any]) -> None:
-        """Answer with a document."""
+        """Answer with a JSON document."""
         self.answer(200, json.dumps(document).encode())
 
     def answer(self, status: int, content: bytes) -> None:
-        """Answer."""
+        """Send an answer."""
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the base class has it
-        """Say nothing."""
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - name from the base class
+        """Do nothing."""
 
 
 if __name__ == "__main__":

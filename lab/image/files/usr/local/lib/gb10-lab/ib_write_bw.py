@@ -1,11 +1,11 @@
-"""Stand-in for perftest's ib_write_bw, which runs on the nodes: standard library only.
+"""A stand-in for perftest's ib_write_bw. It runs on the nodes, so it uses the standard library only.
 
     ib_write_bw [-R] [-F] [-d DEVICE] [-p PORT] [-q QPS] [-s BYTES] [-D SECONDS | -n COUNT] [--report_gbits] [SERVER]
 
-It says what perftest says, in perftest's form. The bytes go over TCP through the interface of the RDMA device, so the
-figures are what the rail really carries. Both ends touch them as little as RDMA would: the kernel sends the same page
-again and again, and throws away what arrives. But it takes a processor, which RDMA does not: of a test of some seconds
-only the first part is spent on sending (MOST_SECONDS). Where the file NO_RDMA is, the device cannot be opened.
+It prints what perftest prints. The bytes go over TCP through the interface of the RDMA device, so the figures are what
+the rail really carries. As with RDMA, the processes do not touch the bytes: the kernel sends the same page again and
+again and discards what arrives. But unlike RDMA this needs CPU, so a test sends only during its first part
+(MOST_SECONDS). If the file NO_RDMA exists, the device cannot be opened.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ SYSFS = Path("/sys/class/infiniband")
 NO_RDMA = Path("/etc/gb10-lab/no-rdma")
 LINE = "-" * 87
 CHUNK_BYTES = 1 << 20
-TRIES = 10  # to connect, as often as perftest's rdma_cm does
+TRIES = 10  # to connect, as perftest's rdma_cm does
 TRY_SECONDS = 0.1
 MOST_SECONDS = 0.5
-LOST_SECONDS = 5  # without progress, then the peer is gone
+LOST_SECONDS = 5  # without progress, until the peer counts as lost
 STARS = "*" * 36
 REJECTED = 8  # RDMA_CM_EVENT_REJECTED
 FLAGS = {"--rdma_cm": "-R", "--CPU-freq": "-F", "--report_gbits": "--report_gbits"}
@@ -49,33 +49,33 @@ VALUES = {
 
 
 class PerftestError(Exception):
-    """What perftest prints when it gives up."""
+    """A failure, with the text that perftest prints for it."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """What the command line asks for."""
+    """A test as the command line describes it."""
 
     server: str | None  # None: this is the server
     device: str
     port: int
     qps: int
     size: int
-    seconds: int | None  # None: so many iterations instead
+    seconds: int | None  # None: send this number of iterations instead
     iterations: int
     gbits: bool
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured."""
+    """The result of a test."""
 
     size: int
     iterations: int
     seconds: float
 
     def row(self, gbits: bool) -> str:
-        """The line of perftest's table."""
+        """Return the line of perftest's table."""
         rate = self.size * self.iterations / self.seconds / (125e6 if gbits else 2**20)
         messages = self.iterations / self.seconds / 1e6
         digits = 6 if gbits and rate < 0.1 else 2
@@ -84,7 +84,7 @@ class Report:
 
 
 def parse(arguments: list[str]) -> Test:
-    """Given the command line, return the test. Raise PerftestError for an option that is not known here."""
+    """Return the test of a command line. Raise PerftestError for an unknown option."""
     try:
         pairs, rest = getopt.gnu_getopt(
             arguments,
@@ -107,7 +107,7 @@ def parse(arguments: list[str]) -> Test:
 
 
 def interface(test: Test) -> tuple[str, str]:
-    """Given a test, return the device and its network interface. Raise PerftestError where they cannot be used."""
+    """Return a test's device and network interface. Raise PerftestError if they are unusable."""
     found = sorted(path.name for path in SYSFS.iterdir()) if SYSFS.exists() else []
     device = test.device or next(iter(found), "")
     if device not in found:
@@ -122,7 +122,7 @@ def interface(test: Test) -> tuple[str, str]:
 
 
 def serve(test: Test, device: str, netdev: str) -> None:
-    """Take what one client writes, and report it."""
+    """Receive the bytes of one client and print the result."""
     print(f"\n{STARS}\n* Waiting for client to connect... *\n{STARS}", flush=True)
     with bound(netdev) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -146,7 +146,7 @@ def serve(test: Test, device: str, netdev: str) -> None:
 
 
 def write(test: Test, server: str, device: str, netdev: str) -> None:
-    """Write to a server, and report what arrived there."""
+    """Send to a server and print what arrived there."""
     control = connect(netdev, server, test.port)
     with control, control.makefile("rw") as talk:
         print_test(test, device, netdev, test.qps)
@@ -166,20 +166,20 @@ def write(test: Test, server: str, device: str, netdev: str) -> None:
 
 
 def bound(netdev: str) -> socket.socket:
-    """A socket that uses one interface and no other: RDMA knows no route over the management network."""
+    """Return a socket that uses only one interface, since RDMA has no route over the management network."""
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, netdev.encode())
     return made
 
 
 def give_up_when_lost(stream: socket.socket, more_seconds: int = 0) -> None:
-    """Have whatever waits for the peer fail in time. Python's own timeouts do not go with sendfile."""
+    """Set timeouts in the kernel for waiting on the peer, since Python's own timeouts do not work with sendfile."""
     for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
         stream.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", LOST_SECONDS + more_seconds, 0))
 
 
 def connect(netdev: str, address: str, port: int) -> socket.socket:
-    """Connect to a server, which may not listen yet. Raise PerftestError if it does not in time."""
+    """Connect to a server that may not listen yet. Raise PerftestError if it does not in time."""
     for _ in range(TRIES):
         stream = bound(netdev)
         give_up_when_lost(stream)
@@ -196,7 +196,7 @@ def connect(netdev: str, address: str, port: int) -> socket.socket:
 
 
 def in_parallel(work: Callable[[socket.socket], int], streams: list[socket.socket]) -> int:
-    """Do something with every stream at once; return the sum. Raise OSError if one of them failed."""
+    """Run `work` on all streams at once and return the sum. Raise OSError if one fails."""
     with ThreadPoolExecutor(len(streams)) as pool:
         total = sum(pool.map(work, streams))
     for stream in streams:
@@ -205,7 +205,7 @@ def in_parallel(work: Callable[[socket.socket], int], streams: list[socket.socke
 
 
 def send(stream: socket.socket, size: int, end: float | None, iterations: int) -> int:
-    """Send messages until a moment, or so many; return their bytes."""
+    """Send messages until `end`, or this number of iterations. Return the bytes sent."""
     with open(os.memfd_create("message"), "w+b") as message:
         message.write(bytes(size))
         message.flush()
@@ -217,7 +217,7 @@ def send(stream: socket.socket, size: int, end: float | None, iterations: int) -
 
 
 def drain(stream: socket.socket) -> int:
-    """Have the kernel throw away what arrives, to the stream's end; return how much that was."""
+    """Let the kernel discard everything until the stream ends. Return the number of bytes."""
     give_up_when_lost(stream)
     buffer = bytearray(CHUNK_BYTES)
     total = 0
@@ -227,7 +227,7 @@ def drain(stream: socket.socket) -> int:
 
 
 def read_json(talk: TextIO) -> Any:
-    """Read a line of the conversation. Raise ConnectionError where the other end is gone."""
+    """Read a JSON line from the peer. Raise ConnectionError if the peer is gone."""
     line = talk.readline()
     if not line:
         raise ConnectionResetError("the peer is gone")
@@ -235,12 +235,12 @@ def read_json(talk: TextIO) -> Any:
 
 
 def write_json(talk: TextIO, value: dict[str, Any]) -> None:
-    """Say a line of the conversation."""
+    """Send a JSON line to the peer."""
     print(json.dumps(value), file=talk, flush=True)
 
 
 def print_test(test: Test, device: str, netdev: str, qps: int) -> None:
-    """Print what perftest prints of a test."""
+    """Print the test as perftest does."""
     mtu = int(Path(f"/sys/class/net/{netdev}/mtu").read_text())
     depth = [" TX depth        : 128"] if test.server else []
     lines = [
@@ -266,7 +266,7 @@ def print_test(test: Test, device: str, netdev: str, qps: int) -> None:
 
 
 def print_addresses(qps: int, local: str, remote: str) -> None:
-    """Print the addresses of all queue pairs: IPv4 as the GID of RoCE v2, the rest made up."""
+    """Print the addresses of all queue pairs: the IPv4 address as RoCE v2 GID, the rest made up."""
     for side, address in (("local", local), ("remote", remote)):
         gid = [0] * 10 + [255, 255, *socket.inet_aton(address)]
         for number in range(qps):
@@ -284,13 +284,13 @@ def print_heading(test: Test) -> None:
 
 
 def print_report(test: Test, report: Report) -> None:
-    """Print the row of the table, and its end."""
+    """Print the row and the end of the table."""
     print(report.row(test.gbits))
     print(LINE)
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says; return the exit status."""
+    """Run the test of a command line and return the exit status."""
     try:
         test = parse(arguments)
         device, netdev = interface(test)
