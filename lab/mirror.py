@@ -175,8 +175,8 @@ class MirrorHandler(BaseHTTPRequestHandler):
         rate = fault.bytes_per_second if fault and kind == "slow" else 0
         with suppress(ConnectionError):  # the client may close the connection early
             for chunk in _chunks(sent, rate):
+                request.bytes_sent += len(chunk)  # before the client can see it
                 self.wfile.write(chunk)
-                request.bytes_sent += len(chunk)
         if kind == "drop":
             self.close_connection = True
 

@@ -26,7 +26,7 @@ WRAPPER = """
 """
 
 
-def test_a_run_is_told_from_the_time_between_two(project: Project) -> None:
+def test_the_hook_sees_whether_pyinfra_runs(project: Project) -> None:
     project.inventory(spark_1={})
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(WRAPPER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

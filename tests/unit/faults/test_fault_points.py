@@ -17,26 +17,26 @@ def test_every_step_is_killed_before_inside_and_after() -> None:
         }
 
 
-def test_a_kill_inside_comes_while_the_step_is_at_work() -> None:
+def test_a_kill_inside_a_step_comes_while_it_runs() -> None:
     for point in all_points(STEPS, {"backup": 8.0}, seed=3):
         if (point.step, point.where) == ("backup", "inside"):
             assert point.delay is not None
             assert 1.0 < point.delay < 7.0
 
 
-def test_the_same_seed_gives_the_same_points_and_the_same_lot() -> None:
+def test_equal_seeds_give_equal_points_and_choices() -> None:
     first, second = (all_points(STEPS, {}, seed=5) for _ in range(2))
     assert first == second
     assert chosen(first, "12", 5) == chosen(second, "12", 5)
     assert len(chosen(first, "12", 5)) == 12
 
 
-def test_a_subset_by_name_has_those_points() -> None:
+def test_a_subset_by_name_has_only_these_points() -> None:
     names = {point.name for point in chosen(all_points(STEPS, {}, seed=1), "backup.kill", 1)}
     assert names == {"backup.kill-before", "backup.kill-inside", "backup.kill-after"}
 
 
-def test_each_point_is_in_one_rebuild_and_no_step_twice_in_one() -> None:
+def test_each_point_is_in_one_rebuild_and_each_step_once_in_each() -> None:
     points = all_points(STEPS, {}, seed=1)
     together = list(courses(points, most=4))
     assert sorted(point.name for course in together for point in course) == sorted(point.name for point in points)
@@ -45,18 +45,18 @@ def test_each_point_is_in_one_rebuild_and_no_step_twice_in_one() -> None:
         assert len({point.step for point in course}) == len(course)
 
 
-def test_what_hurts_otherwise_gets_another_rebuild() -> None:
+def test_faults_of_different_kinds_get_different_rebuilds() -> None:
     for course in courses(all_points(STEPS, {}, seed=1), most=9):
         assert len({(point.fault, point.where) for point in course}) == 1
 
 
-def test_several_texts_choose_what_has_one_of_them() -> None:
+def test_a_subset_of_several_texts_has_the_points_of_each() -> None:
     found = chosen(all_points(STEPS, {}, seed=1), "lost,drain.kill", 1)
     assert {(point.fault, point.step) for point in found} > {("kill", "drain"), ("lost", "settle")}
     assert all(point.fault == "lost" or point.step == "drain" for point in found)
 
 
-def test_a_hook_is_told_when_it_has_to_strike() -> None:
+def test_a_point_names_the_hook_at_which_it_strikes() -> None:
     assert Point("drain", "kill", "after").to_hook("spark-2")["hook"] == "after"
     assert Point("drain", "kill", "inside", 1.0).to_hook("spark-2")["hook"] == "before"
     assert Point("drain", "docker", "target").to_hook("spark-2")["hook"] == "before"

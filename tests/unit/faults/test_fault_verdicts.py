@@ -14,8 +14,6 @@ from tests.faults.run import ended
 @pytest.mark.parametrize(
     ("verdicts", "status"), [([], 0), ([True, True], 0), ([True, False], 1), ([True, None], 1), ([None], 1)]
 )
-def test_a_point_that_nobody_came_by_is_no_point_that_holds(
-    verdicts: list[bool | None], status: int, tmp_path: Path
-) -> None:
+def test_only_ok_points_give_exit_status_0(verdicts: list[bool | None], status: int, tmp_path: Path) -> None:
     point = Point("drain", "kill", "before")
     assert ended([Verdict(point, ok, "so", 1.0) for ok in verdicts], tmp_path) == status

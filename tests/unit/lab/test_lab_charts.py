@@ -1,4 +1,4 @@
-"""The lab's charts: reproducible, listed as helm lists them, and never in the way of real ones."""
+"""The lab's charts are reproducible, listed as by helm, and never replace real ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_equal_sources_give_equal_archives(chart: str, version: str) -> None:
     assert package_chart(chart, version) == package_chart(chart, version)
 
 
-def test_an_archive_says_which_chart_and_version_it_is_and_brings_node_feature_discovery() -> None:
+def test_an_archive_has_name_version_and_subchart() -> None:
     with tarfile.open(fileobj=io.BytesIO(package_chart("gpu-operator", "v26.7.0"))) as tar:
         names = tar.getnames()
         described = yaml.safe_load(tar.extractfile("gpu-operator/Chart.yaml") or b"")
@@ -28,7 +28,7 @@ def test_an_archive_says_which_chart_and_version_it_is_and_brings_node_feature_d
     assert "gpu-operator/crds/nvidia.com_clusterpolicies.yaml" in names
 
 
-def test_the_versions_that_group_data_pins_are_there() -> None:
+def test_the_versions_pinned_in_group_data_exist() -> None:
     assert defaults.gpu_operator_version in VERSIONS["gpu-operator"]
     assert defaults.network_operator_version in VERSIONS["network-operator"]
 
@@ -44,7 +44,7 @@ def test_the_index_lists_every_archive_with_its_digest(tmp_path: Path) -> None:
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == entry["digest"]
 
 
-def test_somebody_elses_chart_is_listed_and_kept_even_under_one_of_our_names(tmp_path: Path) -> None:
+def test_a_foreign_chart_with_one_of_our_names_is_kept_and_listed(tmp_path: Path) -> None:
     described = yaml.safe_dump(
         {"apiVersion": "v2", "name": "gpu-operator", "version": "v26.7.0", "description": "real"}
     )
@@ -59,7 +59,7 @@ def test_somebody_elses_chart_is_listed_and_kept_even_under_one_of_our_names(tmp
     assert "real" in {entry["description"] for entry in index(tmp_path)["entries"]["gpu-operator"]}
 
 
-def test_a_second_build_touches_nothing(tmp_path: Path) -> None:
+def test_a_second_build_changes_nothing(tmp_path: Path) -> None:
     build_charts(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     build_charts(tmp_path)

@@ -1,4 +1,4 @@
-"""The lab's ib_write_bw: called as the fact calls it, it says what perftest says, of bytes that really moved."""
+"""The lab's ib_write_bw prints what perftest prints, about bytes that it really sent."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Perftest:
         return [sys.executable, "-I", "-S", str(self.folder / "ib_write_bw.py"), *arguments]
 
     def fails(self, *arguments: str) -> str:
-        """What it says when it fails."""
+        """Return its error text. It must fail."""
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 1, done.stdout
         return done.stderr
 
     def measures(self, *arguments: str) -> tuple[list[str], list[str]]:
-        """What client and server print."""
+        """Return the output lines of client and server."""
         with subprocess.Popen(self.command(*arguments), stdout=subprocess.PIPE, text=True) as server:
             client = subprocess.run(
                 self.command(*arguments, "127.0.0.1"), capture_output=True, text=True, timeout=30, check=False
@@ -72,7 +72,7 @@ def as_the_fact_calls_it(seconds: int) -> list[str]:
     return shlex.split(_ib_write_bw(free_port(), seconds).replace('"$device"', DEVICE))[1:]
 
 
-def test_the_fact_reads_what_it_measured(perftest: Perftest) -> None:
+def test_the_fact_reads_the_measurement(perftest: Perftest) -> None:
     client, server = perftest.measures(*as_the_fact_calls_it(1))
     assert parse_ib_write_bw(client) == parse_ib_write_bw(server) > 0.1
     assert [line for line in client if line.startswith(" #bytes")] == [
@@ -85,7 +85,7 @@ def test_the_fact_reads_what_it_measured(perftest: Perftest) -> None:
     assert sum("GID: 00:00:00:00:00:00:00:00:00:00:255:255:127:00:00:01" in line for line in client) == 8
 
 
-def test_so_many_iterations_are_made_where_no_time_is_given(perftest: Perftest) -> None:
+def test_a_number_of_iterations_replaces_the_duration(perftest: Perftest) -> None:
     client, _ = perftest.measures("-p", str(free_port()), "-q", "2", "--iters=50", "-s", "4096")
     assert client[-2].split()[:2] == ["4096", "100"]
     assert "BW average[MB/sec]" in client[-3]
@@ -96,7 +96,7 @@ def test_a_client_without_a_server_gives_up(perftest: Perftest) -> None:
     assert said.splitlines()[-1] == " Unable to init the socket connection"
 
 
-def test_what_is_in_the_way_is_told_as_perftest_does(perftest: Perftest) -> None:
+def test_errors_read_as_those_of_perftest(perftest: Perftest) -> None:
     assert "IB device mlx5_0 not found" in perftest.fails("-d", "mlx5_0")
     assert "Parser function exited with Error" in perftest.fails("--no-such-option")
     perftest.state("1: DOWN")

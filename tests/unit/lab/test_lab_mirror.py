@@ -1,4 +1,4 @@
-"""The mirror serves whole files and ranges, and fails only as it was told."""
+"""The mirror serves whole files and ranges, and fails only on request."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class RunningMirror:
     control: MirrorControl
 
     def get(self, path: str = URL_PATH, first: int | None = None) -> bytes:
-        request = urllib.request.Request(self.url + path)  # noqa: S310  the mirror of this test
+        request = urllib.request.Request(self.url + path)  # noqa: S310 - this test's mirror
         if first is not None:
             request.add_header("Range", f"bytes={first}-")
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  the mirror of this test
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - this test's mirror
             return bytes(answer.read())
 
 
@@ -68,24 +68,24 @@ def mirror(running: RunningMirror) -> Iterator[RunningMirror]:
     running.control.clear()
 
 
-def test_a_file_is_served_whole_and_the_request_is_on_record(mirror: RunningMirror) -> None:
+def test_a_file_is_served_whole_and_the_request_recorded(mirror: RunningMirror) -> None:
     assert mirror.get() == CONTENT
     assert mirror.control.requests() == [Request(PATH, None, 200, len(CONTENT))]
     assert mirror.control.size(PATH) == len(CONTENT)
 
 
-def test_a_range_is_served_from_its_first_byte(mirror: RunningMirror) -> None:
+def test_a_range_is_served(mirror: RunningMirror) -> None:
     assert mirror.get(first=100) == CONTENT[100:]
     assert mirror.control.requests()[0].range == "bytes=100-"
     assert mirror.control.requests()[0].status == 206
 
 
-def test_a_range_behind_the_end_is_refused(mirror: RunningMirror) -> None:
+def test_a_range_beyond_the_end_is_refused(mirror: RunningMirror) -> None:
     with pytest.raises(urllib.error.HTTPError, match="416"):
         mirror.get(first=len(CONTENT))
 
 
-def test_a_connection_is_dropped_once_and_the_rest_can_be_fetched(mirror: RunningMirror) -> None:
+def test_a_connection_is_dropped_once_and_the_rest_can_follow(mirror: RunningMirror) -> None:
     mirror.control.drop(r"/k3s$", after_bytes=1000)
     with pytest.raises(http.client.IncompleteRead) as error:
         mirror.get()
@@ -94,7 +94,7 @@ def test_a_connection_is_dropped_once_and_the_rest_can_be_fetched(mirror: Runnin
     assert [request.bytes_sent for request in mirror.control.requests()] == [1000, len(CONTENT) - 1000]
 
 
-def test_an_answer_of_503_is_given_as_often_as_it_was_asked_for(mirror: RunningMirror) -> None:
+def test_status_503_is_sent_as_often_as_ordered(mirror: RunningMirror) -> None:
     mirror.control.status(r"/k3s$", 503, times=2)
     for _ in range(2):
         with pytest.raises(urllib.error.HTTPError, match="503"):
@@ -113,34 +113,34 @@ def test_an_altered_file_has_the_right_size(mirror: RunningMirror) -> None:
     assert len(mirror.get()) == len(CONTENT)
 
 
-def test_a_slow_file_takes_its_time(mirror: RunningMirror) -> None:
+def test_a_slow_file_arrives_slowly(mirror: RunningMirror) -> None:
     mirror.control.slow(r"/k3s$", bytes_per_second=200_000)
     start = time.monotonic()
     assert mirror.get() == CONTENT
     assert time.monotonic() - start > 0.4
 
 
-def test_a_fault_is_for_the_paths_that_match(mirror: RunningMirror) -> None:
+def test_a_fault_applies_only_to_matching_paths(mirror: RunningMirror) -> None:
     mirror.control.status(r"\.txt$")
     assert mirror.get() == CONTENT
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/../secret", "/%2e%2e/secret", "/k3s", "/"])
-def test_what_is_not_published_is_not_found(mirror: RunningMirror, path: str) -> None:
+def test_unpublished_paths_are_not_found(mirror: RunningMirror, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError, match="404"):
         mirror.get(path)
 
 
-def test_a_mirror_that_is_gone_does_not_answer(tmp_path: Path) -> None:
+def test_a_stopped_mirror_does_not_answer(tmp_path: Path) -> None:
     assert not MirrorControl("http://127.0.0.1:1", tmp_path).answers()
 
 
 @given(st.integers(0, 200), st.integers(1, 100))
-def test_a_range_is_inside_of_the_file_or_none(first: int, size: int) -> None:
+def test_a_range_is_inside_the_file_or_none(first: int, size: int) -> None:
     span = byte_range(f"bytes={first}-", size)
     assert span == ((first, size) if first < size else None)
 
 
 @given(st.binary(min_size=1))
-def test_an_altered_content_differs_in_one_byte(content: bytes) -> None:
+def test_altered_content_differs_in_one_byte(content: bytes) -> None:
     assert sum(a != b for a, b in zip(content, altered(content), strict=True)) == 1

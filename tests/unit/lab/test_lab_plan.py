@@ -1,4 +1,4 @@
-"""Names and addresses: unique on a machine, and the same after a wipe."""
+"""Names and addresses are unique on a machine and stay the same after a wipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ br-1	000012C6	00000000	0001	0	0	0	00FFFFFF	0	0	0
 
 
 @given(INDICES, NUMBERS)
-def test_a_node_lies_in_its_networks_and_never_on_this_machines_own_address(index: int, number: int) -> None:
+def test_a_nodes_addresses_are_in_its_networks_and_not_this_machines(index: int, number: int) -> None:
     node = NodePlan("x", index, number)
     for network in NETWORKS:
         address = ipaddress.IPv4Address(node.address(network))
@@ -40,7 +40,7 @@ def test_a_node_lies_in_its_networks_and_never_on_this_machines_own_address(inde
         assert str(address) != bridge_address(index, network)
 
 
-def test_the_first_lab_has_the_addresses_that_the_documents_name() -> None:
+def test_the_first_lab_has_the_documented_addresses() -> None:
     node = NodePlan("default", 0, 1)
     assert [node.address(network) for network in NETWORKS] == ["198.18.0.11", "198.18.1.11", "198.18.2.11"]
 
@@ -52,7 +52,7 @@ def test_two_labs_share_no_network(one: int, other: int) -> None:
         assert not any(a.overlaps(b) for a in mine for b in yours)
 
 
-def test_no_two_nodes_of_a_machine_share_a_factory_hostname_or_a_mac() -> None:
+def test_nodes_of_one_machine_share_no_factory_hostname_or_mac() -> None:
     nodes = [NodePlan("x", index, number) for index in range(LABS) for number in range(1, MOST_NODES + 1)]
     assert len({node.factory_hostname for node in nodes}) == len(nodes)
     assert len({node.mac(network) for node in nodes for network in NETWORKS}) == len(nodes) * len(NETWORKS)
@@ -68,7 +68,7 @@ def test_routes_are_read_without_the_default_route() -> None:
     assert routed_networks(ROUTES) == [ipaddress.IPv4Network("198.18.0.0/24")]
 
 
-def test_an_index_is_free_if_no_lab_has_it_and_no_route_leads_into_it() -> None:
+def test_an_index_is_free_without_other_lab_and_route() -> None:
     assert free_index(set(), []) == 0
     assert free_index({0, 2}, [ipaddress.IPv4Network("198.18.6.0/24")]) == 3
 

@@ -1,4 +1,4 @@
-"""The node image has one name in all checkouts that it is the same in."""
+"""Equal node images have the same name in all checkouts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import pytest
 from gb10.lab import node_image
 
 
-def test_the_key_is_that_of_the_recipe_and_not_of_bytecode_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_depends_on_the_recipe_but_not_on_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_image, "package_folder", lambda: tmp_path)
     program = tmp_path / "image" / "files" / "tool.py"
     program.parent.mkdir(parents=True)

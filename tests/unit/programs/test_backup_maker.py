@@ -22,7 +22,7 @@ from gb10.programs.backups import maker as backup_maker
 from gb10.programs.backups.described import models, own_containers
 
 
-def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_path: Path) -> None:
+def test_models_are_listed_with_the_digests_in_their_blob_names(tmp_path: Path) -> None:
     model = tmp_path / "hub/models--org--name"
     for folder in ("refs", "blobs", "snapshots/c0ffee"):
         (model / folder).mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_models_are_listed_with_the_digests_that_their_blobs_are_named_by(tmp_pa
     assert models(str(tmp_path / "none")) == []
 
 
-def test_lines_of_accounts_are_found_by_name_not_by_beginning(tmp_path: Path) -> None:
+def test_lines_of_accounts_are_found_by_the_whole_name(tmp_path: Path) -> None:
     (tmp_path / "passwd").write_text("nvidia:x:1000:1000::/home/nvidia:/bin/bash\nnvidia-x:x:900:900::/:/bin/false\n")
     lines = backup_maker.named_lines(str(tmp_path / "passwd"), {"nvidia"})
     assert lines == ["nvidia:x:1000:1000::/home/nvidia:/bin/bash"]
@@ -53,13 +53,13 @@ def test_lines_of_accounts_are_found_by_name_not_by_beginning(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("path", ["/", "/proc/version", "/run", "/sys/kernel"])
-def test_what_is_never_in_a_backup_harms_it_where_somebody_wants_it(tmp_path: Path, path: str) -> None:
+def test_a_named_path_that_is_never_backed_up_is_noted_as_harm(tmp_path: Path, path: str) -> None:
     writer = Writer(io.BytesIO(), str(tmp_path))
     backup_maker.add_extra(writer, path)
     assert ([note.harms for note in writer.notes], writer.members) == ([True], {})
 
 
-def test_a_named_path_that_is_a_link_is_in_the_backup_with_what_it_leads_to_or_noted(tmp_path: Path) -> None:
+def test_a_named_link_is_backed_up_with_its_target_or_noted(tmp_path: Path) -> None:
     for name in ("in", "out"):
         (tmp_path / name).mkdir()
         (tmp_path / f"link-{name}").symlink_to(tmp_path / name)
@@ -74,7 +74,7 @@ def test_a_named_path_that_is_a_link_is_in_the_backup_with_what_it_leads_to_or_n
     assert str(tmp_path / "out") in writer.notes[0].text
 
 
-def test_tokens_beside_the_cache_of_models_are_in_the_backup(tmp_path: Path) -> None:
+def test_tokens_beside_the_model_cache_are_in_the_backup(tmp_path: Path) -> None:
     for name in ("token", "stored_tokens"):
         (tmp_path / name).write_text("hf_secret")
     (tmp_path / "hub").mkdir()
@@ -94,7 +94,7 @@ esac
 
 
 @pytest.mark.parametrize(("failures", "found", "noted"), [(1, 1, 0), (9, None, 1)])
-def test_a_container_that_goes_in_between_does_not_hide_the_others(
+def test_a_vanishing_container_does_not_hide_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int, found: int | None, noted: int
 ) -> None:
     engine = tmp_path / "docker"
@@ -106,7 +106,7 @@ def test_a_container_that_goes_in_between_does_not_hide_the_others(
     assert (None if containers is None else len(containers), len(writer.notes)) == (found, noted)
 
 
-def test_k3s_counts_as_stopped_only_where_nobody_can_have_its_database_open() -> None:
+def test_k3s_is_stopped_only_if_nobody_can_open_its_database() -> None:
     states = ("active", "activating", "deactivating", "reloading", "inactive\n", "failed\n", None)
     assert [backup_database.is_running(state) for state in states] == [True, True, True, True, False, False, True]
 
@@ -137,7 +137,7 @@ def written(path: Path) -> Iterator[None]:
         thread.join()
 
 
-def test_a_database_in_use_is_copied_between_two_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_in_use_is_copied_between_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "node/db/state.db"
     path.parent.mkdir(parents=True)
     monkeypatch.setattr(backup_database, "DATABASE", str(path))
@@ -162,9 +162,7 @@ while True:
 """
 
 
-def test_a_large_database_to_which_another_process_writes_all_the_time_is_copied_nevertheless(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_database_is_copied_during_constant_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.db"
     monkeypatch.setattr(backup_database, "DATABASE", str(path))
     with closing(sqlite3.connect(path)) as database, database:
@@ -185,7 +183,7 @@ def test_a_large_database_to_which_another_process_writes_all_the_time_is_copied
         process.stdout.close()
 
 
-def test_what_is_no_database_is_in_the_backup_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_a_database_is_backed_up_as_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "db/state.db"
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 100)

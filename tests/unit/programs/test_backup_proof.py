@@ -145,7 +145,7 @@ def test_an_old_backup_is_refused_and_keeps_its_proof(head: Path, store: Path) -
     assert is_proven(str(store), "spark-1", backup, "controller")
 
 
-def test_another_nodes_backup_is_refused_under_whatever_name(head: Path, store: Path) -> None:
+def test_another_nodes_backup_is_refused_under_any_name(head: Path, store: Path) -> None:
     other = stored(store, made(head, "spark-2-20260101T000000Z"))
     assert proof(store, other, node="spark-2").found.proven is True
     (store / "spark-1").mkdir()
@@ -183,7 +183,7 @@ def test_a_token_of_another_cluster_is_refused(head: Path, store: Path) -> None:
         ({**CLUSTER, "releases": ["x/y"]}, "Helm release x/y"),
     ],
 )
-def test_a_database_that_lacks_what_the_cluster_had_is_refused(
+def test_a_database_without_the_clusters_objects_is_refused(
     head: Path, store: Path, cluster: dict[str, Any], lacking: str
 ) -> None:
     code, text = reason(head, store, cluster=cluster)
@@ -193,12 +193,12 @@ def test_a_database_that_lacks_what_the_cluster_had_is_refused(
 @pytest.mark.parametrize(
     "path", ["etc/ssh/ssh_host_ed25519_key", "etc/hostname", f"{SERVER}/token", f"{SERVER}/db/state.db"]
 )
-def test_a_backup_without_what_the_node_needs_is_refused(head: Path, store: Path, path: str) -> None:
+def test_a_backup_without_required_files_is_refused(head: Path, store: Path, path: str) -> None:
     (head / path).unlink()
     assert reason(head, store)[0] == "BACKUP_INCOMPLETE"
 
 
-def test_what_could_not_be_read_keeps_a_backup_from_being_proven(head: Path, store: Path) -> None:
+def test_unreadable_files_keep_a_backup_from_being_proven(head: Path, store: Path) -> None:
     code, text = reason(head, store, notes=[("/etc/x", "cannot be read: Input/output error", True)])
     assert (code, "/etc/x" in text) == ("BACKUP_INCOMPLETE", True)
 
@@ -315,7 +315,7 @@ def kept(store: Path) -> list[str]:
     return sorted(path.name[8:16] for path in (store / "spark-1").glob("*.tar.gz"))
 
 
-def test_old_backups_go_but_never_the_last_proven_one(head: Path, store: Path) -> None:
+def test_old_backups_are_removed_but_not_the_last_proven_one(head: Path, store: Path) -> None:
     days = ["20260101", "20260102", "20260103", "20260104", "20260105"]
     names = [stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days]
     write_evidence(str(store), "spark-1", names[1], [proof(store, names[1])])
@@ -329,7 +329,7 @@ def test_old_backups_go_but_never_the_last_proven_one(head: Path, store: Path) -
     assert kept(store) == ["20260105"]
 
 
-def test_a_proof_that_could_not_be_tried_takes_nothing_from_an_earlier_one(head: Path, store: Path) -> None:
+def test_a_proof_that_cannot_run_keeps_the_earlier_one(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     sound = proof(store, backup)
     for code in sorted(UNTOLD):
@@ -344,7 +344,7 @@ def test_a_proof_that_could_not_be_tried_takes_nothing_from_an_earlier_one(head:
     assert not is_proven(str(store), "spark-1", backup, "controller")
 
 
-def test_a_copy_is_not_kept_for_the_proof_of_another_one(head: Path, store: Path) -> None:
+def test_a_proof_of_one_copy_keeps_no_other_copy(head: Path, store: Path) -> None:
     days = ["20260101", "20260102", "20260103"]
     here, there, _ = (stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days)
     write_evidence(str(store), "spark-1", here, [proof(store, here)])
@@ -362,7 +362,7 @@ def test_another_machines_backups_under_the_same_name_do_not_count(head: Path, s
     assert kept(store) == ["20260101", "20260103"]
 
 
-def test_what_dead_runs_left_is_thrown_away_and_nothing_else(head: Path, store: Path) -> None:
+def test_only_leftovers_of_dead_runs_are_removed(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     folder = store / "spark-1"
     for name in ("spark-1-20260101T000000Z.tar.gz.part", "spark-1-20260101T000000Z.tar.gz"):
@@ -373,7 +373,7 @@ def test_what_dead_runs_left_is_thrown_away_and_nothing_else(head: Path, store: 
     assert sorted(path.name for path in folder.iterdir()) == [f"{backup}.json", f"{backup}.tar.gz"]
 
 
-def test_an_archive_that_arrives_in_part_gets_no_name(head: Path, store: Path) -> None:
+def test_a_partly_received_archive_gets_no_name(head: Path, store: Path) -> None:
     content = made(head)
     summary = summary_of(check(io.BytesIO(content)), digest(content), len(content), False)
     with pytest.raises(RefusedError):
@@ -381,14 +381,14 @@ def test_an_archive_that_arrives_in_part_gets_no_name(head: Path, store: Path) -
     assert not list((store / "spark-1").iterdir())
 
 
-def test_everything_in_a_store_is_closed_to_others(head: Path, store: Path) -> None:
+def test_only_the_owner_can_read_a_store(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     write_evidence(str(store), "spark-1", backup, [proof(store, backup)])
     assert {path.stat().st_mode & 0o777 for path in store.rglob("*") if path.is_file()} == {0o600}
     assert {path.stat().st_mode & 0o777 for path in [store, *store.rglob("*")] if path.is_dir()} == {0o700}
 
 
-def test_the_controller_knows_its_evidence(head: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_recognizes_its_evidence(head: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GB10_BACKUPS", str(store))
     assert evidence_for("spark-1") == []
     backup = stored(store, made(head))

@@ -27,7 +27,7 @@ def part(root: Path) -> Part:
     return Part(str(root), {**wanted, "uid": os.getuid(), "gid": os.getgid()}, "this boot")
 
 
-def test_a_file_gets_its_name_once_however_often_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_repeated_request_renames_a_file_only_once(tmp_path: Path) -> None:
     for number in range(20):
         root = tmp_path / str(number)
         root.mkdir()
@@ -48,7 +48,7 @@ def test_a_file_gets_its_name_once_however_often_that_is_asked_for(tmp_path: Pat
         assert list((root / WORKSHOP).iterdir()) == []
 
 
-def test_a_stream_that_still_writes_into_a_complete_file_writes_into_no_other(tmp_path: Path) -> None:
+def test_a_late_stream_writes_into_no_other_file(tmp_path: Path) -> None:
     arriving = part(tmp_path)
     with arriving.in_use():
         late = arriving.open()
@@ -95,7 +95,7 @@ def test_both_sides_of_a_copy_must_know_its_secret() -> None:
     assert "secret" not in str(refuses).replace("the secret of this copy", "")
 
 
-def test_parts_that_nobody_asks_for_any_more_go_and_those_of_this_copy_stay(tmp_path: Path) -> None:
+def test_only_parts_of_the_current_copy_are_kept(tmp_path: Path) -> None:
     workshop = tmp_path / WORKSHOP
     (workshop / "tmp").mkdir(parents=True)
     for key in ("wanted", "given-up", "recent", "stale"):
@@ -110,7 +110,7 @@ def test_parts_that_nobody_asks_for_any_more_go_and_those_of_this_copy_stay(tmp_
     assert left == {"lock", "tmp", "wanted.part", "wanted.map", "recent.part", "recent.map"}
 
 
-def test_nothing_is_written_through_a_link_that_leads_out_of_the_target(tmp_path: Path) -> None:
+def test_nothing_is_written_through_a_link_out_of_the_target(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "sub").symlink_to(tmp_path)
@@ -122,7 +122,7 @@ def test_nothing_is_written_through_a_link_that_leads_out_of_the_target(tmp_path
     assert not (tmp_path / "deep").exists()
 
 
-def test_a_folder_that_is_made_for_a_copy_is_the_sources_and_one_that_is_there_stays(tmp_path: Path) -> None:
+def test_only_new_folders_get_the_sources_owner_and_mode(tmp_path: Path) -> None:
     top = {"uid": 1000, "gid": 100, "mode": 0o2750}
     if os.getuid() != 0:
         top |= {"uid": os.getuid(), "gid": os.getgid()}

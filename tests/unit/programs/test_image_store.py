@@ -188,7 +188,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.mark.parametrize("layout", [LEGACY, OCI])
-def test_an_image_of_either_layout_comes_out_as_it_went_in(store: Store, layout: str) -> None:
+def test_an_image_of_either_layout_is_loaded_as_saved(store: Store, layout: str) -> None:
     record = saved(store, IMAGE, layout)
     files = archive_for_load(store, record)
     (entry,) = json.loads(files["manifest.json"])
@@ -199,7 +199,7 @@ def test_an_image_of_either_layout_comes_out_as_it_went_in(store: Store, layout:
     assert is_intact(store)
 
 
-def test_nothing_is_kept_that_the_image_does_not_need(store: Store) -> None:
+def test_only_what_the_image_needs_is_kept(store: Store) -> None:
     for layout in (LEGACY, OCI):
         record = saved(store, IMAGE, layout)
     assert store.blobs() == record.blobs
@@ -231,7 +231,7 @@ def with_layer(old: bytes, new: bytes) -> bytes:
     return tar_of([(name, new if content == old else content) for name, content in IMAGE._legacy()])
 
 
-def test_a_compressed_layer_keeps_its_bytes(store: Store) -> None:
+def test_a_compressed_layer_stays_as_it_is(store: Store) -> None:
     zipped = b"\x1f\x8b" + BIG
     store.create()
     record = take(store, io.BytesIO(with_layer(BIG, zipped)), "vllm:1", IMAGE.inspected)
@@ -239,14 +239,14 @@ def test_a_compressed_layer_keeps_its_bytes(store: Store) -> None:
     assert record.layers[1] == sha(zipped)
 
 
-def test_a_layer_that_is_not_the_one_of_the_configuration_is_refused(store: Store) -> None:
+def test_a_layer_that_the_config_does_not_name_is_refused(store: Store) -> None:
     store.create()
     with pytest.raises(RefusedError, match="belongs"):
         take(store, io.BytesIO(with_layer(BIG, BIG[::-1])), "vllm:1", IMAGE.inspected)
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_a_blob_that_is_not_what_its_name_says_is_refused(store: Store, large: bool) -> None:
+def test_a_blob_with_another_digest_is_refused(store: Store, large: bool) -> None:
     layer = b"x" * (SMALL_BYTES + 1) if large else b"x"
     image = Image("vllm:1", (layer,))
     store.create()
@@ -258,7 +258,7 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(store: Store, large: b
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([LEGACY, OCI]), st.data())
-def test_an_archive_that_ends_early_is_refused(
+def test_a_truncated_archive_is_refused(
     tmp_path_factory: pytest.TempPathFactory, layout: str, data: st.DataObject
 ) -> None:
     archive = IMAGE.archive(layout)
@@ -275,7 +275,7 @@ def test_an_archive_that_ends_early_is_refused(
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from([LEGACY, OCI]), st.binary(min_size=1, max_size=40), st.data())
-def test_garbage_in_an_archive_is_refused_or_does_no_harm(
+def test_garbage_in_an_archive_is_refused_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, layout: str, garbage: bytes, data: st.DataObject
 ) -> None:
     archive = IMAGE.archive(layout)
@@ -323,7 +323,7 @@ def save_and_die(store: Store, image: Image, layout: str, lines: int) -> bool:
         st.tuples(st.sampled_from(IMAGES), st.sampled_from([LEGACY, OCI]), st.integers(0, 900)), min_size=1, max_size=5
     )
 )
-def test_saves_killed_anywhere_leave_an_intact_store_that_the_next_save_completes(
+def test_killed_saves_leave_a_store_that_the_next_one_completes(
     tmp_path_factory: pytest.TempPathFactory, saves: list[tuple[Image, str, int]]
 ) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
@@ -348,7 +348,7 @@ def test_saves_killed_anywhere_leave_an_intact_store_that_the_next_save_complete
     assert is_intact(store)
 
 
-def test_a_second_process_waits_for_the_first_and_then_gives_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_process_waits_and_then_gives_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "LOCK_SECONDS", 0)
     with store.locked(), pytest.raises(RefusedError) as refused, Store(store.root).locked():
         pass
@@ -358,7 +358,7 @@ def test_a_second_process_waits_for_the_first_and_then_gives_up(store: Store, mo
 # Damage ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_damaged_blob_is_named_and_put_aside_when_it_is_loaded(store: Store) -> None:
+def test_loading_names_a_damaged_blob_and_moves_it_aside(store: Store) -> None:
     record = saved(store, IMAGE)
     store.path(sha(BIG)).write_bytes(BIG[::-1])
     with pytest.raises(RefusedError, match=sha(BIG)) as refused:
@@ -369,7 +369,7 @@ def test_a_damaged_blob_is_named_and_put_aside_when_it_is_loaded(store: Store) -
     assert is_intact(store)
 
 
-def test_an_archive_with_a_damaged_blob_has_no_description_of_an_image(store: Store) -> None:
+def test_an_archive_with_a_damaged_blob_describes_no_image(store: Store) -> None:
     record = saved(store, IMAGE)
     store.path(sha(BIG)).write_bytes(BIG[::-1])
     output = io.BytesIO()
@@ -379,7 +379,7 @@ def test_an_archive_with_a_damaged_blob_has_no_description_of_an_image(store: St
     assert b"index.json" not in output.getvalue()
 
 
-def test_a_check_names_what_is_damaged_and_moves_nothing(store: Store) -> None:
+def test_a_check_names_damaged_blobs_and_moves_nothing(store: Store) -> None:
     record = saved(store, IMAGE)
     store.path(sha(BIG)).write_bytes(BIG[::-1])
     found = check(store, [])
@@ -396,7 +396,7 @@ def test_a_blob_of_another_size_is_missing(store: Store) -> None:
     assert store.missing(record) == [sha(BIG)]
 
 
-def test_files_that_are_no_records_are_named(store: Store) -> None:
+def test_invalid_records_are_named(store: Store) -> None:
     saved(store, IMAGE)
     (record,) = (store.root / "images").iterdir()
     for name, text in {"a.json": "{}", "b.json": "no", "vllm%3A2.json": record.read_text()}.items():
@@ -409,7 +409,7 @@ def test_files_that_are_no_records_are_named(store: Store) -> None:
 # Moving, pruning, listing ---------------------------------------------------------------------------------------------
 
 
-def test_an_image_is_adopted_only_when_its_blobs_are_there(tmp_path: Path, store: Store) -> None:
+def test_an_image_is_adopted_only_with_all_its_blobs(tmp_path: Path, store: Store) -> None:
     source = Store(tmp_path / "source")
     record = Record.from_json(json.loads(json.dumps(saved(source, IMAGE).to_json())))
     with pytest.raises(RefusedError) as refused:
@@ -430,14 +430,14 @@ def test_a_prune_keeps_what_images_need(store: Store) -> None:
     assert prune(store) == {"removed": 0, "freed_bytes": 0}
 
 
-def test_there_is_nothing_to_list_without_a_store(store: Store) -> None:
+def test_without_a_store_the_list_is_empty(store: Store) -> None:
     assert listing(store) is None
     assert check(store, []) is None
     assert not store.root.exists()
 
 
 @given(anything, st.data())
-def test_a_record_with_anything_else_in_it_is_refused_or_consistent(value: object, data: st.DataObject) -> None:
+def test_any_record_is_refused_or_consistent(value: object, data: st.DataObject) -> None:
     document = json.loads(json.dumps(RECORD.to_json()))
     key = data.draw(st.sampled_from(sorted(document)))
     try:
@@ -451,7 +451,7 @@ def test_a_record_with_anything_else_in_it_is_refused_or_consistent(value: objec
 # Layers and names -----------------------------------------------------------------------------------------------------
 
 
-def test_layers_that_the_engine_has_are_left_out_of_the_archive(store: Store) -> None:
+def test_the_archive_omits_layers_that_the_engine_has(store: Store) -> None:
     record = saved(store, IMAGE)
     known = known_layers(record.contents.layers, [BASE.inspected])
     files = archive_for_load(store, record, known)
@@ -461,7 +461,7 @@ def test_layers_that_the_engine_has_are_left_out_of_the_archive(store: Store) ->
     assert len(json.loads(files["manifest.json"])[0]["Layers"]) == 4
 
 
-def test_layers_count_as_known_only_from_the_lowest_on() -> None:
+def test_layers_are_known_only_above_known_layers() -> None:
     layers = IMAGE.inspected.contents.layers
     assert known_layers(layers, []) == 0
     assert known_layers(layers, [Image("a:1", (BIG, b"base")).inspected]) == 0
@@ -469,7 +469,7 @@ def test_layers_count_as_known_only_from_the_lowest_on() -> None:
     assert known_layers(layers, [IMAGE.inspected]) == 4
 
 
-def test_images_are_the_same_by_layers_architecture_and_settings() -> None:
+def test_images_are_equal_by_layers_architecture_and_config() -> None:
     contents = IMAGE.inspected.contents
     assert replace(IMAGE, tag="other:1").inspected.contents == contents
     assert replace(IMAGE, environment="A=2").inspected.contents != contents
@@ -490,25 +490,25 @@ def test_images_are_the_same_by_layers_architecture_and_settings() -> None:
         ("localhost:5000/a", "localhost:5000/a:latest"),
     ],
 )
-def test_a_tag_is_known_as_the_engine_lists_it(typed: str, listed: str) -> None:
+def test_a_tag_is_normalized_as_the_engine_lists_it(typed: str, listed: str) -> None:
     assert familiar(typed) == listed
     assert familiar(listed) == listed
 
 
 @pytest.mark.parametrize("typed", ["", "-a", "a b", "a@sha256:00", "a;b", "$(a)", "/a"])
-def test_what_is_no_tag_is_refused(typed: str) -> None:
+def test_an_invalid_tag_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="no tag"):
         familiar(typed)
 
 
-def test_containerd_knows_a_tag_by_its_full_name() -> None:
+def test_containerd_gets_the_full_name_of_a_tag() -> None:
     assert full_name("busybox:1") == "docker.io/library/busybox:1"
     assert full_name("vllm/vllm:1") == "docker.io/vllm/vllm:1"
     assert full_name("nvcr.io/nvidia/vllm:1") == "nvcr.io/nvidia/vllm:1"
 
 
 @pytest.mark.parametrize("size", [0, 5, 9 << 30])
-def test_a_layer_of_any_size_fits_into_an_archive(size: int) -> None:
+def test_layers_of_any_size_fit_into_an_archive(size: int) -> None:
     head = header("blobs/sha256/layer", size)
     with tarfile.open(fileobj=io.BytesIO(head), mode="r|") as tar:
         member = tar.next()
@@ -516,7 +516,7 @@ def test_a_layer_of_any_size_fits_into_an_archive(size: int) -> None:
     assert (member.name, member.size) == ("blobs/sha256/layer", size)
 
 
-def test_a_blob_that_has_become_shorter_meanwhile_is_damaged(store: Store) -> None:
+def test_a_blob_that_became_shorter_is_damaged(store: Store) -> None:
     record = saved(store, IMAGE)
     store.path(sha(BIG)).write_bytes(BIG[:100])
     with pytest.raises(RefusedError) as refused:

@@ -42,7 +42,7 @@ def test_an_old_archive_is_unpacked_as_it_was(store: str, tmp_path: Path) -> Non
     assert [(os.path.basename(note.path), note.harms) for note in manifest.notes] == [("pipe", False)]
 
 
-def test_old_evidence_counts(store: str) -> None:
+def test_old_evidence_is_accepted(store: str) -> None:
     assert [(one.where, one.found.proven) for one in evidence(store, NODE, ID)] == [
         ("controller", True),
         ("spark-1", False),
@@ -59,7 +59,7 @@ def test_an_old_backup_is_proven_again(store: str) -> None:
     assert (found.proven, found.opened) == (True, True), found
 
 
-def test_evidence_that_contradicts_itself_does_not_count(store: str) -> None:
+def test_contradictory_evidence_is_ignored(store: str) -> None:
     path = Path(store) / NODE / f"{ID}.proof.json"
     path.write_text(path.read_text().replace('"codes": [],', '"codes": ["BACKUP_DAMAGED"],'))
     assert not is_proven(store, NODE, ID, None)

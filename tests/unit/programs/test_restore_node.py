@@ -72,7 +72,7 @@ def node_with(tmp_path: Path, files: dict[str, str]) -> tuple[Node, Path]:
 
 @settings(max_examples=100, deadline=None)
 @given(tree=st.dictionaries(NAMES, TREES, max_size=5))
-def test_every_tree_is_restored_to_equality_and_then_nothing_differs(tree: dict[bytes, Any]) -> None:
+def test_after_a_restore_nothing_differs(tree: dict[bytes, Any]) -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         source = Path(folder) / "tree"
         grow(os.fsencode(source), ("d", tree, 0o755), [], itertools.count(1))
@@ -84,7 +84,7 @@ def test_every_tree_is_restored_to_equality_and_then_nothing_differs(tree: dict[
         assert node.look() == {}
 
 
-def test_what_differs_is_replaced_and_kept_beside_and_the_rest_is_not_touched(tmp_path: Path) -> None:
+def test_only_differing_files_are_replaced_and_kept_beside(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"same": "a", "other": "backup", "wide": "b", "gone": "c"})
     for name, text in {"same": "a", "other": "node", "wide": "b", "own": "mine"}.items():
         (place / name).write_text(text)
@@ -103,7 +103,7 @@ def test_what_differs_is_replaced_and_kept_beside_and_the_rest_is_not_touched(tm
     assert stat.S_IMODE((place / "wide").stat().st_mode) == 0o644
 
 
-def test_a_folder_where_a_file_belongs_and_a_link_where_a_folder_belongs_step_aside(tmp_path: Path) -> None:
+def test_members_of_another_kind_are_moved_aside(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"file": "text", "folder/inner": "text"})
     (place / "file").mkdir()
     (place / "file/precious").write_text("mine")
@@ -117,7 +117,7 @@ def test_a_folder_where_a_file_belongs_and_a_link_where_a_folder_belongs_step_as
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_what_the_node_keeps_closed_now_is_not_told_to_be_open(tmp_path: Path) -> None:
+def test_files_that_the_node_closed_are_not_reported_as_open(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"open": "a", "closed": "b", "folder/inner": "c"})
     for name in ("open", "closed", "folder/inner"):
         (place / name).parent.mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ def test_what_the_node_keeps_closed_now_is_not_told_to_be_open(tmp_path: Path) -
     assert [is_open(f"{tree}/{name}", str(node.root)) for name in names] == [True, False, False, False]
 
 
-def test_keys_that_open_the_node_now_go_on_doing_so(tmp_path: Path) -> None:
+def test_keys_that_open_the_node_now_stay_valid(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {".ssh/authorized_keys": "ssh-ed25519 OLD\nssh-ed25519 BOTH"})
     (place / ".ssh").mkdir()
     (place / ".ssh/authorized_keys").write_text("ssh-ed25519 BOTH\nssh-ed25519 NEW\n")
@@ -144,7 +144,7 @@ def test_keys_that_open_the_node_now_go_on_doing_so(tmp_path: Path) -> None:
     assert path not in node.look({f"root{path}": b"ssh-ed25519 OLD\nssh-ed25519 BOTH"})
 
 
-def test_a_restore_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_killed_restore_is_continued(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"a": "backup", "b": "backup"})
     (place / "a").write_text("node")
     (place / f"a{NEW}").write_text("hal")
@@ -154,7 +154,7 @@ def test_a_restore_that_was_killed_is_gone_on_with(tmp_path: Path) -> None:
     assert not [path for path in place.iterdir() if path.name.endswith(NEW)]
 
 
-def test_folders_that_the_backup_does_not_name_are_made_as_closed_as_the_one_above(tmp_path: Path) -> None:
+def test_new_parent_folders_are_as_closed_as_the_one_above(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"home/.cache/huggingface/token": "secret"})
     (place / "home").mkdir(0o700)
     (tmp_path / "tree/home/.cache/huggingface/token").chmod(0o600)
@@ -163,7 +163,7 @@ def test_folders_that_the_backup_does_not_name_are_made_as_closed_as_the_one_abo
     assert stat.S_IMODE((place / "home/.cache").stat().st_mode) == 0o700
 
 
-def test_the_server_s_folder_is_put_in_place_at_once_and_the_former_one_kept(tmp_path: Path) -> None:
+def test_the_servers_folder_is_swapped_and_the_old_one_kept(tmp_path: Path) -> None:
     node, place = node_with(tmp_path, {"server/db/state.db": "old cluster", "server/tls/ca": "old", "config": "c"})
     (place / "server/tls").mkdir(parents=True)
     (place / "server/tls/newer").write_text("of another cluster")
@@ -176,7 +176,7 @@ def test_the_server_s_folder_is_put_in_place_at_once_and_the_former_one_kept(tmp
     assert times[0] == times[1]
 
 
-def test_what_arrives_otherwise_than_it_was_sent_is_refused(tmp_path: Path) -> None:
+def test_changed_content_is_refused_on_arrival(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     content, manifest = made(tmp_path / "tree")
     for sent, digest in ((content[:-20], manifest.sha256), (content, "0" * 64)):
@@ -186,12 +186,12 @@ def test_what_arrives_otherwise_than_it_was_sent_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_owners_are_found_by_name_first_and_by_number_where_the_name_is_unknown() -> None:
+def test_owners_are_found_by_name_then_by_number() -> None:
     assert numbers(Owner(4711, 4711, "root", "root")) == (0, 0)
     assert numbers(Owner(4711, 4712, "nobody-knows", "")) == (4711, 4712)
 
 
-def test_extended_attributes_come_back(tmp_path: Path) -> None:
+def test_extended_attributes_are_restored(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "tool").write_text("text\n")

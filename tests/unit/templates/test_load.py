@@ -7,7 +7,7 @@ from pathlib import Path
 from gb10 import templates
 
 
-def test_every_template_is_compiled_once_however_often_it_is_wanted() -> None:
+def test_every_template_is_compiled_only_once() -> None:
     folder = Path(templates.__file__).parent
     loaded = {str(template.name): template for template in templates.load()}
     assert set(loaded) == {str(path.relative_to(folder)) for path in folder.rglob("*.j2")}

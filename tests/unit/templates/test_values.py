@@ -36,7 +36,7 @@ def read_by_helm(chart: Path, values: dict[str, Any]) -> Any:
     return json.loads(json.loads(shown.partition("values: ")[2]))
 
 
-def test_helm_reads_the_values_that_were_meant(chart: Path) -> None:
+def test_helm_reads_the_same_values(chart: Path) -> None:
     values: dict[str, Any] = {
         "texts": AMBIGUOUS,
         "keys": {text: text for text in AMBIGUOUS},

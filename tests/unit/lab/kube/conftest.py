@@ -1,4 +1,4 @@
-"""The stand-in as an executable, and clusters made of it."""
+"""Fixtures: the stand-in for K3s as an executable, and clusters of it."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def machines(tmp_path: Path, binary: Path, tools: Path) -> Iterator[Machines]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, binary: Path, tools: Path) -> Iterator[Server]:
-    """A server with one agent, gpu-0, shared by a module's tests; each test uses names of its own."""
+    """A server with one agent, gpu-0, shared by a module's tests. Each test uses its own names."""
     made = Machines(tmp_path_factory.mktemp("cluster"), binary, tools)
     server = made.server()
     server.up(disable=["traefik", "servicelb"])
     agent = made.agent(server, "gpu-0")
     agent.start("agent")
-    eventually(lambda: agent.said("Successfully registered node gpu-0"))
+    eventually(lambda: agent.has_logged("Successfully registered node gpu-0"))
     yield server
     made.stop()

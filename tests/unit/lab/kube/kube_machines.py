@@ -1,4 +1,4 @@
-"""The stand-in as an executable, run without root below a folder of its own, with the real kubectl and helm."""
+"""The stand-in for K3s as an executable, run without root in its own folder, with the real kubectl and helm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 VERSION = "v1.36.4+k3s1"
 NEWER = "v1.37.1+k3s1"
-# Short, so that the tests need not wait long; long enough for a busy machine's heartbeats of every two seconds.
+# Short, so that tests do not wait long, but long enough for heartbeats every two seconds on a busy machine.
 GRACE = "3"
 
 
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def eventually(what: Callable[[], Any], seconds: float = 15) -> Any:
-    """Ask until the answer is true and return it; fail when the time is over."""
+    """Call `what` until its result is true and return it. Fail after some seconds."""
     end = time.monotonic() + seconds
     while True:
         answer = what()
@@ -36,7 +36,7 @@ def eventually(what: Callable[[], Any], seconds: float = 15) -> Any:
 
 
 class Machine:
-    """One simulated node: a folder in place of /, and the one k3s process on it."""
+    """One simulated node: a folder in place of / and one k3s process."""
 
     def __init__(self, root: Path, binary: Path, tools: Path) -> None:
         self.root = root
@@ -56,7 +56,7 @@ class Machine:
         self.data = root / "var/lib/rancher/k3s"
 
     def configure(self, **settings: Any) -> None:
-        """Write config.yaml; JSON is YAML."""
+        """Write config.yaml as JSON, which is valid YAML."""
         named = {key.replace("_", "-"): value for key, value in settings.items()}
         (self.etc / "config.yaml").write_text(json.dumps(named))
 
@@ -67,7 +67,7 @@ class Machine:
             )
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run k3s to its end."""
+        """Run k3s and wait for its end."""
         return subprocess.run(
             [self.binary, *arguments],
             env={**self.environment, **environment},
@@ -77,11 +77,11 @@ class Machine:
             check=False,
         )
 
-    def said(self, words: str) -> bool:
+    def has_logged(self, words: str) -> bool:
         return self.journal.exists() and words in self.journal.read_text()
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> float:
-        """Stop the process and return how many seconds that took."""
+        """Stop the process and return the seconds that this took."""
         started = time.monotonic()
         if self.process:
             self.process.send_signal(how)
@@ -91,7 +91,7 @@ class Machine:
 
 
 class Server(Machine):
-    """A machine with `k3s server` on it."""
+    """A machine that runs `k3s server`."""
 
     def __init__(self, root: Path, binary: Path, tools: Path) -> None:
         super().__init__(root, binary, tools)
@@ -101,7 +101,7 @@ class Server(Machine):
         self.tools = tools
 
     def up(self, *arguments: str, **settings: Any) -> None:
-        """Write the settings, start, and return when the server says that it is up."""
+        """Write the settings, start the server, and wait until it reports that it is up."""
         defaults = {"https_listen_port": self.port, "node_name": "spark-1", "node_ip": "127.0.0.1"}
         self.configure(**{**defaults, **settings})
         already = self.journal.read_text().count("is up and running") if self.journal.exists() else 0
@@ -124,13 +124,13 @@ class Server(Machine):
         )
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl and return what it prints; it must succeed."""
+        """Run kubectl and return its output. It must succeed."""
         done = self.client("kubectl", *arguments, stdin=stdin)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def refused(self, *arguments: str, stdin: str | None = None) -> str:
-        """Run kubectl and return why it failed; it must fail."""
+        """Run kubectl and return its error text. It must fail."""
         done = self.client("kubectl", *arguments, stdin=stdin)
         assert done.returncode != 0, done.stdout
         return done.stderr
@@ -142,13 +142,13 @@ class Server(Machine):
         return self.kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
 
     def ready(self, node: str) -> str:
-        """The status of the node's Ready condition."""
+        """Return the status of the node's Ready condition."""
         conditions = self.get("node", node)["status"]["conditions"]
         return next(str(c["status"]) for c in conditions if c["type"] == "Ready")
 
 
 class Machines:
-    """Makes machines, and stops what runs on them in the end."""
+    """Creates machines and stops them all at the end."""
 
     def __init__(self, folder: Path, binary: Path, tools: Path) -> None:
         self._folder, self._binary, self._tools = folder, binary, tools
@@ -165,7 +165,7 @@ class Machines:
         return machine
 
     def agent(self, server: Server, name: str, /, **settings: Any) -> Machine:
-        """A machine whose settings join it to the server; not started yet."""
+        """Return a machine with the settings to join the server. It is not started yet."""
         machine = self._new(Machine, name)
         number = len(self._made) + 1
         defaults = {

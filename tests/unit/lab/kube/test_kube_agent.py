@@ -1,4 +1,4 @@
-"""`k3s agent`: who may join, and what becomes of a node that stops."""
+"""`k3s agent`: which nodes may join, and what happens to a node that stops."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REJECTED = "Node password rejected, duplicate hostname or contents of '/etc/ranc
 
 @pytest.fixture
 def server(cluster: Server) -> Server:
-    """The module's server, for tests that leave it alone."""
+    """The module's server, for tests that do not stop it."""
     return cluster
 
 
 @pytest.fixture
 def own_server(machines: Machines) -> Server:
-    """A server for a test that stops it."""
+    """A separate server, for a test that stops it."""
     made = machines.server()
     made.up(disable=["traefik"])
     return made
@@ -49,9 +49,7 @@ def joined(server: Server, agent: Machine, name: str) -> None:
     eventually(lambda: server.ready(name) == "True")
 
 
-def test_an_agent_joins_with_the_token_and_shows_what_it_was_told(
-    machines: Machines, node: str, server: Server
-) -> None:
+def test_an_agent_joins_and_shows_its_settings(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node, node_label=["rack=a", "zone=b"], node_taint=["x=y:NoSchedule"])
     joined(server, agent, node)
     seen = server.get("node", node)
@@ -73,7 +71,7 @@ def test_the_environment_of_the_official_script_is_enough(machines: Machines, no
     eventually(lambda: node in nodes(server))
 
 
-def test_a_wrong_password_is_refused_again_and_again(machines: Machines, node: str, server: Server) -> None:
+def test_a_wrong_password_is_refused_at_each_attempt(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node, token=server.token() + "x")
     agent.start("agent")
     words = f"{server.url}/v1-k3s/serving-kubelet.crt: 401 Unauthorized"
@@ -81,13 +79,13 @@ def test_a_wrong_password_is_refused_again_and_again(machines: Machines, node: s
     assert node not in nodes(server)
 
 
-def test_a_token_of_another_cluster_is_refused_by_the_agent_itself(
-    machines: Machines, node: str, server: Server
-) -> None:
+def test_the_agent_refuses_a_token_of_another_cluster(machines: Machines, node: str, server: Server) -> None:
     stale = f"K10{'0' * 64}::{server.token().partition('::')[2]}"
     agent = machines.agent(server, node, token=stale)
     agent.start("agent")
-    eventually(lambda: agent.said(f"token CA hash does not match the Cluster CA certificate hash: {'0' * 64} != "))
+    eventually(
+        lambda: agent.has_logged(f"token CA hash does not match the Cluster CA certificate hash: {'0' * 64} != ")
+    )
     assert node not in nodes(server)
 
 
@@ -99,7 +97,7 @@ def test_a_short_token_and_a_bootstrap_token_are_accepted(machines: Machines, no
     assert identifier in server.run("token", "list").stdout
 
 
-def test_an_agent_token_of_its_own_joins_and_stands_in_its_file(machines: Machines, node: str) -> None:
+def test_a_separate_agent_token_joins_and_has_its_own_file(machines: Machines, node: str) -> None:
     server = machines.server()
     server.up(agent_token="for-agents-only")  # noqa: S106 (a password of this test alone)
     token = (server.data / "server/agent-token").read_text().strip()
@@ -111,7 +109,7 @@ def test_an_agent_waits_for_a_server_that_is_down(machines: Machines, node: str,
     agent = machines.agent(own_server, node)
     own_server.stop()
     agent.start("agent")
-    eventually(lambda: agent.said("connect: connection refused"))
+    eventually(lambda: agent.has_logged("connect: connection refused"))
     own_server.up()
     eventually(lambda: node in nodes(own_server))
 
@@ -125,7 +123,7 @@ def test_an_agent_waits_for_a_server_that_is_down(machines: Machines, node: str,
         ({"token": "K10abc"}, "invalid token format"),
     ],
 )
-def test_settings_that_cannot_work_end_the_start(
+def test_invalid_settings_stop_the_start(
     machines: Machines, node: str, server: Server, settings: dict[str, str], words: str
 ) -> None:
     done = machines.agent(server, node, **settings).run("agent")
@@ -141,24 +139,24 @@ def test_a_wiped_node_is_rejected_until_its_secret_is_deleted(machines: Machines
     server.kubectl("delete", "node", node)
 
     agent.start("agent")
-    eventually(lambda: agent.said(REJECTED))
+    eventually(lambda: agent.has_logged(REJECTED))
     assert node not in nodes(server)
 
     server.kubectl("delete", "secret", f"{node}.node-password.k3s", "-n", "kube-system")
     eventually(lambda: node in nodes(server))
 
 
-def test_two_nodes_cannot_have_one_name(machines: Machines, node: str, server: Server) -> None:
+def test_two_nodes_cannot_share_a_name(machines: Machines, node: str, server: Server) -> None:
     joined(server, machines.agent(server, node), node)
     twin = machines.agent(server, "twin", node_name=node)
     twin.start("agent")
-    eventually(lambda: twin.said(REJECTED))
+    eventually(lambda: twin.has_logged(REJECTED))
     twin.stop()
     twin.start("agent", "--with-node-id")
     eventually(lambda: any(name.startswith(f"{node}-") for name in nodes(server)))
 
 
-def test_a_node_whose_heartbeat_stops_is_unknown_and_its_pods_are_not_ready_until_it_is_back(
+def test_a_node_without_heartbeat_is_unknown_and_its_pods_not_ready(
     machines: Machines, node: str, server: Server
 ) -> None:
     agent = machines.agent(server, node)
@@ -174,14 +172,14 @@ def test_a_node_whose_heartbeat_stops_is_unknown_and_its_pods_are_not_ready_unti
     server.kubectl("wait", "--for=condition=Ready", f"node/{node}", "pod/p", "--timeout=10s")
 
 
-def test_a_pause_of_the_server_makes_no_node_unknown(machines: Machines, node: str, own_server: Server) -> None:
+def test_a_pause_of_the_server_leaves_nodes_ready(machines: Machines, node: str, own_server: Server) -> None:
     agent = machines.agent(own_server, node)
     joined(own_server, agent, node)
     before = own_server.get("node", node)["status"]["conditions"]
     own_server.stop()
     time.sleep(float(GRACE) + 1)
     own_server.up()
-    eventually(lambda: agent.said("Connection to the server is back"))
+    eventually(lambda: agent.has_logged("Connection to the server is back"))
     assert own_server.get("node", node)["status"]["conditions"] == before
 
 
@@ -199,9 +197,7 @@ def test_an_agent_with_a_newer_binary_reports_the_new_version(
     assert server.get("node", node)["metadata"]["labels"]["mine"] == "kept"
 
 
-def test_a_node_that_is_deleted_while_it_runs_comes_back_only_with_a_restart(
-    machines: Machines, node: str, server: Server
-) -> None:
+def test_a_deleted_node_comes_back_only_with_a_restart(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
     server.kubectl("delete", "node", node)
@@ -214,7 +210,7 @@ def test_a_node_that_is_deleted_while_it_runs_comes_back_only_with_a_restart(
 def test_a_node_may_change_neither_secrets_nor_other_nodes(machines: Machines, node: str, server: Server) -> None:
     agent = machines.agent(server, node)
     joined(server, agent, node)
-    # A kubeconfig with nothing but the credential of a node.
+    # A kubeconfig with only the credential of a node.
     password = server.token().rpartition(":")[2]
     credential = Gatekeeper(Store(), password, password).node_credential(node)
     ca = server.data / "server/tls/server-ca.crt"

@@ -24,7 +24,7 @@ def owners(obj: Obj) -> dict[str, set[Path]]:
     return {m["manager"]: decode_fields(m["fieldsV1"]) for m in obj["metadata"]["managedFields"]}
 
 
-def test_an_apply_owns_the_fields_that_it_names() -> None:
+def test_an_apply_owns_the_fields_it_names() -> None:
     assert owners(applied(None, config(a="1", b="2"))) == {"helm": {("f:data", "f:a"), ("f:data", "f:b")}}
 
 
@@ -33,13 +33,13 @@ def test_a_field_that_is_no_longer_applied_is_dropped() -> None:
     assert applied(first, config(a="1"))["data"] == {"a": "1"}
 
 
-def test_a_field_that_another_applies_too_stays() -> None:
+def test_a_field_that_others_apply_too_stays() -> None:
     other = Manager("other", "Apply")
     both = applied(applied(None, config(a="1", b="2")), config(b="2"), other)
     assert applied(both, config(a="1"))["data"] == {"a": "1", "b": "2"}
 
 
-def test_an_apply_over_an_edit_by_another_is_a_conflict_that_names_it() -> None:
+def test_applying_over_anothers_edit_is_a_conflict_that_names_it() -> None:
     edited = track_update(first := applied(None, config(a="1")), {**first, "data": {"a": "2"}}, KUBECTL, True)
     with pytest.raises(ApiError, match=r'1 conflict: conflict with "kubectl": \.data\.a'):
         applied(edited, config(a="3"))
@@ -58,7 +58,7 @@ def test_an_update_that_changes_nothing_owns_nothing() -> None:
     assert owners(again) == owners(first)
 
 
-def test_items_of_a_keyed_list_are_fields_of_their_own() -> None:
+def test_items_of_a_keyed_list_are_separate_fields() -> None:
     spec = {"spec": {"containers": [{"name": "c", "image": "i"}]}}
     assert ("f:spec", "f:containers", 'k:{"name":"c"}', "f:image") in leaves(spec, True)
     assert list(leaves(spec, False)) == [("f:spec", "f:containers")]

@@ -10,7 +10,7 @@ from gb10.lab.kube.errors import StartError
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of config.yaml, on a machine without any of K3s' variables."""
+    """The folder of config.yaml, in an environment without K3s' variables."""
     monkeypatch.setenv("GB10_LAB_ROOT", str(tmp_path))
     for name in ("K3S_TOKEN", "K3S_TOKEN_FILE", "K3S_URL", "K3S_CONFIG_FILE"):
         monkeypatch.delenv(name, raising=False)
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return etc
 
 
-def test_keys_of_the_file_are_the_long_flags(folder: Path) -> None:
+def test_the_keys_of_the_file_are_the_long_flags(folder: Path) -> None:
     (folder / "config.yaml").write_text("docker: true\nwrite-kubeconfig-mode: '0644'\ndisable: [traefik, servicelb]\n")
     options = config.read("server", [])
     assert options.flag("docker")
@@ -48,7 +48,7 @@ def test_a_token_file_is_read_without_its_newline(folder: Path, tmp_path: Path) 
     assert config.read("agent", ["--token-file", str(tmp_path / "token")]).secret("token") == "K10abc"
 
 
-def test_a_token_file_that_is_missing_is_named(folder: Path) -> None:
+def test_a_missing_token_file_is_named(folder: Path) -> None:
     with pytest.raises(StartError, match="open /none/token: no such file or directory"):
         config.read("agent", ["--token-file=/none/token"]).secret("token")
 
@@ -78,6 +78,6 @@ def test_a_broken_file_is_refused(folder: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--cluster-init", "--server=https://another:6443"])
-def test_what_the_lab_cannot_do_is_refused_rather_than_ignored(flag: str) -> None:
+def test_unsupported_settings_are_refused_and_not_ignored(flag: str) -> None:
     with pytest.raises(StartError, match=f"does not imitate {flag.partition('=')[0]}"):
         config.read("server", [flag])

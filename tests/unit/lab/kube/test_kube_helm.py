@@ -1,4 +1,4 @@
-"""The real helm at work on the stand-in, with a chart repository on the loopback."""
+"""The real helm works on the stand-in, with a chart repository on the loopback interface."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHART = Path(__file__).parent / "chart"
 
 
 class Helm:
-    """helm for one release in one namespace."""
+    """Runs helm for one release in one namespace."""
 
     def __init__(self, cluster: Server, repository: str) -> None:
         self._cluster = cluster
@@ -35,7 +35,7 @@ class Helm:
         return done.stderr
 
     def upgrade(self, release: str, version: str, *more: str) -> tuple[str, ...]:
-        """The arguments of an upgrade or install, each release in a namespace of its own name."""
+        """Return the arguments of an upgrade or install. Each release has a namespace of its own name."""
         place = ("--repo", self.repository, "-n", release, "--create-namespace")
         return ("upgrade", "--install", release, "demo-operator", *place, "--version", version, *more)
 
@@ -75,7 +75,7 @@ def test_a_release_is_installed_and_can_be_read_back(helm: Helm, cluster: Server
     assert cluster.get("deployment", "op", "-n", "first")["status"]["readyReplicas"] == 1
 
 
-def test_an_upgrade_changes_the_objects_and_a_rollback_brings_them_back(helm: Helm, cluster: Server) -> None:
+def test_an_upgrade_changes_objects_and_a_rollback_restores_them(helm: Helm, cluster: Server) -> None:
     helm.run(*helm.upgrade("second", "1.2.3", *WAIT))
     helm.run(*helm.upgrade("second", "1.3.0", "--set", "replicas=2", *WAIT))
     assert cluster.get("deployment", "op", "-n", "second")["spec"]["replicas"] == 2
@@ -84,17 +84,17 @@ def test_an_upgrade_changes_the_objects_and_a_rollback_brings_them_back(helm: He
     assert (spec["replicas"], spec["template"]["spec"]["containers"][0]["image"]) == (1, "op:1.2.3")
 
 
-def test_a_version_that_the_repository_does_not_have_is_refused(helm: Helm) -> None:
+def test_a_version_missing_in_the_repository_is_refused(helm: Helm) -> None:
     assert "9.9.9" in helm.fails(*helm.upgrade("missing", "9.9.9"))
 
 
-def test_a_release_that_never_gets_ready_fails_in_time(helm: Helm) -> None:
+def test_a_release_that_never_gets_ready_times_out(helm: Helm) -> None:
     why = helm.fails(*helm.upgrade("stuck", "1.3.0", "--set", "hold=true", "--wait", "--timeout", "2s"))
     assert "deadline" in why
     assert json.loads(helm.run("status", "stuck", "-n", "stuck", "-o", "json"))["info"]["status"] == "failed"
 
 
-def test_the_edit_of_another_is_a_conflict_until_it_is_forced(helm: Helm, cluster: Server) -> None:
+def test_anothers_edit_is_a_conflict_unless_forced(helm: Helm, cluster: Server) -> None:
     helm.run(*helm.upgrade("edited", "1.3.0", *WAIT))
     cluster.kubectl("patch", "deployment", "op", "-n", "edited", "--type=merge", "-p", '{"spec": {"replicas": 3}}')
     assert "conflict with" in helm.fails(*helm.upgrade("edited", "1.3.0", *WAIT))
@@ -102,13 +102,13 @@ def test_the_edit_of_another_is_a_conflict_until_it_is_forced(helm: Helm, cluste
     assert cluster.get("deployment", "op", "-n", "edited")["spec"]["replicas"] == 1
 
 
-def test_an_uninstall_leaves_nothing_but_the_definitions(helm: Helm, cluster: Server) -> None:
+def test_an_uninstall_leaves_only_the_definitions(helm: Helm, cluster: Server) -> None:
     helm.run(*helm.upgrade("passing", "1.3.0", *WAIT))
     helm.run("uninstall", "passing", "-n", "passing", *WAIT)
     assert cluster.kubectl("get", "deployments,daemonsets,pods,gadgets", "-n", "passing", "-o", "name") == ""
     assert cluster.get("crd", "gadgets.demo.example")
 
 
-def test_a_repository_that_is_down_is_named(helm: Helm) -> None:
+def test_the_error_names_a_repository_that_is_down(helm: Helm) -> None:
     gone = Helm(helm._cluster, "http://127.0.0.1:9")
     assert "cannot be reached" in gone.fails(*gone.upgrade("none", "1.3.0"))

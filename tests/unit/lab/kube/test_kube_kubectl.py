@@ -1,4 +1,4 @@
-"""The real kubectl at work on the stand-in."""
+"""The real kubectl works on the stand-in."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_second_apply_changes_nothing(cluster: Server) -> None:
     assert cluster.get("deployment", "twice")["metadata"]["generation"] == generation
 
 
-def test_a_dry_run_on_the_server_writes_nothing(cluster: Server) -> None:
+def test_a_server_side_dry_run_writes_nothing(cluster: Server) -> None:
     cluster.kubectl("apply", "--dry-run=server", "-f", "-", stdin=json.dumps(config_map("dry", a="b")))
     assert "NotFound" in cluster.refused("get", "configmap", "dry")
     cluster.apply(config_map("dry", a="b"))
@@ -84,7 +84,7 @@ def test_a_dry_run_on_the_server_writes_nothing(cluster: Server) -> None:
     assert cluster.get("configmap", "dry")["data"] == {"a": "b"}
 
 
-def test_a_server_side_apply_meets_the_edit_of_another_as_a_conflict(cluster: Server) -> None:
+def test_server_side_apply_conflicts_with_anothers_edit(cluster: Server) -> None:
     wanted = json.dumps(config_map("shared", a="1"))
     cluster.kubectl("apply", "--server-side", "--field-manager=one", "-f", "-", stdin=wanted)
     cluster.kubectl("patch", "configmap", "shared", "--type=merge", "-p", '{"data": {"a": "2"}}')
@@ -120,7 +120,7 @@ def test_secrets_can_be_created_from_the_command_line(cluster: Server) -> None:
     assert "NotFound" in cluster.refused("get", "secret", "typed")
 
 
-def test_labels_select_and_can_be_taken_away(cluster: Server) -> None:
+def test_labels_select_objects_and_can_be_removed(cluster: Server) -> None:
     cluster.kubectl("label", "node", "gpu-0", "nvidia.com/gpu.present=true")
     found = cluster.kubectl("get", "nodes", "-l", "nvidia.com/gpu.present=true", "-o", "name")
     assert found.split() == ["node/gpu-0"]
@@ -158,12 +158,12 @@ def _uids(cluster: Server, app: str, count: int) -> set[str] | None:
     return found if len(found) == count else None
 
 
-def test_a_pod_that_is_held_is_never_ready(cluster: Server) -> None:
+def test_a_held_pod_is_never_ready(cluster: Server) -> None:
     cluster.apply(deployment("held", 1, annotations={"gb10.lab/hold": "1"}))
     assert "timed out" in cluster.refused("rollout", "status", "deployment/held", "--timeout=1s")
 
 
-def test_drain_moves_pods_and_a_cordoned_node_takes_none(cluster: Server) -> None:
+def test_drain_moves_pods_and_cordoned_nodes_take_none(cluster: Server) -> None:
     cluster.apply(deployment("moved", 2))
     cluster.kubectl("rollout", "status", "deployment/moved", "--timeout=15s")
     try:
@@ -184,7 +184,7 @@ def test_drain_moves_pods_and_a_cordoned_node_takes_none(cluster: Server) -> Non
         cluster.kubectl("uncordon", "gpu-0")
 
 
-def test_drain_fails_where_a_budget_forbids_it(cluster: Server) -> None:
+def test_drain_fails_if_a_budget_forbids_it(cluster: Server) -> None:
     cluster.apply(deployment("guarded", 2), budget("guarded", 2))
     cluster.kubectl("rollout", "status", "deployment/guarded", "--timeout=15s")
     try:
@@ -202,7 +202,7 @@ def test_drain_fails_where_a_budget_forbids_it(cluster: Server) -> None:
         cluster.kubectl("delete", "pdb,deployment", "guarded")
 
 
-def test_a_daemonset_has_a_pod_on_every_node_that_fits(cluster: Server) -> None:
+def test_a_daemonset_has_a_pod_on_every_matching_node(cluster: Server) -> None:
     daemonset = {**deployment("everywhere", 1), "kind": "DaemonSet"}
     daemonset["spec"].pop("replicas")
     cluster.apply(daemonset)
@@ -211,7 +211,7 @@ def test_a_daemonset_has_a_pod_on_every_node_that_fits(cluster: Server) -> None:
     assert sorted(pod["spec"]["nodeName"] for pod in pods) == ["gpu-0", "spark-1"]
 
 
-def test_jobs_complete_or_fail_as_they_are_told(cluster: Server) -> None:
+def test_jobs_complete_unless_an_annotation_fails_them(cluster: Server) -> None:
     spec = {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}
     for name, notes in (("good", {}), ("bad", {"gb10.lab/fail": "1"})):
         meta = {"name": name, "annotations": notes}
@@ -220,20 +220,20 @@ def test_jobs_complete_or_fail_as_they_are_told(cluster: Server) -> None:
     cluster.kubectl("wait", "--for=condition=Failed", "job/bad", "--timeout=10s")
 
 
-def test_a_namespace_is_deleted_with_what_is_in_it(cluster: Server) -> None:
+def test_a_namespace_is_deleted_with_its_contents(cluster: Server) -> None:
     cluster.kubectl("create", "namespace", "passing")
     cluster.kubectl("create", "configmap", "c", "-n", "passing", "--from-literal=a=b")
     cluster.kubectl("delete", "namespace", "passing", "--timeout=5s")
     assert "NotFound" in cluster.refused("get", "configmap", "c", "-n", "passing")
 
 
-def test_a_runtime_class_does_not_change_its_handler(cluster: Server) -> None:
+def test_the_handler_of_a_runtime_class_is_immutable(cluster: Server) -> None:
     body = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "mine"}, "handler": "a"}
     cluster.apply(body)
     assert "immutable" in cluster.refused("apply", "-f", "-", stdin=json.dumps({**body, "handler": "b"}))
 
 
-def test_a_fault_on_the_node_reaches_kubectl(cluster: Server) -> None:
+def test_a_fault_in_the_file_reaches_kubectl(cluster: Server) -> None:
     path = cluster.root / "run/gb10-lab/kube-faults.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"faults": [{"method": "GET", "path": "/configmaps", "code": 500}]}))

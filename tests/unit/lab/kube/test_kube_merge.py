@@ -6,7 +6,7 @@ from gb10.lab.kube.errors import ApiError
 from gb10.lab.kube.merge import json_patch, merge_patch, strategic_merge
 
 
-def test_merge_patch_removes_what_is_null_and_replaces_lists() -> None:
+def test_merge_patch_removes_nulls_and_replaces_lists() -> None:
     current = {"a": {"b": 1, "c": 2}, "list": [1, 2]}
     assert merge_patch(current, {"a": {"b": None, "d": 3}, "list": [9]}) == {"a": {"c": 2, "d": 3}, "list": [9]}
     assert current == {"a": {"b": 1, "c": 2}, "list": [1, 2]}
@@ -22,14 +22,14 @@ def test_strategic_merge_merges_containers_by_name() -> None:
     ]
 
 
-def test_strategic_merge_deletes_the_item_that_a_directive_names() -> None:
+def test_strategic_merge_deletes_an_item_by_directive() -> None:
     current = {"env": [{"name": "a", "value": "1"}, {"name": "b", "value": "1"}]}
     assert strategic_merge(current, {"env": [{"name": "a", "$patch": "delete"}]}) == {
         "env": [{"name": "b", "value": "1"}]
     }
 
 
-def test_strategic_merge_replaces_where_a_directive_says_so() -> None:
+def test_strategic_merge_replaces_by_directive() -> None:
     assert strategic_merge({"s": {"a": 1}}, {"s": {"$patch": "replace", "b": 2}}) == {"s": {"b": 2}}
 
 
@@ -37,12 +37,12 @@ def test_strategic_merge_retains_only_the_named_keys() -> None:
     assert strategic_merge({"a": 1, "b": 2}, {"$retainKeys": ["b"], "c": 3}) == {"b": 2, "c": 3}
 
 
-def test_strategic_merge_takes_single_items_out_of_a_list_of_texts() -> None:
+def test_strategic_merge_removes_single_texts_from_a_list() -> None:
     patch = {"$deleteFromPrimitiveList/finalizers": ["x"]}
     assert strategic_merge({"finalizers": ["x", "y"]}, patch) == {"finalizers": ["y"]}
 
 
-def test_strategic_merge_keeps_finalizers_that_the_patch_does_not_name() -> None:
+def test_strategic_merge_keeps_other_finalizers() -> None:
     assert strategic_merge({"finalizers": ["x"]}, {"finalizers": ["y", "x"]}) == {"finalizers": ["x", "y"]}
 
 
@@ -70,7 +70,7 @@ def test_json_patch_adds_replaces_and_removes() -> None:
         {"op": "move", "path": "/a", "from": "/b"},
     ],
 )
-def test_json_patch_refuses_what_does_not_apply(operation: dict[str, object]) -> None:
+def test_json_patch_refuses_operations_that_do_not_apply(operation: dict[str, object]) -> None:
     with pytest.raises(ApiError) as refused:
         json_patch({"a": 1}, [operation])
     assert refused.value.code == 422

@@ -25,7 +25,7 @@ POD = {
 }
 
 
-def test_two_builds_of_one_version_are_equal_and_of_two_versions_are_not(tmp_path: Path) -> None:
+def test_builds_are_equal_only_for_equal_versions(tmp_path: Path) -> None:
     for name, version in (("a", VERSION), ("b", VERSION), ("c", "v1.37.1+k3s1")):
         build_k3s(tmp_path / name, version)
     first, second, other = ((tmp_path / name).read_bytes() for name in "abc")
@@ -33,13 +33,13 @@ def test_two_builds_of_one_version_are_equal_and_of_two_versions_are_not(tmp_pat
     assert first != other
 
 
-def test_the_executable_tells_its_version(binary: Path) -> None:
+def test_the_executable_prints_its_version(binary: Path) -> None:
     done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"k3s version {VERSION} (")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_pause_program_sleeps_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_pause_program_sleeps_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     program = tmp_path / "pause"
     program.write_bytes(pause.program(platform.machine()))
     program.chmod(0o755)
@@ -50,7 +50,7 @@ def test_the_pause_program_sleeps_until_it_is_told_to_end(tmp_path: Path, number
         first = int(eventually(lambda: children.read_text().strip()))  # of a PID namespace, as in a container
         time.sleep(0.3)
         assert process.poll() is None
-        # utime and stime: it waits in the kernel and burns nothing.
+        # utime and stime: it waits in the kernel and uses no CPU.
         spent = Path(f"/proc/{first}/stat").read_text().split()[13:15]
         assert sum(map(int, spent)) <= 1
         os.kill(first, number)
@@ -60,7 +60,7 @@ def test_the_pause_program_sleeps_until_it_is_told_to_end(tmp_path: Path, number
         process.wait()
 
 
-def test_a_token_is_taken_apart_and_put_together_again() -> None:
+def test_formatting_and_parsing_tokens_are_inverse() -> None:
     ca = b"a certificate"
     text = tokens.format_token(ca, "server", "secret:with:colons")
     assert tokens.parse(text) == tokens.Token(tokens.ca_hash(ca), "server", "secret:with:colons")
@@ -70,19 +70,19 @@ def test_a_short_token_is_a_bare_password() -> None:
     assert tokens.parse("secret\n") == tokens.Token("", "", "secret")
 
 
-def test_a_bootstrap_token_is_known_in_both_forms() -> None:
+def test_a_bootstrap_token_is_recognized_in_both_forms() -> None:
     text = tokens.new_bootstrap()
     assert tokens.parse(text).is_bootstrap
     assert tokens.parse(tokens.format_token(b"ca", "", text)).is_bootstrap
 
 
 @pytest.mark.parametrize("text", ["K10abc", "K10abc::server:x", f"K10{'0' * 64}::server:"])
-def test_a_token_without_the_right_form_is_refused(text: str) -> None:
+def test_a_malformed_token_is_refused(text: str) -> None:
     with pytest.raises(StartError, match="invalid token"):
         tokens.parse(text)
 
 
-def test_containers_are_named_and_labelled_as_the_kubelet_does_it() -> None:
+def test_containers_have_the_kubelets_names_and_labels() -> None:
     assert pods.container_name("c", POD) == "k8s_c_web-1_work_u1_0"
     assert pods.container_labels("c", POD) == {
         "io.kubernetes.container.name": "c",
@@ -93,7 +93,7 @@ def test_containers_are_named_and_labelled_as_the_kubelet_does_it() -> None:
     }
 
 
-def test_a_fault_strikes_as_often_as_it_says_and_anew_when_the_file_is_written_again(tmp_path: Path) -> None:
+def test_a_fault_is_counted_anew_when_its_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "faults.json"
     faults = Faults(path)
     faults.strike("GET", "/api/v1/nodes")
@@ -115,7 +115,7 @@ def test_a_fault_strikes_as_often_as_it_says_and_anew_when_the_file_is_written_a
     assert strikes() == 0
 
 
-def test_a_fault_can_be_for_one_method_and_can_drop_the_connection(tmp_path: Path) -> None:
+def test_a_fault_can_match_one_method_and_drop_the_connection(tmp_path: Path) -> None:
     path = tmp_path / "faults.json"
     path.write_text(json.dumps({"ready": False, "faults": [{"method": "PUT|PATCH", "path": ".", "code": "drop"}]}))
     faults = Faults(path)
@@ -126,5 +126,5 @@ def test_a_fault_can_be_for_one_method_and_can_drop_the_connection(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("elapsed", "text"), [(5, "5s"), (119, "119s"), (120, "2m"), (7200, "2h"), (200000, "2d")])
-def test_ages_read_as_kubectl_prints_them(elapsed: int, text: str) -> None:
+def test_ages_are_printed_as_by_kubectl(elapsed: int, text: str) -> None:
     assert duration(elapsed) == text

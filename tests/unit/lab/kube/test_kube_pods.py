@@ -1,4 +1,4 @@
-"""A node with `docker: true`: its pods are containers."""
+"""A node with `docker: true` runs its pods as containers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pod(name: str, uid: str = "u1", **spec: Any) -> dict[str, Any]:
     return {"metadata": meta, "spec": {"containers": [{"name": "c"}], **spec}}
 
 
-def test_a_pod_has_its_containers_until_it_is_gone(docker: ToyDocker) -> None:
+def test_a_pod_has_its_containers_until_it_is_deleted(docker: ToyDocker) -> None:
     containers = PodContainers(Engine())
     containers.keep([pod("web", "u1"), pod("db", "u2")])
     assert docker.names() == {"k8s_c_web_default_u1_0", "k8s_c_db_default_u2_0"}
@@ -35,14 +35,14 @@ def test_a_pod_has_its_containers_until_it_is_gone(docker: ToyDocker) -> None:
     assert docker.names() == {"k8s_c_db_default_u2_0"}
 
 
-def test_containers_of_an_earlier_run_are_kept_and_those_of_no_pod_removed(docker: ToyDocker) -> None:
+def test_only_containers_of_existing_pods_survive_a_restart(docker: ToyDocker) -> None:
     PodContainers(Engine()).keep([pod("web", "u1"), pod("db", "u2")])
     before = dict(docker.containers)
     PodContainers(Engine()).keep([pod("web", "u1")])
     assert docker.containers == {i: c for i, c in before.items() if "u1" in c["Name"]}
 
 
-def test_containers_that_somebody_removed_come_back_at_the_next_look(docker: ToyDocker) -> None:
+def test_removed_containers_come_back_at_the_next_check(docker: ToyDocker) -> None:
     containers = PodContainers(Engine())
     containers.keep([pod("web")])
     docker.forget()
@@ -53,13 +53,11 @@ def test_containers_that_somebody_removed_come_back_at_the_next_look(docker: Toy
     assert docker.names() == {"k8s_c_web_default_u1_0"}
 
 
-def test_a_docker_that_fails_makes_the_node_not_ready_until_it_works_again(
-    machines: Machines, cluster: Server, docker: ToyDocker
-) -> None:
+def test_a_failing_docker_makes_the_node_not_ready(machines: Machines, cluster: Server, docker: ToyDocker) -> None:
     agent = machines.agent(cluster, "dock-0", docker=True)
     agent.environment["DOCKER_HOST"] = f"unix://{docker.server_address!s}"
     agent.start("agent")
-    eventually(lambda: agent.said("Successfully registered node dock-0"))
+    eventually(lambda: agent.has_logged("Successfully registered node dock-0"))
     assert cluster.get("node", "dock-0")["status"]["nodeInfo"]["containerRuntimeVersion"] == "docker://26.1.5"
 
     docker.broken = True
@@ -77,12 +75,12 @@ def test_a_docker_that_fails_makes_the_node_not_ready_until_it_works_again(
     eventually(lambda: docker.names() == set())
 
 
-def test_removing_a_node_takes_the_pods_from_it(machines: Machines, cluster: Server, docker: ToyDocker) -> None:
+def test_removing_a_node_removes_its_pods(machines: Machines, cluster: Server, docker: ToyDocker) -> None:
     agent = machines.agent(cluster, "dock-1", docker=True)
     agent.environment["DOCKER_HOST"] = f"unix://{docker.server_address!s}"
     agent.start("agent")
     spec = {"nodeName": "dock-1", "containers": [{"name": "c", "image": "i"}]}
-    eventually(lambda: agent.said("Successfully registered node dock-1"))
+    eventually(lambda: agent.has_logged("Successfully registered node dock-1"))
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "lost"}, "spec": spec})
     eventually(lambda: len(docker.names()) == 1)
     cluster.kubectl("delete", "node", "dock-1")

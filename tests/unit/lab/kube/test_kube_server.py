@@ -1,4 +1,4 @@
-"""`k3s server`: what it writes, what it refuses, and what survives a restart."""
+"""`k3s server`: the files it writes, the starts it refuses, the data that survives a restart."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def mode(path: Path) -> str:
 
 
 def fatal(server: Server, *arguments: str) -> str:
-    """Start the server where it cannot start, and return its last words."""
+    """Start a server that cannot start and return its last log line."""
     done = server.run("server", *arguments)
     assert done.returncode == 1
     assert "level=fatal" in done.stderr
     return done.stderr.splitlines()[-1]
 
 
-def test_the_files_of_a_server_are_where_k3s_has_them_and_no_wider(machines: Machines) -> None:
+def test_a_servers_files_have_the_paths_and_modes_of_k3s(machines: Machines) -> None:
     server = machines.server()
     server.up()
     ca = (server.data / "server/tls/server-ca.crt").read_bytes()
@@ -52,7 +52,7 @@ def test_the_files_of_a_server_are_where_k3s_has_them_and_no_wider(machines: Mac
     assert [str(key) for key in server.data.rglob("*.key") if mode(key) != "0o600"] == []
 
 
-def test_the_kubeconfig_has_the_mode_and_the_place_that_the_settings_say(machines: Machines) -> None:
+def test_the_settings_give_the_kubeconfigs_path_and_mode(machines: Machines) -> None:
     server = machines.server()
     server.kubeconfig = server.root / "mine.yaml"
     server.up(write_kubeconfig=str(server.kubeconfig), write_kubeconfig_mode="0640")
@@ -60,7 +60,7 @@ def test_the_kubeconfig_has_the_mode_and_the_place_that_the_settings_say(machine
     assert server.get("nodes")
 
 
-def test_the_serving_certificate_carries_the_names_of_the_settings(machines: Machines) -> None:
+def test_the_serving_certificate_has_the_names_in_the_settings(machines: Machines) -> None:
     server = machines.server()
     server.up(tls_san=["head.lab", "198.18.9.9"])
     context = ssl.create_default_context(cafile=str(server.data / "server/tls/server-ca.crt"))
@@ -69,7 +69,7 @@ def test_the_serving_certificate_carries_the_names_of_the_settings(machines: Mac
             context.wrap_socket(plain, server_hostname=name).close()
 
 
-def test_systemd_is_told_only_when_the_server_answers(machines: Machines) -> None:
+def test_systemd_is_notified_only_once_the_server_answers(machines: Machines) -> None:
     server = machines.server()
     faults = server.root / "run/gb10-lab/kube-faults.json"
     faults.parent.mkdir(parents=True)
@@ -88,11 +88,11 @@ def test_systemd_is_told_only_when_the_server_answers(machines: Machines) -> Non
         assert server.kubectl("get", "--raw", "/readyz") == "ok"
 
 
-def test_a_server_is_up_in_two_seconds_and_down_in_one(machines: Machines) -> None:
+def test_a_server_starts_in_two_seconds_and_stops_in_one(machines: Machines) -> None:
     server = machines.server()
     started = time.monotonic()
     server.up()
-    assert time.monotonic() - started < 4  # two, and as much again for a machine that tests run on in parallel
+    assert time.monotonic() - started < 4  # twice as long, since other tests run in parallel
     assert server.stop() < 1
 
 
@@ -129,11 +129,11 @@ def test_an_online_backup_and_the_token_are_the_whole_cluster(machines: Machines
     (server.data / "server/db").mkdir(parents=True)
     shutil.copy(backup, server.data / "server/db/state.db")
     server.up(token=token)
-    assert server.token() == token  # which holds the digest of the CA
+    assert server.token() == token  # it contains the digest of the CA
     assert server.get("configmap", "kept")["data"] == {"a": "b"}
 
 
-def test_a_database_is_refused_with_another_token_and_with_none(machines: Machines) -> None:
+def test_a_database_is_refused_with_a_wrong_or_missing_token(machines: Machines) -> None:
     server = machines.server()
     server.up()
     server.stop()
@@ -153,28 +153,28 @@ def test_files_newer_than_the_datastore_stop_the_start(machines: Machines) -> No
     assert "newer than datastore and could cause a cluster outage" in fatal(server)
 
 
-def test_a_token_of_ones_own_is_taken_from_the_file_that_is_named(machines: Machines) -> None:
+def test_the_token_can_come_from_a_file(machines: Machines) -> None:
     server = machines.server()
     (server.root / "secret").write_text("canary-token\n")
     server.up(token_file=str(server.root / "secret"))
     assert server.token().endswith("::server:canary-token")
 
 
-def test_a_taken_port_is_named(machines: Machines) -> None:
+def test_the_error_names_a_port_in_use(machines: Machines) -> None:
     server = machines.server()
     with socket.create_server(("127.0.0.1", server.port)):
         server.configure(https_listen_port=server.port, node_ip="127.0.0.1")
         assert f"listen tcp :{server.port}: bind: address already in use" in fatal(server)
 
 
-def test_docker_must_answer_where_it_is_the_runtime(machines: Machines) -> None:
+def test_docker_must_answer_if_it_is_the_runtime(machines: Machines) -> None:
     server = machines.server()
     server.configure(docker=True, https_listen_port=server.port, node_ip="127.0.0.1")
     assert "Is the docker daemon running?" in fatal(server)
     assert not server.kubeconfig.exists()
 
 
-def test_a_datastore_that_is_damaged_is_named(machines: Machines) -> None:
+def test_the_error_names_a_damaged_datastore(machines: Machines) -> None:
     server = machines.server()
     database = server.data / "server/db/state.db"
     database.parent.mkdir(parents=True)
@@ -183,7 +183,7 @@ def test_a_datastore_that_is_damaged_is_named(machines: Machines) -> None:
     assert "file is not a database" in fatal(server)
 
 
-def test_addons_come_unless_they_are_disabled_and_go_when_they_are(machines: Machines) -> None:
+def test_addons_are_created_and_removed_when_disabled(machines: Machines) -> None:
     server = machines.server()
     server.up()
     there = server.kubectl("get", "deployments,daemonsets,services", "-n", "kube-system", "-o", "name")
@@ -194,7 +194,7 @@ def test_addons_come_unless_they_are_disabled_and_go_when_they_are(machines: Mac
     assert set(left.split()) == {"deployment.apps/coredns", "service/kube-dns"}
 
 
-def test_a_newer_binary_brings_its_version_and_nothing_else_changes(machines: Machines, tmp_path: Path) -> None:
+def test_a_newer_binary_changes_only_the_version(machines: Machines, tmp_path: Path) -> None:
     server = machines.server()
     server.up()
     server.apply(CONFIG_MAP)
@@ -216,13 +216,13 @@ def test_a_broken_registries_file_stops_the_start(machines: Machines) -> None:
     assert "registries.yaml: yaml" in fatal(server)
 
 
-def test_a_name_is_no_node_ip(machines: Machines) -> None:
+def test_a_name_is_refused_as_node_ip(machines: Machines) -> None:
     server = machines.server()
     server.configure(https_listen_port=server.port, node_ip="spark.lan")
     assert "invalid ip format 'spark.lan'" in fatal(server)
 
 
-def test_kubectl_comes_with_it_also_under_its_own_name(machines: Machines) -> None:
+def test_the_binary_is_also_kubectl_by_its_name(machines: Machines) -> None:
     server = machines.server()
     server.up()
     assert "spark-1" in server.run("kubectl", "get", "nodes").stdout

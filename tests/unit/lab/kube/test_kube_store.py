@@ -38,7 +38,7 @@ def changed(store: Store, name: str, data: dict[str, str]) -> Obj:
     return store.update(CONFIGS, old, {**old, "data": data})
 
 
-def test_objects_are_the_same_after_the_file_is_opened_again(file: Path) -> None:
+def test_objects_survive_a_reopening_of_the_file(file: Path) -> None:
     store = Store(Database(file))
     kept = store.create(CONFIGS, "default", config("kept"))
     store.create(CONFIGS, "default", config("gone"))
@@ -50,7 +50,7 @@ def test_objects_are_the_same_after_the_file_is_opened_again(file: Path) -> None
     assert ("default", "gone") not in again.table(CONFIGS)
 
 
-def test_revisions_go_on_after_a_restart_even_when_the_last_change_was_a_deletion(file: Path) -> None:
+def test_revisions_continue_after_a_restart_and_a_last_deletion(file: Path) -> None:
     store = Store(Database(file))
     store.create(CONFIGS, "default", config("gone"))
     store.remove(CONFIGS, store.get(CONFIGS, "default", "gone"))
@@ -59,7 +59,7 @@ def test_revisions_go_on_after_a_restart_even_when_the_last_change_was_a_deletio
     assert Store(Database(file)).revision == last
 
 
-def test_a_copy_made_while_the_store_is_open_is_complete(file: Path, tmp_path: Path) -> None:
+def test_a_copy_of_the_open_store_is_complete(file: Path, tmp_path: Path) -> None:
     store = Store(Database(file))
     store.create(SECRETS, "default", {"metadata": {"name": "s"}, "stringData": {"a": "b"}})
     with sqlite3.connect(file) as source, sqlite3.connect(tmp_path / "copy.db") as target:
@@ -67,26 +67,26 @@ def test_a_copy_made_while_the_store_is_open_is_complete(file: Path, tmp_path: P
     assert Store(Database(tmp_path / "copy.db")).get(SECRETS, "default", "s")["data"] == {"a": "Yg=="}
 
 
-def test_kinds_of_a_definition_are_served_after_a_restart(file: Path) -> None:
+def test_custom_kinds_are_served_after_a_restart(file: Path) -> None:
     store = Store(Database(file))
     store.create(built_in("customresourcedefinitions"), None, WIDGETS)
     store.close()
     assert ("demo.example/v1", "widgets") in Store(Database(file)).resources
 
 
-def test_a_file_that_is_no_database_is_refused(file: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(file: Path) -> None:
     file.parent.mkdir()
     file.write_text("this is not a database, and long enough to be looked at" * 20)
     with pytest.raises(StartError, match="not a database"):
         Database(file)
 
 
-def test_the_datastore_is_for_its_owner_only(file: Path) -> None:
+def test_only_the_owner_can_read_the_datastore(file: Path) -> None:
     Database(file)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_change_of_the_wanted_state_counts_the_generation_and_a_label_does_not() -> None:
+def test_only_changes_of_the_spec_count_the_generation() -> None:
     store = Store()
     store.create(CONFIGS, "default", config("c"))
     assert changed(store, "c", {"a": "c"})["metadata"]["generation"] == 2
@@ -95,7 +95,7 @@ def test_a_change_of_the_wanted_state_counts_the_generation_and_a_label_does_not
     assert labelled["metadata"]["generation"] == 2
 
 
-def test_an_update_that_changes_nothing_makes_no_revision() -> None:
+def test_an_update_without_changes_makes_no_revision() -> None:
     store = Store()
     store.create(CONFIGS, "default", config("c"))
     before = store.revision
@@ -103,7 +103,7 @@ def test_an_update_that_changes_nothing_makes_no_revision() -> None:
     assert store.revision == before
 
 
-def test_an_update_made_from_an_older_revision_is_a_conflict() -> None:
+def test_an_update_from_an_older_revision_is_a_conflict() -> None:
     store = Store()
     stale = store.create(CONFIGS, "default", config("c"))
     changed(store, "c", {"a": "c"})
@@ -112,7 +112,7 @@ def test_an_update_made_from_an_older_revision_is_a_conflict() -> None:
     assert refused.value.body["reason"] == "Conflict"
 
 
-def test_an_object_with_a_finalizer_stays_until_the_finalizer_is_gone() -> None:
+def test_an_object_stays_until_its_finalizer_is_gone() -> None:
     store = Store()
     store.create(CONFIGS, "default", config("c", finalizers=["lab/hold"]))
     store.delete(CONFIGS, store.get(CONFIGS, "default", "c"))
@@ -122,7 +122,7 @@ def test_an_object_with_a_finalizer_stays_until_the_finalizer_is_gone() -> None:
     assert ("default", "c") not in store.table(CONFIGS)
 
 
-def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned() -> None:
+def test_owned_objects_are_deleted_too_unless_orphaned() -> None:
     for policy, left in (("Background", False), ("Orphan", True)):
         store = Store()
         owner = store.create(CONFIGS, "default", config("owner"))
@@ -132,7 +132,7 @@ def test_what_an_object_owns_goes_with_it_unless_it_is_orphaned() -> None:
         assert (("default", "child") in store.table(CONFIGS)) is left
 
 
-def test_a_namespace_takes_its_contents_with_it() -> None:
+def test_deleting_a_namespace_deletes_its_contents() -> None:
     store = Store()
     store.create(built_in("namespaces"), None, {"metadata": {"name": "work"}})
     store.create(PODS, "work", {"metadata": {"name": "p"}, "spec": {}})
@@ -140,7 +140,7 @@ def test_a_namespace_takes_its_contents_with_it() -> None:
     assert store.all(PODS) == []
 
 
-def test_a_watcher_that_is_too_far_behind_is_told_so() -> None:
+def test_a_watcher_too_far_behind_gets_an_error() -> None:
     store = Store()
     node = store.create(NODES, None, {"metadata": {"name": "n"}})
     for number in range(EVENTS_KEPT + 1):

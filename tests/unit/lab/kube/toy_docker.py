@@ -1,4 +1,4 @@
-"""As much of Docker's API as the stand-in's kubelet uses, on a socket of its own: tests need no engine."""
+"""The part of Docker's API that the stand-in's kubelet uses, on its own socket, so that tests need no engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class ToyDocker(socketserver.ThreadingUnixStreamServer):
-    """An engine whose containers are rows in a dict. While `broken`, it answers every call with 500."""
+    """An engine whose containers are entries of a dict. While `broken`, it answers every call with 500."""
 
     daemon_threads = True
 
@@ -35,7 +35,7 @@ class ToyDocker(socketserver.ThreadingUnixStreamServer):
 class _Handler(BaseHTTPRequestHandler):
     server: ToyDocker
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name from the base class
         pass
 
     def address_string(self) -> str:
@@ -80,4 +80,4 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(204 if identifier in containers else 404)
 
-    do_GET = do_POST = do_DELETE = _handle  # noqa: N815 (names that http.server looks for)
+    do_GET = do_POST = do_DELETE = _handle  # noqa: N815 - names that http.server looks for
