@@ -13,6 +13,8 @@ from gb10.cli.screen import console
 from gb10.cli.screen.session import Session, command_options
 from gb10.controller.cluster import kubeconfig as files
 from gb10.controller.inventory import InventoryHost
+from gb10.facts.reading.k3s import server_url
+from gb10.group_data.settings import API_PORT
 
 
 @click.command()
@@ -54,4 +56,4 @@ def _server(head: InventoryHost, fetched: files.Kubeconfig) -> str:
     """K3s writes https://127.0.0.1:PORT; from here it is the head's address."""
     clusters = fetched.get("clusters") or [{}]
     port = urlsplit(str(clusters[0].get("cluster", {}).get("server", ""))).port
-    return files.server_url(head.address, port or files.API_PORT)
+    return server_url(head.address, port or API_PORT)

@@ -7,9 +7,19 @@ from typing import Any
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
-from gb10.facts.reading.k3s import CONFIG, KILLALL, REGISTRIES, TOKEN_FILE, UNINSTALL, UNITS, env_file, unit_file
+from gb10.facts.reading.k3s import (
+    CONFIG,
+    KILLALL,
+    REGISTRIES,
+    TOKEN_FILE,
+    UNINSTALL,
+    UNITS,
+    env_file,
+    server_url,
+    unit_file,
+)
 from gb10.facts.reading.sealed import Secret
-from gb10.group_data.settings import API_PORT, K3sSettings
+from gb10.group_data.settings import K3sSettings
 from gb10.operations import k3s, kubectl, preflight, upgrade
 from gb10.operations.file import masked_file, text_file
 from gb10.operations.kit.deploys import deploy
@@ -188,9 +198,7 @@ def _config(role: str, settings: K3sSettings) -> dict[str, object]:
     if role == "server":
         ours |= {"write-kubeconfig-mode": "0600", "disable": settings.disable}
         return with_name({**ours, **settings.config, **settings.server_config}, ssh_address(host))
-    ip = kubernetes_ip(head())
-    url = f"https://[{ip}]:{API_PORT}" if ":" in ip else f"https://{ip}:{API_PORT}"
-    return {**ours, "server": url, **settings.config, **settings.agent_config}
+    return {**ours, "server": server_url(kubernetes_ip(head())), **settings.config, **settings.agent_config}
 
 
 def with_name(config: dict[str, object], name: str) -> dict[str, object]:

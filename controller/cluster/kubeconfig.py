@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 from gb10.controller.errors import Gb10Error
-from gb10.group_data.settings import API_PORT
 from gb10.operations.kit.files import write_atomically
 
 Kubeconfig = dict[str, Any]
@@ -20,11 +19,6 @@ def default_path() -> Path:
     """Where kubectl would write: the first file of $KUBECONFIG, or ~/.kube/config."""
     named = [path for path in os.environ.get("KUBECONFIG", "").split(os.pathsep) if path]
     return Path(named[0] if named else "~/.kube/config").expanduser()
-
-
-def server_url(address: str, port: int = API_PORT) -> str:
-    """Given the address of the head, return the URL of its API server."""
-    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
 
 
 def merged(

@@ -14,6 +14,7 @@ from typing import Any
 from gb10.facts.reading.identity import ARCHITECTURES
 from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
+from gb10.group_data.settings import API_PORT
 
 BINARY = "/usr/local/bin/k3s"
 CONFIG = "/etc/rancher/k3s/config.yaml"
@@ -33,6 +34,11 @@ KUBECTL = f"KUBECACHEDIR=/dev/null {BINARY} kubectl --request-timeout=5s"  # a r
 def unit_file(role: str) -> str:
     """Given a role, return the path of its systemd unit."""
     return f"/etc/systemd/system/{UNITS[role]}.service"
+
+
+def server_url(address: str, port: int = API_PORT) -> str:
+    """Given the address of the head, return the URL of its API server."""
+    return f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}"
 
 
 def env_file(role: str) -> str:

@@ -11,7 +11,7 @@ from gb10.facts.helm import HelmReleases
 from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
 from gb10.facts.reading.helm import HelmRelease
 from gb10.facts.reading.k3s import BINARY
-from gb10.facts.reading.readiness import Operator
+from gb10.facts.reading.readiness import GPU, NETWORK, Operator
 from gb10.operations.kit.discovery import rivals
 from gb10.operations.kit.failures import UnreadFactError, known, say
 
@@ -19,7 +19,7 @@ NFD_GROUP = "nfd.k8s-sigs.io"
 # Definitions whose objects node feature discovery makes by itself.
 NFD_OWN = ("nodefeatures.nfd.k8s-sigs.io", "nodefeaturegroups.nfd.k8s-sigs.io")
 # Objects that the charts and these deploys make; any other belongs to somebody else.
-OWN_OBJECTS = frozenset({"cluster-policy", "nic-cluster-policy", "nvidia-nics-rules", "nvidia-kernel-modules"})
+OWN_OBJECTS = frozenset({GPU.policy, NETWORK.policy, "nvidia-nics-rules", "nvidia-kernel-modules"})
 DELETE_SECONDS = 120
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gb10.controller.cluster.kubeconfig import default_path, merged, read, server_url, write
+from gb10.controller.cluster.kubeconfig import default_path, merged, read, write
 from gb10.controller.errors import Gb10Error
+from gb10.facts.reading.k3s import server_url
 
 SERVER = "https://198.18.0.11:6443"
 
