@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import stat
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gb10.operations.backups.restore_plan import wanted
+from gb10.programs.answer import RefusedError
 from gb10.programs.archive.manifest import Manifest, Owner
 from gb10.programs.archive.reading import unpack
 from gb10.programs.backups import restore as restore_node
@@ -174,6 +176,35 @@ def test_the_servers_folder_is_swapped_and_the_old_one_kept(tmp_path: Path) -> N
     assert (place / "config").read_text() == "c"
     times = [(folder / "server/db/state.db").stat().st_mtime_ns for folder in (place, tmp_path / "tree")]
     assert times[0] == times[1]
+
+
+SSHD = """#!/bin/sh
+case "$0 $*" in
+*"sshd -t") echo "line 3: Bad configuration option" >&2; exit {status} ;;
+*"is-active"*) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_sshd_files_go_back_unless_sshd_runs_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    node, place = node_with(tmp_path, {"sshd_config": "of the backup", "key": "new"})
+    (place / "sshd_config").write_text("of the node")
+    for name in ("sshd", "systemctl"):
+        (tmp_path / name).write_text(SSHD.format(status=1))
+        (tmp_path / name).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    job = node.job(paths=[str(tmp_path / "tree/sshd_config"), str(tmp_path / "tree/key")], keys=[])
+    if ends:  # as the program does when its connection is gone
+        monkeypatch.setattr(restore_node, "_sshd_trouble", lambda keys: sys.exit(143))
+        with pytest.raises(SystemExit):
+            restore_node.sshd(job, SILENT)
+    else:
+        with pytest.raises(RefusedError, match=r"SSHD_REJECTED: .*Bad configuration option"):
+            restore_node.sshd(job, SILENT)
+    assert {path.name: path.read_text() for path in place.iterdir()} == {"sshd_config": "of the node"}
 
 
 def test_changed_content_is_refused_on_arrival(tmp_path: Path) -> None:
