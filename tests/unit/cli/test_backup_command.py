@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gb10.cli.backup import _View
+from gb10.cli.screen.backup_view import BackupView
 from gb10.controller.run.messages import Reported
 from gb10.operations.backups.reports import Kept, Transferred
 from tests.unit.pyinfra_project import Project
@@ -17,13 +17,13 @@ from tests.unit.pyinfra_project import Project
 GB10 = str(Path(sys.executable).with_name("gb10"))
 
 
-def heard(view: _View, report: Any) -> None:
+def heard(view: BackupView, report: Any) -> None:
     """Have the view hear what a run on spark-2 reports."""
     view.hear(Reported("spark-2", report))
 
 
 def test_without_a_terminal_what_takes_long_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    view = _View(None, quiet=False)
+    view = BackupView(None, quiet=False)
     for done in range(1, 1000):
         heard(view, Transferred("Send b1 to spark-1", done << 20, 1 << 30))
     heard(view, Kept("b1", "spark-1"))
@@ -34,11 +34,11 @@ def test_without_a_terminal_what_takes_long_is_told_in_few_lines(capsys: pytest.
 def test_a_long_transfer_is_told_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gb10.cli.backup.LINE_SECONDS", 0)
+    monkeypatch.setattr("gb10.cli.screen.backup_view.LINE_SECONDS", 0)
     fetched = Transferred("Fetch b1 from spark-1", 1 << 20, 1 << 30)
-    heard(_View(None, quiet=False), fetched)
+    heard(BackupView(None, quiet=False), fetched)
     assert capsys.readouterr().err == "  Fetch b1 from spark-1: 1.0 MiB of 1.0 GiB so far\n"
-    heard(_View(None, quiet=True), fetched)
+    heard(BackupView(None, quiet=True), fetched)
     assert capsys.readouterr().err == ""
 
 
