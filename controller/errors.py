@@ -1,7 +1,7 @@
 """The catalogue of errors: a stable code, an exit status, what happened, and what to type next.
 
-Lower layers print `gb10: CODE: what happened` and know nothing of this file; the runner finds their lines and makes
-a Gb10Error of them. `python -m gb10.controller.errors` prints the catalogue as a Markdown table.
+Lower layers report a code and what happened, and know nothing of this file; the runner makes a Gb10Error of it.
+`python -m gb10.controller.errors` prints the catalogue as a Markdown table.
 """
 
 from __future__ import annotations
@@ -973,7 +973,7 @@ _CATALOGUE = (
     Trouble(
         "INTERRUPTED",
         _S.INTERRUPTED,
-        "interrupted; a command that a node had begun may still end by itself",
+        "interrupted; what ran on the nodes was ended",
         "Go on where it stopped: {again}",
     ),
     Trouble(

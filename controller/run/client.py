@@ -80,13 +80,6 @@ class PyinfraProcess:
             cls._ours = cls()
         return cls._ours
 
-    @classmethod
-    def restart(cls) -> None:
-        """Have the next request served by a new process, which is started now."""
-        if cls._ours is not None:
-            cls._ours.stop()
-        cls.ours()
-
     @property
     def pid(self) -> int:
         return self._process.pid

@@ -12,6 +12,7 @@ monkey.patch_all()  # before anything else, as pyinfra's own command does
 
 import ctypes  # noqa: E402
 import gc  # noqa: E402
+import io  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
@@ -104,10 +105,11 @@ class Records(logging.Handler):
             self._pipe.send(Logged(line.removeprefix(prefix).rstrip(), prefixes.get(prefix)))
 
 
-class Printed:
+class Printed(io.TextIOBase):
     """Standard output and error for whatever prints, such as an inventory: lines of the log."""
 
     def __init__(self, records: Records) -> None:
+        super().__init__()
         self._records = records
         self._rest = ""
 
@@ -117,18 +119,13 @@ class Printed:
             self._records.say(line)
         return len(text)
 
-    def flush(self) -> None:
-        """Do nothing: whole lines have been sent."""
-
-    def isatty(self) -> bool:
-        return False
-
 
 class Server:
     """Serves one request after the other."""
 
     def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
+        self._work = gevent.Greenlet()
         self._calm = gevent.event.Event()  # unset during an interrupt
         self._calm.set()
 
@@ -137,7 +134,8 @@ class Server:
         gevent.signal_handler(signal.SIGINT, self.interrupt)
         while request := self._pipe.receive():
             alive = gevent.spawn(self._beat)
-            result = gevent.spawn(self._served, request).get()
+            self._work = gevent.spawn(self._served, request)
+            result = self._work.get()
             self._calm.wait()  # after an interrupt there is no result
             alive.kill()
             self._pipe.send(result)
@@ -145,7 +143,7 @@ class Server:
     def interrupt(self) -> NoReturn:
         """Begin nothing more, end what runs on the nodes, and this process."""
         self._calm.clear()
-        requests.abandon()
+        requests.abandon(self._work)
         with gevent.Timeout(END_SECONDS, False):
             requests.end_commands()
         self._pipe.send(Interrupted())

@@ -120,10 +120,13 @@ def hosts() -> list[Host]:
     return list(state.inventory) if state and state.initialised else []
 
 
-def abandon() -> None:
-    """Have the present request do nothing more."""
+def abandon(work: gevent.Greenlet) -> None:
+    """Have the present request, which this greenlet serves, begin nothing more. Its connections stay."""
     if hosts():
-        ctx_state.get().pool.kill(block=False)
+        state = ctx_state.get()
+        state.abandoned = True
+        state.pool.kill(block=False)
+    work.kill(block=False)
 
 
 def end_commands() -> None:
@@ -156,11 +159,12 @@ def _running(state: WatchedState, request: RunDeploy | GetFacts) -> Iterator[Con
         _turn(state, "connect", StateStage.Connect)
         yield config
     finally:
-        if state.initialised:
+        if state.initialised and not state.abandoned:
             _turn(state, "disconnect", StateStage.Disconnect)
             gevent.joinall([gevent.spawn(host.disconnect) for host in state.inventory if host.connected])
-        for context in (ctx_state, ctx_inventory, ctx_config):
-            context.reset()
+        if not state.abandoned:
+            for context in (ctx_state, ctx_inventory, ctx_config):
+                context.reset()
 
 
 def _give_up(watch: Watch, error: Exception) -> None:

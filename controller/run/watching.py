@@ -178,6 +178,7 @@ class WatchedState(State):
     def __init__(self, watch: Watch, *, check_for_changes: bool, tolerant: bool) -> None:
         super().__init__(check_for_changes=check_for_changes)
         self.watch = watch
+        self.abandoned = False  # nothing more is to begin, and its connections are still needed
         self._tolerant = tolerant
 
     def fail_hosts(self, hosts_to_fail: set[Host], activated_count: int | None = None) -> None:

@@ -108,14 +108,6 @@ def test_a_process_serves_many_requests(two: str) -> None:
     assert PyinfraProcess.ours().pid == pid
 
 
-def test_a_new_process_is_started_on_request_and_serves(two: str) -> None:
-    run = runner()
-    pid = PyinfraProcess.ours().pid
-    PyinfraProcess.restart()
-    assert run.run("tiny.nothing").ok
-    assert PyinfraProcess.ours().pid != pid
-
-
 def test_host_keys_are_read_anew_for_each_request(project: Project) -> None:
     other = project.root / "known"
     other.touch()
