@@ -1,7 +1,7 @@
-"""What K3s deploys by itself, as far as the lab needs it: coredns, local-path storage, and Traefik with its svclb.
+"""The addons that K3s deploys by itself: coredns, local-path storage, and Traefik with its svclb.
 
-K3s' metrics-server and Helm controller are left out, and Traefik is created directly. `disable` takes the names
-coredns, local-storage, runtimes, servicelb and traefik; what is disabled is deleted where it was there before.
+K3s' metrics-server and Helm controller are left out, and Traefik is created directly. The setting `disable` takes the
+names coredns, local-storage, runtimes, servicelb and traefik. Disabled addons are deleted if they exist.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gb10.lab.kube.resources import DAEMONSETS, DEPLOYMENTS, Resource, built_in
 from gb10.lab.kube.store import Store
 
 NAMESPACE = "kube-system"
-# The runtimes that K3s knows of and this project's operators may ask for.
+# The runtimes that K3s knows and this project's operators may use.
 RUNTIMES = ("crun", "nvidia", "nvidia-experimental")
 
 Part = tuple[Resource, Obj]
@@ -32,7 +32,7 @@ def _service(name: str, kind: str, address: str, ports: list[Obj]) -> Obj:
 
 
 def _parts() -> dict[str, list[Part]]:
-    """Every addon with its objects."""
+    """Return each addon's objects."""
     services = built_in("services")
     dns: list[Obj] = [{"name": "dns", "port": 53, "protocol": "UDP"}]
     web: list[Obj] = [{"name": "web", "port": 80}, {"name": "websecure", "port": 443}]
@@ -63,10 +63,10 @@ def _parts() -> dict[str, list[Part]]:
 
 
 def deploy(store: Store, disabled: list[str]) -> None:
-    """Create the addons that are wanted and missing, delete those that are not wanted."""
+    """Create the missing addons and delete the disabled ones."""
     unwanted = set(disabled)
     if "traefik" in unwanted:
-        unwanted.add("servicelb")  # its load balancer serves nothing but Traefik here
+        unwanted.add("servicelb")  # here the load balancer serves only Traefik
     with store.cond:
         for addon, parts in _parts().items():
             for resource, body in parts:

@@ -1,4 +1,4 @@
-"""What the API server refuses or fills in before it stores an object."""
+"""Checks and defaults that the API server applies before it stores an object."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gb10.lab.kube.errors import ApiError
 from gb10.lab.kube.objects import Obj
 from gb10.lab.kube.resources import Resource
 
-# Top-level fields of kinds that have others than spec and status. Deeper fields are not checked.
+# Top-level fields of kinds that have other fields than spec and status. Deeper fields are not checked.
 _FIELDS = {
     "clusterrolebindings": {"subjects", "roleRef"},
     "clusterroles": {"rules", "aggregationRule"},
@@ -42,13 +42,13 @@ _DEFAULTS = {
 
 
 def check_name(resource: Resource, name: str | None) -> None:
-    """Raise ApiError 422 for a name that Kubernetes would not take."""
+    """Raise ApiError 422 for an invalid name."""
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.:]*[a-z0-9])?", name or ""):
         raise _invalid(resource, name, "metadata.name", f"Invalid value: {name!r}")
 
 
 def check_fields(resource: Resource, obj: Obj) -> None:
-    """Raise ApiError 400 for a top-level field that the kind does not have, as strict field validation does."""
+    """Raise ApiError 400 for an unknown top-level field, as strict field validation does."""
     if not resource.built_in or resource.plural == "events":
         return
     known = {"apiVersion", "kind", "metadata", "status"} | _FIELDS.get(resource.plural, {"spec"})
@@ -62,7 +62,7 @@ def check_fields(resource: Resource, obj: Obj) -> None:
 
 
 def check_immutable(resource: Resource, old: Obj, new: Obj) -> None:
-    """Raise ApiError 422 for a change of what must not change."""
+    """Raise ApiError 422 for a change of an immutable field."""
     changed = None
     if resource.plural == "runtimeclasses" and old.get("handler") != new.get("handler"):
         changed = "handler"
@@ -75,7 +75,7 @@ def check_immutable(resource: Resource, old: Obj, new: Obj) -> None:
 
 
 def _invalid(resource: Resource, name: str | None, field: str, why: str) -> ApiError:
-    """The error that kubectl shows as: The KIND "NAME" is invalid: FIELD: WHY."""
+    """Return the error that kubectl shows as: The KIND "NAME" is invalid: FIELD: WHY."""
     return ApiError(
         422,
         "Invalid",

@@ -27,7 +27,7 @@ RETRY_SECONDS = 2
 
 @dataclass(frozen=True)
 class Membership:
-    """Where a node belongs: the server, the token that it joins with, and what it is. `folder` is its agent's own."""
+    """A node and its cluster: the server, the join token, the node. `folder` is the agent's own."""
 
     url: str
     token: tokens.Token
@@ -37,7 +37,7 @@ class Membership:
 
 
 def describe_node(options: config.Options, version: str, runtime: str, roles: tuple[str, ...]) -> NodeDescription:
-    """Given the settings, return the node that will register. Raise StartError where it has no IP address."""
+    """Return the node described by the settings. Raise StartError if it has no valid IP address."""
     addresses = tuple(options.many("node-ip")) or (default_address(),)
     for address in addresses:
         try:
@@ -77,7 +77,7 @@ def _taint(text: str) -> Obj:
 
 
 def container_runtime(options: config.Options) -> tuple[str, PodContainers | None]:
-    """The runtime's name and version, and with Docker the containers in it. Raise StartError where Docker is down."""
+    """Return the runtime's name and version, and with Docker its containers. Raise StartError if Docker is down."""
     if not options.flag("docker"):
         return CONTAINERD, None
     engine = Engine()
@@ -88,7 +88,7 @@ def container_runtime(options: config.Options) -> tuple[str, PodContainers | Non
 
 
 def run(options: config.Options, version: str) -> None:
-    """Join and run the node for ever. Raise StartError where the settings do not allow it."""
+    """Join the cluster and run the node forever. Raise StartError for invalid settings."""
     log("info", f"Starting k3s agent {version}")
     secret, url = options.secret("token"), options.text("server")
     if not secret:
@@ -110,7 +110,7 @@ def agent_folder(options: config.Options) -> Path:
 
 
 def join(membership: Membership, joined: Callable[[], None]) -> Kubelet:
-    """Join, trying for ever; each failure is a line in the journal, in K3s' words."""
+    """Join the cluster, with endless retries. Log each failure in K3s' words."""
     while True:
         try:
             kubelet = _join_once(membership)
@@ -143,7 +143,7 @@ def _join_once(membership: Membership) -> Kubelet:
 
 
 def _trusted_ca(membership: Membership) -> bytes:
-    """Fetch the cluster's CA. Raise StartError where the token was made for another one."""
+    """Fetch the cluster's CA. Raise StartError if the token belongs to another CA."""
     anonymous = Client(membership.url, client.blind_context())
     try:
         ca = anonymous.raw("GET", "/cacerts")

@@ -30,7 +30,7 @@ HANDSHAKE_SECONDS = 10
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the handlers of all requests share."""
+    """The state that all request handlers share."""
 
     store: Store
     gatekeeper: Gatekeeper
@@ -43,7 +43,7 @@ class Cluster:
 
 
 class ApiServer(ThreadingHTTPServer):
-    """Listens on every address. Raise StartError where the port is taken."""
+    """Listens on all addresses. Raises StartError if the port is in use."""
 
     daemon_threads = True
     block_on_close = False
@@ -61,12 +61,12 @@ class ApiServer(ThreadingHTTPServer):
             ) from error
 
     def open(self, cluster: Cluster, tls: ssl.SSLContext) -> None:
-        """Set what is served; from then on connections may be taken."""
+        """Set the cluster and the TLS context. Connections may be accepted from then on."""
         self.cluster = cluster
         self.tls = tls
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up or fails the handshake is no event."""
+        """Ignore clients that disconnect or fail the handshake."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -77,14 +77,14 @@ class Handler(BaseHTTPRequestHandler):
     server: ApiServer
 
     def setup(self) -> None:
-        if self.server.tls:  # here, because the handshake must not hold up other connections
+        if self.server.tls:  # in this thread, so that the handshake does not delay other connections
             self.request.settimeout(HANDSHAKE_SECONDS)
             self.request = self.server.tls.wrap_socket(self.request, server_side=True)
             self.request.settimeout(None)
         super().setup()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the base class's)
-        """Requests are not logged."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - name from the base class
+        """Do nothing: requests are not logged."""
 
     def _send(self, code: int, body: Any, content_type: str = "application/json") -> None:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -103,11 +103,11 @@ class Handler(BaseHTTPRequestHandler):
             self._send(error.code, error.body)
         except (ConnectionError, ssl.SSLError):
             self.close_connection = True
-        except Exception as error:  # a bug here must show in the journal and at the client, not end the server
+        except Exception as error:  # report a bug to the journal and the client, and keep the server running
             traceback.print_exc(file=sys.stderr)
             self._send(500, ApiError(500, "InternalError", repr(error)).body)
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 (names that http.server looks for)
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - names that http.server looks for
 
     def _route(self, raw: bytes) -> None:
         cluster, url = self.server.cluster, urlsplit(self.path)
@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
         return caller
 
     def _join(self) -> None:
-        """A node asks for its credential with the cluster's token and its own password."""
+        """Give a node its credential for the cluster's token and the node's own password."""
         cluster = self.server.cluster
         if not cluster.gatekeeper.may_join(self.headers.get("Authorization", "")):
             raise ApiError(401, "Unauthorized", "Unauthorized")
@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(code, table.shape(resource, answer, accept))
 
     def _locate(self, parts: list[str]) -> tuple[Resource, str | None, str | None, str]:
-        """Given a path's parts, return the kind, namespace, name and subresource. Raise ApiError 404."""
+        """Return the kind, namespace, name and subresource that a path names. Raise ApiError 404 if unknown."""
         start = 2 if parts[0] == "api" else 3
         group_version, rest = "/".join(parts[1:start]), parts[start:]
         namespace = None
@@ -211,7 +211,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             return json.loads(raw)
         except ValueError:
-            import yaml  # noqa: PLC0415 (slow to load, and hardly any client sends YAML)
+            import yaml  # noqa: PLC0415 - slow to load, and hardly any client sends YAML
 
             return yaml.safe_load(raw)
 
@@ -223,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
         for event in events:
             if event is None:
                 if select.select([self.connection], [], [], 0)[0]:
-                    self.close_connection = True  # the client hung up
+                    self.close_connection = True  # the client has disconnected
                     return
                 continue
             if event["type"] not in ("BOOKMARK", "ERROR"):
@@ -234,7 +234,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def version_info(version: str) -> Obj:
-    """Given a K3s version such as v1.36.4+k3s1, return what /version answers."""
+    """Return the answer of /version for a K3s version such as v1.36.4+k3s1."""
     major, minor, *_ = version.removeprefix("v").split(".")
     return {
         "major": major,

@@ -1,4 +1,4 @@
-"""Who owns which field: `metadata.managedFields` and the conflicts of server-side apply."""
+"""Owners of fields: `metadata.managedFields` and the conflicts of server-side apply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gb10.lab.kube.errors import ApiError
 from gb10.lab.kube.merge import list_key
 from gb10.lab.kube.objects import Obj, now
 
-# A leaf field as fieldsV1 names it: ("f:spec", "f:containers", 'k:{"name":"c"}', "f:image").
+# The path of a leaf field in fieldsV1: ("f:spec", "f:containers", 'k:{"name":"c"}', "f:image").
 Path = tuple[str, ...]
 
 IDENTITY = {
@@ -26,7 +26,7 @@ IDENTITY = {
 
 
 class Manager(NamedTuple):
-    """One owner of fields: who, by `Apply` or `Update`, on the object or on a subresource."""
+    """One owner of fields: its name, `Apply` or `Update`, and the subresource if any."""
 
     name: str
     operation: str
@@ -34,7 +34,7 @@ class Manager(NamedTuple):
 
 
 def leaves(value: Any, keyed: bool, path: Path = ()) -> dict[Path, Any]:
-    """Given a value, return its leaf fields by path. With `keyed`, items of keyed lists are fields of their own."""
+    """Return the leaf fields of a value by path. With `keyed`, items of keyed lists are separate fields."""
     if isinstance(value, dict) and value:
         return {p: v for field in value for p, v in leaves(value[field], keyed, (*path, f"f:{field}")).items()}
     if keyed and isinstance(value, list) and path and (key := list_key(path[-1][2:], value)):
@@ -47,14 +47,14 @@ def leaves(value: Any, keyed: bool, path: Path = ()) -> dict[Path, Any]:
 
 
 def owned_fields(obj: Obj, keyed: bool) -> dict[Path, Any]:
-    """Given an object, return the leaf fields that somebody can own: all but those that identify it."""
+    """Return the leaf fields that can have an owner: all except those that identify the object."""
     kept = {field: value for field, value in obj.items() if field not in IDENTITY}
     kept["metadata"] = {field: value for field, value in obj.get("metadata", {}).items() if field not in IDENTITY}
     return {path: value for path, value in leaves(kept, keyed).items() if value is not None and path != ("f:metadata",)}
 
 
 def decode_fields(fields: Obj, path: Path = ()) -> set[Path]:
-    """Given a fieldsV1 tree, return the paths of its leaves."""
+    """Return the paths of the leaves of a fieldsV1 tree."""
     found: set[Path] = set()
     for step, below in fields.items():
         if step != ".":
@@ -63,7 +63,7 @@ def decode_fields(fields: Obj, path: Path = ()) -> set[Path]:
 
 
 def encode_fields(paths: set[Path]) -> Obj:
-    """Given paths of leaves, return the fieldsV1 tree."""
+    """Return the fieldsV1 tree with these leaves."""
     tree: Obj = {}
     for path in sorted(paths):
         at = tree
@@ -73,7 +73,7 @@ def encode_fields(paths: set[Path]) -> Obj:
 
 
 def remove_field(node: Any, path: Path) -> None:
-    """Drop a leaf from an object, then the parents that it leaves empty."""
+    """Remove a leaf from an object, and parents that become empty."""
     if isinstance(node, list):
         wanted = json.loads(path[0][2:])
         for item in [item for item in node if all(item.get(k) == v for k, v in wanted.items())]:
@@ -91,7 +91,7 @@ def remove_field(node: Any, path: Path) -> None:
 
 
 class Ownership:
-    """The owners of an object's fields, read from its managedFields and written back there."""
+    """The owners of an object's fields, read from and written to its managedFields."""
 
     def __init__(self, managed: list[Obj]) -> None:
         self.fields: dict[Manager, set[Path]] = {}
@@ -127,7 +127,7 @@ def _ownership(old: Obj | None, new: Obj) -> Ownership:
 
 
 def track_update(old: Obj | None, new: Obj, manager: Manager, keyed: bool) -> Obj:
-    """Given an object before and after a create, update or patch, note the manager as owner of what changed."""
+    """Make the manager the owner of the fields that a create, update or patch has changed."""
     owners = _ownership(old, new)
     before, after = owned_fields(old or {}, keyed), owned_fields(new, keyed)
     changed = {path for path, value in after.items() if path not in before or before[path] != value}
@@ -141,10 +141,10 @@ def track_update(old: Obj | None, new: Obj, manager: Manager, keyed: bool) -> Ob
 
 
 def track_apply(old: Obj | None, new: Obj, applied: Obj, manager: Manager, keyed: bool, force: bool) -> Obj:
-    """Given an object before and after an apply, and what was applied, settle who owns what.
+    """Update the owners of an object's fields after an apply.
 
-    Fields that the manager no longer applies are dropped, unless somebody else owns them too. Raise ApiError 409
-    where the apply changes a field of another manager and is not forced.
+    Remove fields that the manager no longer applies, unless another manager owns them too. Raise ApiError 409 if the
+    apply changes another manager's field without force.
     """
     owners = _ownership(old, new)
     before, mine = owned_fields(old or {}, keyed), owned_fields(applied, keyed)

@@ -1,8 +1,8 @@
-"""Bootstrap data: the cluster's CAs and passwords, kept in the datastore and sealed with the server token.
+"""Bootstrap data: the cluster's CAs and passwords in the datastore, encrypted with the server token.
 
-So that, as with K3s, the database and the token together are the cluster: files that are missing come back from the
-datastore, another token is refused, and files that are newer than the datastore stop the start. The seal is a
-keystream of HMAC-SHA256, enough for a lab; K3s uses AES-GCM.
+As with K3s, the database and the token together are the cluster: missing files are restored from the datastore, another
+token is refused, and files newer than the datastore stop the start. The encryption is a keystream of HMAC-SHA256, which
+is enough for a lab; K3s uses AES-GCM.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _digest(password: str) -> str:
 
 
 def _seal(data: bytes, password: str) -> bytes:
-    """Seal or open: the same operation."""
+    """Encrypt or decrypt, which is the same operation."""
     key = hashlib.scrypt(password.encode(), salt=b"gb10-lab-bootstrap", n=1024, r=8, p=1)
     blocks = range(0, len(data), 32)
     stream = b"".join(hmac.digest(key, block.to_bytes(8, "big"), "sha256") for block in blocks)
@@ -34,16 +34,16 @@ def _seal(data: bytes, password: str) -> bytes:
 
 
 def save(database: Database, folder: Path, password: str) -> None:
-    """Keep the cluster's files in the datastore."""
+    """Save the cluster's files in the datastore."""
     files = {name: {"content": (folder / name).read_text(), "mtime": (folder / name).stat().st_mtime} for name in FILES}
     sealed = base64.b64encode(_seal(json.dumps(files).encode(), password)).decode()
     database.write_bootstrap(_digest(password), sealed)
 
 
 def restore(database: Database, folder: Path, password: str | None) -> bool:
-    """Bring the cluster's files back from the datastore; return False where it has none.
+    """Restore the cluster's files from the datastore. Return False if it has none.
 
-    Raise StartError for another token, and for files that differ and are newer than those in the datastore.
+    Raise StartError for another token, and for changed files that are newer than those in the datastore.
     """
     stored = database.bootstrap()
     if stored is None:

@@ -1,7 +1,7 @@
-"""Writes the stand-in as one executable file: `python -m gb10.lab.kube.build OUT VERSION`.
+"""Write the stand-in as one executable file: `python -m gb10.lab.kube.build OUT VERSION`.
 
-The file holds this package under its full name and PyYAML in pure Python. Equal sources and an equal version give
-equal bytes, so that a checksum of it can be published.
+The file contains this package under its full name and PyYAML in pure Python. Equal sources and versions give equal
+bytes, so that its checksum can be published.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import yaml
 
 from gb10.lab.kube import paths
 
-# Python passes over what stands before the archive. What is asked for most needs no Python, which would take longer to
-# start than all of it.
+# Python skips text before the archive. The most frequent commands run without Python, which would take longer to start
+# than the commands themselves.
 _HEAD = """#!/bin/sh
 case "${{0##*/}} ${{1:-}}" in
 "kubectl "*) ;;
@@ -29,7 +29,7 @@ case "${{0##*/}} ${{1:-}}" in
 *) exec python3 "$0" "$@" ;;
 esac
 export KUBECONFIG="${{KUBECONFIG-${{GB10_LAB_ROOT:-}}{kubeconfig}}}"
-export GOGC="${{GOGC-800}}" # it is over before a garbage collection pays
+export GOGC="${{GOGC-800}}" # too short-lived to need garbage collection
 exec "${{GB10_LAB_BIN:-/opt/gb10-lab/bin}}/kubectl" "$@"
 """
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -43,11 +43,11 @@ main({version!r})
 
 
 def _contents(version: str) -> dict[str, bytes]:
-    """The files of the archive by name."""
+    """Return the files of the archive by name."""
     package, library = Path(__file__).parent, Path(yaml.__file__).parent
     files = {f"gb10/lab/kube/{path.name}": path.read_bytes() for path in package.glob("*.py") if path.stem != "build"}
     files |= {f"yaml/{path.name}": path.read_bytes() for path in library.glob("*.py")}
-    # gb10 and gb10.lab are regular packages in here: zipimport finds no namespace without a directory entry.
+    # In the archive, gb10 and gb10.lab are regular packages: zipimport needs directory entries for namespace packages.
     return files | {
         "gb10/__init__.py": b"",
         "gb10/lab/__init__.py": b"",
@@ -56,13 +56,13 @@ def _contents(version: str) -> dict[str, bytes]:
 
 
 def build_k3s(path: Path, version: str) -> None:
-    """Write the executable to `path`, replacing what is there. `version` is K3s' own, such as v1.36.4+k3s1."""
+    """Write the executable to `path` or replace it. `version` is a K3s version such as v1.36.4+k3s1."""
     new = path.with_name(path.name + ".new")
     commit = hashlib.sha256(version.encode()).hexdigest()[:8]
     head = _HEAD.format(version=shlex.quote(version), commit=commit, kubeconfig=paths.KUBECONFIG)
     with new.open("wb") as file:
         file.write(head.encode())
-        # Stored, not deflated: the bytes must not depend on the version of zlib.
+        # Stored and not compressed, so that the bytes do not depend on the version of zlib.
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, content in sorted(_contents(version).items()):
                 entry = zipfile.ZipInfo(name, _LONG_AGO)

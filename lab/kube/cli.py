@@ -1,4 +1,4 @@
-"""The `k3s` command, but for `kubectl` and `--version`, which the head of the executable answers (build.py)."""
+"""The `k3s` command, except `kubectl` and `--version`, which the shell lines of the executable run (build.py)."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ BOOTSTRAP_HOURS = 24
 
 
 def main(version: str) -> NoReturn:
-    """Run the command line of the process and end it with an exit status."""
+    """Run this process's command line and exit with its status."""
     try:
         sys.exit(_dispatch(sys.argv[1:], version))
     except StartError as error:
-        from gb10.lab.kube.journal import log  # noqa: PLC0415 (only what a command needs is loaded)
+        from gb10.lab.kube.journal import log  # noqa: PLC0415 - load only what a command needs
 
         log("fatal", f"Error: {error}")
         sys.exit(1)
@@ -54,15 +54,15 @@ def _dispatch(arguments: list[str], version: str) -> int:
 
 
 def _run(role: str, arguments: list[str], version: str) -> None:
-    from gb10.lab.kube import agent, config, server  # noqa: PLC0415 (only what a command needs is loaded)
+    from gb10.lab.kube import agent, config, server  # noqa: PLC0415 - load only what a command needs
 
     options = config.read(role, arguments)
     (server if role == "server" else agent).run(options, version)
 
 
 def _token(arguments: list[str]) -> None:
-    """`k3s token create` prints a new bootstrap token, `k3s token list` the ids of those there are."""
-    from gb10.lab.kube import server, tokens  # noqa: PLC0415 (only what a command needs is loaded)
+    """Print a new bootstrap token (`k3s token create`) or the ids of all (`k3s token list`)."""
+    from gb10.lab.kube import server, tokens  # noqa: PLC0415 - load only what a command needs
 
     folder = server.Folder(paths.rooted(paths.DATA_DIR))
     if not folder.admin.exists():
@@ -88,11 +88,11 @@ def _token(arguments: list[str]) -> None:
                 fields = {key: base64.b64decode(value).decode() for key, value in found["data"].items()}
                 print(f"{fields['token-id']}    {fields['expiration']}")
     else:
-        raise StartError(f"k3s token {' '.join(arguments)}: only create and list are known here")
+        raise StartError(f"k3s token {' '.join(arguments)}: the stand-in knows only create and list")
 
 
 def _server_url() -> str:
-    """Where the local server listens, as its kubeconfig says."""
+    """Return the local server's URL from its kubeconfig."""
     path = paths.rooted(paths.KUBECONFIG)
     found = next((line for line in path.read_text().splitlines() if line.strip().startswith("server: ")), None)
     if found is None:

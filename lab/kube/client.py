@@ -1,4 +1,4 @@
-"""HTTPS to the API server over one kept connection."""
+"""An HTTPS client of the API server with one persistent connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MERGE = "application/merge-patch+json"
 
 
 class RefusedError(Exception):
-    """An answer other than success."""
+    """An answer with an error status."""
 
     def __init__(self, status: int, url: str, reason: str, message: str) -> None:
         super().__init__(message or f"{url}: {status} {reason}")
@@ -24,7 +24,7 @@ class RefusedError(Exception):
 
 
 class Client:
-    """Calls on one server. OSError and http.client.HTTPException come through as they are."""
+    """Calls one server. Also raises OSError and http.client.HTTPException."""
 
     def __init__(self, url: str, tls: ssl.SSLContext, authorization: str = "") -> None:
         parts = urlsplit(url)
@@ -35,7 +35,7 @@ class Client:
         )
 
     def raw(self, method: str, path: str, body: Any = None, **headers: str) -> bytes:
-        """Make one call and return the answer's body. Raise RefusedError for a status that is no success."""
+        """Send a request and return the answer's body. Raise RefusedError for an error status."""
         raw = None if body is None else json.dumps(body).encode()
         if self.authorization:
             headers["Authorization"] = self.authorization
@@ -53,7 +53,7 @@ class Client:
         return answer
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """Make one call and return the answer as JSON."""
+        """Send a request and return the answer's JSON value."""
         return json.loads(self.raw(method, path, body, **headers))
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class Client:
 
 
 def _message(answer: bytes, status: int) -> str:
-    """The server's own words, which for 401 say nothing more than the status."""
+    """Return the server's message, except for 401, where it only repeats the status."""
     try:
         return "" if status == 401 else str(json.loads(answer).get("message") or "")
     except (ValueError, AttributeError):
@@ -69,7 +69,7 @@ def _message(answer: bytes, status: int) -> str:
 
 
 def blind_context() -> ssl.SSLContext:
-    """For the one call that fetches the CA, which the token's digest then proves."""
+    """Return a context without verification, only for fetching the CA, which the token's digest verifies."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -77,14 +77,14 @@ def blind_context() -> ssl.SSLContext:
 
 
 def trusting_context(ca: bytes) -> ssl.SSLContext:
-    """For calls on the server whose certificate that CA signed."""
+    """Return a context that trusts this CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=ca.decode())
     return context
 
 
 def token_authorization(token: Token) -> str:
-    """The header that shows a join token."""
+    """Return the Authorization header for a join token."""
     if token.is_bootstrap:
         return f"Bearer {token.password}"
     pair = f"{token.user or 'node'}:{token.password}"

@@ -1,7 +1,7 @@
-"""Settings from /etc/rancher/k3s/config.yaml, the command line and the environment, merged as K3s merges them.
+"""Settings from /etc/rancher/k3s/config.yaml, the command line and the environment, merged as by K3s.
 
-The file's keys are the long flags; they stand before the command line, so that a flag given there wins, or is added
-where it is a list. Unknown keys end the start in the same words as unknown flags (newer K3s servers only warn).
+The file's keys are the long flags. They come before the command line, so that its flags win, or are added to a list.
+Unknown keys stop the start in the same words as unknown flags (newer K3s servers only warn).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ENVIRONMENT = {
     "K3S_TOKEN_FILE": "token-file",
     "K3S_URL": "server",
 }
-# What exists in K3s and has no counterpart here: better refused than silently different.
+# Flags of K3s that the stand-in does not support. It refuses them rather than behave differently.
 _NOT_IMITATED = ("cluster-init", "cluster-reset", "datastore-endpoint", "embedded-registry", "rootless")
 
 
@@ -54,24 +54,24 @@ def _flags(role: str) -> tuple[set[str], set[str]]:
 
 
 class Options:
-    """The settings of one role; every value is a list of texts, the last one wins where one is wanted."""
+    """The settings of one role. Each is a list of texts; for a single value the last one wins."""
 
     def __init__(self, values: dict[str, list[str]]) -> None:
         self._values = values
 
     def text(self, name: str) -> str | None:
-        """The last value that was given and is not empty."""
+        """Return the last non-empty value."""
         return next((value for value in reversed(self._values.get(name, [])) if value), None)
 
     def flag(self, name: str) -> bool:
         return (self.text(name) or "false").lower() in ("true", "1", "t")
 
     def many(self, name: str) -> list[str]:
-        """All values, those with commas taken apart."""
+        """Return all values, split at commas."""
         return [part.strip() for value in self._values.get(name, []) for part in value.split(",") if part.strip()]
 
     def number(self, name: str, default: int) -> int:
-        """Raise StartError where the value is no number."""
+        """Return the value as a number. Raise StartError if it is not a number."""
         text = self.text(name)
         if text is None:
             return default
@@ -80,7 +80,7 @@ class Options:
         return int(text)
 
     def secret(self, name: str) -> str | None:
-        """A token: from its own flag, or from the file that `<name>-file` names. Raise StartError if unreadable."""
+        """Return a token from its flag or from the file in `<name>-file`. Raise StartError if it is unreadable."""
         given = self.text(name)
         file = self.text(f"{name}-file")
         if given or not file:
@@ -92,9 +92,9 @@ class Options:
 
 
 def read(role: str, arguments: list[str]) -> Options:
-    """Given "server" or "agent" and the command line after it, return the merged settings.
+    """Return the merged settings for the role "server" or "agent" and the command line after it.
 
-    Raise StartError for unknown flags, missing values, a broken file, and what is not imitated here.
+    Raise StartError for unknown flags, missing values, a broken file and unsupported flags.
     """
     values: dict[str, list[str]] = {}
     for variable, name in _ENVIRONMENT.items():
@@ -136,7 +136,7 @@ def _parse(role: str, arguments: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _file_arguments(given: list[str] | None) -> list[str]:
-    """The settings file as flags. Only a file that was asked for must exist."""
+    """Return the settings file as flags. Only a file named by the user must exist."""
     wanted = given[-1] if given else os.environ.get("K3S_CONFIG_FILE")
     path = Path(wanted) if wanted else paths.rooted(paths.CONFIG)
     if not wanted and not path.exists():
@@ -156,8 +156,8 @@ def _text(value: Any) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Given a YAML file, return its mapping, empty for an empty file. Raise StartError where it is none."""
-    import yaml  # noqa: PLC0415 (slow to load; `k3s --version` and `k3s kubectl` do without)
+    """Return the mapping in a YAML file, empty for an empty file. Raise StartError if it is not a mapping."""
+    import yaml  # noqa: PLC0415 - slow to load, and not every command needs it
 
     try:
         content = yaml.safe_load(path.read_text())

@@ -1,11 +1,10 @@
-"""Toy controllers: enough to give `kubectl wait`, `kubectl rollout` and `helm --wait` what they look for.
+"""Small controllers, just enough for `kubectl wait`, `kubectl rollout` and `helm --wait`.
 
-Each controller is a function of the store. It looks at everything, changes what is not as it should be, and returns
-when it wants to look again even if nothing changes (seconds from now, or None). `CONTROLLERS` is the list that runs;
-a module that imitates an operator appends its own.
+Each controller is a function of the store. It reads all objects, corrects them, and returns the seconds until it must
+run again even without changes, or None. `CONTROLLERS` are the built-in ones; operators.py adds more.
 
-Annotations steer them in tests: `gb10.lab/hold` on a pod template keeps its pods from turning Ready,
-`gb10.lab/fail` on a Job lets it fail.
+Tests control them by annotations: `gb10.lab/hold` on a pod template keeps its pods from becoming Ready, `gb10.lab/fail`
+on a Job makes it fail.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ JOB_SECONDS = 0.2
 
 
 def conditions(*pairs: tuple[str, str]) -> list[Obj]:
-    """Given types and statuses, return status conditions."""
+    """Return status conditions for pairs of type and status."""
     return [
         {
             "type": kind,
@@ -81,14 +80,14 @@ def _spawn(store: Store, resource: Resource, owner: Obj, child: Obj) -> None:
         "controller": True,
         "blockOwnerDeletion": True,
     }
-    # Through JSON: the child must not share a part with its owner's template.
+    # A deep copy, so that the child shares nothing with its owner's template.
     fresh: Obj = json.loads(json.dumps(child))
     fresh["metadata"]["ownerReferences"] = [reference]
     store.create(resource, namespace(owner), fresh)
 
 
 def _template(owner: Obj, **more_labels: str) -> tuple[Obj, Obj]:
-    """The metadata and the spec of the pods that an owner describes."""
+    """Return the metadata and the spec of an owner's pods."""
     template = owner["spec"]["template"]
     meta = template.get("metadata") or {}
     return {**meta, "labels": {**(meta.get("labels") or {}), **more_labels}}, template.get("spec") or {}
@@ -103,7 +102,7 @@ def _suffixed(prefix: str) -> str:
 
 
 def deployments(store: Store) -> None:
-    """One ReplicaSet for each pod template; the old ones shrink when the newest is ready."""
+    """Keep one ReplicaSet for each pod template. The old ones shrink once the newest is ready."""
     for deployment in store.all(DEPLOYMENTS):
         sets = _children(store, REPLICASETS, deployment)
         digest = _template_hash(deployment)
@@ -156,7 +155,7 @@ def _deployment_status(store: Store, deployment: Obj, newest: Obj, total: int, r
 
 
 def replicasets(store: Store) -> None:
-    """As many pods as wanted; stateful sets are treated alike, without stable storage or order."""
+    """Keep the number of pods of replica sets and stateful sets (without stable storage or order)."""
     for resource in (REPLICASETS, STATEFULSETS):
         for owner in store.all(resource):
             _pods_of_set(store, resource, owner)
@@ -188,7 +187,7 @@ def _pods_of_set(store: Store, resource: Resource, owner: Obj) -> None:
 
 
 def daemonsets(store: Store) -> None:
-    """One pod on every node that the template's nodeSelector fits."""
+    """Keep one pod on each node that matches the template's nodeSelector."""
     for daemonset in store.all(DAEMONSETS):
         digest = _template_hash(daemonset)
         meta, spec = _template(daemonset, **{HASH_LABEL: digest})
@@ -219,7 +218,7 @@ def _daemonset_status(daemonset: Obj, wanted: int, pods: list[Obj]) -> Obj:
 
 
 def jobs(store: Store) -> float | None:
-    """A Job is complete a moment after its creation, without any pod."""
+    """Complete each Job shortly after its creation, without a pod."""
     next_look = None
     for job in store.all(JOBS):
         if (job.get("status") or {}).get("conditions"):
@@ -254,7 +253,7 @@ def _tolerates(pod_spec: Obj, taint: Obj) -> bool:
     )
 
 
-def _takes(node: Obj, pod_spec: Obj) -> bool:
+def _accepts(node: Obj, pod_spec: Obj) -> bool:
     return (
         is_ready(node)
         and not node["spec"].get("unschedulable")
@@ -264,7 +263,7 @@ def _takes(node: Obj, pod_spec: Obj) -> bool:
 
 
 def scheduler(store: Store) -> None:
-    """Bind each pod to the fitting node with the fewest pods; drop the pods of nodes that are gone."""
+    """Bind each pod to the matching node with the fewest pods. Remove pods of deleted nodes."""
     nodes = {name(node): node for node in store.all(NODES)}
     load = dict.fromkeys(sorted(nodes), 0)
     waiting = []
@@ -277,7 +276,7 @@ def scheduler(store: Store) -> None:
         else:
             store.remove(PODS, pod)
     for pod in waiting:
-        fitting = [node for node in load if _takes(nodes[node], pod["spec"])]
+        fitting = [node for node in load if _accepts(nodes[node], pod["spec"])]
         if fitting:
             chosen = min(fitting, key=load.__getitem__)
             load[chosen] += 1
@@ -285,11 +284,11 @@ def scheduler(store: Store) -> None:
 
 
 class NodeLifecycle:
-    """A node whose heartbeat stops turns Unknown after a grace period, and its pods are no longer ready."""
+    """Marks a node Unknown after a grace period without heartbeat, and its pods not ready."""
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
-        # No heartbeat can have come while the server was down: every node gets a full grace period.
+        # While the server was down it received no heartbeats, so every node gets a full grace period.
         self._started = time.time()
 
     def __call__(self, store: Store) -> float | None:
@@ -298,7 +297,7 @@ class NodeLifecycle:
             if condition(node, "Ready") == "Unknown":
                 continue
             lease = store.table(LEASES).get((LEASE_NAMESPACE, name(node)))
-            # A node without a lease has only just registered.
+            # A node without a lease has just registered.
             renewed = seconds(lease["spec"]["renewTime"]) if lease else time.time()
             left = max(renewed, self._started) + self.grace - time.time()
             if left <= 0:
@@ -329,9 +328,9 @@ CONTROLLERS: list[Controller] = [jobs, scheduler, daemonsets, deployments, repli
 
 
 class ControlLoop:
-    """Runs the controllers whenever something changed, until nothing changes any more."""
+    """Runs the controllers after each change, until nothing changes."""
 
-    # Changes come in bursts (one helm release is dozens): one look at the end of a burst does.
+    # Changes come in bursts (dozens for one helm release), so one run at the end of a burst is enough.
     DEBOUNCE = 0.03
 
     def __init__(self, store: Store, controllers: list[Controller]) -> None:
@@ -346,18 +345,19 @@ class ControlLoop:
         while True:
             with store.cond:
                 seen = store.changes
-                next_look = self._look()
+                next_look = self._run_controllers()
                 if store.changes == seen:
                     store.cond.wait_for(lambda seen=seen: store.changes != seen, next_look)  # type: ignore[misc]
             time.sleep(self.DEBOUNCE)
 
-    def _look(self) -> float | None:
-        looks = []
+    def _run_controllers(self) -> float | None:
+        """Run all controllers. Return the seconds until the next run, or None."""
+        pauses = []
         for controller in self._controllers:
             try:
-                looks.append(controller(self._store))
-            except Exception:  # one odd object must not stop the cluster
+                pauses.append(controller(self._store))
+            except Exception:  # an odd object must not stop the cluster
                 traceback.print_exc(file=sys.stderr)
-                looks.append(5.0)
-        wanted = [look for look in looks if look is not None]
+                pauses.append(5.0)
+        wanted = [pause for pause in pauses if pause is not None]
         return max(0.01, min(wanted)) if wanted else None

@@ -1,4 +1,4 @@
-"""What a node's own tools say of its devices: the control plane cannot look into the other machines."""
+"""A node's devices according to its own tools, as the control plane cannot inspect other machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ANNOTATION = "gb10.lab/devices"
 
 
 def found() -> str:
-    """The GPUs and the RDMA interfaces of this machine, as the value of an annotation: {"gpus": 1, "nics": [...]}."""
+    """Return this machine's GPUs and RDMA interfaces as an annotation value: {"gpus": 1, "nics": [...]}."""
     gpus = sum(line.startswith("GPU ") for line in _output("nvidia-smi", "-L").splitlines())
     try:
         links = json.loads(_output("rdma", "-j", "link") or "[]")
@@ -21,13 +21,13 @@ def found() -> str:
 
 
 def of_node(node: Obj) -> tuple[int, list[str]]:
-    """Given a Node, return how many GPUs it has, and its RDMA interfaces."""
+    """Return the number of GPUs and the RDMA interfaces of a Node."""
     known: Obj = json.loads(notes(node).get(ANNOTATION) or "{}")
     return int(known.get("gpus", 0)), list(known.get("nics", []))
 
 
 def _output(*command: str) -> str:
-    """What a tool prints; nothing where it is absent or fails."""
+    """Return a tool's output, or "" if it is missing or fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

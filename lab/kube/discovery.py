@@ -1,4 +1,4 @@
-"""What a client asks first: which groups, kinds and verbs there are, and the stubs of the OpenAPI documents."""
+"""Discovery: the API's groups, kinds and verbs, and stubs of the OpenAPI documents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Groups = dict[str, dict[str, list[Resource]]]
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 OPENAPI_V2_TYPE = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-# An empty swagger 2.0 document in protobuf: kubectl asks for no other form.
+# An empty swagger 2.0 document in protobuf, the only form that kubectl requests.
 OPENAPI_V2 = b"\x0a\x032.0"
 
 _SUBRESOURCE_KINDS = {"eviction": ("policy", "v1", "Eviction"), "scale": ("autoscaling", "v1", "Scale")}
@@ -33,7 +33,7 @@ def _subresource_verbs(subresource: str) -> list[str]:
 
 
 def aggregated(resources: list[Resource], root: str) -> Obj:
-    """Everything below /api or /apis in one answer."""
+    """Return everything below /api or /apis in one answer."""
     items = [
         {
             "metadata": {"name": group, "creationTimestamp": None},
@@ -70,7 +70,10 @@ def _aggregated_resource(resource: Resource) -> Obj:
 
 
 def legacy(resources: list[Resource], parts: list[str]) -> Obj:
-    """The older, smaller answers: /api, /apis, /apis/GROUP, /api/v1, /apis/GROUP/VERSION. Raise ApiError 404."""
+    """Return the older, smaller answers: /api, /apis, /apis/GROUP, /api/v1, /apis/GROUP/VERSION.
+
+    Raise ApiError 404 for others.
+    """
     groups = _groups(resources)
     if parts == ["api"]:
         return {"kind": "APIVersions", "versions": ["v1"]}
@@ -115,7 +118,7 @@ def _legacy_entries(resource: Resource) -> list[Obj]:
 
 
 def openapi_v3(resources: list[Resource], parts: list[str], version: str) -> Obj:
-    """Only what kubectl reads there: that the server checks fields and knows dryRun. Raise ApiError 404."""
+    """Return what kubectl needs: that the server validates fields and supports dryRun. Raise ApiError 404 for others."""
     prefixes = {("apis/" if r.group else "api/") + r.group_version: r.group_version for r in resources}
     if not parts:
         number = len(resources)

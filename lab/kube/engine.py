@@ -1,4 +1,4 @@
-"""The node's Docker Engine, over its socket."""
+"""A client of the node's Docker engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POD_UID = "io.kubernetes.pod.uid"
 
 
 class EngineError(Exception):
-    """Docker does not answer, or answers with an error."""
+    """Docker does not answer or answers with an error."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -33,7 +33,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Engine:
-    """The calls that a kubelet needs. All raise EngineError."""
+    """The calls that a kubelet needs. They raise EngineError."""
 
     def __init__(self) -> None:
         self.address = os.environ.get("DOCKER_HOST") or DEFAULT_SOCKET
@@ -59,7 +59,7 @@ class Engine:
         return str(self._call("GET", "/version")["Version"])
 
     def ensure_image(self) -> None:
-        """Import the pause image where the engine does not have it."""
+        """Import the pause image unless the engine has it."""
         reference = f"{pause.IMAGE}:{pause.TAG}"
         try:
             self._call("GET", f"/images/{reference}/json")
@@ -70,21 +70,21 @@ class Engine:
             self._call("POST", f"/images/create?{urlencode(query)}", pause.image())
 
     def pod_containers(self) -> list[dict[str, Any]]:
-        """All containers, running or not, that carry the uid of a pod."""
+        """Return all containers with a pod's uid, running or not."""
         filters = quote(json.dumps({"label": [POD_UID]}))
         found: list[dict[str, Any]] = self._call("GET", f"/containers/json?all=1&filters={filters}")
         return found
 
     def run(self, name: str, labels: dict[str, str]) -> str:
-        """Create and start a container from the pause image; return its id."""
+        """Create and start a container of the pause image. Return its id."""
         body = {
             "Image": f"{pause.IMAGE}:{pause.TAG}",
             "Labels": labels,
-            "StopSignal": "SIGKILL",  # the program handles no signal, and a stop should not wait for it
+            "StopSignal": "SIGKILL",  # so that a stop does not wait
             "HostConfig": {
-                "NetworkMode": "host",  # one of its own would take longer to make than all else
+                "NetworkMode": "host",  # creating a network takes longer than everything else
                 "RestartPolicy": {"Name": "no"},
-                "SecurityOpt": ["seccomp=unconfined"],  # as the kubelet has it where a pod says nothing
+                "SecurityOpt": ["seccomp=unconfined"],  # the kubelet's default
             },
         }
         created = self._call("POST", f"/containers/create?name={quote(name)}", body)
@@ -92,7 +92,7 @@ class Engine:
         return str(created["Id"])
 
     def remove(self, container: str) -> None:
-        """Kill and remove a container; one that is gone already is no error."""
+        """Kill and remove a container, if it still exists."""
         try:
             self._call("DELETE", f"/containers/{container}?force=1&v=1")
         except EngineError as error:

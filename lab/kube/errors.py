@@ -1,4 +1,4 @@
-"""Errors as the Kubernetes API answers them."""
+"""Errors of the Kubernetes API and of the k3s command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gb10.lab.kube.objects import Obj
 
 
 class ApiError(Exception):
-    """An answer other than success: HTTP status, reason and message of a `Status` object."""
+    """An error answer: HTTP status, reason and message of a `Status` object."""
 
     def __init__(self, code: int, reason: str, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class ApiError(Exception):
 
 
 class StartError(Exception):
-    """Why a command cannot go on: it ends with one line in the journal, as K3s' fatal errors do."""
+    """A fatal error of a command, which ends with one line in the journal as K3s does."""
 
 
 def no_such_resource() -> ApiError:

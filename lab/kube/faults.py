@@ -1,12 +1,12 @@
-"""Faults that a test puts into a file on the node; the server reads it again whenever it changes.
+"""Faults that a test writes to a file on the node. The server reads the file again whenever it changes.
 
     {"ready": false,
      "faults": [{"method": "PATCH|PUT", "path": "/deployments/", "code": 503, "times": 2},
                 {"path": "/api/v1/nodes", "code": "drop"}]}
 
-`method` must match in full (any without it), `path` anywhere in the request line's path with its query. `code` is an
-HTTP status, or "drop" for a connection that ends without an answer. Without `times` the fault stays. `ready` false
-fails /readyz. `operators` is for gb10.lab.kube.operators, and explained there.
+`method` (default: any) must match in full, `path` anywhere in the request's path and query. `code` is an HTTP status,
+or "drop" to close the connection without an answer. Without `times` the fault stays. If `ready` is false, /readyz
+fails. See gb10.lab.kube.operators for the key `operators`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gb10.lab.kube.objects import Obj
 
 
 class Faults:
-    """The faults that are wanted just now."""
+    """The current faults."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,13 +33,13 @@ class Faults:
         return bool(self._wanted.get("ready", True))
 
     def operators(self) -> Obj:
-        """What the operators' controllers are told."""
+        """Return the faults for the operators' controllers."""
         self._reload()
         found: Obj = self._wanted.get("operators") or {}
         return found
 
     def strike(self, method: str, path: str) -> None:
-        """Raise what is wanted for this request: ApiError, or ConnectionError to drop it."""
+        """Raise the fault for this request, if any: ApiError, or ConnectionError to drop it."""
         self._reload()
         for fault in self._wanted.get("faults") or []:
             fits = re.fullmatch(fault.get("method", ".*"), method) and re.search(fault["path"], path)

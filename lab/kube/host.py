@@ -1,7 +1,7 @@
-"""What K3s leaves on a machine beside its files: interfaces, firewall chains, and a mount for each pod.
+"""Traces of K3s on a machine beside its files: interfaces, firewall chains and a mount for each pod.
 
-They do nothing here; they are what a teardown has to find. Only on a real node of the lab, as root, and where the
-kernel refuses one it is left out.
+They have no function here, but a teardown must remove them. They are created only on lab nodes, as root, and left out
+if the kernel refuses them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _try(command: list[str]) -> bool:
 
 
 def prepare() -> None:
-    """Make the folders, interfaces and chains. Raise StartError where registries.yaml is broken."""
+    """Create the folders, interfaces and chains. Raise StartError if registries.yaml is broken."""
     registries = paths.rooted(paths.REGISTRIES)
     if registries.exists():
         config.read_yaml(registries)
@@ -51,14 +51,14 @@ def _pods_folder() -> Path:
 
 
 def keep_pod_folders(pods: list[Obj]) -> None:
-    """Give each pod its folder, with a tmpfs mounted in it, and take away those of pods that are gone."""
+    """Create a folder with a mounted tmpfs for each pod, and remove the folders of deleted pods."""
     present = {folder.name for folder in _pods_folder().iterdir()}
     wanted = set(map(uid, pods))
     for gone in present - wanted:
         volume = _pods_folder() / gone / _VOLUME
         if volume.is_mount():
             _try(["umount", str(volume)])
-        if not _mounts_below(_pods_folder() / gone):  # the kubelet, too, never deletes through a mount
+        if not _mounts_below(_pods_folder() / gone):  # like the kubelet, never delete through a mount
             shutil.rmtree(_pods_folder() / gone, ignore_errors=True)
     for new in wanted - present:
         volume = _pods_folder() / new / _VOLUME

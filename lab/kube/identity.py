@@ -1,4 +1,4 @@
-"""Who calls: an administrator by client certificate, a node by its credential, a joining node by a token."""
+"""Callers: administrators with a client certificate, nodes with a credential, joining nodes with a token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gb10.lab.kube.store import Store
 
 ADMIN_GROUP = "system:masters"
 
-# What a node may do, by plural name.
+# Plural name of a kind -> methods that a node may use.
 _NODE_RIGHTS = {
     "leases": {"GET", "POST", "PUT", "PATCH"},
     "nodes": {"GET", "POST", "PATCH"},
@@ -26,13 +26,13 @@ _NODE_RIGHTS = {
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody whom the server knows. `node` is the node's name, None for an administrator."""
+    """An authenticated caller. `node` is the node's name, or None for an administrator."""
 
     name: str
     node: str | None = None
 
     def check(self, method: str, plural: str, group: str, name: str | None) -> None:
-        """Raise ApiError 403 where the caller may not do that."""
+        """Raise ApiError 403 if the caller may not do this."""
         if self.node is None:
             return
         own = plural != "nodes" or method == "GET" or name in (None, self.node)
@@ -45,19 +45,19 @@ class Caller:
 
 
 class Gatekeeper:
-    """Knows the cluster's passwords and tells who calls."""
+    """Authenticates callers with the cluster's passwords."""
 
     def __init__(self, store: Store, server_password: str, agent_password: str) -> None:
         self._store = store
         self._passwords = (server_password, agent_password)
 
     def node_credential(self, node: str) -> str:
-        """What a node that joined shows from then on; it survives a restart of the server."""
+        """Return the credential of a node that has joined. It stays valid over restarts of the server."""
         mark = hmac.digest(self._passwords[0].encode(), f"node:{node}".encode(), "sha256").hex()
         return f"{node}.{mark}"
 
     def caller(self, authorization: str, certificate: dict[str, Any] | None) -> Caller | None:
-        """Who calls the API, by client certificate first, then by bearer credential; None for a stranger."""
+        """Authenticate by client certificate, then by bearer credential. Return None for an unknown caller."""
         subject = {key: value for part in (certificate or {}).get("subject", ()) for key, value in part}
         if subject.get("organizationName") == ADMIN_GROUP:
             return Caller(str(subject.get("commonName")))
@@ -68,7 +68,7 @@ class Gatekeeper:
         return None
 
     def may_join(self, authorization: str) -> bool:
-        """Whether the caller shows the server token, the agent token or a bootstrap token that has not expired."""
+        """Return True for the server token, the agent token or a valid bootstrap token."""
         if authorization.startswith("Bearer "):
             return self._is_bootstrap_token(authorization.removeprefix("Bearer "))
         try:

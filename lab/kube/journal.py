@@ -1,4 +1,4 @@
-"""Log lines in the form of K3s, and the words to systemd."""
+"""Log lines in K3s' format, and notifications to systemd."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gb10.lab.kube.objects import now
 
 
 def log(level: str, message: str) -> None:
-    """Write one line as logrus does; under systemd it ends in the journal."""
+    """Write one line as logrus does. Under systemd it goes to the journal."""
     print(f'time="{now()}" level={level} msg={json.dumps(message)}', file=sys.stderr, flush=True)
 
 
 def notify(state: str) -> None:
-    """Tell systemd a state such as READY=1, where it asked for that (Type=notify)."""
+    """Send systemd a state such as READY=1, if the unit has Type=notify."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -1,4 +1,4 @@
-"""The node agent once it has joined: registration, heartbeat, and the node's pods."""
+"""The node agent after it has joined: registration, heartbeat, and the node's pods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEASES_PATH = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases
 
 
 class Kubelet:
-    """One node. `containers` is None where the runtime is containerd, which is not imitated."""
+    """One node. `containers` is None with containerd, which is not imitated."""
 
     def __init__(self, client: Client, node: NodeDescription, containers: PodContainers | None) -> None:
         self._client = client
@@ -35,8 +35,8 @@ class Kubelet:
         self._cut_off = False
 
     def register(self) -> None:
-        """Create the Node, or bring the one that is there up to date."""
-        self._beat()  # first, or an old heartbeat turns the node Unknown again
+        """Create the Node or update the existing one."""
+        self._beat()  # first, because an old heartbeat would make the node Unknown again
         try:
             self._client.call("POST", "/api/v1/nodes", self._node.registration())
         except RefusedError as error:
@@ -63,7 +63,7 @@ class Kubelet:
             time.sleep(max(0.1, TICK_SECONDS - (time.monotonic() - started)))
 
     def _tick(self, moment: float) -> None:
-        # After a gap the server may have given the node up: only a new status makes it ready again.
+        # After a gap the server may have marked the node Unknown. Only a new status makes it ready again.
         if self._cut_off or moment - self._last_beat > 2 * LEASE_SECONDS:
             self._next_status = 0.0
         if moment >= self._next_lease:
@@ -73,7 +73,7 @@ class Kubelet:
         pods = self._client.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName={quote(self._node.name)}")["items"]
         pods = [pod for pod in pods if pod["status"].get("phase") != "Succeeded"]
         if moment >= self._next_status and self._containers:
-            self._containers.look_again()
+            self._containers.forget()
         host.keep_pod_folders(pods)
         before = self._trouble
         identifiers = self._run_pods(pods)
@@ -97,7 +97,7 @@ class Kubelet:
         return f"/api/v1/nodes/{self._node.name}"
 
     def _post_status(self) -> None:
-        """Report the node's state; a condition that is as it was keeps the time of its last change."""
+        """Report the node's status. Unchanged conditions keep their transition time."""
         known = self._client.call("GET", self._path()).get("status", {}).get("conditions") or []
         status = self._node.status(self._trouble)
         for entry in status["conditions"]:
@@ -113,7 +113,7 @@ class Kubelet:
             self._devices = found
 
     def _run_pods(self, pods: list[Obj]) -> dict[str, dict[str, str]]:
-        """Bring the containers in line; a failing Docker makes the node not ready, and is tried again."""
+        """Start and remove containers as needed. If Docker fails, the node is not ready until a retry succeeds."""
         if self._containers is None:
             return {}
         try:

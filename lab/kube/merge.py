@@ -7,7 +7,7 @@ from typing import Any
 from gb10.lab.kube.errors import ApiError
 from gb10.lab.kube.objects import Obj
 
-# Lists whose items are merged by a key, as the Go types of Kubernetes declare with `patchMergeKey`.
+# Lists whose items are merged by a key: the `patchMergeKey` of Kubernetes' Go types.
 LIST_KEYS = {
     "addresses": "type",
     "conditions": "type",
@@ -23,7 +23,7 @@ PRIMITIVE_DELETE = "$deleteFromPrimitiveList/"
 
 
 def list_key(field: str, items: list[Any]) -> str | None:
-    """Given the name and the items of a list, return the key that its items are merged by, or None."""
+    """Return the key by which a list's items are merged, or None."""
     if not items or not all(isinstance(item, dict) for item in items):
         return None
     key = LIST_KEYS.get(field)
@@ -33,7 +33,7 @@ def list_key(field: str, items: list[Any]) -> str | None:
 
 
 def merge_patch(current: Any, patch: Any) -> Any:
-    """Given a value and a JSON merge patch (RFC 7386), return the patched value; the input stays as it is."""
+    """Return the value with a JSON merge patch (RFC 7386) applied. The input is not changed."""
     if not isinstance(patch, dict):
         return patch
     result = dict(current) if isinstance(current, dict) else {}
@@ -46,7 +46,7 @@ def merge_patch(current: Any, patch: Any) -> Any:
 
 
 def strategic_merge(current: Any, patch: Any) -> Any:
-    """Given a value and a strategic merge patch, return the patched value; the input stays as it is."""
+    """Return the value with a strategic merge patch applied. The input is not changed."""
     if not isinstance(patch, dict):
         return patch
     if patch.get("$patch") == "replace":
@@ -90,9 +90,9 @@ def _merge_items(items: list[Obj], patches: list[Obj], key: str) -> list[Obj]:
 
 
 def json_patch(document: Obj, operations: list[Obj]) -> Obj:
-    """Given a document and a JSON patch (RFC 6902), change the document in place and return it.
+    """Apply a JSON patch (RFC 6902) to the document in place and return it. `move` and `copy` are not supported.
 
-    Raise ApiError 422 for a failed test or a path that is not there. `move` and `copy` are not known.
+    Raise ApiError 422 for a failed test or a missing path.
     """
     for operation in operations:
         *parents, last = [step.replace("~1", "/").replace("~0", "~") for step in operation["path"].split("/")[1:]]
@@ -131,4 +131,4 @@ def _apply_operation(target: Any, last: str, operation: Obj) -> None:
     elif kind in ("add", "replace"):
         target[index] = operation["value"]
     else:
-        raise _refused(f"operation {kind} is not known here")
+        raise _refused(f"operation {kind} is not supported")

@@ -1,4 +1,4 @@
-"""What a node says about itself when it registers."""
+"""The Node object that a node registers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEALTHY = (
 
 @dataclass(frozen=True)
 class NodeDescription:
-    """A node as it registers. `addresses` are its management address first, then others from node-ip."""
+    """A node to register. `addresses` has its management address first, then others from node-ip."""
 
     name: str
     addresses: tuple[str, ...]
@@ -36,7 +36,7 @@ class NodeDescription:
     taints: tuple[Obj, ...] = ()
 
     def own_labels(self) -> dict[str, str]:
-        """Labels that the kubelet keeps up to date by itself."""
+        """Return the labels that the kubelet itself maintains."""
         machine = MACHINES.get(platform.machine(), platform.machine())
         roles = {f"node-role.kubernetes.io/{role}": "true" for role in self.roles}
         return {
@@ -54,7 +54,7 @@ class NodeDescription:
         return {"k3s.io/hostname": self.name, "k3s.io/internal-ip": ",".join(self.addresses)}
 
     def registration(self) -> Obj:
-        """The Node as it is first created. Labels and taints from the settings count only here, as with K3s."""
+        """Return the Node to create. As with K3s, labels and taints from the settings apply only at creation."""
         return {
             "metadata": {
                 "name": self.name,
@@ -66,7 +66,7 @@ class NodeDescription:
         }
 
     def status(self, trouble: str | None) -> Obj:
-        """The node's status; `trouble` is why its container runtime does not work, if it does not."""
+        """Return the node's status. `trouble` is the error of its container runtime, or None."""
         resources = _resources()
         return {
             "addresses": [
@@ -130,10 +130,10 @@ def _os_image() -> str:
 
 
 def default_address() -> str:
-    """The address of the interface that the default route leaves by. Raise StartError where there is none."""
+    """Return the address of the interface with the default route. Raise StartError if there is none."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("198.18.255.254", 9))  # nothing is sent: connecting a datagram socket only asks the routes
+            probe.connect(("198.18.255.254", 9))  # sends nothing: connecting a datagram socket only looks up a route
         except OSError as error:
             raise StartError("unable to select an IP from default routes.") from error
         return str(probe.getsockname()[0])

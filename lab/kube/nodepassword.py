@@ -1,8 +1,8 @@
-"""Node passwords: a node name belongs to the node that first joined under it.
+"""Node passwords: a node name belongs to the node that first joined with it.
 
-The node keeps its password in /etc/rancher/node/password, the server a hash of it in the Secret
-`<node>.node-password.k3s` of kube-system. As with older K3s releases the Secret stays when the Node is deleted; only
-its own deletion lets another node join under the name. (Newer releases may delete it together with the Node.)
+The node keeps its password in /etc/rancher/node/password, and the server keeps a hash of it in the Secret
+`<node>.node-password.k3s` of kube-system. As with older K3s releases, the Secret stays when the Node is deleted.
+Another node can join with that name only after the Secret is deleted. (Newer releases may delete it with the Node.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REJECTED = (
 
 
 def own_password(path: Path) -> str:
-    """The password of this node, made where it has none yet."""
+    """Return this node's password. Create it if there is none."""
     if not path.exists():
         write_secret(path, secrets.token_hex(16) + "\n")
     return path.read_text().strip()
@@ -35,12 +35,12 @@ def secret_name(node: str) -> str:
 
 
 def _hash(password: str, salt: bytes) -> str:
-    # A fraction of K3s' scrypt cost: two cores carry the whole lab.
+    # A fraction of K3s' scrypt cost, since two cores run the whole lab.
     return f"$1:{salt.hex()}:10:8:1:{hashlib.scrypt(password.encode(), salt=salt, n=1024, r=8, p=1).hex()}"
 
 
 def accept(store: Store, node: str, password: str) -> bool:
-    """Whether the node may join under its name; the first one to come is remembered."""
+    """Return True if the node may join with its name. Remember the password of the first node."""
     with store.cond:
         secret = store.table(SECRETS).get(("kube-system", secret_name(node)))
         if secret is None:

@@ -1,4 +1,4 @@
-"""Kubernetes objects as plain JSON values, and the few questions that everybody asks of them."""
+"""Kubernetes objects as plain JSON values, and functions to read them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ Obj = dict[str, Any]
 
 
 def now() -> str:
-    """The time as Kubernetes writes it, in whole seconds."""
+    """Return the time in Kubernetes' format, in whole seconds."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def now_micro() -> str:
-    """The time as leases carry it, in microseconds."""
+    """Return the time in the format of leases, in microseconds."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def seconds(text: str) -> float:
-    """Given a timestamp of an object, return seconds since the epoch."""
+    """Convert an object's timestamp to seconds since the epoch."""
     return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def dig(value: Any, path: Sequence[str]) -> Any:
-    """Given nested dicts, return what stands at the path, or None where a step is missing."""
+    """Return the value at a path in nested dicts, or None if a step is missing."""
     for step in path:
         if not isinstance(value, dict):
             return None
@@ -57,7 +57,7 @@ def notes(obj: Obj) -> dict[str, str]:
 
 
 def condition(obj: Obj, kind: str) -> str:
-    """The status of one condition, "Unknown" where there is none."""
+    """Return the status of one condition, or "Unknown" if there is none."""
     conditions = obj.get("status", {}).get("conditions") or []
     return next((str(c["status"]) for c in conditions if c["type"] == kind), "Unknown")
 

@@ -1,14 +1,14 @@
-"""What node feature discovery and NVIDIA's operators do to a cluster, as far as it shows.
+"""Stand-ins for node feature discovery and NVIDIA's operators: their visible effects on a cluster.
 
-Their operands are DaemonSets under the real names, with pods that do nothing. The nodes' labels, policies' states and
-allocatable resources follow from which of those pods run, and from what the nodes' own tools say of their devices.
+Their operands are DaemonSets with the real names, whose pods do nothing. The nodes' labels, the policies' states and
+the allocatable resources depend on the running pods and on the devices that the nodes' own tools report.
 
-A test delays them or lets them fail through the file of gb10.lab.kube.faults:
+A test delays operands or lets them fail with the file of gb10.lab.kube.faults:
 
     {"operators": {"delay_seconds": 3,
                    "pods": {"nvidia-operator-validator": "Init:0/4", "gpu-operator-": "ImagePullBackOff"}}}
 
-`pods` are the beginnings of names. Such pods wait, with that reason, for as long as the fault stands.
+`pods` maps beginnings of names to a reason. Such pods wait with that reason as long as the fault stays.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NFD = "feature.node.kubernetes.io"
 GPU_LABEL, NIC_LABEL = f"{NFD}/pci-10de.present", f"{NFD}/pci-15b3.present"
 GPU = "nvidia.com/gpu"
 VALIDATIONS = ("driver-validation", "toolkit-validation", "cuda-validation", "plugin-validation")
-# Operand -> key of the ClusterPolicy's spec that switches it on or off, and the label of the nodes that it runs on.
+# Operand -> key in the ClusterPolicy's spec that enables it, and label of the nodes on which it runs.
 GPU_OPERANDS = {
     "gpu-feature-discovery": ("gfd", "gpu-feature-discovery"),
     "nvidia-dcgm-exporter": ("dcgmExporter", "dcgm-exporter"),
@@ -46,7 +46,7 @@ GPU_OPERANDS = {
 PLUGIN, VALIDATOR = "nvidia-device-plugin-daemonset", "nvidia-operator-validator"
 RDMA_OPERAND = "rdma-shared-dp-ds"
 NIC_POLICY = "nic-cluster-policy"
-# The parts of a NicClusterPolicy that an operator reports, besides the one that is imitated.
+# The parts of a NicClusterPolicy that the operator reports, besides the imitated one.
 NIC_STATES = (
     "state-multus-cni",
     "state-container-networking-plugins",
@@ -67,12 +67,12 @@ EVENTS = built_in("events")
 
 
 def controllers(faults: Faults) -> list[Controller]:
-    """The controllers of all three, and the one that holds their pods back."""
+    """Return the controllers of all three, and the one that delays their pods."""
     return [feature_discovery, gpu_operator, network_operator, partial(hold, faults)]
 
 
 def feature_discovery(store: Store) -> None:
-    """Label the nodes on which a worker of node feature discovery runs with the devices that they have."""
+    """Label nodes with their devices if a worker of node feature discovery runs on them."""
     workers = {"app.kubernetes.io/name": "node-feature-discovery", "role": "worker"}
     for node in _nodes_with(store, _pods(store, workers)):
         gpus, nics = of_node(node)
@@ -80,7 +80,7 @@ def feature_discovery(store: Store) -> None:
 
 
 def gpu_operator(store: Store) -> float | None:
-    """Make of a ClusterPolicy its operands, the GPUs that the nodes offer, and its own state."""
+    """Apply a ClusterPolicy: operands, the nodes' GPUs, and the policy's state."""
     resource = store.resources.get(("nvidia.com/v1", "clusterpolicies"))
     operators = _pods(store, OPERATOR_LABELS["gpu"])
     policies = store.all(resource) if resource else []
@@ -114,7 +114,7 @@ def _run_gpu_operator(store: Store, resource: Resource, policy: Obj, place: str)
     waiting = [operand for operand in wanted if not _is_rolled_out(store, operand, place)]
     lagging = ", ".join(f"state-{operand}" for operand in waiting)
     if not with_gpu:
-        # As the real one has it: a cluster without a GPU is as ready as it can be.
+        # As with the real operator, a cluster without GPUs is ready.
         verdict = (True, "NoGPUNodes", "No GPU node found, watching for new nodes to join the cluster.")
     elif waiting:
         verdict = (False, "OperandNotReady", f"Some operands are not ready: {lagging}")
@@ -145,7 +145,7 @@ def _gpu_operand(operand: str, label: str, runtime: str) -> Obj:
 
 
 def _validate(store: Store, policy: Obj, place: str) -> None:
-    """A validator that runs has run a CUDA program before: its pod is there, completed."""
+    """Add the completed pod of the CUDA program that each running validator has run before."""
     done = {pod["spec"]["nodeName"] for pod in _all_pods(store, {"app": "nvidia-cuda-validator"})}
     for pod in _of_operand(store, VALIDATOR):
         node = pod["spec"]["nodeName"]
@@ -159,7 +159,7 @@ def _validate(store: Store, policy: Obj, place: str) -> None:
 
 
 def _replicas(store: Store, policy: Obj) -> int:
-    """How many pods may share a GPU: one, unless the device plugin's ConfigMap says otherwise."""
+    """Return the number of pods that may share a GPU, from the device plugin's ConfigMap (default: 1)."""
     config = dig(policy, ("spec", "devicePlugin", "config")) or {}
     for found in store.all(CONFIGMAPS):
         if name(found) == config.get("name"):
@@ -170,7 +170,7 @@ def _replicas(store: Store, policy: Obj) -> int:
 
 
 def network_operator(store: Store) -> float | None:
-    """Make of the NicClusterPolicy its operand, the RDMA devices that the nodes offer, and its own state."""
+    """Apply the NicClusterPolicy: operand, the nodes' RDMA devices, and the policy's state."""
     resource = store.resources.get(("mellanox.com/v1alpha1", "nicclusterpolicies"))
     operators = _pods(store, OPERATOR_LABELS["network"])
     policies = store.all(resource) if resource else []
@@ -217,7 +217,7 @@ def _rdma_configs(policy: Obj) -> list[Obj]:
 
 
 def hold(faults: Faults, store: Store) -> float | None:
-    """Keep the pods from running that a test, a delay or the container runtime holds back; let go of all others."""
+    """Hold pods back because of a test, a delay or the container runtime. Release all others."""
     wanted = faults.operators()
     delay = float(wanted.get("delay_seconds", 0))
     places = {str(namespace(pod)) for pods in OPERATOR_LABELS.values() for pod in _all_pods(store, pods)}
@@ -231,7 +231,10 @@ def hold(faults: Faults, store: Store) -> float | None:
 
 
 def _refused_by_runtime(store: Store, pod: Obj) -> str | None:
-    """K3s' cri-dockerd knows no runtime handler but "docker" (core/sandbox_run.go)."""
+    """Return the waiting reason if the runtime refuses a pod, or None.
+
+    K3s' cri-dockerd supports only the runtime handler "docker" (core/sandbox_run.go).
+    """
     runtime = store.table(RUNTIMES).get((None, pod["spec"].get("runtimeClassName", "")))
     node = store.table(NODES).get((None, pod["spec"].get("nodeName", "")))
     engine = str(dig(node or {}, ("status", "nodeInfo", "containerRuntimeVersion")))
@@ -270,7 +273,7 @@ def _waiting(container: str, reason: str) -> Obj:
 
 
 def _warn(store: Store, pod: Obj, reason: str, message: str) -> None:
-    """An event of type Warning, once for each pod and reason."""
+    """Create an event of type Warning, once for each pod and reason."""
     place, event = namespace(pod), f"{name(pod)}.{reason.lower()}"
     if (place, event) in store.table(EVENTS):
         return
@@ -293,7 +296,7 @@ def _all_pods(store: Store, wanted: dict[str, str]) -> list[Obj]:
 
 
 def _pods(store: Store, wanted: dict[str, str]) -> list[Obj]:
-    """Running pods with these labels."""
+    """Return the ready pods with these labels."""
     return [pod for pod in _all_pods(store, wanted) if is_ready(pod)]
 
 
@@ -319,7 +322,7 @@ def _offered(node: Obj) -> dict[str, str]:
 
 
 def _offer(store: Store, node: Obj, resources: dict[str, int]) -> None:
-    """Set a node's extended resources. As with a kubelet, one that was there stays with 0 when its plugin is gone."""
+    """Set a node's extended resources. As with a kubelet, a resource whose plugin is gone stays with 0."""
     changed = {key: str(count) for key, count in resources.items() if count or key in _offered(node)}
     if changed.items() <= _offered(node).items():
         return
@@ -336,7 +339,7 @@ def _is_rolled_out(store: Store, operand: str, place: str) -> bool:
 
 
 def _settle_daemonset(store: Store, owner: Obj, place: str, operand: str, template: Obj | None) -> None:
-    """Have a DaemonSet as its template says, or none where there is no template."""
+    """Create or update a DaemonSet, or delete it if there is no template."""
     found = store.table(DAEMONSETS).get((place, operand))
     if template is None:
         if found:
@@ -350,7 +353,7 @@ def _settle_daemonset(store: Store, owner: Obj, place: str, operand: str, templa
 
 
 def _spawn(store: Store, resource: Resource, place: str | None, owner: Obj, child: Obj) -> None:
-    """Create an object that belongs to a policy, unless its namespace is being taken away."""
+    """Create an object that belongs to a policy, unless its namespace is gone."""
     if place is not None and (None, place) not in store.table(NAMESPACES):
         return
     reference = {key: owner[key] for key in ("apiVersion", "kind")} | {"name": name(owner), "uid": uid(owner)}

@@ -1,4 +1,4 @@
-"""Where K3s keeps its files. GB10_LAB_ROOT moves them below another folder, for tests that are not root."""
+"""Paths of K3s' files. GB10_LAB_ROOT moves them below another folder, for tests without root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _MOVED = ("/etc/rancher", "/var/lib/rancher", "/var/lib/kubelet", "/run")
 
 
 def rooted(path: str | Path) -> Path:
-    """Given an absolute path on a node, return where it is here. Paths that are not K3s' own stay as they are."""
+    """Return the path below GB10_LAB_ROOT. Paths that do not belong to K3s stay as they are."""
     root = os.environ.get("GB10_LAB_ROOT")
     if root and any(Path(path).is_relative_to(moved) for moved in _MOVED):
         return Path(root) / Path(path).relative_to("/")
@@ -19,7 +19,7 @@ def rooted(path: str | Path) -> Path:
 CONFIG = "/etc/rancher/k3s/config.yaml"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
 REGISTRIES = "/etc/rancher/k3s/registries.yaml"
-NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105 (a path, not a password)
+NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105 - a path, not a password
 NODE_ID = "/etc/rancher/node/id"
 DATA_DIR = "/var/lib/rancher/k3s"
 KUBELET_DIR = "/var/lib/kubelet"
@@ -29,7 +29,7 @@ FAULTS = "/run/gb10-lab/kube-faults.json"
 
 
 def write_secret(path: Path, content: str, mode: int = 0o600) -> None:
-    """Write a file that is never wider than its mode, and that a reader sees old or new, never half."""
+    """Replace a file in one step. It is never readable by more users than its mode allows."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The image of every pod container: one static program of some 200 bytes that sleeps until it is told to end.
+"""The image of all pod containers: a static program of about 200 bytes that sleeps until a signal.
 
-A node of the lab has no registry to pull from, and no compiler; the program is written out here as machine code.
+A lab node has no registry and no compiler, so the program is machine code in this file.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ TAG = "lab"
 _LOAD_ADDRESS = 0x400000
 _HEADERS = 64 + 56  # the ELF header and one program header
 
-# Blocks SIGINT and SIGTERM and waits for one of them, as the first process of a container has to: the kernel gives it
-# no signal that it would die of by default. In both, the last eight bytes are the set of the two signals.
+# Block SIGINT and SIGTERM and wait for one of them: the kernel does not deliver signals with a deadly default action to
+# the first process of a container. The last eight bytes are the set of the two signals.
 _CODE = {
     "x86_64": (
         62,
         bytes.fromhex(
             "b80e000000 31ff 488d352f000000 31d2 41ba08000000 0f05"  # rt_sigprocmask(SIG_BLOCK, set, NULL, 8)
             "b880000000 488d3d19000000 31f6 31d2 41ba08000000 0f05"  # rt_sigtimedwait(set, NULL, NULL, 8)
-            "85c0 78e4"  # once more, where it was interrupted
+            "85c0 78e4"  # again if interrupted
             "b83c000000 31ff 0f05"  # exit(0)
             "0240000000000000"
         ),
@@ -43,7 +43,7 @@ _CODE = {
 
 
 def program(machine: str) -> bytes:
-    """Given x86_64 or aarch64, return the ELF file."""
+    """Return the ELF file for x86_64 or aarch64."""
     number, code = _CODE[machine]
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
     size = _HEADERS + len(code)
@@ -55,7 +55,7 @@ def program(machine: str) -> bytes:
 
 
 def image() -> bytes:
-    """The image's file system for this machine, as a tar."""
+    """Return the image's file system for this machine as a tar."""
     content = program(platform.machine())
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

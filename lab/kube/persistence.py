@@ -1,7 +1,7 @@
-"""The datastore file: SQLite in WAL mode, one table named as K3s' own (`kine`), one row for each object.
+"""The datastore: an SQLite file in WAL mode with K3s' table name `kine` and one row for each object.
 
-Unlike kine it keeps no history: a row is the newest revision of its object. The deletion with the highest revision
-stays as a tombstone, so that revisions never run backwards after a restart.
+Unlike kine it keeps no history: a row is the newest revision of its object. The latest deletion stays as a tombstone,
+so that revisions never go backwards after a restart.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from gb10.lab.kube.objects import Obj
 REGISTRY = "/registry/"
 BOOTSTRAP = "/bootstrap/"
 
-# `name` is the key that Kubernetes has in its datastore, for others to read; `place` is ours.
+# `name` is Kubernetes' key of the object, for other readers; `place` is our own key.
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS kine
     (id INTEGER PRIMARY KEY, name TEXT UNIQUE, deleted INTEGER NOT NULL, value BLOB, place TEXT);
 """
-_KEPT_AS = {"nodes": "minions"}  # the one resource that Kubernetes keeps under its oldest name
+_KEPT_AS = {"nodes": "minions"}  # the one resource that Kubernetes stores under an old name
 
 
 def _name(place: str) -> str:
-    """Given group/resource/namespace/name, return the key: /registry/minions/spark-1, /registry/secrets/default/x."""
+    """Convert group/resource/namespace/name to a key such as /registry/minions/spark-1."""
     group, plural, namespace, name = place.split("/")
     return REGISTRY + "/".join(part for part in (group, _KEPT_AS.get(plural, plural), namespace, name) if part)
 
 
 class Database:
-    """An open datastore. Calls from several threads are the caller's to order."""
+    """An open datastore. It is not thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the file. Raise StartError where it is not a database."""
+        """Open or create the file. Raise StartError if it is not a database."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -51,7 +51,7 @@ class Database:
         return highest or 0
 
     def objects(self) -> Iterator[tuple[str, Obj]]:
-        """Every stored object with its key, oldest revision first."""
+        """Yield all stored objects with their keys, oldest revision first."""
         rows = self._connection.execute(
             "SELECT place, value FROM kine WHERE deleted = 0 AND place IS NOT NULL ORDER BY id"
         )
@@ -59,7 +59,7 @@ class Database:
             yield place, json.loads(value)
 
     def write(self, revision: int, key: str, obj: Obj | None) -> None:
-        """Keep an object under its new revision, or with None its tombstone."""
+        """Store an object with its new revision, or a tombstone for None."""
         value = None if obj is None else json.dumps(obj, separators=(",", ":"))
         connection, name = self._connection, _name(key)
         connection.execute("BEGIN")
@@ -68,7 +68,7 @@ class Database:
         connection.execute("COMMIT")
 
     def bootstrap(self) -> tuple[str, str] | None:
-        """The digest of the token that the cluster was made with, and its sealed certificates."""
+        """Return the digest of the cluster's token and the encrypted certificates, or None."""
         row = self._connection.execute("SELECT name, value FROM kine WHERE name LIKE ?", (f"{BOOTSTRAP}%",)).fetchone()
         return (row[0].removeprefix(BOOTSTRAP), row[1]) if row else None
 

@@ -1,4 +1,4 @@
-"""Certificates, made by the openssl command."""
+"""Certificates, made with the openssl command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class KeyPair:
 
 def _request(pair: KeyPair, subject: str, *more: str) -> None:
     pair.key.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # openssl writes the key with the process's umask; it has to be narrow from the start.
+    # openssl writes the key with the process's umask, so the umask below keeps it private from the start.
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
     command += ["-days", DAYS, "-subj", subject, "-keyout", str(pair.key), "-out", str(pair.certificate), *more]
     done = subprocess.run(command, capture_output=True, text=True, umask=0o077, check=False)
@@ -41,13 +41,13 @@ def _request(pair: KeyPair, subject: str, *more: str) -> None:
 
 
 def make_authority(pair: KeyPair, name: str) -> None:
-    """Make a self-signed CA."""
+    """Create a self-signed CA."""
     usage = "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"
     _request(pair, f"/CN={name}", "-addext", "basicConstraints=critical,CA:TRUE", "-addext", usage)
 
 
 def issue(pair: KeyPair, authority: KeyPair, subject: str, usage: str, names: Iterable[str] = ()) -> None:
-    """Make a certificate that the authority signs: `usage` is clientAuth or serverAuth, `names` hosts or addresses."""
+    """Create a certificate signed by the authority. `usage`: clientAuth or serverAuth. `names`: hosts or addresses."""
     extensions = [
         "basicConstraints=critical,CA:FALSE",
         "keyUsage=critical,digitalSignature",

@@ -1,4 +1,4 @@
-"""A node's pods as containers in its Docker, named and labelled as the kubelet's cri-dockerd does it."""
+"""A node's pods as containers in its Docker, with the names and labels of cri-dockerd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def wanted_containers(pod: Obj) -> list[str]:
 
 
 def container_name(container: str, pod: Obj) -> str:
-    """The name that Docker shows: k8s_<container>_<pod>_<namespace>_<uid>_<attempt>."""
+    """Return the container's name in Docker: k8s_<container>_<pod>_<namespace>_<uid>_<attempt>."""
     return f"k8s_{container}_{name(pod)}_{namespace(pod)}_{uid(pod)}_0"
 
 
@@ -28,23 +28,23 @@ def container_labels(container: str, pod: Obj) -> dict[str, str]:
 
 
 class PodContainers:
-    """Keeps a container for each container of each pod, without the sandbox that a kubelet has beside them.
+    """Keeps a Docker container for each container of each pod. Its methods raise EngineError.
 
-    A sandbox holds a pod's network, and there is none here. Everything may raise EngineError.
+    There are no sandboxes, which hold a pod's network, because pods have no network here.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        # Running containers: pod uid -> container name -> id. None: to be asked from Docker again.
+        # Running containers: pod uid -> container name -> id. None: unknown, ask Docker.
         self._running: dict[str, dict[str, str]] | None = None
         engine.ensure_image()
 
-    def look_again(self) -> None:
-        """Forget what is known; the next `keep` sees containers that died or were removed by others."""
+    def forget(self) -> None:
+        """Forget the running containers, so that the next `keep` asks Docker again."""
         self._running = None
 
     def keep(self, pods: list[Obj]) -> dict[str, dict[str, str]]:
-        """Start what the pods lack, remove what no pod wants; return the containers' ids by pod uid and name."""
+        """Start missing containers and remove those of other pods. Return the ids by pod uid and container name."""
         try:
             running = self._running = self._found() if self._running is None else self._running
             for gone in set(running) - set(map(uid, pods)):
@@ -57,7 +57,7 @@ class PodContainers:
         return running
 
     def _found(self) -> dict[str, dict[str, str]]:
-        """What runs; what has ended is removed, so that its name is free."""
+        """Return the running containers. Remove those that have ended, to free their names."""
         found: dict[str, dict[str, str]] = {}
         for container in self._engine.pod_containers():
             labels = container["Labels"]

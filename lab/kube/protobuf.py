@@ -1,4 +1,4 @@
-"""Protobuf request bodies: helm and typed clients send a few core kinds this way and take JSON back."""
+"""Protobuf request bodies: helm and typed clients send a few core kinds this way and accept JSON answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from gb10.lab.kube.errors import ApiError
 from gb10.lab.kube.objects import Obj
 
-# A message: field number -> name and how the value is read. A dict in place of the reader is a nested message.
+# A message: field number -> name and type of the value. A dict as type is a nested message.
 Schema = dict[int, tuple[str, Any]]
 
 META: Schema = {
@@ -54,12 +54,12 @@ def _varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def fields(raw: bytes) -> Iterator[tuple[int, Any]]:
-    """Given an encoded message, yield each field number with an int or bytes. Raise ApiError 415 for other types."""
+    """Yield each field number of an encoded message with an int or bytes. Raise ApiError 415 for other types."""
     at = 0
     while at < len(raw):
         tag, at = _varint(raw, at)
         if tag & 7 not in (0, 2):
-            raise ApiError(415, "UnsupportedMediaType", f"protobuf wire type {tag & 7} is not known here")
+            raise ApiError(415, "UnsupportedMediaType", f"protobuf wire type {tag & 7} is not supported")
         value, at = _varint(raw, at)
         if tag & 7 == 0:
             yield tag >> 3, value
@@ -69,7 +69,7 @@ def fields(raw: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def decode(raw: bytes, schema: Schema) -> Obj:
-    """Given an encoded message and its schema, return the JSON form; fields that the schema lacks are dropped."""
+    """Decode a message to its JSON form. Fields missing in the schema are dropped."""
     result: Obj = {}
     for number, value in fields(raw):
         if number not in schema:
@@ -98,12 +98,12 @@ def _map_entry(raw: bytes, reader: str) -> tuple[str, str]:
 
 
 def decode_body(raw: bytes) -> Obj:
-    """Given a request body in Kubernetes' protobuf envelope, return the object. Raise ApiError 415 if unknown."""
+    """Decode a request body in Kubernetes' protobuf envelope. Raise ApiError 415 for an unknown kind."""
     if not raw.startswith(MAGIC):
         raise ApiError(415, "UnsupportedMediaType", "the body is not in Kubernetes' protobuf envelope")
     envelope = dict(fields(raw[len(MAGIC) :]))
     type_meta = {number: value.decode() for number, value in fields(envelope.get(1, b""))}
     kind = type_meta.get(2)
     if kind not in KINDS:
-        raise ApiError(415, "UnsupportedMediaType", f"protobuf body of kind {kind!r} is not known here")
+        raise ApiError(415, "UnsupportedMediaType", f"a protobuf body of kind {kind!r} is not supported")
     return decode(envelope.get(2, b""), KINDS[kind])

@@ -1,4 +1,4 @@
-"""The kinds that the API serves: those built in, and those that a CustomResourceDefinition adds."""
+"""The kinds that the API serves: built-in ones, and those of CustomResourceDefinitions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gb10.lab.kube.objects import Obj
 
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
-# What `kubectl get all` means.
+# The kinds of `kubectl get all`.
 ALL_CATEGORY = {
     "cronjobs",
     "daemonsets",
@@ -62,7 +62,7 @@ admissionregistration.k8s.io/v1 mutatingwebhookconfigurations MutatingWebhookCon
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind under one version of its group."""
+    """One kind in one version of its group."""
 
     group: str
     version: str
@@ -80,7 +80,7 @@ class Resource:
 
     @property
     def table_key(self) -> tuple[str, str]:
-        """Versions of one kind share their objects."""
+        """Return the key of the objects' table, which all versions of a kind share."""
         return self.group, self.plural
 
     @property
@@ -103,7 +103,7 @@ _BY_PLURAL = {resource.plural: resource for resource in BUILT_IN}
 
 
 def built_in(plural: str) -> Resource:
-    """The built-in kind of that plural name; no two groups here share one."""
+    """Return the built-in kind with this plural name, which is unique here."""
     return _BY_PLURAL[plural]
 
 
@@ -122,7 +122,7 @@ DEFINITIONS = built_in("customresourcedefinitions")
 
 
 def from_definition(definition: Obj) -> list[Resource]:
-    """Given a CustomResourceDefinition, return the kinds that it serves, one for each version."""
+    """Return the kinds that a CustomResourceDefinition serves, one for each version."""
     spec: Obj = definition["spec"]
     names: Obj = spec["names"]
     versions: list[dict[str, Any]] = [version for version in spec["versions"] if version.get("served", True)]

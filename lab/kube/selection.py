@@ -1,4 +1,4 @@
-"""Label and field selectors, as they stand in query strings."""
+"""Label and field selectors of query strings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EQUALITY_TERM = re.compile(r"\s*([^=!\s]+)\s*(==|=|!=)\s*(\S*)\s*")
 
 
 def match_labels(selector: str | None, labels: dict[str, str]) -> bool:
-    """Given a label selector ("a=b,c!=d,e in (f,g),h,!i"), tell whether the labels satisfy every term."""
+    """Return True if the labels satisfy every term of a selector such as "a=b,c!=d,e in (f,g),h,!i"."""
     terms = re.split(r",(?![^(]*\))", selector or "")
     return all(_label_term(term, labels) for term in terms)
 
@@ -29,7 +29,7 @@ def _label_term(term: str, labels: dict[str, str]) -> bool:
 
 
 def match_fields(selector: str | None, obj: Obj) -> bool:
-    """Given a field selector ("spec.nodeName=a,status.phase!=Failed"), tell whether the object satisfies it."""
+    """Return True if the object satisfies a selector such as "spec.nodeName=a,status.phase!=Failed"."""
     for term in filter(None, (selector or "").split(",")):
         found = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", term)
         if not found:
@@ -47,6 +47,6 @@ def _field_text(obj: Obj, path: str) -> str:
 
 
 def from_match_labels(selector: Obj | None) -> str:
-    """Given a LabelSelector object, return its matchLabels as a selector text."""
+    """Return the matchLabels of a LabelSelector object as a selector text."""
     pairs: dict[str, str] = (selector or {}).get("matchLabels") or {}
     return ",".join(f"{key}={value}" for key, value in pairs.items())

@@ -1,4 +1,4 @@
-"""`k3s server`: the control plane, and the node that it is itself."""
+"""`k3s server`: the control plane and its own node."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gb10.lab.kube.store import Store
 
 PORT = 6443
 GRACE_SECONDS = 8.0
-# The first address of K3s' service network, which its certificate carries too.
+# K3s' certificate also has these names; the address is the first of its service network.
 SERVICE_NAMES = ("10.43.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
 
 
@@ -37,7 +37,7 @@ class Secrets:
 
 
 class Folder:
-    """The server's folder below the data folder, and the files in it."""
+    """The server's folder below the data folder, and its files."""
 
     def __init__(self, data_dir: Path) -> None:
         self.root = data_dir / "server"
@@ -54,7 +54,7 @@ class Folder:
 
 
 def run(options: config.Options, version: str) -> None:
-    """Start the cluster and serve until SIGTERM. Raise StartError where it cannot start."""
+    """Start the cluster and serve until SIGTERM. Raise StartError if it cannot start."""
     log("info", f"Starting k3s {version}")
     runtime, containers = agent.container_runtime(options)
     node = agent.describe_node(options, version, runtime, ("control-plane",))
@@ -77,7 +77,7 @@ def run(options: config.Options, version: str) -> None:
     )
     addons.deploy(store, options.many("disable"))
     server.open(cluster, tls_context(folder))
-    # Before any thread starts, so that all of them leave the signal to this one.
+    # Before any thread starts, so that only this one receives the signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     grace = float(os.environ.get("GB10_LAB_GRACE") or GRACE_SECONDS)
     ControlLoop(store, [NodeLifecycle(grace), *CONTROLLERS, *operators.controllers(faults)]).start()
@@ -93,16 +93,16 @@ def run(options: config.Options, version: str) -> None:
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     notify("STOPPING=1")
     store.close()
-    os._exit(0)  # the threads serve for ever; the pods' containers stay, as with K3s
+    os._exit(0)  # the threads never end; the pods' containers stay, as with K3s
 
 
 def establish(folder: Folder, database: Database, options: config.Options) -> Secrets:
-    """Find or make the cluster's passwords and CAs. Raise StartError for a token that is not this cluster's."""
+    """Read or create the cluster's passwords and CAs. Raise StartError for a token of another cluster."""
     given = options.secret("token") or _kept_token(folder.root / "token")
     password = tokens.parse(given).password if given else None
     agent_given = options.secret("agent-token")
     if bootstrap.restore(database, folder.root, password):
-        assert password is not None  # noqa: S101 (restore has refused to go on without)
+        assert password is not None  # noqa: S101 - restore refuses to continue without one
         return Secrets(password, tokens.parse(agent_given).password if agent_given else password)
     password = password or tokens.new_password()
     secrets = Secrets(password, tokens.parse(agent_given).password if agent_given else password)
@@ -120,7 +120,7 @@ def _kept_token(path: Path) -> str | None:
 
 
 def issue_certificates(folder: Folder, node: NodeDescription, more_names: list[str]) -> None:
-    """Issue the certificates that the CAs sign; the serving one anew at each start, for its names may change."""
+    """Issue the certificates. The serving one is new at each start, because its names may change."""
     names = ("127.0.0.1", *node.addresses, node.name, *SERVICE_NAMES, *more_names)
     pki.issue(folder.serving, folder.server_ca, "/CN=kube-apiserver", "serverAuth", dict.fromkeys(names))
     if not folder.admin.exists():
@@ -129,7 +129,7 @@ def issue_certificates(folder: Folder, node: NodeDescription, more_names: list[s
 
 
 def write_tokens(folder: Folder, secrets: Secrets) -> None:
-    """Write server/token, and beside it node-token and agent-token, which are links to it unless they differ."""
+    """Write the file token, and node-token and agent-token beside it, which are links to it if equal."""
     paths.write_secret(folder.root / "token", tokens.format_token(folder.ca(), "server", secrets.server) + "\n")
     _link(folder.root / "node-token", folder.root / "token")
     if secrets.agent == secrets.server:
@@ -146,7 +146,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def tls_context(folder: Folder) -> ssl.SSLContext:
-    """Serve with the serving certificate; clients may show one that the client CA signed."""
+    """Return the server's TLS context. It accepts client certificates that the client CA has signed."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder.serving.certificate, folder.serving.key)
     context.load_verify_locations(folder.client_ca.certificate)
@@ -155,7 +155,7 @@ def tls_context(folder: Folder) -> ssl.SSLContext:
 
 
 def kubeconfig(folder: Folder, port: int) -> str:
-    """The administrator's kubeconfig, in the form that K3s writes."""
+    """Return the administrator's kubeconfig, in K3s' form."""
 
     def encoded(path: Path) -> str:
         return base64.b64encode(path.read_bytes()).decode()
@@ -183,7 +183,7 @@ users:
 
 
 def write_kubeconfig(folder: Folder, options: config.Options, port: int) -> None:
-    """Write it where it is wanted. Raise StartError for a mode that is no octal number."""
+    """Write the kubeconfig as the settings say. Raise StartError if the mode is not an octal number."""
     path = paths.rooted(options.text("write-kubeconfig") or paths.KUBECONFIG)
     mode = options.text("write-kubeconfig-mode") or "0600"
     try:
@@ -193,14 +193,14 @@ def write_kubeconfig(folder: Folder, options: config.Options, port: int) -> None
 
 
 def admin_client(url: str, folder: Folder) -> client.Client:
-    """A client with the administrator's rights."""
+    """Return a client with the administrator's rights."""
     context = client.trusting_context(folder.ca())
     context.load_cert_chain(folder.admin.certificate, folder.admin.key)
     return client.Client(url, context)
 
 
 def wait_ready(url: str, folder: Folder) -> None:
-    """Return when /readyz says ok. A fault that a test has set can delay that for as long as it stands."""
+    """Wait until /readyz succeeds. A test's fault can delay that."""
     connection = admin_client(url, folder)
     pause = threading.Event()
     while True:

@@ -1,7 +1,7 @@
-"""The objects of a cluster, their revisions, and the events of what changed.
+"""The objects of a cluster, their revisions, and the events of changes.
 
-Stored objects are never changed in place: a reader may keep what it was given. Who reads and then writes holds `cond`
-meanwhile; it is notified at every change.
+Stored objects are never changed in place, so a reader may keep them. Hold `cond` to read and then write. It is notified
+at every change.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gb10.lab.kube.objects import Obj, now, owner_uids, uid
 from gb10.lab.kube.persistence import Database
 from gb10.lab.kube.resources import BUILT_IN, DEFINITIONS, LEASES, NAMESPACES, Resource, from_definition
 
-# Events older than this many are forgotten; a watcher that asks for them is told to list again.
+# The number of events to keep. A watcher that needs older ones must list again.
 EVENTS_KEPT = 4000
-# Metadata that the server alone sets.
+# Metadata that only the server sets.
 _SERVER_META = (
     "uid",
     "name",
@@ -37,7 +37,7 @@ Place = tuple[str | None, str]
 
 
 class Event(NamedTuple):
-    """One change: ADDED, MODIFIED or DELETED, with the object after and before it."""
+    """A change: ADDED, MODIFIED or DELETED, with the object after and before it."""
 
     revision: int
     kind: str
@@ -47,12 +47,12 @@ class Event(NamedTuple):
 
 
 class Store:
-    """All objects in memory and, where a database is given, on disk."""
+    """All objects, in memory and in the database if there is one."""
 
     def __init__(self, database: Database | None = None) -> None:
         self.cond = threading.Condition(threading.RLock())
         self.revision = 1
-        # Counts the changes that controllers care about: all but heartbeats.
+        # The number of changes that matter to controllers: all except heartbeats.
         self.changes = 0
         self.resources = {(r.group_version, r.plural): r for r in BUILT_IN}
         self._tables: dict[tuple[str, str], dict[Place, Obj]] = {}
@@ -74,7 +74,7 @@ class Store:
             self._serve(definition)
 
     def close(self) -> None:
-        """Write no more; the file can be copied from now on."""
+        """Close the database, so that its file can be copied."""
         with self.cond:
             if self._database:
                 self._database.close()
@@ -86,7 +86,7 @@ class Store:
         return list(self.table(resource).values())
 
     def get(self, resource: Resource, namespace: str | None, name: str) -> Obj:
-        """Return the stored object. Raise ApiError 404 where there is none."""
+        """Return the stored object. Raise ApiError 404 if there is none."""
         found = self.table(resource).get((namespace, name))
         if found is None:
             message = f'{resource.qualified} "{name}" not found'
@@ -94,13 +94,13 @@ class Store:
         return found
 
     def events_after(self, revision: int) -> list[Event]:
-        """Events newer than the revision. Raise ApiError 410 where some of them are forgotten."""
+        """Return the events newer than the revision. Raise ApiError 410 if some are no longer kept."""
         if self._events and revision < self._events[0].revision - 1 and len(self._events) >= EVENTS_KEPT // 2:
             raise ApiError(410, "Expired", f"too old resource version: {revision}")
         return self._events[bisect.bisect_right(self._events, revision, key=lambda event: event.revision) :]
 
     def commit(self, resource: Resource, kind: str, obj: Obj, old: Obj | None) -> Obj:
-        """Store one change under the next revision and wake who waits. Return what is stored now."""
+        """Store one change with the next revision and wake all waiting threads. Return the stored object."""
         with self.cond:
             self.revision += 1
             meta = obj["metadata"] = {**obj["metadata"], "resourceVersion": str(self.revision)}
@@ -130,7 +130,7 @@ class Store:
         dry: bool = False,
         applied: bool = False,
     ) -> Obj:
-        """Store a new object. Raise ApiError for a bad name, one that exists, or a namespace that does not."""
+        """Store a new object. Raise ApiError for an invalid or existing name or an unknown namespace."""
         meta = obj.setdefault("metadata", {})
         meta.pop("namespace", None)
         if resource.namespaced:
@@ -159,10 +159,10 @@ class Store:
         dry: bool = False,
         applied: bool = False,
     ) -> Obj:
-        """Store a new state of an object; one that equals the old makes no revision.
+        """Store a new state of an object. An unchanged object gets no new revision.
 
-        `new` must share nothing with `old` that it changed. Raise ApiError 409 where it was made from another
-        revision than `old`.
+        `new` must not change parts that it shares with `old`. Raise ApiError 409 if it was made from another revision
+        than `old`.
         """
         old_meta, new_meta = old["metadata"], new["metadata"]
         if new_meta.get("resourceVersion") not in (None, "", old_meta["resourceVersion"]):
@@ -182,7 +182,7 @@ class Store:
         return self.commit(resource, "MODIFIED", new, old)
 
     def _settle(self, resource: Resource, old: Obj, new: Obj, subresource: str) -> Obj:
-        """Keep of `new` what a write to the object or its subresource may change; count the generation."""
+        """Reduce `new` to the changes that a write to the object or its subresource may make. Count the generation."""
         old_meta, new_meta = old["metadata"], new["metadata"]
         if subresource == "status":
             meta = {**old_meta, "managedFields": new_meta.get("managedFields") or []}
@@ -199,7 +199,7 @@ class Store:
         return new
 
     def delete(self, resource: Resource, obj: Obj, policy: str = "Background") -> Obj:
-        """Delete an object, or mark it as being deleted while it has finalizers."""
+        """Delete an object, or mark it for deletion while it has finalizers."""
         meta = obj["metadata"]
         if not meta.get("finalizers"):
             return self.remove(resource, obj, policy)
@@ -209,7 +209,7 @@ class Store:
         return self.commit(resource, "MODIFIED", marked, obj)
 
     def remove(self, resource: Resource, obj: Obj, policy: str = "Background") -> Obj:
-        """Remove an object at once, and what it owns or holds unless the policy is Orphan."""
+        """Remove an object at once, with a namespace's contents, and with owned objects unless the policy is Orphan."""
         removed = self.commit(resource, "DELETED", dict(obj), obj)
         inside = obj["metadata"]["name"] if resource == NAMESPACES else None
         for other in list(self.resources.values()):
@@ -220,7 +220,7 @@ class Store:
         return removed
 
     def set_status(self, resource: Resource, obj: Obj, status: Obj) -> None:
-        """Store a status that a controller worked out, unless it says the same apart from times."""
+        """Store a status from a controller, unless only its times differ."""
         if _timeless(obj.get("status") or {}) != _timeless(status):
             self.commit(resource, "MODIFIED", {**obj, "status": status}, obj)
 

@@ -1,4 +1,4 @@
-"""Answers in the form that `kubectl get` prints: tables and bare metadata."""
+"""Answers for `kubectl get`: tables and bare metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _age(obj: Obj) -> str:
 
 
 def duration(elapsed: float) -> str:
-    """Given seconds, return them as kubectl prints an age."""
+    """Format seconds as kubectl prints an age."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if elapsed >= 2 * size:
             return f"{int(elapsed // size)}{unit}"
@@ -110,7 +110,7 @@ def _metadata_only(obj: Obj) -> Obj:
 
 
 def shape(resource: Resource, answer: Obj, accept: str) -> Obj:
-    """Given an object or list, return it in the form that the Accept header asks for."""
+    """Return an object or list in the form that the Accept header requests."""
     wanted = accept.partition(",")[0]
     if answer.get("kind") == "Status" or "as=" not in wanted:
         return answer

@@ -14,13 +14,13 @@ _BOOTSTRAP = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
 
 
 def ca_hash(ca: bytes) -> str:
-    """Given the cluster's CA as PEM, return the digest that tokens carry."""
+    """Return the digest of the cluster's CA (PEM) that tokens contain."""
     return hashlib.sha256(ca).hexdigest()
 
 
 @dataclass(frozen=True)
 class Token:
-    """A token taken apart. `ca_hash` is empty in the short form, `user` for a bare password or a bootstrap token."""
+    """A parsed token. `ca_hash` is empty in the short form, `user` for a bare password or a bootstrap token."""
 
     ca_hash: str
     user: str
@@ -32,7 +32,7 @@ class Token:
 
 
 def parse(text: str) -> Token:
-    """Given a token in any form, take it apart. Raise StartError where it has no known form."""
+    """Parse a token in any form. Raise StartError for an unknown form."""
     text = text.strip()
     if not text.startswith(PREFIX):
         return Token("", "", text)
@@ -50,7 +50,7 @@ def parse(text: str) -> Token:
 
 
 def format_token(ca: bytes, user: str, password: str) -> str:
-    """The full form of a token, or of a bootstrap token where there is no user."""
+    """Return the full form of a token, or of a bootstrap token if there is no user."""
     return f"{PREFIX}{ca_hash(ca)}::{user}:{password}" if user else f"{PREFIX}{ca_hash(ca)}::{password}"
 
 
@@ -59,5 +59,5 @@ def new_password() -> str:
 
 
 def new_bootstrap() -> str:
-    """A bootstrap token, id and secret, as kubeadm makes them."""
+    """Return a new bootstrap token, id and secret, in kubeadm's form."""
     return f"{secrets.token_hex(3)}.{secrets.token_hex(8)}"

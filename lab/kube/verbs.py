@@ -1,4 +1,4 @@
-"""What the API does with one request on a resource."""
+"""The API's verbs: perform one request on a resource."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Answer = tuple[Any, int]
 
 @dataclass(frozen=True)
 class Request:
-    """One call on a resource, taken apart."""
+    """A parsed request on a resource."""
 
     method: str
     resource: Resource
@@ -38,7 +38,7 @@ class Request:
 
     @property
     def dry(self) -> bool:
-        # A JSON patch is a list; the options of a delete stand in its body.
+        # A JSON patch is a list. A delete has its options in the body.
         options = self.body if isinstance(self.body, dict) else {}
         return self.query.get("dryRun") == "All" or "All" in (options.get("dryRun") or [])
 
@@ -47,7 +47,7 @@ class Request:
         return self.query.get("fieldManager") or self.agent.split("/")[0] or "unknown"
 
     def selects(self, obj: Obj) -> bool:
-        """Whether a list or watch of this request contains the object."""
+        """Return True if this request's list or watch contains the object."""
         return (
             (not self.namespace or namespace(obj) == self.namespace)
             and (not self.name or name(obj) == self.name)
@@ -57,7 +57,7 @@ class Request:
 
 
 def perform(store: Store, request: Request) -> Answer:
-    """Do what the request asks and return the answer with its HTTP status. Raise ApiError where it cannot be done."""
+    """Perform a request and return the answer and its HTTP status. Raise ApiError if it fails."""
     if request.query.get("fieldValidation") == "Strict" and request.content_type != JSON_PATCH:
         admission.check_fields(request.resource, request.body)
     if request.method == "PATCH" and request.content_type == APPLY:
@@ -103,7 +103,7 @@ def _on_collection(store: Store, request: Request) -> Answer:
 
 
 def _apply(store: Store, request: Request) -> Answer:
-    """Server-side apply: merge, then settle who owns the fields."""
+    """Perform a server-side apply: merge, then update the owners of fields."""
     resource, body = request.resource, copy.deepcopy(request.body)
     body.get("metadata", {}).pop("creationTimestamp", None)
     old = store.table(resource).get((request.namespace, str(request.name)))
@@ -173,7 +173,7 @@ def _success(code: int, **more: Any) -> Obj:
 
 
 def _evict(store: Store, request: Request, pod: Obj) -> Answer:
-    """Delete a pod unless a disruption budget forbids it (429; drain then tries again)."""
+    """Delete a pod unless a disruption budget forbids it (429, after which drain retries)."""
     if request.method != "POST" or request.resource != PODS:
         raise no_such_resource()
     for budget in store.all(BUDGETS):
@@ -207,5 +207,5 @@ def _check_budget(store: Store, budget: Obj, pod: Obj) -> None:
 
 
 def _portion(value: int | str, total: int) -> int:
-    """Given a number or a percentage, return the number of pods, rounded up."""
+    """Convert a number or a percentage to a number of pods, rounded up."""
     return -(-int(value[:-1]) * total // 100) if isinstance(value, str) else value

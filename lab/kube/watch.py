@@ -1,4 +1,4 @@
-"""Watches: the stream of changes after a list, in the form that kubectl and helm read."""
+"""Watches: the stream of changes after a list, as kubectl and helm read it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ INITIAL_END = "k8s.io/initial-events-end"
 
 
 def watch(store: Store, request: Request) -> Iterator[Obj | None]:
-    """Yield watch events until the request's time is over, and None once a second while nothing happens.
+    """Yield watch events until the request's timeout, and None each second without events.
 
-    With `sendInitialEvents` the present objects come first and a bookmark ends them, as WatchList wants it.
+    With `sendInitialEvents` the existing objects come first, followed by a bookmark, as WatchList requires.
     """
     end = time.monotonic() + min(float(request.query.get("timeoutSeconds") or LONGEST), LONGEST)
     since, initial = _start(store, request)
@@ -57,7 +57,7 @@ def _event(kind: str, request: Request, obj: Obj) -> Obj:
 
 
 def _seen_as(request: Request, event: Event) -> str | None:
-    """What a change is to this watcher: an object that no longer fits the selector counts as deleted."""
+    """Return the kind of change for this watcher. An object that no longer matches the selector counts as deleted."""
     if event.table != request.resource.table_key:
         return None
     before = event.old is not None and request.selects(event.old)

@@ -1,6 +1,6 @@
-"""A lab on which rebuilds are hurt: brought into a known state, hurt at some points, and looked at afterwards.
+"""A lab for the fault campaign: bring it into a known state, rebuild a node with faults, check the result.
 
-Nothing in here asks the product whether all went well: the nodes are looked at over SSH (testinfra) and through Docker.
+The checks do not ask the product. They use SSH (testinfra) and Docker.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from tests.faults.points import Point
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
-ATTEMPTS = 6  # how often a rebuild is taken up again before we call it stuck
+ATTEMPTS = 6  # resumes of a rebuild before it counts as stuck
 RUN_SECONDS = 400
-NODE_SECONDS = 60.0  # until a node is on again that was switched off or wiped
-OUTAGE_SECONDS = 4.0  # how long SSH is lost
+NODE_SECONDS = 60.0  # until a node is on again after it was off or wiped
+OUTAGE_SECONDS = 4.0  # without SSH
 EXTRA_IMAGE, EXTRA_MODEL = "gb10-lab/extra:1", "gb10-lab/extra"
-BYSTANDER = "bystander"  # a container and a service on the survivor that nobody may touch
+BYSTANDER = "bystander"  # a container and a service on the survivor that must stay as they are
 
 
 class CampaignError(Exception):
-    """The lab could not be brought into the state from which a rebuild begins."""
+    """The lab did not reach the state in which a rebuild begins."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a point: `ok` is None where the rebuild never came by it."""
+    """The result of a point. `ok` is None if the rebuild did not reach it."""
 
     point: Point
     ok: bool | None
@@ -66,7 +66,7 @@ class Verdict:
 
 @dataclass
 class Before:
-    """What must be the same after a rebuild as before it."""
+    """The state of the nodes that must be the same before and after a rebuild."""
 
     machine_id: str
     known_hosts: str
@@ -74,32 +74,32 @@ class Before:
     image: str
     cordoned: dict[str, bool]
     bystander: str
-    secret: str  # of the cluster, to be looked for
+    secret: str  # the cluster's token, which must not be in the events
 
 
 @dataclass
 class Ward:
-    """One lab, with the gb10 commands on it."""
+    """One lab and its gb10 commands."""
 
     lab: Lab
     folder: Path
     target: str = "spark-2"
     k3s: bool = True
     courses: int = field(default=0, init=False)
-    timers: list[threading.Timer] = field(default_factory=list, init=False)  # of what is done to nodes meanwhile
+    timers: list[threading.Timer] = field(default_factory=list, init=False)  # of faults on nodes
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.lab.up(2)
         self.docker = Docker(self.state.docker_host)
-        self.host_keys = ""  # of the target before it is wiped, as a tar in base64
+        self.host_keys = ""  # of the target before its wipe, as a tar in base64
         self.survivor = next(node.name for node in self.state.nodes if node.name != self.target)
         self.inventory = self._write_inventory()
         self._begin_anew()
 
     @property
     def own_state(self) -> Path:
-        """What gb10 remembers of these nodes: all labs' have the same names, and addresses are used again."""
+        """Return the folder of gb10's state about these nodes. Each lab needs its own: names and addresses repeat."""
         return self.folder / "state"
 
     def _begin_anew(self) -> None:
@@ -111,7 +111,7 @@ class Ward:
     # The commands -----------------------------------------------------------------------------------------------------
 
     def gb10(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run gb10 without a terminal, as a script would. One that hangs looks like one that failed."""
+        """Run gb10 without a terminal, as a script does. A timeout counts as a failure."""
         command = [str(BIN / "gb10"), *arguments]
         own = {"GB10_LAB": self.lab.name, "GB10_STATE": str(self.own_state)}
         environment = {**os.environ, **own, "GB10_INVENTORY": str(self.inventory)}
@@ -127,7 +127,7 @@ class Ward:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return subprocess.CompletedProcess(command, -1, "", f"no end within {RUN_SECONDS} s: {error.stderr!r}")
+            return subprocess.CompletedProcess(command, -1, "", f"timeout after {RUN_SECONDS} s: {error.stderr!r}")
 
     def _write_inventory(self) -> Path:
         hook = self.folder / "hook"
@@ -154,22 +154,22 @@ class Ward:
     # The nodes --------------------------------------------------------------------------------------------------------
 
     def sh(self, node: str, script: str, stdin: str | None = None) -> str:
-        """Run a shell script on a node as root, past SSH."""
+        """Run a shell script on a node as root, without SSH."""
         return self.docker.inside(self.state.node(node).container, f"set -e\n{script}", stdin=stdin).strip()
 
     def host(self, node: str) -> Any:
-        """A node as testinfra sees it."""
+        """Return a node for testinfra."""
         config = self.folder / "ssh_config"
         config.write_text(
             f"Host *\n  IdentityFile {self.state.key}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.state.known_hosts}\n  StrictHostKeyChecking yes\n  BatchMode yes\n"
-            "  KexAlgorithms curve25519-sha256\n"  # ssh's first choice takes most of the time of a look
+            "  KexAlgorithms curve25519-sha256\n"  # ssh's default takes most of the time of a check
         )
         address = self.state.node(node).address("management")
         return testinfra.get_host(f"ssh://{USER}@{address}", ssh_config=str(config))
 
     def converge(self) -> None:
-        """Bring the lab to where every course begins: a healthy cluster whose target has something of its own."""
+        """Bring the lab into the state in which every course begins: a healthy cluster with a served model."""
         self._done("bootstrap" if self.k3s else "provision", *([] if self.k3s else ["spark-*"]))
         for node in (self.target, self.survivor):
             serving.download(self.docker, self.state.node(node))
@@ -183,7 +183,7 @@ class Ward:
             raise CampaignError(f"gb10 {' '.join(arguments)}: {(done.stdout + done.stderr)[-1500:]}")
 
     def _bystanders(self) -> None:
-        """Somebody's own container and service on the survivor."""
+        """Start a foreign container and a foreign service on the survivor."""
         archive = _base64(pause.image())
         self.sh(
             self.survivor,
@@ -196,9 +196,9 @@ class Ward:
         )
 
     def renew(self) -> None:
-        """Give the target a model and an image that only it has, so that every step of a rebuild has work to do."""
+        """Give the target its own model and image, so that every step of a rebuild has work to do."""
         self.courses += 1
-        self.sh(self.survivor, f"rm -rf {STORE}")  # what the engine has is to be saved again
+        self.sh(self.survivor, f"rm -rf {STORE}")  # so that images are saved again
         seed = f"{self.lab.name} {time.time()}"
         self.sh(
             self.survivor, f"rm -rf {serving.HOME}/hub/models--gb10-lab--extra; docker rmi -f {EXTRA_IMAGE} || true"
@@ -210,7 +210,7 @@ class Ward:
     # One rebuild ------------------------------------------------------------------------------------------------------
 
     def course(self, points: list[Point]) -> list[Verdict]:
-        """Rebuild the target once, hurt at these points, and say what became of each."""
+        """Rebuild the target once with these faults and return the verdicts."""
         for flag in self.folder.glob("*.*-*.*"):
             flag.unlink()
         self.renew()
@@ -220,7 +220,7 @@ class Ward:
         (self.folder / "points.json").write_text(json.dumps(hooks))
         started = time.monotonic()
         events = self.folder / f"events-{self.courses}.jsonl"
-        events.unlink(missing_ok=True)  # the person would do once more what stands there
+        events.unlink(missing_ok=True)  # the person would react to old events again
         person = Person(Lab(self.lab.name))
         with self._company(person, events, points):
             ends = self._rebuild(person, events)
@@ -229,15 +229,15 @@ class Ward:
         for timer in late:
             timer.join()
         self.timers.clear()
-        # A node that has just been hurt is not as a rebuild has left it.
-        faults = ["a node was hurt when it was over"] if late else [*self._faults(before, person, ends, events)]
+        # After a late fault the node is no longer as the rebuild left it.
+        faults = ["a fault came after the end"] if late else [*self._faults(before, person, ends, events)]
         if faults and not points:
-            raise CampaignError(f"a rebuild that nobody hurt went wrong: {'; '.join(faults)}")
+            raise CampaignError(f"a rebuild without faults failed: {'; '.join(faults)}")
         seconds = (time.monotonic() - started) / max(len(points), 1)
         return [self._verdict(point, ends, faults, seconds) for point in points]
 
     def _rebuild(self, person: Person, events: Path) -> list[str]:
-        """Run it, and take it up again until it is through; return how each attempt ended."""
+        """Run a rebuild and resume it until it is done. Return how each attempt ended."""
         ends: list[str] = []
         arguments = ["rebuild", "run", self.target, "--events", str(events)]
         while True:
@@ -254,7 +254,7 @@ class Ward:
                 arguments += ["--accept-host-key", person.fingerprint(self.target)]
 
     def _wait_until_up(self) -> None:
-        """The nodes are on. What does not run on them is for the product to find out."""
+        """Wait until the nodes are on. The product itself must notice services that do not run."""
         deadline = time.monotonic() + NODE_SECONDS
         for node in self.state.nodes:
             while time.monotonic() < deadline:
@@ -265,7 +265,7 @@ class Ward:
 
     @contextmanager
     def _company(self, person: Person, events: Path, points: list[Point]) -> Iterator[None]:
-        """The person at the boxes, and whoever does to nodes what hooks want."""
+        """Run the simulated person and the thread that injects the faults requested by the hook."""
         stop = threading.Event()
         threads = [
             threading.Thread(target=person.follow, args=(events, stop), daemon=True),
@@ -287,11 +287,10 @@ class Ward:
                 if path.exists():
                     path.unlink()
                     node = self.target if point.where == "target" else self.survivor
-                    said = FAULTS[point.fault](self, node)
-                    (self.folder / f"{point.name}.fired").write_text(said)
+                    (self.folder / f"{point.name}.fired").write_text(FAULTS[point.fault](self, node))
                     (self.folder / f"{point.name}.done").touch()
 
-    # What is looked at ------------------------------------------------------------------------------------------------
+    # Checks -----------------------------------------------------------------------------------------------------------
 
     def _look(self) -> Before:
         return Before(
@@ -305,7 +304,7 @@ class Ward:
         )
 
     def _models(self, node: str) -> dict[str, str]:
-        """Every file of the hub that a link leads to, with its digest."""
+        """Return the digest of each file in the hub's snapshots."""
         script = f"cd {serving.HOME}/hub && find -L . -type f -path '*/snapshots/*' -exec sha256sum {{}} + | sort"
         return {line.split("  ", 1)[1]: line[:64] for line in self.sh(node, script).splitlines()}
 
@@ -327,14 +326,14 @@ class Ward:
         return self.sh(self.survivor, f"{container}; systemctl is-active {BYSTANDER} || true")
 
     def _faults(self, before: Before, person: Person, ends: list[str], events: Path) -> Iterator[str]:
-        """Everything that is not as it has to be."""
+        """Yield everything that is wrong after a rebuild."""
         if ends[-1] != "done":
-            yield f"it did not come to its end: {ends[-1]}"
+            yield f"the rebuild is not done: {ends[-1]}"
             return
         if person.wiped != [self.target]:
-            yield f"the person was made to wipe {person.wiped or 'nothing'}"
+            yield f"the person wiped {person.wiped or 'nothing'}"
         if self.sh(self.target, "cat /etc/machine-id") == before.machine_id:
-            yield "the node is the installation of before"
+            yield "the node still has its old installation"
         after = self._look()
         for name in ("models", "image", "cordoned", "bystander", "known_hosts"):
             if getattr(after, name) != getattr(before, name):
@@ -353,27 +352,25 @@ class Ward:
             if self.k3s and not host.service("k3s" if node == "spark-1" else "k3s-agent").is_running:
                 yield f"K3s does not run on {node}"
         if before.secret and before.secret in events.read_text():
-            yield "the token of the cluster is in the events"
-        told = [json.loads(line) for line in events.read_text().splitlines()]
-        wiped = next((number for number, event in enumerate(told) if event.get("kind") == "wiped"), len(told))
-        if any(event["event"] == "wipe-asked" for event in told[wiped:]):
-            yield "a person was asked to wipe a node that was wiped already"
+            yield "the cluster's token is in the events"
+        records = [json.loads(line) for line in events.read_text().splitlines()]
+        wiped = next((number for number, event in enumerate(records) if event.get("kind") == "wiped"), len(records))
+        if any(event["event"] == "wipe-asked" for event in records[wiped:]):
+            yield "gb10 asked for the wipe of a wiped node"
 
     def _verdict(self, point: Point, ends: list[str], faults: list[str], seconds: float) -> Verdict:
         flag = self.folder / f"{point.name}.fired"
         if not flag.exists():
-            why = faults[0] if faults else "the rebuild has no such step to do, or it held already"
-            return Verdict(point, False if faults else None, f"never reached: {why}", seconds)
-        story = f"{flag.read_text()}; {len(ends) - 1} x resumed"
-        told = [end for end in ends[:-1] if not end.startswith(("killed", "HOST_KEY_UNCONFIRMED"))]
-        story += f" after {', '.join(told)}" if told else ""
-        struck = not flag.read_text().startswith("it had ended")
-        return Verdict(
-            point, False if faults else struck or None, story + (f"; {'; '.join(faults)}" if faults else ""), seconds
-        )
+            why = faults[0] if faults else "the rebuild has no such step, or the step had nothing to do"
+            return Verdict(point, False if faults else None, f"not reached: {why}", seconds)
+        happened = f"{flag.read_text()}; {len(ends) - 1} x resumed"
+        errors = [end for end in ends[:-1] if not end.startswith(("killed", "HOST_KEY_UNCONFIRMED"))]
+        happened += f" after {', '.join(errors)}" if errors else ""
+        happened += "".join(f"; {fault}" for fault in faults)
+        return Verdict(point, False if faults else flag.read_text() != ENDED or None, happened, seconds)
 
     def step_seconds(self) -> dict[str, float]:
-        """How long each step took in the last rebuild, in order."""
+        """Return the duration of each step of the last rebuild, in order."""
         done = self.gb10("rebuild", "history", "--json")
         name = json.loads(done.stdout)["runs"][-1]["name"]
         records = json.loads(self.gb10("rebuild", "history", name, "--json").stdout)["runs"][0]["records"]
@@ -395,7 +392,7 @@ def _later(ward: Ward, seconds: float, work: Callable[[], object]) -> None:
 
 
 def _ssh(ward: Ward, node: str) -> str:
-    """Every connection breaks, a moment after the step has begun, and none is to be had for some seconds."""
+    """Break all connections shortly after the step's begin and refuse new ones for some seconds."""
 
     def cut() -> None:
         ward.sh(node, "systemctl stop ssh || true; pkill -x sshd-session || true; pkill -x sshd || true")
@@ -411,7 +408,7 @@ def _reboot(ward: Ward, node: str) -> str:
 
 
 def _disk(ward: Ward, node: str) -> str:
-    """The place for models is full, until somebody made room."""
+    """Fill the disk for models for some seconds."""
     hub = f"{serving.HOME}/hub"
     ward.sh(node, f"mkdir -p {hub}; mount -t tmpfs -o size=64k tmpfs {hub}; head -c 60k /dev/zero > {hub}/full")
     _later(ward, 12.0, lambda: ward.sh(node, f"umount -l {hub} || true"))
@@ -431,13 +428,13 @@ def _k3s(ward: Ward, node: str) -> str:
 
 
 def _host_keys(ward: Ward, node: str) -> str:
-    """As a restore leaves it that is killed right after sshd has the old keys, and before known_hosts is told."""
+    """Give the node its old host keys, like a restore that is killed before it updates known_hosts."""
     ward.sh(node, "base64 -d | tar -x -C / && systemctl reload ssh", stdin=ward.host_keys)
-    return f"{node} shows its host keys of before, and nobody told known_hosts"
+    return f"{node} has its old host keys, but known_hosts does not"
 
 
 def _lost(ward: Ward, node: str) -> str:
-    """The other node is off, and somebody finds that out after a while and presses its button."""
+    """Switch the other node off, and on again after some seconds."""
     ward.docker("stop", "--time=1", ward.state.node(node).container)
     _later(ward, 15.0, lambda: ward.lab.up(2))
     return f"{node} off for 15 s"
@@ -454,7 +451,7 @@ FAULTS: dict[str, Callable[[Ward, str], str]] = {
 }
 
 
-# What the target has of its own --------------------------------------------------------------------------------------
+# The target's own image and model ------------------------------------------------------------------------------------
 
 
 def _base64(content: bytes) -> str:
@@ -466,9 +463,9 @@ def _image(seed: str) -> bytes:
 
 
 def _model(seed: str) -> bytes:
-    """A model in the classic layout."""
+    """Return a model in the classic layout."""
     content = random.Random(f"model {seed}").randbytes(3 << 20)  # noqa: S311 - no secret
-    commit = hashlib.sha1(seed.encode()).hexdigest()  # noqa: S324 - as git has it
+    commit = hashlib.sha1(seed.encode()).hexdigest()  # noqa: S324 - as in git
     etag = hashlib.sha256(content).hexdigest()
     folder = "models--gb10-lab--extra"
     listing = {"format_version": 1, "files": {"model.safetensors": {"size": len(content), "blob_id": "0" * 40}}}
@@ -499,7 +496,7 @@ def _sorted(text: str) -> str:
 
 
 def _end(done: subprocess.CompletedProcess[str]) -> str:
-    """How an attempt ended, in a word."""
+    """Return how an attempt ended, in one word."""
     if done.returncode == 0:
         return "done"
     if done.returncode == -9:

@@ -1,6 +1,6 @@
-"""Called by gb10 before and after each step: does to it what the points of this course say, each of them once.
+"""The hook that gb10 calls before and after each step: inject each fault of this course once.
 
-Stands alone, on the standard library, so that it starts in no time: python hook.py FOLDER before|after STEP NODE
+It imports only the standard library, so that it starts quickly: python hook.py FOLDER before|after STEP NODE
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-HELP_SECONDS = 120.0  # for what the campaign does to nodes on our request
+HELP_SECONDS = 120.0  # for the campaign to inject a fault on a node
+ENDED = "gb10 had ended before"
 
 
 def main(folder: Path, moment: str, step: str, node: str) -> int:
-    """Do what the next point of this moment wants. Return the exit status of the hook."""
+    """Inject the next fault for this moment, if any. Return the exit status of the hook."""
     for point in json.loads((folder / "points.json").read_text()):
         if (point["hook"], point["step"], point["node"]) == (moment, step, node) and _first(folder, point["name"]):
             _strike(folder, point, os.getppid())
-            break  # another one of the same step has its turn when the step begins once more
+            break  # another fault of this step comes when the step begins again
     return 0
 
 
@@ -51,20 +52,20 @@ def _strike(folder: Path, point: dict[str, Any], wrapper: int) -> None:
 
 
 def _kill(folder: Path, name: str, wrapper: int, after: float) -> None:
-    """Kill the wrapper, and write down in the middle of what."""
+    """Kill the wrapper and record whether pyinfra was running."""
     try:
         alive = b"gb10" in Path(f"/proc/{wrapper}/cmdline").read_bytes()
     except OSError:
         alive = False
-    doing = "in the middle of a run of pyinfra" if _runs_pyinfra(wrapper) else "between two runs of pyinfra"
-    said = f"killed {after:.1f} s into it ({doing})" if alive else "it had ended by itself"
-    (folder / f"{name}.fired").write_text(said)
+    doing = "during a run of pyinfra" if _runs_pyinfra(wrapper) else "between two runs of pyinfra"
+    happened = f"killed after {after:.1f} s ({doing})" if alive else ENDED
+    (folder / f"{name}.fired").write_text(happened)
     if alive:
         os.kill(wrapper, signal.SIGKILL)
 
 
 def _runs_pyinfra(wrapper: int) -> bool:
-    """Return True if the wrapper has pyinfra at work: its pyinfra process is connected then."""
+    """Return True if the wrapper's pyinfra process works, so that it has a connection."""
     return any(_connected(child) for child, words in _children(wrapper) if "gb10.controller.run.process" in words)
 
 
@@ -77,7 +78,7 @@ def _connected(pid: int) -> bool:
 
 
 def _children(pid: int) -> list[tuple[int, list[str]]]:
-    """The children of a process: the id and the arguments of each."""
+    """Return the id and the arguments of each child of a process."""
     found = []
     for entry in Path("/proc").iterdir():
         try:

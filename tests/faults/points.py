@@ -1,4 +1,4 @@
-"""The points at which a rebuild is hurt, and how they are put together into rebuilds."""
+"""The points of the fault campaign, and their distribution to rebuilds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Kill = Literal["before", "inside", "after"]
 
-# What else may happen, at which steps (those of them that a rebuild has), and to whom.
+# Other faults: kind, node, and the steps at which they happen (if the rebuild has them).
 OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("ssh", "target", ("sync-models", "backup", "provision", "restore", "models")),
     ("ssh", "survivor", ("sync-images", "images")),
@@ -24,12 +24,12 @@ OTHERS: tuple[tuple[str, str, Sequence[str]], ...] = (
     ("host-keys", "target", ("restore",)),
     ("lost", "survivor", ("sync-models", "settle", "images", "rejoin")),
 )
-UNKNOWN_SECONDS = 2.0  # how long a step may take of which nobody knows
+UNKNOWN_SECONDS = 2.0  # assumed duration of a step without a measurement
 
 
 @dataclass(frozen=True)
 class Point:
-    """One fault at one step. `delay` is how far into the step, in seconds; None is right before or after it."""
+    """One fault at one step. `delay`: seconds after the step's begin, or None right before or after it."""
 
     step: str
     fault: str  # "kill", or a name of OTHERS
@@ -41,13 +41,13 @@ class Point:
         return f"{self.step}.{self.fault}-{self.where}"
 
     def to_hook(self, node: str) -> dict[str, Any]:
-        """As hook.py wants it."""
+        """Return the point in the form that hook.py reads."""
         moment = "after" if self.where == "after" else "before"
         return {**asdict(self), "name": self.name, "hook": moment, "node": node}
 
 
 def all_points(steps: Sequence[str], seconds: Mapping[str, float], seed: int) -> list[Point]:
-    """Given the steps in order and how long each took, return every point. The seed says when, within a step."""
+    """Return all points for these steps and their durations. The seed gives the times within the steps."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     points = [Point(step, "kill", "before") for step in steps]
     for step in steps:
@@ -58,7 +58,7 @@ def all_points(steps: Sequence[str], seconds: Mapping[str, float], seed: int) ->
 
 
 def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point]:
-    """Given what --subset says, return so many points by lot, or those whose name has one of its texts in it."""
+    """Return the points of --subset: a number of random ones, or those whose name contains one of the texts."""
     if subset is None:
         return list(points)
     if subset.isdigit():
@@ -68,15 +68,15 @@ def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point
 
 
 def courses(points: Iterable[Point], most: int) -> Iterator[list[Point]]:
-    """Put points together into rebuilds of at most so many.
+    """Distribute points to rebuilds, at most `most` to each.
 
-    Several faults of one kind to the same node, each at another step, fit into one rebuild, since it goes on behind
-    each of them. Others get rebuilds of their own, so that what one does to the nodes is not mixed up with the next.
+    Faults of one kind on the same node, each at another step, share a rebuild, since it continues after each of them.
+    Different kinds get different rebuilds, so that their effects do not mix.
     """
     kinds: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         kinds.setdefault((point.fault, point.where), []).append(point)
     for alike in kinds.values():
         pieces = -(-len(alike) // most)
-        # Each takes every n-th step, so that no two faults of a rebuild stand side by side.
+        # Each takes every n-th step, so that faults of one rebuild are not at adjacent steps.
         yield from (alike[first::pieces] for first in range(pieces))

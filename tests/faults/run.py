@@ -1,6 +1,6 @@
-"""The whole matrix of faults, or a part of it: every step of a rebuild killed before, inside and after, and worse.
+"""Run the fault campaign or a part of it: kill a rebuild before, inside and after each step, and other faults.
 
-`make faults`, `make faults FAULTS="--subset 12 --seed 7"`. Labs are brought up for it and taken down again.
+`make faults`, `make faults FAULTS="--subset 12 --seed 7"`. It starts its own labs and takes them down afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIGNS = {True: "[green]ok[/]", False: "[bold red]FAILED[/]", None: "[yellow]not 
 
 
 def main() -> int:
-    """Run what was asked for. Return 0 only if every point was tried, and none failed."""
+    """Run the chosen points. Return 0 only if all were reached and none failed."""
     options = _options()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="gb10-faults-"))
@@ -53,32 +53,32 @@ def main() -> int:
 
 
 def ended(verdicts: list[Verdict], folder: Path) -> int:
-    """Say what is to be looked at. Return the exit status: a point that nobody came by is no point that holds."""
+    """Print what to do next. Return the exit status: 0 only if all points are ok, so none was missed."""
     if missed := [verdict.point.name for verdict in verdicts if verdict.ok is None]:
-        CONSOLE.print(f"Not tried; once more with another --seed: --subset {','.join(missed)}")
+        CONSOLE.print(f"Not reached. Try again with another --seed: --subset {','.join(missed)}")
     if any(verdict.ok is not True for verdict in verdicts):
-        CONSOLE.print(f"What was printed and done: {folder}")
+        CONSOLE.print(f"Outputs and events: {folder}")
         return 1
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="when in a step a kill comes, and the lot of --subset")
+    parser.add_argument("--seed", type=int, default=1, help="seed for the times of kills and the choice of --subset")
     parser.add_argument(
         "--subset",
-        help="so many points by lot, or those with one of these texts in their name: ssh,drain.",
+        help="a number of random points, or texts in the names of points: ssh,drain",
     )
-    parser.add_argument("--together", type=int, default=7, help="at most so many faults in one rebuild")
-    parser.add_argument("--labs", type=int, default=2, help="so many at a time")
-    parser.add_argument("--target", default="spark-2", help="the node that is rebuilt; spark-1 is the head")
+    parser.add_argument("--together", type=int, default=7, help="most faults in one rebuild")
+    parser.add_argument("--labs", type=int, default=2, help="number of labs")
+    parser.add_argument("--target", default="spark-2", help="the node to rebuild; spark-1 is the head")
     parser.add_argument("--list", action="store_true", help="only list the points")
-    parser.add_argument("--json", type=Path, help="write the table here too")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     return parser.parse_args()
 
 
 def _wards(count: int, target: str, folder: Path) -> list[Ward]:
-    """So many labs, each converged."""
+    """Return `count` labs, each ready for a rebuild."""
     name = os.environ.get("GB10_LAB", "faults")
     wards = [Ward(Lab(f"{name}-f{number}"), folder / str(number), target) for number in range(1, count + 1)]
     failed: list[CampaignError] = []
@@ -97,19 +97,19 @@ def _wards(count: int, target: str, folder: Path) -> list[Ward]:
     if failed:
         for ward in wards:
             ward.lab.down()
-        sys.exit(f"The labs could not be made ready: {failed[0]}")
+        sys.exit(f"The labs are not ready: {failed[0]}")
     return wards
 
 
 def _points(ward: Ward, seed: int) -> list[Point]:
-    """Every point of a rebuild, as a first one shows that nobody hurts."""
+    """Return all points of a rebuild, from a first rebuild without faults."""
     ward.course([])
     seconds = ward.step_seconds()
     return all_points(list(seconds), seconds, seed)
 
 
 def _run(wards: list[Ward], todo: list[list[Point]]) -> list[Verdict]:
-    """Carry the courses out, as many at a time as there are labs."""
+    """Run the courses in parallel, one on each lab."""
     waiting: queue.SimpleQueue[list[Point]] = queue.SimpleQueue()
     for course in todo:
         waiting.put(course)
@@ -134,7 +134,7 @@ def _run(wards: list[Ward], todo: list[list[Point]]) -> list[Verdict]:
 
 
 def _attempt(ward: Ward, course: list[Point]) -> list[Verdict]:
-    """A course; behind one that failed the lab is made anew, so that the next begins as all do."""
+    """Run a course. Rebuild the lab after a failure, so that each course begins in the same state."""
     try:
         verdicts = ward.course(course)
     except Exception as error:

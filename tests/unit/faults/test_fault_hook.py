@@ -1,4 +1,4 @@
-"""What the campaign's hook sees of a gb10 that it is about to kill."""
+"""The fault campaign's hook detects whether a gb10 command runs pyinfra."""
 
 from __future__ import annotations
 

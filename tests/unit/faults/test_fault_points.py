@@ -1,4 +1,4 @@
-"""Which points the campaign has, and how they are put together into rebuilds."""
+"""The points of the fault campaign, and their distribution to rebuilds."""
 
 from __future__ import annotations
 

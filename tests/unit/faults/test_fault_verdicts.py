@@ -1,4 +1,4 @@
-"""The campaign of faults ends well only if every point of it was tried and holds."""
+"""The fault campaign succeeds only if all points are ok."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates can be had before they are wanted."""
+"""Templates can be loaded in advance."""
 
 from __future__ import annotations
 

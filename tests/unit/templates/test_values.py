@@ -1,4 +1,4 @@
-"""Values as they are written for helm, read by helm itself."""
+"""helm reads the values that the template writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from gb10.lab.clients import helm
 from gb10.templates import render
 
-# What PyYAML takes for text, and a reader of YAML in Go for a number or a boolean; and its like.
+# Texts for PyYAML that a YAML parser in Go reads as numbers or booleans, and similar ones.
 AMBIGUOUS = ["1e3", "1e+3", "-1E3", "12345e67", "0o14", "-0o14", "0b1_1", "0x1F", "08", "09", "1_000", "+1", ".5", "1."]
 AMBIGUOUS += ["y", "n", "Y", "N", "yes", "off", "null", "~", "", "1:20", "2026-11-25", ".inf", "=", "<<", "v1.2"]
 

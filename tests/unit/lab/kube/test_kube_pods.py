@@ -48,7 +48,7 @@ def test_removed_containers_come_back_at_the_next_check(docker: ToyDocker) -> No
     docker.forget()
     containers.keep([pod("web")])
     assert docker.names() == set()
-    containers.look_again()
+    containers.forget()
     containers.keep([pod("web")])
     assert docker.names() == {"k8s_c_web_default_u1_0"}
 
