@@ -118,7 +118,7 @@ def _legacy_entries(resource: Resource) -> list[Obj]:
 
 
 def openapi_v3(resources: list[Resource], parts: list[str], version: str) -> Obj:
-    """Return what kubectl needs: that the server validates fields and supports dryRun. Raise ApiError 404 for others."""
+    """Return what kubectl needs: the server validates fields and supports dryRun. Raise ApiError 404 if unknown."""
     prefixes = {("apis/" if r.group else "api/") + r.group_version: r.group_version for r in resources}
     if not parts:
         number = len(resources)

@@ -35,6 +35,7 @@ from gb10.lab.paths import engine_folder, labs_folder
 from gb10.lab.person import Person
 from gb10.lab.problem import LabError
 from gb10.lab.shell import Docker
+from tests.faults.hook import ENDED
 from tests.faults.points import Point
 
 HERE = Path(__file__).parent
