@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
-from pyinfra.api import FactBase, StringCommand
+from typing import Any
 
 from gb10.facts.reading.copy import RunningCopy, read_running
-from gb10.facts.reading.launcher import understood
+from gb10.facts.reading.launcher import Launch, ProgramFact
 
 
-class CopyProgress(FactBase[tuple[RunningCopy, ...]]):
+class CopyProgress(ProgramFact[tuple[RunningCopy, ...]]):
     """The copies that this node receives now; none is an empty tuple.
 
     Raises FactProcessError for the host whose output is not understood.
@@ -18,19 +16,8 @@ class CopyProgress(FactBase[tuple[RunningCopy, ...]]):
 
     default = tuple
 
-    def command(self) -> StringCommand:
-        # The job also holds the secret, so only its root is read out.
-        read = (
-            "import glob,json,os\n"
-            "for job in glob.glob('/run/gb10-copy-*/job.json'):\n"
-            " try:\n"
-            "  folder=os.path.dirname(job); root=json.load(open(job))['root']\n"
-            "  path=folder+'/progress.json'; now=json.load(open(path)) if os.path.exists(path) else {}\n"
-            "  print(json.dumps({'id':folder.rpartition('-')[2],'root':root,'now':now}))\n"
-            " except FileNotFoundError: pass"
-        )
-        return StringCommand(f'python3 -c "{read}"')
+    def command(self) -> Launch:
+        return Launch("gb10.programs.copying.receiving.running:main", {})
 
-    @understood
-    def process(self, output: list[str]) -> tuple[RunningCopy, ...]:
-        return tuple(read_running(json.loads(line)) for line in output)
+    def read(self, answer: Any) -> tuple[RunningCopy, ...]:
+        return tuple(map(read_running, answer))

@@ -6,26 +6,25 @@ most files lies in a store that all repositories share, hub/blobs, and a reposit
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, StringCommand
+from typing import Any
 
 from gb10.facts.reading.huggingface import HuggingFaceCache, read_cache
-from gb10.facts.reading.launcher import understood
-from gb10.facts.reading.tree import LOCKS
+from gb10.facts.reading.launcher import Launch, ProgramFact
+from gb10.facts.reading.tree import LOCKS, read_tree
 from gb10.facts.tree import FileTree
 
 SMALL_FILES = ("*--*/refs/*", "*--*/trees/*.json")
 
 
-class HuggingFaceModels(FactBase[HuggingFaceCache | None]):
+class HuggingFaceModels(ProgramFact[HuggingFaceCache | None]):
     """The Hugging Face cache whose hub is the folder `hub`, or None where there is no such folder.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, hub: str) -> StringCommand:
+    def command(self, hub: str) -> Launch:
         return FileTree().command(hub, exclude=LOCKS, read=SMALL_FILES)
 
-    @understood
-    def process(self, output: list[str]) -> HuggingFaceCache | None:
-        tree = FileTree().process(output)
+    def read(self, answer: Any) -> HuggingFaceCache | None:
+        tree = read_tree(answer)
         return None if tree.absent else read_cache(tree)

@@ -6,23 +6,19 @@ as surrogate escapes. `shown` makes such a name printable.
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import understood
-from gb10.facts.reading.tree import UNFINISHED, Tree, parse_tree
+from gb10.facts.reading.launcher import Launch, ProgramFact
+from gb10.facts.reading.tree import UNFINISHED, Tree, read_tree
 
 LIST_SECONDS = 2 * 3600
 HASH_SECONDS = 24 * 3600  # terabytes, from a slow disk
+MEMORY_BYTES, ANSWER_BYTES = 8 << 30, 1 << 30  # for millions of files
 
 
-class FileTree(FactBase[Tree]):
+class FileTree(ProgramFact[Tree]):
     """Everything in the folder `root`.
 
     + root: absolute path on the node
@@ -47,13 +43,16 @@ class FileTree(FactBase[Tree]):
         hashed: bool = False,
         brief: bool = False,
         copied_to: str | None = None,
-    ) -> StringCommand:
+    ) -> Launch:
         job: dict[str, Any] = {"root": root, "paths": paths, "also": also, "exclude": exclude, "read": read}
         job |= {"hash": hashed, "brief": brief, "copied_to": copied_to and os.path.normpath(copied_to)}
-        program = files("gb10.programs").joinpath("tree_walk.py").read_text()
-        limit = ["timeout", "--kill-after=15", str(HASH_SECONDS if hashed else LIST_SECONDS)]
-        return StringCommand(shlex.join([*limit, "python3", "-c", program, json.dumps(job)]))
+        return Launch(
+            "gb10.programs.tree.listing:main",
+            job,
+            seconds=HASH_SECONDS if hashed else LIST_SECONDS,
+            memory_bytes=MEMORY_BYTES,
+            answer_bytes=ANSWER_BYTES,
+        )
 
-    @understood
-    def process(self, output: list[str]) -> Tree:
-        return parse_tree("".join(output))
+    def read(self, answer: Any) -> Tree:
+        return read_tree(answer)

@@ -6,9 +6,6 @@ as surrogate escapes. `shown` makes such a name printable.
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,9 +76,9 @@ class Tree(FactValue):
         return {entry.path: entry for entry in self.entries}
 
 
-def parse_tree(packed: str) -> Tree:
-    """Given what tree_walk.py printed, return the tree. Raise ValueError, KeyError or TypeError for anything else."""
-    found: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed, validate=True)))
+def read_tree(answer: Mapping[str, Any]) -> Tree:
+    """Given a listing by programs/tree/listing.py, return the tree. Raise an error for anything else."""
+    found = dict(answer)
     lists: dict[str, Any] = {name: tuple(found.pop(name, ())) for name in LISTS}
     return Tree(
         root=found.pop("root", ""),

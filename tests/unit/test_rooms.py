@@ -28,7 +28,6 @@ TOO_LARGE: set[str] = {
     "facts/reading/rdma.py:RdmaLink",
     "facts/reading/tree.py:Entry",
     "facts/reading/tree.py:Tree",
-    "programs/tree_walk.py:Walk",
 }
 
 
