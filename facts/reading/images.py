@@ -55,23 +55,6 @@ class SavedStore(FactValue):
         needed = {digest for image in self.images for digest in image.record.blobs}
         return self.set_aside_bytes + sum(size for digest, size in self.blobs.items() if digest not in needed)
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> SavedStore:
-        """Given what `to_json` returned, return the store."""
-        images = (
-            SavedImage(
-                Record.from_json({"format": 1, **image["record"]}), tuple(image["missing"]), tuple(image["damaged"])
-            )
-            for image in document["images"]
-        )
-        return cls(
-            images=tuple(images),
-            blobs=dict(document["blobs"]),
-            strange=tuple(document["strange"]),
-            set_aside_bytes=int(document["set_aside_bytes"]),
-            free_bytes=int(document["free_bytes"]),
-        )
-
 
 def read_store(found: dict[str, Any] | None) -> SavedStore | None:
     """Given the listing of a store by programs/images/commands.py, return the store."""

@@ -71,17 +71,6 @@ class EngineImage:
     def to_json(self) -> Json:
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, document: Json) -> EngineImage:
-        """Given what `to_json` returned, return the image."""
-        return cls(
-            id=document["id"],
-            tags=tuple(document["tags"]),
-            contents=Contents.from_json(document["contents"]),
-            size_bytes=document["size_bytes"],
-            digests=tuple(document["digests"]),
-        )
-
 
 @dataclass(frozen=True)
 class Record:

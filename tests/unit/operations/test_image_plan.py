@@ -146,9 +146,3 @@ def test_after_a_plan_is_carried_out_nothing_is_left_to_do(
     target_after = side({**target_engine, **wanted}, {**target_saved, **moved_tags})
     assert set(plan_images(wanted, source_after, target_after).of(Action.NOTHING)) == set(wanted)
     assert not moved.blobs.keys() & target.blobs.keys()
-
-
-@given(nodes, nodes)
-def test_the_json_of_a_store_gives_the_store_back(one: dict[str, str], other: dict[str, str]) -> None:
-    found = store({**one, **other}, lost=[layer("1")])
-    assert SavedStore.from_json(found.to_json()) == found
