@@ -1,4 +1,4 @@
-"""Good backups come back as they were; changed ones are refused, whatever was done to them."""
+"""Archives are unpacked as they were made. Changed ones are refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TREES = st.recursive(
 
 
 def made(tree: Path, part: str = "system", **about: Any) -> tuple[bytes, Manifest]:
-    """The archive of a tree."""
+    """Return the archive of a tree and its manifest."""
     out = io.BytesIO()
     writer = Writer(out, str(tree.parent))
     writer.add_tree(str(tree), part)
@@ -58,7 +58,7 @@ def made(tree: Path, part: str = "system", **about: Any) -> tuple[bytes, Manifes
 
 
 def grow(place: bytes, tree: Any, files: list[bytes], number: Iterator[int]) -> None:
-    """Make a tree on the disk, with a time of its own for each member."""
+    """Create a tree on the disk, with a different time for each member."""
     kind, content, mode = tree
     if kind == "d":
         os.mkdir(place)
@@ -78,7 +78,7 @@ def grow(place: bytes, tree: Any, files: list[bytes], number: Iterator[int]) -> 
 
 
 def listed(root: Path) -> dict[str, tuple[object, ...]]:
-    """Everything that must come back."""
+    """Return everything that must be restored."""
     found: dict[str, tuple[object, ...]] = {}
     for place, folders, names in os.walk(root):
         for name in (".", *folders, *names):
@@ -122,7 +122,7 @@ def test_files_around_every_limit_of_the_format_are_kept(tmp_path: Path) -> None
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A small node: text, keys, a link, a further name."""
+    """A small node: text, keys, a link, a hard link."""
     home = tmp_path / "node"
     (home / "etc/ssh").mkdir(parents=True)
     (home / "etc/hostname").write_text("spark-2\n")
@@ -134,7 +134,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def refused(content: bytes, folder: Path) -> RefusedError | None:
-    """Why an archive is refused, or None."""
+    """Return the error that refuses an archive, or None."""
     try:
         unpack(io.BytesIO(content), str(folder))
     except RefusedError as error:
@@ -150,7 +150,7 @@ def test_every_flipped_bit_that_matters_is_detected(tree: Path, tmp_path: Path) 
         changed = bytearray(content)
         changed[place // 8] ^= 1 << place % 8
         folder = tmp_path / f"out{number}"
-        if refused(bytes(changed), folder) is None:  # a bit that stands for nothing: the padding of the last byte
+        if refused(bytes(changed), folder) is None:  # a bit without meaning: the padding of the last byte
             assert check(io.BytesIO(changed)) == manifest
 
 
@@ -161,7 +161,7 @@ def test_a_truncated_archive_is_refused(tree: Path, tmp_path: Path) -> None:
 
 
 def rewritten(content: bytes, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> bytes:
-    """The archive with other members, well formed."""
+    """Return a well-formed archive with changed members."""
     with tarfile.open(fileobj=io.BytesIO(content)) as old:
         members = [(info, old.extractfile(info).read() if info.isreg() else b"") for info in old]  # type: ignore[union-attr] # regular
     change(members)
@@ -186,7 +186,7 @@ def with_manifest(**changes: Any) -> Callable[[list[tuple[tarfile.TarInfo, bytes
 
 
 def spoiled(*way: Any) -> Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]:
-    """Change one value of the manifest, named by the way that leads there, to the last of these."""
+    """Change the value of the manifest at a path. The last argument is the new value."""
     *above, last, value = way
 
     def change(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
@@ -323,7 +323,7 @@ def test_a_link_above_the_root_is_noted_and_left_out(tree: Path, tmp_path: Path)
 
 def test_a_folder_that_vanishes_during_the_walk_is_no_error(tree: Path) -> None:
     class Vanishing(Writer):
-        """A node on which a folder goes as soon as it was added."""
+        """A node on which a folder vanishes right after it was added."""
 
         def add(self, path: str, part: str, content_of: str | None = None) -> str:
             kind = super().add(path, part, content_of)
@@ -345,7 +345,7 @@ def test_another_file_system_within_a_tree_is_noted(tmp_path: Path) -> None:
 
 
 class FullDisk(io.BytesIO):
-    """What is written to a disk without room, until somebody makes some."""
+    """A file on a full disk, until `full` is False."""
 
     full = True
 
@@ -374,7 +374,7 @@ def test_unreadable_files_are_noted_as_harm(tree: Path) -> None:
 
 @contextmanager
 def growing(path: Path) -> Iterator[None]:
-    """Append to a file all the time."""
+    """Append to a file constantly while the block runs."""
     stop = threading.Event()
 
     def grow_on() -> None:

@@ -1,4 +1,4 @@
-"""What a node tells of itself in a backup, and its database while somebody writes to it."""
+"""A backup's description of its node, and copies of a database during writes."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_tokens_beside_the_model_cache_are_in_the_backup(tmp_path: Path) -> None
 
 
 DOCKER = """#!/bin/sh
-# An engine of one container, of which the first inspections fail: another one has just gone.
+# An engine with one container. The first inspections fail, because another container has just vanished.
 case "$2" in
 ls) echo c0ffee ;;
 inspect) echo >> {tries}; test "$(wc -l < {tries})" -gt {failures} && echo '[{{"Config": {{"Labels": null}}}}]' ;;
@@ -113,7 +113,7 @@ def test_k3s_is_stopped_only_if_nobody_can_open_its_database() -> None:
 
 @contextmanager
 def written(path: Path) -> Iterator[None]:
-    """A database in WAL mode to which somebody writes all the time, two rows in each transaction."""
+    """Write constantly to a database in WAL mode, two rows in each transaction, while the block runs."""
     stop, ready = threading.Event(), threading.Event()
 
     def write() -> None:

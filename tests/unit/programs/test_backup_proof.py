@@ -1,4 +1,4 @@
-"""Proofs: 500 changed backups are refused, sound ones are proven, and old ones go without the last proven one."""
+"""Proofs of backups: changed ones are refused, intact ones proven, old ones removed except the last proven one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROWS = ["minions/spark-1", "minions/spark-2", f"secrets/{CLUSTER['releases'][0]}
 
 
 def database(path: Path, password: str, rows: list[str]) -> None:
-    """A datastore as kine keeps it: each revision a row, the last of which may be a deletion."""
+    """Create a datastore like kine's: each revision is a row, and the last one may be a deletion."""
     with closing(sqlite3.connect(path)) as made, made:
         made.execute("CREATE TABLE kine (id INTEGER PRIMARY KEY, name TEXT, deleted INTEGER, value BLOB)")
         seal = hashlib.sha256(password.encode()).hexdigest()[:12]
@@ -50,7 +50,7 @@ def database(path: Path, password: str, rows: list[str]) -> None:
 
 @pytest.fixture
 def head(tmp_path: Path) -> Path:
-    """The files of a head."""
+    """The files of a head node."""
     root = tmp_path / "head"
     for folder in ("etc/ssh", "etc/rancher/k3s", f"{SERVER}/db", f"{SERVER}/tls"):
         (root / folder).mkdir(parents=True)
@@ -69,7 +69,7 @@ def created(backup: str) -> str:
 
 
 def made(root: Path, backup: str = "", notes: list[tuple[str, str, bool]] | None = None, **about: Any) -> bytes:
-    """A backup of these files, as if they were a node's."""
+    """Return a backup of these files, as if they were a node's."""
     out = io.BytesIO()
     writer = Writer(out, str(root.parent), str(root))
     for path in sorted(root.rglob("*")):
@@ -83,7 +83,7 @@ def made(root: Path, backup: str = "", notes: list[tuple[str, str, bool]] | None
 
 
 def stored(folder: Path, content: bytes) -> str:
-    """Put a backup into a store, as if it had just been made; return its id."""
+    """Put a new backup into a store and return its id."""
     manifest = check(io.BytesIO(content))
     summary = summary_of(manifest, digest(content), len(content), False)
     receive(str(folder), summary, [content])
@@ -91,13 +91,13 @@ def stored(folder: Path, content: bytes) -> str:
 
 
 def proof(folder: Path, backup: str, node: str = "spark-1", **expected: Any) -> Evidence:
-    """Try a backup of a store."""
+    """Prove a backup of a store."""
     job = {"where": "controller", "node": node, "id": backup, "expected": {"node": node, **expected}}
     return prove(str(folder), job)
 
 
 def refused(one: Evidence, *reasons: tuple[str, str]) -> Evidence:
-    """The same evidence with reasons against the copy."""
+    """Return the evidence with reasons against the copy."""
     return replace(one, found=replace(one.found, sha256=None, reasons=reasons))
 
 
@@ -115,7 +115,7 @@ def test_a_sound_backup_of_a_head_is_proven(head: Path, store: Path) -> None:
 
 
 def reason(head: Path, store: Path, expected: dict[str, Any] | None = None, **about: Any) -> tuple[str, str]:
-    """The code and the text with which a backup of a head is refused."""
+    """Return the code and the text of the refusal of a head's backup."""
     found = proof(store, stored(store, made(head, **about)), **(expected or {})).found
     assert not found.proven
     return found.reasons[0]
@@ -250,9 +250,9 @@ def with_one_file_missing(files: Files, other: Files) -> Files:
 
 
 def with_a_new_time(files: Files, other: Files) -> Files:
-    """An older state that claims to be of now: its summary says so, its manifest does not."""
-    told = json.loads(files[".json"])
-    return {**files, ".json": encode_summary({**told, "created": "2026-11-23T00:00:00Z"})}
+    """Return an old backup with a new time in its summary but not in its manifest."""
+    summary = json.loads(files[".json"])
+    return {**files, ".json": encode_summary({**summary, "created": "2026-11-23T00:00:00Z"})}
 
 
 def _members(content: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
@@ -261,7 +261,7 @@ def _members(content: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
 
 
 def _again(files: Files, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], Any]) -> Files:
-    """Write the archive anew, with a summary that tells of the new file: only its content speaks against it."""
+    """Write a changed archive with a matching summary, so that only its content can reveal the change."""
     members = _members(files[".tar.gz"])
     change(members)
     out = io.BytesIO()
@@ -270,8 +270,8 @@ def _again(files: Files, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]],
             info.size = len(data)
             written.addfile(info, io.BytesIO(data))
     content = out.getvalue()
-    told = {**json.loads(files[".json"]), "sha256": digest(content), "size": len(content)}
-    return {".tar.gz": content, ".json": encode_summary(told)}
+    summary = {**json.loads(files[".json"]), "sha256": digest(content), "size": len(content)}
+    return {".tar.gz": content, ".json": encode_summary(summary)}
 
 
 CHANGES: list[Callable[[Files, Files], Files]] = [
@@ -368,7 +368,7 @@ def test_only_leftovers_of_dead_runs_are_removed(head: Path, store: Path) -> Non
     for name in ("spark-1-20260101T000000Z.tar.gz.part", "spark-1-20260101T000000Z.tar.gz"):
         (folder / name).write_bytes(b"half")
     prune(str(store), "spark-1", 10, None, time.time(), "controller")
-    assert len(list(folder.iterdir())) == 4  # they may be under way
+    assert len(list(folder.iterdir())) == 4  # they may still be in transfer
     prune(str(store), "spark-1", 10, None, time.time() + 7200, "controller")
     assert sorted(path.name for path in folder.iterdir()) == [f"{backup}.json", f"{backup}.tar.gz"]
 
@@ -404,5 +404,5 @@ def test_the_controller_recognizes_its_evidence(head: Path, store: Path, monkeyp
     damaged = refused(found[0], ("BACKUP_DAMAGED", "its content has changed"))
     write_evidence(str(store), "spark-1", backup, [damaged, found[1]])
     (damaged_copy,) = local_backups("spark-1")
-    assert not damaged_copy.proven  # the other place's proof says nothing of this one
+    assert not damaged_copy.proven  # a proof at another place does not count for this copy
     assert copy.from_json(copy.to_json()).id == copy.id

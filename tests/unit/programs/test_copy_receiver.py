@@ -1,4 +1,4 @@
-"""The receiving side of a copy, on this machine's own disk: files that arrive in pieces, and the folder for them."""
+"""The receiver of a copy, on this machine's disk: files that arrive in parts, and their folder."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_late_stream_writes_into_no_other_file(tmp_path: Path) -> None:
 
 
 def greeted(ours: str, theirs: str) -> tuple[BaseException | None, BaseException | None]:
-    """What a sender and a receiver, each with its secret, make of each other on a real connection."""
+    """Return the errors of a sender and a receiver with these secrets on a real connection."""
     one, other = socket.socketpair()
 
     def receive() -> None:

@@ -1,4 +1,4 @@
-"""The store of images on a node: both layouts of `docker save`, kills in the middle, damage, and what `load` writes."""
+"""The store of images on a node: both layouts of `docker save`, kills, damage, and archives for `docker load`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sha(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Image:
-    """An image as an engine of the tests has it."""
+    """An image of a simulated engine."""
 
     tag: str
     layers: tuple[bytes, ...]
@@ -66,11 +66,11 @@ class Image:
         )
 
     def archive(self, layout: str) -> bytes:
-        """What `docker save` prints."""
+        """Return the output of `docker save`."""
         return tar_of(self._legacy() if layout == LEGACY else self._oci())
 
     def _legacy(self) -> list[tuple[str, bytes | str]]:
-        """As Docker 20.10: in the order of names, a layer that occurs again as a link to its first occurrence."""
+        """Return the layout of Docker 20.10: sorted by name, with links for repeated layers."""
         names = [hashlib.sha256(layer + bytes([number])).hexdigest() for number, layer in enumerate(self.layers)]
         files: list[tuple[str, bytes | str]] = []
         for name, layer in zip(names, self.layers, strict=True):
@@ -83,7 +83,7 @@ class Image:
         return sorted(files)
 
     def _oci(self) -> list[tuple[str, bytes | str]]:
-        """As Docker 26, with the remains of the legacy layout that nothing refers to."""
+        """Return the layout of Docker 26, with unused remains of the legacy layout."""
         manifest = json.dumps(
             {
                 "config": {"digest": sha(self.config), "mediaType": "application/vnd.oci.image.config.v1+json"},
@@ -114,7 +114,7 @@ class Image:
 
 
 def tar_of(files: Sequence[tuple[str, bytes | str]]) -> bytes:
-    """A tar of files, and of links where the content is text."""
+    """Return a tar of files (bytes) and links (text)."""
     output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w|") as tar:
         for name, content in files:
@@ -129,19 +129,19 @@ def tar_of(files: Sequence[tuple[str, bytes | str]]) -> bytes:
 
 
 def files_of(archive: bytes) -> dict[str, bytes]:
-    """The files of a tar."""
+    """Return the files of a tar."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         return {member.name: file.read() for member in tar if (file := tar.extractfile(member))}
 
 
 def snapshot(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file below a folder, with its inode."""
+    """Return every file below a folder with its inode."""
     files = (path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): (path.read_bytes(), path.stat().st_ino) for path in files}
 
 
 def saved(store: Store, image: Image, layout: str = OCI) -> Record:
-    """An image put into the store."""
+    """Save an image in the store and return its record."""
     store.create()
     record = take(store, io.BytesIO(image.archive(layout)), image.tag, image.inspected)
     store.write_record(record)
@@ -149,14 +149,14 @@ def saved(store: Store, image: Image, layout: str = OCI) -> Record:
 
 
 def archive_for_load(store: Store, record: Record, known: int = 0) -> dict[str, bytes]:
-    """The files that `docker load` gets."""
+    """Return the files that `docker load` receives."""
     output = io.BytesIO()
     write_archive(store, record, needed_blobs(record, known), None, output)
     return files_of(output.getvalue())
 
 
 def is_intact(store: Store) -> bool:
-    """Whether every record has its blobs, and every blob is what its name says."""
+    """Return True if every record has its blobs, and every blob has the digest in its name."""
     records, strange = store.records()
     whole = all(not store.missing(record) for record in records.values())
     return whole and not strange and not damaged(store, store.blobs())
@@ -227,7 +227,7 @@ def test_two_images_share_their_layers(store: Store) -> None:
 
 
 def with_layer(old: bytes, new: bytes) -> bytes:
-    """The archive of IMAGE in the legacy layout with other bytes for a layer."""
+    """Return the archive of IMAGE in the legacy layout, with other bytes for a layer."""
     return tar_of([(name, new if content == old else content) for name, content in IMAGE._legacy()])
 
 
@@ -262,7 +262,7 @@ def test_a_truncated_archive_is_refused(
     tmp_path_factory: pytest.TempPathFactory, layout: str, data: st.DataObject
 ) -> None:
     archive = IMAGE.archive(layout)
-    end = archive.index(b"manifest.json")  # what comes behind it, no image needs
+    end = archive.index(b"manifest.json")  # images need nothing after it
     cut = data.draw(st.integers(0, end))
     store = Store(tmp_path_factory.mktemp("store"))
     store.create()
@@ -299,7 +299,7 @@ IMAGES = (BASE, IMAGE, replace(IMAGE, environment="A=2"), replace(BASE, tag="bas
 
 
 def save_and_die(store: Store, image: Image, layout: str, lines: int) -> bool:
-    """Save an image in a process that ends for good after so many lines of the program; return whether it got done."""
+    """Save an image in a process that is killed after this many lines of code. Return True if the save was done."""
     child = os.fork()
     if child == 0:
         left = itertools.count(lines, -1)
@@ -328,12 +328,12 @@ def test_killed_saves_leave_a_store_that_the_next_one_completes(
 ) -> None:
     store = Store(tmp_path_factory.mktemp("store"))
     done: set[str] = set()
-    written: dict[str, list[Image]] = {}  # by tag: the last that was saved, and those that were killed after it
+    written: dict[str, list[Image]] = {}  # tag -> the last saved image, then images whose save was killed
     for image, layout, lines in saves:
         if save_and_die(store, image, layout, lines):
             done.add(image.tag)
             written[image.tag] = [image]
-        else:  # it may have come to its end, too
+        else:  # the save may have been done, too
             written.setdefault(image.tag, []).append(image)
         store.create()
         assert is_intact(store)
@@ -456,7 +456,7 @@ def test_the_archive_omits_layers_that_the_engine_has(store: Store) -> None:
     known = known_layers(record.contents.layers, [BASE.inspected])
     files = archive_for_load(store, record, known)
     assert known == 2
-    # "base" is needed again above the layers that are known
+    # "base" is needed again above the known layers
     assert {name for name in files if files[name] in IMAGE.layers} == {blob_path(sha(b"base")), blob_path(sha(b"top"))}
     assert len(json.loads(files["manifest.json"])[0]["Layers"]) == 4
 

@@ -1,4 +1,4 @@
-"""Backups that an earlier gb10 made, with its summary and evidence, are read as before."""
+"""Backups of an earlier gb10, with summary and evidence, are still read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NODE, ID = "spark-2", "spark-2-20261123T201500Z"
 
 @pytest.fixture
 def store(tmp_path: Path) -> str:
-    """A store with the old backup."""
+    """A store with an old backup."""
     shutil.copytree(SAMPLES, tmp_path / "store")
     return str(tmp_path / "store")
 

@@ -1,4 +1,4 @@
-"""What a restore does on a node, on folders of this machine: all comes back, and nothing that was there is lost."""
+"""A restore on a node, in folders of this machine: everything is restored, and no existing file is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
 
 
 class Node:
-    """A folder that stands for a node's root, and a backup that was unpacked for it."""
+    """A folder in place of a node's root, and a backup that is unpacked for it."""
 
     def __init__(self, root: Path, scratch: Path, content: bytes, manifest: Manifest) -> None:
         self.root = root
@@ -43,24 +43,24 @@ class Node:
         root.mkdir(exist_ok=True)
 
     def look(self, contents: dict[str, bytes] | None = None) -> dict[str, list[str]]:
-        """What differs, by path."""
+        """Return the differences by path."""
         members = [wanted(member, contents or {}) for member in self.manifest.members if member.node_path]
         found: dict[str, list[str]] = look(self.job(wanted=members), SILENT)["different"]
         return found
 
     def put(self, **job: Any) -> None:
-        """Put in place what differs."""
+        """Restore the differences."""
         restore_node.put(self.job(paths=list(self.look()), **job), SILENT)
 
     def job(self, **more: Any) -> dict[str, Any]:
-        """A job as the node gets it: through JSON."""
+        """Return a job as the node receives it, through JSON."""
         job = {"root": str(self.root), "folder": str(self.folder), "stamp": STAMP, **more}
         found: dict[str, Any] = json.loads(json.dumps(job))
         return found
 
 
 def node_with(tmp_path: Path, files: dict[str, str]) -> tuple[Node, Path]:
-    """A node that is to get a small tree, and where that tree belongs on it."""
+    """Return a node with a backup of a small tree, and the tree's place on it."""
     tree = tmp_path / "tree"
     for name, text in files.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
