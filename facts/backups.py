@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-from importlib.resources import files
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
-from pyinfra.api import FactBase, StringCommand
 from pyinfra.context import host
 
 from gb10.facts.reading.backups import BackupCopy, BackupProof, parse_backups
-from gb10.facts.reading.launcher import understood
+from gb10.facts.reading.launcher import Launch, ProgramFact
 from gb10.facts.reading.settings import settings_of
 from gb10.group_data.settings import BackupSettings
 
 T = TypeVar("T")
 
 
-class _Listing(FactBase[T]):
+class _Listing(ProgramFact[T], Generic[T]):
     """What is read from the folder of backups on a node."""
 
-    def command(self, root: str | None = None) -> StringCommand:
+    def command(self, root: str | None = None) -> Launch:
         root = root or settings_of(host, BackupSettings).folder
-        program = files("gb10.programs.backups").joinpath("listing.py").read_text()
-        return StringCommand(shlex.join(["python3", "-c", program, root]))
+        return Launch("gb10.programs.backups.listing:main", {"root": root})
 
 
 class Backups(_Listing[tuple[BackupCopy, ...] | None]):
@@ -35,15 +30,13 @@ class Backups(_Listing[tuple[BackupCopy, ...] | None]):
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    @understood
-    def process(self, output: list[str]) -> tuple[BackupCopy, ...] | None:
-        return parse_backups(json.loads("".join(output)))
+    def read(self, answer: Any) -> tuple[BackupCopy, ...] | None:
+        return parse_backups(answer)
 
 
 class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
     """What came of the last proof of each of those backups; None and `root` are as with them, and what it raises."""
 
-    @understood
-    def process(self, output: list[str]) -> tuple[BackupProof, ...] | None:
-        copies = parse_backups(json.loads("".join(output)))
+    def read(self, answer: Any) -> tuple[BackupProof, ...] | None:
+        copies = parse_backups(answer)
         return None if copies is None else tuple(proof for copy in copies for proof in copy.evidence)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-
-from pyinfra.api import FactBase, StringCommand
+from collections.abc import Mapping
 
 from gb10.facts.reading.belongings import Belongings
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 
 POD, SERVING = "io.kubernetes.pod.uid", "gb10.serving"
 FORMAT = (
@@ -18,23 +17,21 @@ FORMAT = (
 NAMELESS = re.compile(r"[0-9a-f]{64}")
 
 
-class DockerBelongings(FactBase[Belongings | None]):
+class DockerBelongings(SectionsFact[Belongings | None]):
     """What is in the engine beside images, or None where none answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections(
+    def command(self) -> Launch:
+        return self.sections(
             {
                 "volumes": "timeout 20 docker volume ls --format '{{.Name}}'",
                 "containers": f"timeout 20 docker ps -a --format '{FORMAT}'",
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> Belongings | None:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> Belongings | None:
         if any(found[name].status != 0 for name in ("volumes", "containers")):
             return None
         names = [name for name in found["volumes"].lines if name]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 KUBERNETES_LABELS = "io.kubernetes."
@@ -31,20 +29,18 @@ class Container(FactValue):
         return any(label.startswith(KUBERNETES_LABELS) for label in self.labels)
 
 
-class RunningContainers(FactBase[tuple[Container, ...] | None]):
+class RunningContainers(SectionsFact[tuple[Container, ...] | None]):
     """The containers that run, or None where no Docker engine answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
+    def command(self) -> Launch:
         # One that ends between the two commands makes `docker inspect` fail, after it has printed the others.
         inspect = f"timeout 20 docker inspect --type container --format '{FORMAT}'"
-        return sections({"engine": "timeout 20 docker ps -q", "ps": f"docker ps -q | xargs -r {inspect}"})
+        return self.sections({"engine": "timeout 20 docker ps -q", "ps": f"docker ps -q | xargs -r {inspect}"})
 
-    @understood
-    def process(self, output: list[str]) -> tuple[Container, ...] | None:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> tuple[Container, ...] | None:
         if found["engine"].status != 0:
             return None
         rows = (json.loads(line) for line in found["ps"].lines if line)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-
-from pyinfra.api import FactBase, StringCommand
+from collections.abc import Mapping, Sequence
 
 from gb10.facts.reading.data_mount import FOLDER, DataPlace, read_data_place
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 
 
-class DataMount(FactBase[DataPlace]):
+class DataMount(SectionsFact[DataPlace]):
     """What is at `path`, and of which kind each of `folders` below it is.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, path: str, folders: Sequence[str] = ()) -> StringCommand:
+    def command(self, path: str, folders: Sequence[str] = ()) -> Launch:
         place = shlex.quote(path)
         columns = "findmnt -J -b -o TARGET,SOURCE,FSTYPE,AVAIL,SIZE"
         # Where the path is absent, its nearest ancestor tells where it would lie.
         nearest = f'p={place}; while [ ! -e "$p" ]; do p=$(dirname "$p"); done'
-        return sections(
+        return self.sections(
             {
                 "path": f"echo {place}",
                 "kind": _kind(path),
@@ -34,9 +32,8 @@ class DataMount(FactBase[DataPlace]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> DataPlace:
-        return read_data_place(read_sections(output))
+    def read_sections(self, found: Mapping[str, Section]) -> DataPlace:
+        return read_data_place(found)
 
 
 def _kind(path: str) -> str:

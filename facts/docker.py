@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 
@@ -23,18 +22,17 @@ class Engine(FactValue):
     root: str
 
 
-class DockerEngine(FactBase[Engine | None]):
+class DockerEngine(SectionsFact[Engine | None]):
     """The Docker engine, or None where none answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections({"info": "timeout 20 docker info --format '{{json .}}'"})
+    def command(self) -> Launch:
+        return self.sections({"info": "timeout 20 docker info --format '{{json .}}'"})
 
-    @understood
-    def process(self, output: list[str]) -> Engine | None:
-        section = read_sections(output)["info"]
+    def read_sections(self, found: Mapping[str, Section]) -> Engine | None:
+        section = found["info"]
         info = json.loads(section.text) if section.status == 0 and section.lines else {}
         if not info.get("ServerVersion"):
             return None

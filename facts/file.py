@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-from pyinfra.api.command import QuoteString
-
-from gb10.facts.reading.launcher import understood
+from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.masking import masked
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
+
+STAT = "stat -L -c '%a %U %G'"
+END = "."  # keeps the final newlines of a file apart from those of the print
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,22 @@ class TextFileState(FactValue):
     content: str
 
 
-class TextFile(FactBase[TextFileState | None]):
+class TextFile(SectionsFact[TextFileState | None]):
     """The text file at `path`, or None where there is no such file.
 
     Raises FactProcessError for the host whose output is not understood. Not for secrets: see gb10.facts.secret.
     """
 
-    def command(self, path: str) -> StringCommand:
-        file = QuoteString(path)
-        # The full stop keeps the final newlines of the file apart from those of the print.
-        return StringCommand("test -e", file, "|| exit 0;", "stat -L -c '%a %U %G'", file, "&& cat", file, "&& echo .")
+    def command(self, path: str) -> Launch:
+        file = shlex.quote(path)
+        return self.sections({"file": f"test -e {file} || exit 0; {STAT} {file} && cat {file} && echo {END}"})
 
-    @understood
-    def process(self, output: list[str]) -> TextFileState:
-        mode, owner, group = output[0].split()
-        content = "\n".join(output[1:])
-        if not content.endswith("."):
-            raise ValueError("the end of the file is missing")
-        return TextFileState(mode=mode, owner=owner, group=group, content=content.removesuffix("."))
+    def read_sections(self, found: Mapping[str, Section]) -> TextFileState | None:
+        lines = found["file"].printed
+        if not lines:
+            return None
+        (mode, owner, group), content = _parts(lines, 1)
+        return TextFileState(mode=mode, owner=owner, group=group, content=content)
 
 
 @dataclass(frozen=True)
@@ -53,22 +54,28 @@ class MaskedFileState(FactValue):
     shown: str  # its text with the secrets masked
 
 
-class MaskedFile(FactBase[MaskedFileState | None]):
+class MaskedFile(SectionsFact[MaskedFileState | None]):
     """The file of K3s at `path`, or None where there is no such file. Its secrets do not leave the node.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, path: str) -> StringCommand:
-        file = QuoteString(path)
-        stat = StringCommand("stat -L -c '%a %U %G'", file, "&& sha256sum <", file)
-        return StringCommand("test -e", file, "|| exit 0;", stat, "&&", masked(path), "&& echo .")
+    def command(self, path: str) -> Launch:
+        file = shlex.quote(path)
+        read = f"{STAT} {file} && sha256sum <{file} && {masked(path)} && echo {END}"
+        return self.sections({"file": f"test -e {file} || exit 0; {read}"})
 
-    @understood
-    def process(self, output: list[str]) -> MaskedFileState:
-        mode, owner, group = output[0].split()
-        sha256, _ = output[1].split()
-        shown = "\n".join(output[2:])
-        if not shown.endswith("."):
-            raise ValueError("the end of the file is missing")
-        return MaskedFileState(mode=mode, owner=owner, group=group, sha256=sha256, shown=shown.removesuffix("."))
+    def read_sections(self, found: Mapping[str, Section]) -> MaskedFileState | None:
+        lines = found["file"].printed
+        if not lines:
+            return None
+        (mode, owner, group, sha256, _), shown = _parts(lines, 2)
+        return MaskedFileState(mode=mode, owner=owner, group=group, sha256=sha256, shown=shown)
+
+
+def _parts(lines: Sequence[str], heads: int) -> tuple[list[str], str]:
+    """Return the words of the first lines, and the text of the others. Raise ValueError if its end is missing."""
+    text = "\n".join(lines[heads:])
+    if not text.endswith(END):
+        raise ValueError("the end of the file is missing")
+    return " ".join(lines[:heads]).split(), text.removesuffix(END)

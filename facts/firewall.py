@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 NOT_FOUND = 127
@@ -23,18 +22,16 @@ class Firewall(FactValue):
     rules: tuple[str, ...]
 
 
-class UfwRules(FactBase[Firewall | None]):
+class UfwRules(SectionsFact[Firewall | None]):
     """The firewall, or None where the node has no ufw.
 
     Needs root. Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections({"status": f"{UFW} status", "added": f"{UFW} show added"})
+    def command(self) -> Launch:
+        return self.sections({"status": f"{UFW} status", "added": f"{UFW} show added"})
 
-    @understood
-    def process(self, output: list[str]) -> Firewall | None:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> Firewall | None:
         if found["status"].status == NOT_FOUND:
             return None
         status = dict(line.split(": ", 1) for line in found["status"].lines if line.startswith("Status: "))["Status"]

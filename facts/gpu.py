@@ -6,33 +6,32 @@ node's, from /proc/meminfo; what each process holds comes from nvidia-smi, which
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, StringCommand
+from collections.abc import Mapping
 
 from gb10.facts.reading.gpu import GpuState, read_gpu
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 
 NVIDIA_SMI = "timeout 15 nvidia-smi"  # it hangs on a GPU that fell off the bus
 
 
-class Gpu(FactBase[GpuState | None]):
+class Gpu(SectionsFact[GpuState | None]):
     """GPU and driver of the node; None where there is no nvidia-smi.
 
     A driver that does not answer is no absence: it gives no devices and a `trouble`. Raises FactProcessError for the
     host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections(
+    def command(self) -> Launch:
+        return self.sections(
             {
                 "gpus": f"{NVIDIA_SMI} --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits",
                 "processes": f"{NVIDIA_SMI} --query-compute-apps=pid,process_name,used_memory"
                 " --format=csv,noheader,nounits",
                 "table": NVIDIA_SMI,
-                "memory": "cat /proc/meminfo",
-            }
+            },
+            {"memory": "/proc/meminfo"},
         )
 
-    @understood
-    def process(self, output: list[str]) -> GpuState | None:
-        return read_gpu(read_sections(output))
+    def read_sections(self, found: Mapping[str, Section]) -> GpuState | None:
+        return read_gpu(found)

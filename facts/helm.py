@@ -9,45 +9,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from importlib.resources import files
+from typing import Any
 from urllib.parse import urlencode
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.helm import HelmRelease, parse_releases
+from gb10.facts.reading.helm import HelmRelease, read_releases
 from gb10.facts.reading.k3s import KUBECTL
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, ProgramFact
 
-NO_API, NOT_READ = 1, 3
 # By its path: kubectl need not ask first which kinds there are.
 SECRETS = f"/api/v1/secrets?{urlencode({'labelSelector': 'owner=helm,status!=superseded'})}"
+READ_SECRETS = f"{KUBECTL} get --raw {shlex.quote(SECRETS)}"
 
 
-class HelmReleases(FactBase[tuple[HelmRelease, ...] | None]):
+class HelmReleases(ProgramFact[tuple[HelmRelease, ...] | None]):
     """Every release of the cluster by namespace and name; None where no API server answers on this host.
 
-    + charts: of whose releases the values are read; they may hold secrets, and pyinfra -vvv prints what is read
+    + charts: of whose releases the values are read; they may hold secrets
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, charts: Sequence[str] = ()) -> StringCommand:
-        script = files("gb10.programs").joinpath("helm_storage.py").read_text()
-        return sections(
-            {
-                "releases": f"secrets=$({KUBECTL} get --raw {shlex.quote(SECRETS)})"
-                f" || exit {NO_API}; "
-                f'printf %s "$secrets" | python3 -c {shlex.join([script, *charts])}'
-                f" || exit {NOT_READ}"
-            }
-        )
+    def command(self, charts: Sequence[str] = ()) -> Launch:
+        return Launch("gb10.programs.helm_storage:main", {"command": READ_SECRETS, "charts": list(charts)})
 
-    @understood
-    def process(self, output: list[str]) -> tuple[HelmRelease, ...] | None:
-        section = read_sections(output)["releases"]
-        if section.status == NO_API:
-            return None
-        if section.status != 0:
-            raise ValueError("the node cannot read helm's Secrets")
-        return parse_releases(section.text)
+    def read(self, answer: Any) -> tuple[HelmRelease, ...] | None:
+        if isinstance(answer, dict):
+            raise ValueError(answer["error"])
+        return None if answer is None else read_releases(answer)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 BINARY = "/usr/local/bin/helm"
@@ -23,21 +22,19 @@ class HelmBinary(FactValue):
     busy: bool  # a helm that we started has not ended, even if the run that started it has
 
 
-class HelmClient(FactBase[HelmBinary]):
+class HelmClient(SectionsFact[HelmBinary]):
     """The helm binary of the node.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections(
+    def command(self) -> Launch:
+        return self.sections(
             {
                 "version": f"{BINARY} version --template '{{{{.Version}}}}'",
                 "busy": f"test -e {LOCK} && ! flock -n {LOCK} true",
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> HelmBinary:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> HelmBinary:
         return HelmBinary(version=found["version"].first, busy=found["busy"].status == 0)

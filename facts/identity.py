@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from pyinfra.api import FactBase, StringCommand
+from collections.abc import Mapping
 
-from gb10.facts.reading.identity import Identity, read_identity
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.identity import IDENTITY_JOB, Identity, read_identity
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.requests import SECTIONS
+from gb10.facts.reading.sections import Section
 
 
-class NodeIdentity(FactBase[Identity]):
+class NodeIdentity(SectionsFact[Identity]):
     """Identity of the node. Raises FactProcessError for the host whose output is not understood."""
 
-    def command(self) -> StringCommand:
-        return sections(
-            {
-                "hostname": "cat /proc/sys/kernel/hostname",
-                "machine-id": "cat /etc/machine-id",
-                "boot-id": "cat /proc/sys/kernel/random/boot_id",
-                "links": "ip -j link",
-                "machine": "uname -m",
-                "os": "cat /etc/os-release",
-                "clock": "date +%s.%N",
-            }
-        )
+    def command(self) -> Launch:
+        return Launch(SECTIONS, IDENTITY_JOB)
 
-    @understood
-    def process(self, output: list[str]) -> Identity:
-        return read_identity(read_sections(output))
+    def read_sections(self, found: Mapping[str, Section]) -> Identity:
+        return read_identity(found)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 
@@ -22,17 +21,13 @@ class Interface(FactValue):
     addresses: tuple[str, ...]  # with prefix length; not the link-local ones of IPv6
 
 
-class Interfaces(FactBase[dict[str, Interface]]):
+class Interfaces(SectionsFact[dict[str, Interface]]):
     """Name -> interface. Raises FactProcessError for the host whose output is not understood."""
 
-    def command(self) -> StringCommand:
-        return sections({"ip": "ip -j addr"})
+    def command(self) -> Launch:
+        return self.sections({"ip": "ip -j addr"})
 
-    @understood
-    def process(self, output: list[str]) -> dict[str, Interface]:
-        section = read_sections(output)["ip"]
-        if section.status != 0:
-            raise ValueError(f"ip ended with status {section.status}")
+    def read_sections(self, found: Mapping[str, Section]) -> dict[str, Interface]:
         return {
             row["ifname"]: Interface(
                 mtu_bytes=int(row["mtu"]),
@@ -43,6 +38,6 @@ class Interfaces(FactBase[dict[str, Interface]]):
                     if entry.get("scope") != "link"
                 ),
             )
-            for row in json.loads(section.text)
+            for row in json.loads("".join(found["ip"].printed))
             if row  # iproute2 leaves an empty object where a filter dropped an interface
         }

@@ -5,8 +5,9 @@ Paths and names are those of the official install script (k3s-io/k3s, install.sh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import yaml
-from pyinfra.api import FactBase, StringCommand
 
 from gb10.facts.reading.k3s import (
     BINARY,
@@ -29,25 +30,25 @@ from gb10.facts.reading.k3s import (
     read_leftovers,
     unit_file,
 )
-from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.masking import masked
 from gb10.facts.reading.sealed import Secret, seal, unseal
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.sections import Section
 
 
-class K3sInstall(FactBase[K3sInstallation | None]):
+class K3sInstall(SectionsFact[K3sInstallation | None]):
     """What of K3s is on the node, or None where there is nothing of it.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
+    def command(self) -> Launch:
         started_from = " ".join((BINARY, CONFIG, REGISTRIES, TOKEN_FILE))
         units = " ".join(f"{unit_file(role)} {env_file(role)}" for role in UNITS)
         # Some install K3s with its token as a flag: it is masked before anything is printed.
         units_text = masked(*map(unit_file, UNITS))
         properties = "Id,LoadState,ActiveState,UnitFileState,MainPID,ExecMainStartTimestamp"
-        return sections(
+        return self.sections(
             {
                 "version": f"{BINARY} --version",
                 "binary": f"sha256sum {BINARY}",
@@ -64,20 +65,19 @@ class K3sInstall(FactBase[K3sInstallation | None]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> K3sInstallation | None:
-        return read_installation(read_sections(output))
+    def read_sections(self, found: Mapping[str, Section]) -> K3sInstallation | None:
+        return read_installation(found)
 
 
-class ForeignK3s(FactBase[ForeignSettings]):
+class ForeignK3s(SectionsFact[ForeignSettings]):
     """What the K3s that somebody else installed reads in a role. Its secrets do not leave the node.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, role: str) -> StringCommand:
+    def command(self, role: str) -> Launch:
         names = "sed -n 's/^[[:space:]]*\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'"
-        return sections(
+        return self.sections(
             {
                 "config": f"test ! -e {CONFIG} || {masked(CONFIG)}",
                 "variables": f"{names} {env_file(role)}; true",
@@ -85,9 +85,7 @@ class ForeignK3s(FactBase[ForeignSettings]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> ForeignSettings:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> ForeignSettings:
         config = yaml.safe_load(found["config"].text) or {}
         if not isinstance(config, dict):
             raise ValueError(f"{CONFIG} is no mapping")
@@ -96,41 +94,39 @@ class ForeignK3s(FactBase[ForeignSettings]):
         return ForeignSettings(config={str(key): value for key, value in config.items()}, variables=tuple(kept))
 
 
-class K3sToken(FactBase[Secret | None]):
+class K3sToken(SectionsFact[Secret | None]):
     """The token with which agents join, hidden; None where the node has none.
 
     The server's node-token (docs.k3s.io/cli/token). It leaves the node encrypted: see gb10.facts.reading.sealed.
     """
 
-    def command(self) -> StringCommand:
+    def command(self) -> Launch:
         path = f"{SERVER}/node-token"
-        return sections({"token": f"test -s {path} || exit 44; {seal(f'cat {path}')}"})
+        return self.sections({"token": f"test -s {path} || exit 44; {seal(f'cat {path}')}"})
 
-    @understood
-    def process(self, output: list[str]) -> Secret | None:
-        section = read_sections(output)["token"]
+    def read_sections(self, found: Mapping[str, Section]) -> Secret | None:
+        section = found["token"]
         return None if section.status == 44 else Secret(unseal(section.lines).strip())
 
 
-class Kubeconfig(FactBase[Secret | None]):
+class Kubeconfig(SectionsFact[Secret | None]):
     """The administrator's kubeconfig, hidden; None where the node has none. It leaves the node encrypted."""
 
-    def command(self) -> StringCommand:
-        return sections({"kubeconfig": f"test -s {KUBECONFIG} || exit 44; {seal(f'cat {KUBECONFIG}')}"})
+    def command(self) -> Launch:
+        return self.sections({"kubeconfig": f"test -s {KUBECONFIG} || exit 44; {seal(f'cat {KUBECONFIG}')}"})
 
-    @understood
-    def process(self, output: list[str]) -> Secret | None:
-        section = read_sections(output)["kubeconfig"]
+    def read_sections(self, found: Mapping[str, Section]) -> Secret | None:
+        section = found["kubeconfig"]
         return None if section.status == 44 else Secret(unseal(section.lines))
 
 
-class K3sLeftovers(FactBase[Leftovers]):
+class K3sLeftovers(SectionsFact[Leftovers]):
     """All that K3s leaves on a node: paths, mounts, processes, labelled Docker containers, CNI interfaces.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
+    def command(self) -> Launch:
         files = (BINARY, KILLALL, *UNINSTALL.values(), *map(unit_file, UNITS), *map(env_file, UNITS))
         folders = (
             "/etc/rancher/k3s",
@@ -145,7 +141,7 @@ class K3sLeftovers(FactBase[Leftovers]):
         new = (f"{file(role)}.new" for file in (unit_file, env_file) for role in UNITS)
         links = ("cni0", "flannel.1", "flannel-v6.1", "flannel-wg", "flannel-wg-v6", "kube-ipvs0")
         label = "--filter label=io.kubernetes.pod.namespace"
-        return sections(
+        return self.sections(
             {
                 "paths": f"ls -1d {' '.join((*files, *folders, *parts, *new))}; true",
                 "mounts": "awk '$5 ~ \"^/(var/lib/(rancher|kubelet)|run/k3s)(/|$)\" {print $5}' /proc/self/mountinfo",
@@ -156,6 +152,5 @@ class K3sLeftovers(FactBase[Leftovers]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> Leftovers:
-        return read_leftovers(read_sections(output))
+    def read_sections(self, found: Mapping[str, Section]) -> Leftovers:
+        return read_leftovers(found)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 # One look: a process that is started again between two of them would be without its unit.
@@ -26,22 +25,19 @@ class Listener(FactValue):
     unit: str | None  # the systemd unit that it belongs to: "k3s.service"; None where it is gone, or in none
 
 
-class TcpListeners(FactBase[dict[int, Listener]]):
+class TcpListeners(SectionsFact[dict[int, Listener]]):
     """Port -> who listens on it.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections({"listeners": LISTENERS})
+    def command(self) -> Launch:
+        return self.sections({"listeners": LISTENERS})
 
-    @understood
-    def process(self, output: list[str]) -> dict[int, Listener]:
-        section = read_sections(output)["listeners"]
-        if section.status != 0:
-            raise ValueError(f"ss ended with status {section.status}")
-        units = dict(filter(None, map(_unit, section.lines)))
-        return dict(_listener(line, units) for line in section.lines if line and not line.startswith("/proc/"))
+    def read_sections(self, found: Mapping[str, Section]) -> dict[int, Listener]:
+        lines = found["listeners"].printed
+        units = dict(filter(None, map(_unit, lines)))
+        return dict(_listener(line, units) for line in lines if line and not line.startswith("/proc/"))
 
 
 def _unit(line: str) -> tuple[str, str] | None:

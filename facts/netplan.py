@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from ipaddress import ip_interface
 from typing import Any
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, ProgramFact
 from gb10.facts.reading.values import FactValue
 
 
@@ -26,34 +20,22 @@ class Netplan(FactValue):
     error: str | None = None
 
 
-class NetplanConfig(FactBase[Netplan | None]):
+class NetplanConfig(ProgramFact[Netplan | None]):
     """What netplan says about `interfaces`, or None where the node has no netplan.
 
     Needs root. Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, interfaces: Sequence[str]) -> StringCommand:
-        # netplan's own Python: that has the modules which netplan needs.
-        words = ("/usr/bin/python3", "-B", "-c", probe_program(), *interfaces)
-        return sections({"netplan": "command -v netplan", "config": shlex.join(words)})
+    def command(self, interfaces: Sequence[str]) -> Launch:
+        return Launch("gb10.programs.netplan_probe:main", {"interfaces": list(interfaces)})
 
-    @understood
-    def process(self, output: list[str]) -> Netplan | None:
-        found = read_sections(output)
-        if found["netplan"].status != 0:
+    def read(self, answer: Any) -> Netplan | None:
+        if answer is None:
             return None
-        if found["config"].status != 0:
-            raise ValueError(f"netplan could not be asked (status {found['config'].status})")
-        said = json.loads(found["config"].text)
-        if said["error"]:
-            return Netplan(renderer=None, addresses={}, error=str(said["error"]))
-        addresses = {name: tuple(map(_address, entries)) for name, entries in said["addresses"].items()}
-        return Netplan(said["renderer"], addresses)
-
-
-def probe_program() -> str:
-    """The program that runs on the nodes."""
-    return files("gb10.programs").joinpath("netplan_probe.py").read_text()
+        if answer["error"]:
+            return Netplan(renderer=None, addresses={}, error=str(answer["error"]))
+        addresses = {name: tuple(map(_address, entries)) for name, entries in answer["addresses"].items()}
+        return Netplan(answer["renderer"], addresses)
 
 
 def _address(entry: Any) -> str:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
+from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.node_lock import LOCK, LockHolder
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.sections import Section
 
 
-class NodeLock(FactBase[LockHolder | None]):
+class NodeLock(SectionsFact[LockHolder | None]):
     """Who holds the node's lock, or None. Raises FactProcessError for the host whose lock is not understood."""
 
-    def command(self) -> StringCommand:
-        return sections({"lock": f"cat {LOCK}"})
+    def command(self) -> Launch:
+        return self.sections({}, {"lock": LOCK})
 
-    @understood
-    def process(self, output: list[str]) -> LockHolder | None:
-        section = read_sections(output)["lock"]
+    def read_sections(self, found: Mapping[str, Section]) -> LockHolder | None:
+        section = found["lock"]
         return LockHolder.from_json(json.loads(section.text)) if section.status == 0 else None

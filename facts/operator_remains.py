@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pyinfra.api import FactBase, StringCommand
-
 from gb10.facts.reading.k3s import KUBECTL
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import Section, read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 WEBHOOKS = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
@@ -40,17 +38,17 @@ class OperatorRemains(FactValue):
         return not (self.definitions or self.namespace or self.webhooks)
 
 
-class OperatorRemnants(FactBase[OperatorRemains | None]):
+class OperatorRemnants(SectionsFact[OperatorRemains | None]):
     """What is there of an operator whose objects are of some API groups, and whose release lives in a namespace.
 
     None where no API server answers on this host. Raises FactProcessError for the host whose output is not understood,
     and where a part could not be read: what is not known is not absent.
     """
 
-    def command(self, groups: Sequence[str], namespace: str, release: str) -> StringCommand:
+    def command(self, groups: Sequence[str], namespace: str, release: str) -> Launch:
         wanted = "|".join(groups) or "''"
         place = shlex.quote(namespace)
-        return sections(
+        return self.sections(
             {
                 "definitions": f"all=$({KUBECTL} get crd -o name) || exit {NO_API}; "
                 f'for crd in $all; do crd=${{crd#*/}}; case ${{crd#*.}} in {wanted}) echo "$crd"; '
@@ -64,9 +62,7 @@ class OperatorRemnants(FactBase[OperatorRemains | None]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> OperatorRemains | None:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> OperatorRemains | None:
         if found["definitions"].status == NO_API:
             return None
         if failed := [name for name, section in found.items() if section.status != 0]:

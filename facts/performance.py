@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 UNIT = "gb10-performance.service"
@@ -32,11 +31,11 @@ class Speed(FactValue):
     unit_enabled: bool
 
 
-class PerformanceMode(FactBase[Speed]):
+class PerformanceMode(SectionsFact[Speed]):
     """What of the node's speed can be set. Raises FactProcessError for the host whose output is not understood."""
 
-    def command(self) -> StringCommand:
-        return sections(
+    def command(self) -> Launch:
+        return self.sections(
             {
                 "governors": READ_GOVERNORS,
                 "persistence": "timeout 20 nvidia-smi --query-gpu=persistence_mode --format=csv,noheader",
@@ -46,9 +45,7 @@ class PerformanceMode(FactBase[Speed]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> Speed:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> Speed:
         rows = [line.split("|") for line in found["governors"].lines if line]
         persistence = {"Enabled": True, "Disabled": False}.get((found["persistence"].first or "").strip())
         return Speed(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-from pyinfra.api.command import QuoteString
-
-from gb10.facts.reading.launcher import understood
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 
@@ -20,17 +20,19 @@ class SecretFileState(FactValue):
     owner: str
 
 
-class SecretFile(FactBase[SecretFileState | None]):
+class SecretFile(SectionsFact[SecretFileState | None]):
     """State of the secret at `path`, or None where there is no such file.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, path: str) -> StringCommand:
-        file = QuoteString(path)
-        return StringCommand("test -e", file, "|| exit 0;", "stat -c '%a %U'", file, "&& sha256sum <", file)
+    def command(self, path: str) -> Launch:
+        file = shlex.quote(path)
+        return self.sections({"file": f"test -e {file} || exit 0; stat -c '%a %U' {file} && sha256sum <{file}"})
 
-    @understood
-    def process(self, output: list[str]) -> SecretFileState:
-        (mode, owner), (sha256, _) = (line.split() for line in output)
+    def read_sections(self, found: Mapping[str, Section]) -> SecretFileState | None:
+        lines = found["file"].printed
+        if not lines:
+            return None
+        (mode, owner), (sha256, _) = (line.split() for line in lines)
         return SecretFileState(sha256=sha256, mode=mode, owner=owner)

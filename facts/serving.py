@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from typing import Any
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, ProgramFact
 from gb10.facts.reading.serving import PORT, NodeServing, node_serving
 
 SPARE_SECONDS = 60
 
 
-class ServingState(FactBase[NodeServing]):
+class ServingState(ProgramFact[NodeServing]):
     """What serves on the node, told from its containers and processes, and what the server on `port` answers.
 
     + port: of the server's API
@@ -34,25 +29,14 @@ class ServingState(FactBase[NodeServing]):
         marks: Mapping[str, Sequence[str]] | None = None,
         patterns: Sequence[str] = ("*",),
         complete_seconds: float = 0,
-    ) -> StringCommand:
-        wanted = {
+    ) -> Launch:
+        job = {
             "port": port,
             "marks": dict(marks or {}),
             "patterns": list(patterns),
             "complete_seconds": complete_seconds,
         }
-        seconds = str(int(complete_seconds) + SPARE_SECONDS)
-        words = ("timeout", seconds, "python3", "-c", probe_program(), json.dumps(wanted))
-        return sections({"probe": shlex.join(words)})
+        return Launch("gb10.programs.serving_probe:look", job, seconds=int(complete_seconds) + SPARE_SECONDS)
 
-    @understood
-    def process(self, output: list[str]) -> NodeServing:
-        section = read_sections(output)["probe"]
-        if section.status != 0:
-            raise ValueError(f"the node could not be asked what serves on it (status {section.status})")
-        return node_serving(json.loads(section.text))
-
-
-def probe_program() -> str:
-    """The program that runs on the nodes."""
-    return files("gb10.programs").joinpath("serving_probe.py").read_text()
+    def read(self, answer: Any) -> NodeServing:
+        return node_serving(answer)

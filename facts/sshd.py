@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 
@@ -21,18 +20,17 @@ class Sshd(FactValue):
     root_login: str  # "yes", "no", "without-password" (the old name of "prohibit-password") ...
 
 
-class SshdConfig(FactBase[Sshd | None]):
+class SshdConfig(SectionsFact[Sshd | None]):
     """The SSH server's configuration, or None where there is no sshd, or its files are broken.
 
     Needs root. Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self) -> StringCommand:
-        return sections({"sshd": "sshd -T"})
+    def command(self) -> Launch:
+        return self.sections({"sshd": "sshd -T"})
 
-    @understood
-    def process(self, output: list[str]) -> Sshd | None:
-        section = read_sections(output)["sshd"]
+    def read_sections(self, found: Mapping[str, Section]) -> Sshd | None:
+        section = found["sshd"]
         if section.status != 0:
             return None
         values: dict[str, list[str]] = {}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pyinfra.api import FactBase, StringCommand
-
-from gb10.facts.reading.launcher import sections, understood
-from gb10.facts.reading.sections import read_sections
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 
@@ -25,15 +24,15 @@ class Account(FactValue):
     authorized_keys: tuple[str, ...] | None  # lines of the file; None where there is none
 
 
-class UserAccount(FactBase[Account | None]):
+class UserAccount(SectionsFact[Account | None]):
     """The account of a name, or None where the node has none.
 
     Raises FactProcessError for the host whose output is not understood.
     """
 
-    def command(self, user: str) -> StringCommand:
+    def command(self, user: str) -> Launch:
         name = shlex.quote(user)
-        return sections(
+        return self.sections(
             {
                 "passwd": f"getent passwd {name}",
                 "group": f"id -gn {name}",
@@ -42,9 +41,7 @@ class UserAccount(FactBase[Account | None]):
             }
         )
 
-    @understood
-    def process(self, output: list[str]) -> Account | None:
-        found = read_sections(output)
+    def read_sections(self, found: Mapping[str, Section]) -> Account | None:
         if found["passwd"].status == 2:  # getent: no such key
             return None
         name, _, uid, _, _, home, shell = found["passwd"].lines[0].split(":")

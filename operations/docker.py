@@ -13,6 +13,7 @@ from gb10.facts.commands import CommandPaths
 from gb10.facts.containers import RunningContainers, serving
 from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
+from gb10.facts.reading.launcher import Launch
 from gb10.operations.file import show_diff
 from gb10.operations.kit.checked import write_checked
 from gb10.operations.kit.failures import guarded, known, refuse
@@ -85,7 +86,17 @@ def daemon_config(
     if state.config.DIFF:
         show_diff(FILE, file.content if file else "", content)
     yield write_checked(FILE, content, "644", "dockerd --validate --config-file", "DOCKER_CONFIG_REJECTED")
-    yield run_script("docker-config.sh", FILE, verb, runtime or "", str(RESTART_SECONDS), seconds=3 * RESTART_SECONDS)
+    yield take_over(verb, runtime or "", RESTART_SECONDS)
+
+
+def take_over(verb: str, runtime: str, seconds: int) -> Launch:
+    """Return the command that has Docker take over the configuration that waits beside the present one, or undoes it.
+
+    + verb: "reload" or "restart"
+    + runtime: the default runtime that Docker must have then; "": any
+    """
+    arguments = (FILE, verb, runtime, str(seconds))
+    return run_script("docker-config.sh", *arguments, seconds=3 * RESTART_SECONDS, outlives=True)
 
 
 def parse_config(text: str) -> Config | None:

@@ -34,6 +34,8 @@ from gb10.operations.secret import secret_file
 from gb10.operations.upgrade import is_wanted, staged
 from gb10.templates import render
 
+VERIFY_SECONDS = 300
+
 Commands = Generator[StringCommand | FileUploadCommand | FunctionCommand, None, None]
 
 IMAGES = "/var/lib/rancher/k3s/agent/images"
@@ -124,9 +126,7 @@ def _from_controller(source: Path, target: str, pin: str | None) -> Commands:
     digest, part = pin or _digest(source), f"{target}.part"
     yield StringCommand("mkdir -p", QuoteString(target.rpartition("/")[0]))
     yield FileUploadCommand(str(source), part, remote_temp_filename=host.get_temp_filename(target))
-    put = f"chmod 755 {part} && sync {part} && mv -f {part} {target}"
-    wrong = f"rm -f {part}; echo 'gb10: CHECKSUM_MISMATCH: {source.name} is not what was wanted' >&2; exit 1"
-    yield StringCommand(f"if echo '{digest}  {part}' | sha256sum -c --status; then {put}; else {wrong}; fi")
+    yield run_script("put-verified.sh", target, digest, source.name, seconds=VERIFY_SECONDS)
 
 
 def _digest(path: Path) -> str:

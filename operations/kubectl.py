@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Mapping
 
 from pyinfra.api import FunctionCommand, StringCommand, operation
@@ -13,9 +12,12 @@ from gb10.facts.cluster import ClusterNodes, ManifestDrift, NodePasswords
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.k3s import BINARY, KUBECTL
+from gb10.facts.reading.launcher import Launch
 from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.scripts import run_script
 
 DRAIN_SECONDS = 300
+UNDO_SECONDS = 45
 
 
 @operation()
@@ -94,14 +96,10 @@ def drain(node: str, seconds: int = DRAIN_SECONDS) -> Generator[StringCommand, N
     yield drain_command(node, seconds, stays_cordoned=bool(found and found.cordoned))
 
 
-def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> StringCommand:
+def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> Launch:
     """Given a node, return the command that drains it, or leaves it as it was and fails with DRAIN_FAILED."""
-    name = shlex.quote(node)
-    undo = "" if stays_cordoned else f"{KUBECTL} uncordon {name} >&2; "
-    failed = f"{undo}echo 'gb10: DRAIN_FAILED: {node} is not drained within {seconds} s' >&2; exit 1"
-    flags = f"--ignore-daemonsets --delete-emptydir-data --timeout={seconds}s"
-    # kubectl overshoots its own timeout by some seconds.
-    return StringCommand(f"timeout {seconds + 15} {BINARY} kubectl drain {name} {flags} || {{ {failed}; }}")
+    undo = "" if stays_cordoned else KUBECTL
+    return run_script("drain.sh", node, str(seconds), BINARY, undo, seconds=seconds + UNDO_SECONDS)
 
 
 @operation()

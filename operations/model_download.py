@@ -12,6 +12,8 @@ from gb10.operations.kit.failures import guarded, known
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.models import split_name
 
+MEMORY_BYTES = 32 << 30  # the client may take a lot to be fast
+
 
 @operation()
 @guarded
@@ -36,4 +38,4 @@ def downloaded(names: Sequence[str], home: str, seconds: int) -> Generator[Strin
         host.noop("all of them are there")
     for name in lacking:
         repository, kind = split_name(name)
-        yield run_script("download-model.sh", repository, kind, home, seconds=seconds)
+        yield run_script("download-model.sh", repository, kind, home, seconds=seconds, memory_bytes=MEMORY_BYTES)

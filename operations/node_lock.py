@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Generator
 
 from pyinfra.api import FunctionCommand, StringCommand, operation
@@ -12,6 +11,9 @@ from pyinfra.context import host
 from gb10.facts.node_lock import NodeLock
 from gb10.facts.reading.node_lock import LOCK, LockHolder
 from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.scripts import run_script
+
+LOCK_SECONDS = 30
 
 
 @operation()
@@ -34,16 +36,11 @@ def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, Non
         )
         return
     text = json.dumps(holder.to_json())
-    write = f"umask 022; mkdir -p {LOCK.rpartition('/')[0]} && cat > {LOCK}.$$ && sync {LOCK}.$$"
     if found:
+        write = f"umask 022; cat > {LOCK}.$$ && sync {LOCK}.$$"
         yield StringCommand(f"{write} && mv -f {LOCK}.$$ {LOCK}", _stdin=text)
         return
-    taken = shlex.quote(f"gb10: NODE_LOCKED: {host.name} was locked by somebody else in this moment")
-    # A hard link is made or refused in one step, and never shows half a file.
-    yield StringCommand(
-        f"{write} && if ln {LOCK}.$$ {LOCK}; then rm {LOCK}.$$; else rm {LOCK}.$$; echo {taken} >&2; exit 1; fi",
-        _stdin=text,
-    )
+    yield run_script("take-lock.sh", LOCK, text, host.name, seconds=LOCK_SECONDS)
 
 
 @operation()

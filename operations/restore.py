@@ -27,7 +27,6 @@ from gb10.operations.backups.restoring import ACTIONS, Commands, bring, clear, c
 from gb10.operations.backups.shown_texts import described, may_show
 from gb10.operations.file import show_diff
 from gb10.operations.kit.failures import guarded, known, refuse, say
-from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.waiting import await_condition
 from gb10.programs.archive.manifest import Member
 
@@ -200,7 +199,7 @@ def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, 
     restarts = _restarts(members)
     yield FunctionCommand(put_docker, (restoration, members, docker.FILE), {})
     if restarts and any(map(_is_daemon_json, members)):
-        yield run_script("docker-config.sh", docker.FILE, "restart", "", "120", seconds=3 * docker.RESTART_SECONDS)
+        yield docker.take_over("restart", "", 120)
     elif restarts:
         yield StringCommand(f"timeout {docker.RESTART_SECONDS} systemctl restart docker.service")
 

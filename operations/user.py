@@ -11,7 +11,7 @@ from pyinfra.context import host
 from gb10.facts.file import TextFile
 from gb10.facts.users import UserAccount
 from gb10.operations.file import replace_file
-from gb10.operations.kit.checked import replace_checked
+from gb10.operations.kit.checked import write_checked
 from gb10.operations.kit.failures import guarded, known
 
 Commands = Generator[StringCommand, None, None]
@@ -100,7 +100,7 @@ def sudo_rule(user: str) -> Commands:
     if current and (current.content, current.mode, current.owner) == (content, "440", "root"):
         host.noop(f"{user} may use sudo")
         return
-    yield replace_checked(path, content, "440", "visudo -cf", "SUDOERS_REJECTED")
+    yield write_checked(path, content, "440", "visudo -cf", "SUDOERS_REJECTED", replace=True)
 
 
 def sudo_file(user: str) -> str:

@@ -1,8 +1,8 @@
 """Proofs that need a node's help: a container on its GPU, packets on its rails, NCCL between nodes.
 
-The contract: what is started is a throw-away container or a listener in a transient unit, bounded on the node itself
-and gone afterwards, also when the connection is lost. Each check is told in one line that starts with CHECK and is
-JSON; none fails its operation, so that all of them are made. `verdict` does that, at the end.
+The contract: what is started is a throw-away container or a listener, bounded on the node itself and gone afterwards,
+also when the connection is lost. Each check is told in one line that starts with CHECK and is JSON; none fails its
+operation, so that all of them are made. `verdict` does that, at the end.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import gevent
+from gevent.event import Event
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.context import ctx_host, ctx_state
 
-from gb10.facts.bandwidth import RdmaBandwidth, listen_command
+from gb10.facts.bandwidth import RdmaBandwidth, listen
 from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.interfaces import Interface, Interfaces
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
+from gb10.facts.reading.launcher import Launch, run_script
 from gb10.facts.reading.reports import report
 from gb10.operations.copying.survey import Way, find_ways
 from gb10.operations.kit.failures import UnreadFactError, guarded, say
@@ -36,8 +39,6 @@ PORT = 8880  # and the one above it, on the rails
 NCCL_PORT = 29555
 LONGEST = 300  # of what a failed command said
 START_SECONDS = 10  # for a listener
-LISTENER = "gb10-validate-listener"  # its unit
-STOP_LISTENER = f"systemctl stop {LISTENER}.service 2>/dev/null || true"
 STOP_SECONDS = 10  # for a container that is to end
 SPARE_SECONDS = 30
 SLOWED = ", and would be slowed down (--while-serving)"
@@ -133,8 +134,11 @@ def container_run(
     command: Sequence[str],
     seconds: int,
     environment: Mapping[str, str] | None = None,
-) -> StringCommand:
+    program: str = "",
+) -> Launch:
     """Given a container, return the command that runs it to its end, for at most so many seconds.
+
+    + program: what its command reads on standard input
 
     It is in a unit of its own, which removes it when the time is over, whether somebody still listens or not.
     """
@@ -143,6 +147,7 @@ def container_run(
         "docker",
         "run",
         "--rm",
+        *(["--interactive"] if program else []),
         "--name",
         name,
         *variables,
@@ -158,7 +163,8 @@ def container_run(
     properties = f"-p RuntimeMaxSec={seconds} -p TimeoutStopSec={STOP_SECONDS} -p {shlex.quote(after)}"
     unit = f"systemd-run --quiet --wait --pipe --collect --unit={name} {properties}"
     absent = "{ echo 'there is no Docker on this node'; exit 127; }"
-    return StringCommand(f"command -v docker >/dev/null || {absent}; timeout {seconds + SPARE_SECONDS} {unit} {text}")
+    script = f'command -v docker >/dev/null || {absent}; printf %s "$program" | {unit} {text} 2>&1'
+    return run_script(script, seconds=seconds + SPARE_SECONDS, variables={"program": program})
 
 
 def _gpu_container(
@@ -235,7 +241,7 @@ def _packet(where: Host, way: Way, check: Check, mtu: int | None) -> Check:
         return replace(check, outcome="fail", reason=reason, code="RAIL_FAULT")
     headers = 28 if "." in way.peer else 48
     ping = f"ping -c 2 -i 0.2 -W 2 -M do -s {wanted - headers} -I {way.interface} {way.peer}"
-    done, said = peer_run(where, StringCommand(f"timeout 15 {ping} 2>&1"))
+    done, said = peer_run(where, run_script(f"{ping} 2>&1", seconds=15))
     if done:
         return replace(check, outcome="pass", reason=f"packets of {wanted} bytes arrive")
     reason = f"packets of {wanted} bytes do not arrive: {last_words(said, lines=2)}"
@@ -243,34 +249,39 @@ def _packet(where: Host, way: Way, check: Check, mtu: int | None) -> Check:
 
 
 def measured(source: Host, target: Host, way: Way, seconds: int) -> RailBandwidth | str:
-    """What a way carries, or why that could not be measured. The listener is gone afterwards."""
-    lifetime = seconds + SPARE_SECONDS
-    listen = listen_command(str(way.peer_interface), way.peer, PORT, str(way.local), lifetime, seconds)
-    done, said = peer_run(target, listener(listen, lifetime))
-    try:
-        if not done:
-            return f"nobody listens on {target.name}: {last_words(said)}"
-        found: Sequence[RailBandwidth] = read_fact(
-            source, RdmaBandwidth, peers={way.interface: (way.peer, PORT)}, seconds=seconds
-        )
+    """Return what a way carries, or why that could not be measured. The listener is gone afterwards."""
+    with _listening(target, way, seconds) as trouble:
+        if trouble:
+            return f"nobody listens on {target.name}: {trouble}"
+        try:
+            found: Sequence[RailBandwidth] = read_fact(
+                source, RdmaBandwidth, peers={way.interface: (way.peer, PORT)}, seconds=seconds
+            )
+        except UnreadFactError:
+            return "what was measured could not be read: see the lines above"
         return found[0] if found else f"{source.name} cannot be reached"
-    except UnreadFactError:
-        return "what was measured could not be read: see the lines above"
+
+
+@contextmanager
+def _listening(target: Host, way: Way, seconds: int) -> Iterator[str | None]:
+    """Have a node answer a measurement while the block runs; yield why it does not, or None."""
+    begun = Event()
+    launch = listen(
+        str(way.peer_interface),
+        way.peer,
+        PORT,
+        str(way.local),
+        lifetime_seconds=seconds + SPARE_SECONDS,
+        seconds=seconds,
+        told=lambda details: begun.set(),
+    )
+    running = _beside(target, launch)
+    running.link(lambda ended: begun.set())
+    try:
+        begun.wait(START_SECONDS)
+        yield last_words(running.value[1]) if running.ready() else None if begun.is_set() else "it does not begin"
     finally:
-        peer_run(target, StringCommand(STOP_LISTENER))
-
-
-def listener(listen: str, lifetime: int) -> StringCommand:
-    """Given a shell command that listens on PORT, return the one that runs it in a unit and waits until it listens.
-
-    There is one port, and one unit: that of a measurement whose controller was killed ends before.
-    """
-    text = shlex.quote(listen.replace("$", "$$"))
-    start = f"systemd-run --quiet --collect --unit={LISTENER} -p RuntimeMaxSec={lifetime} sh -c {text}"
-    tries = START_SECONDS * 10
-    wait = f"tries={tries}; until ss -H -l -t -n 'sport = :{PORT}' | grep -q .; do"
-    gone = f"tries=$((tries - 1)); [ $tries -gt 0 ] && systemctl -q is-active {LISTENER} || exit 1; sleep 0.1; done"
-    return StringCommand(f"{STOP_LISTENER}; {start} && {{ {wait} {gone}; }}")
+        running.kill()
 
 
 def judged(found: RailBandwidth | str, check: Check) -> Check:
@@ -304,34 +315,39 @@ def _all_reduce(
     if not while_serving and (busy := serving_on(members, patterns)):
         tell(host, replace(check, reason=f"{busy}{SLOWED}"))
         return True
-    command = settings.command or ("python3", "-c", files("gb10.programs").joinpath("all_reduce.py").read_text())
+    program = "" if settings.command else files("gb10.programs").joinpath("all_reduce.py").read_text()
     runs = [
         container_run(
             _unique(),
             settings.image,
             ["--network", "host", *settings.options],
-            command,
+            settings.command or ("python3", "-"),
             settings.seconds,
             _environment(members, rank, settings),
+            program,
         )
         for rank in range(len(members))
     ]
-    tell(host, reduced(nodes, _all_at_once(state, host, members, runs), settings.floor_gbps, check))
+    tell(host, reduced(nodes, _all_at_once(members, runs), settings.floor_gbps, check))
     return True
 
 
-def _all_at_once(
-    state: State, host: Host, members: Sequence[Host], runs: Sequence[StringCommand]
-) -> list[tuple[bool, str]]:
+def _all_at_once(members: Sequence[Host], runs: Sequence[StringCommand]) -> list[tuple[bool, str]]:
     """Run a command on each host, all at the same time."""
-
-    def run(member: Host, command: StringCommand) -> tuple[bool, str]:
-        with ctx_state.use(state), ctx_host.use(host):  # a greenlet has no context of its own
-            return peer_run(member, command)
-
-    spawned = [gevent.spawn(run, member, command) for member, command in zip(members, runs, strict=True)]
+    spawned = [_beside(member, command) for member, command in zip(members, runs, strict=True)]
     gevent.joinall(spawned, raise_error=True)
     return [greenlet.value for greenlet in spawned]
+
+
+def _beside(member: Host, command: StringCommand) -> gevent.Greenlet:
+    """Run a command on another node in a greenlet, which would have no context of its own."""
+    state, host = ctx_state.get(), ctx_host.get()
+
+    def run() -> tuple[bool, str]:
+        with ctx_state.use(state), ctx_host.use(host):
+            return peer_run(member, command)
+
+    return gevent.spawn(run)
 
 
 def _environment(members: Sequence[Host], rank: int, settings: AllReduce) -> dict[str, str]:

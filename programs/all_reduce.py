@@ -1,7 +1,7 @@
 """NCCL's all-reduce between nodes: what the rails carry for a model that spans them.
 
-This file runs in a container on each node, as text for its own python3: PyTorch and the standard library only. It reads
-RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT as torchrun sets them, and GB10_MEGABYTES; rank 0 prints
+The text of this file runs in a container on each node: it has PyTorch and the standard library. It reads RANK,
+WORLD_SIZE, MASTER_ADDR and MASTER_PORT as torchrun sets them, and GB10_MEGABYTES; rank 0 prints
 {"busbw_gbps", "megabytes", "ranks"} as JSON. The buffer is small on purpose: 16 GB have frozen a node.
 """
 

@@ -14,7 +14,6 @@ Standard input holds this text as a JSON line, then the request as a JSON line, 
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import importlib.machinery
 import json
 import os
@@ -23,31 +22,38 @@ import select
 import signal
 import sys
 import threading
-from types import CodeType
+from types import ModuleType
 from typing import Any
 
 GRACE_SECONDS = 5.0
 
 
-class Modules(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """Imports modules from the texts of a request; folders above them are packages without content."""
+class Modules:
+    """Imports modules from the texts of a request; folders above them are packages without content.
+
+    It is a finder and a loader without their base classes: to import those takes longer than all else here.
+    """
 
     def __init__(self, texts: dict[str, str]) -> None:
         self._texts = texts
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name not in self._texts and not self.is_package(name):
+        is_package = any(other.startswith(f"{name}.") for other in self._texts)
+        if name not in self._texts and not is_package:
             return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=self.is_package(name))
+        loader: Any = self
+        return importlib.machinery.ModuleSpec(name, loader, is_package=is_package)
 
-    def is_package(self, fullname: str) -> bool:
-        return any(other.startswith(f"{fullname}.") for other in self._texts)
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Leave it to the import system."""
 
-    def get_source(self, fullname: str) -> str:
-        return self._texts.get(fullname, "")
+    def exec_module(self, module: ModuleType) -> None:
+        name = module.__name__
+        exec(compile(self.get_source(name), f"<{name}>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102
 
-    def get_code(self, fullname: str) -> CodeType:
-        return compile(self.get_source(fullname), f"<{fullname}>", "exec", dont_inherit=True)
+    def get_source(self, name: str) -> str:
+        """Return the text of a module, as tracebacks quote it."""
+        return self._texts.get(name, "")
 
 
 def end_without_reader() -> None:

@@ -15,6 +15,8 @@ REASON_BYTES = 1 << 16
 def main(job: dict[str, Any], outlet: Outlet) -> str:
     """Run job["text"] with job["arguments"] and with job["variables"], name -> value, set; return its output.
 
+    It may take job["seconds"]. With job["outlives"] it goes on when the connection is lost.
+
     Raise RefusedError for a script that called `refuse CODE REASON`, SystemExit for one that failed otherwise.
     """
     refusal = os.memfd_create("refusal", 0)
@@ -25,13 +27,16 @@ def main(job: dict[str, Any], outlet: Outlet) -> str:
         *(f"{name}={quoted(value)}" for name, value in job["variables"].items()),
         job["text"],
     ]
+    # What is in a session of its own is beyond the limit of this program.
+    limit = ["timeout", str(job["seconds"])] if job["outlives"] else []
     with open(script, "wb", closefd=False) as file:
         file.write("\n".join(lines).encode(errors="surrogateescape"))
     done = subprocess.run(
-        [SHELL, f"/proc/self/fd/{script}", *job["arguments"]],
+        [*limit, SHELL, f"/proc/self/fd/{script}", *job["arguments"]],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         pass_fds=[script, refusal],
+        start_new_session=job["outlives"],
         check=False,
     )
     with open(refusal, "rb") as said:

@@ -1,35 +1,69 @@
-"""Several shell commands, each with an output of its own; none can fail the others."""
+"""Files and the output of shell commands, each as a section of its own; none can fail the others."""
 
 from __future__ import annotations
 
 import os
 import resource
-import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 from gb10.programs.answer import Outlet
 
-TOGETHER = 8  # commands that run at the same time
+TOGETHER = 16  # commands that run at the same time
 SHELL = "/bin/sh"
 OUTPUT_BYTES = 16 << 20  # of one command
+FILE_BYTES = 1 << 20  # of one file; /proc/sys refuses to be asked for more than 4 MiB
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> dict[str, list[Any]]:
-    """Return name -> [exit status, output] of the commands in job["commands"], name -> text.
+    """Return name -> [exit status, output] of job["commands"], by name, and what `read_all` does of job["files"]."""
+    return {**dict(zip(job["commands"], run(job["commands"].values()), strict=True)), **read_all(job["files"])}
+
+
+def read_all(files: dict[str, str]) -> dict[str, list[Any]]:
+    """Given name -> path, return name -> [0, text] of each file, or [number of the error, ""]."""
+    return {name: read(path) for name, path in files.items()}
+
+
+def read(path: str) -> list[Any]:
+    """Return [0, text] of one file, or [number of the error, ""]."""
+    try:
+        with open(path, "rb") as file:
+            return [0, file.read(FILE_BYTES).decode(errors="replace")]
+    except OSError as error:
+        return [error.errno, ""]
+
+
+def run(commands: Iterable[str]) -> list[list[Any]]:
+    """Return [exit status, output] of each shell command.
 
     Standard input is empty, and standard error is lost. 127 is the status of a command that is absent.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
-    running: list[tuple[str, int, subprocess.Popen[bytes]]] = []
-    for number, (name, command) in enumerate(job["commands"].items()):
+    started: list[tuple[int, int]] = []
+    statuses: list[int] = []
+    for number, command in enumerate(commands):
         if number >= TOGETHER:
-            running[number - TOGETHER][2].wait()
-        output = os.memfd_create(name)
-        process = subprocess.Popen(
-            [SHELL, "-c", command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.DEVNULL
-        )
-        running.append((name, output, process))
-    return {name: [process.wait(), _content(output)] for name, output, process in running}
+            statuses.append(_status(started[number - TOGETHER][0]))
+        started.append(_start(command))
+    statuses += [_status(pid) for pid, _ in started[len(statuses) :]]
+    return [[status, _content(output)] for status, (_, output) in zip(statuses, started, strict=True)]
+
+
+def _start(command: str) -> tuple[int, int]:
+    """Start a shell command; return its process and the file that takes its output."""
+    # Not by subprocess, whose import takes as long as some commands.
+    output = os.memfd_create("section")
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    return os.posix_spawn(SHELL, [SHELL, "-c", command], os.environ, file_actions=actions), output
+
+
+def _status(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _content(descriptor: int) -> str:

@@ -1,6 +1,6 @@
-"""Run on a node: what serves there, and whether it answers, as JSON. Standard library alone; nothing is written.
+"""What serves on a node, and whether it answers. Nothing is written.
 
-Command lines and environments may hold keys: they are read here and never printed.
+Command lines and environments may hold keys: they are read here and never leave the node.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import os
 import re
 import socket
 import subprocess
-import sys
 from fnmatch import fnmatchcase
 from typing import Any
 
-MARK = "@@gb10-serving-probe"  # in the command line of whoever runs this program: patterns stand there as well
+from gb10.programs.answer import Outlet
+
 OURS = "gb10.serving"  # label of containers that gb10 started: the mode
 SPEC = "gb10.serving.spec"  # and a digest of how
 INTERPRETER = re.compile(r"(python[\d.]*|sh|bash|dash)$")
@@ -94,7 +94,7 @@ def processes() -> list[tuple[int, list[str], str | None]]:
                 cgroup = file.read()
         except OSError:
             continue  # it has ended
-        if arguments[0] and "kubepods" not in cgroup and not any(MARK in argument for argument in arguments):
+        if arguments[0] and "kubepods" not in cgroup:
             container = CONTAINER.search(cgroup)
             found.append((int(name), arguments, container[0] if container else None))
     return found
@@ -231,19 +231,14 @@ def memory_available_kib() -> int | None:
         return next((int(line.split()[1]) for line in file if line.startswith("MemAvailable:")), None)
 
 
-def look(port: int, marks: dict[str, list[str]], patterns: list[str], complete_seconds: float) -> dict[str, Any]:
-    """All of it."""
+def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
+    """Return all of it. The job has port, marks, patterns and complete_seconds, as the fact ServingState has them."""
     known = containers()
-    found, key = engines(marks, known or {})
+    found, key = engines(job["marks"], known or {})
     return {
         "docker": known is not None,
         "engines": found,
-        "containers": [described(one, patterns) for one in (known or {}).values() if not is_kubernetes(one)],
+        "containers": [described(one, job["patterns"]) for one in (known or {}).values() if not is_kubernetes(one)],
         "memory_available_kib": memory_available_kib(),
-        **answers(port, key, complete_seconds),
+        **answers(job["port"], key, job["complete_seconds"]),
     }
-
-
-if __name__ == "__main__":
-    wanted = json.loads(sys.argv[1])
-    print(json.dumps(look(wanted["port"], wanted["marks"], wanted["patterns"], wanted["complete_seconds"])))

@@ -1,36 +1,35 @@
 """TCP streams between two nodes: what a rail carries, as far as TCP can tell.
 
-This file runs on the nodes, as text for their own python3: standard library only.
-
-    listen ADDRESS PORT PEER SECONDS              take streams from PEER, and from nobody else, for so long
-    send NETDEV ADDRESS PORT SECONDS STREAMS      print {"bytes", "seconds", "streams"}, or {"error"}, as JSON
-
 One stream is bound by one core (12 of 200 Gb/s on a Spark), so each has a process of its own. The buffers are small.
 """
 
-import json
+from __future__ import annotations
+
+import errno
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
+from collections.abc import Callable
 
 BUFFER_BYTES = 256 * 1024
 CONNECT_SECONDS = 5
+BIND_SECONDS = 8
 REUSED = (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
-def listen(address: str, port: int, peer: str, seconds: int) -> None:
-    """Throw away what `peer` sends to `address`, for at most `seconds`."""
+def listen(address: str, port: int, peer: str, seconds: int, listening: Callable[[], None]) -> None:
+    """Throw away what `peer` sends to `address`, for at most `seconds`; call `listening` when it may begin."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     signal.alarm(seconds)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as server:
         server.setsockopt(*REUSED)
-        server.bind((address, port))
+        _bind(server, address, port)
         server.listen(64)
+        listening()
         while True:
             stream, sender = server.accept()
             with stream:
@@ -38,6 +37,18 @@ def listen(address: str, port: int, peer: str, seconds: int) -> None:
                     signal.alarm(seconds)  # alarms are not inherited
                     drain(stream)
                     os._exit(0)
+
+
+def _bind(server: socket.socket, address: str, port: int) -> None:
+    """Bind to a port, as soon as a listener leaves it whose controller was killed."""
+    deadline = time.monotonic() + BIND_SECONDS
+    while True:
+        try:
+            return server.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 def drain(stream: socket.socket) -> None:
@@ -65,30 +76,9 @@ def send(netdev: str, address: str, port: int, seconds: float) -> tuple[int, flo
         return sent, time.monotonic() - begin
 
 
-def measure(netdev: str, address: str, port: int, seconds: float, streams: int) -> dict[str, object]:
+def measure(netdev: str, address: str, port: int, seconds: float, streams: int) -> dict[str, float]:
     """Send several streams at once; return their sum."""
-    with multiprocessing.get_context("fork").Pool(streams) as pool:
+    undisturbed = (signal.SIGTERM, signal.SIG_DFL)  # they end as the pool wants it
+    with multiprocessing.get_context("fork").Pool(streams, signal.signal, undisturbed) as pool:
         results = pool.starmap(send, [(netdev, address, port, seconds)] * streams, chunksize=1)
-    return {
-        "bytes": sum(sent for sent, _ in results),
-        "seconds": max(taken for _, taken in results),
-        "streams": streams,
-    }
-
-
-def main(arguments: list[str]) -> None:
-    """Do what the command line says."""
-    match arguments:
-        case ["listen", address, port, peer, seconds]:
-            listen(address, int(port), peer, int(seconds))
-        case ["send", netdev, address, port, seconds, streams]:
-            try:
-                print(json.dumps(measure(netdev, address, int(port), float(seconds), int(streams))))
-            except OSError as error:
-                print(json.dumps({"error": str(error)}))
-        case _:
-            sys.exit(__doc__)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return {"bytes": sum(sent for sent, _ in results), "seconds": max(taken for _, taken in results)}

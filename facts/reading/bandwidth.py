@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 HALF_CEILING_GBPS = 100.0  # a half hangs on PCIe Gen5 x4 and carries 92 to 112
 THROTTLED_GBPS = (8.0, 25.0)  # NVIDIA/dgx-spark-playbooks#108
-NOTE = "note: "
 MIB_PER_SECOND_GBPS = 8 * 2**20 / 1e9  # older perftest calls mebibytes MB/sec
 
 
@@ -69,13 +67,6 @@ def parse_ib_write_bw(lines: Iterable[str]) -> float:
     return average * {"Gb/sec": 1.0, "MB/sec": MIB_PER_SECOND_GBPS, "MiB/sec": MIB_PER_SECOND_GBPS}[unit]
 
 
-def parse_tcp_streams(text: str) -> float:
-    """Given the JSON of `tcp_streams.py send`, return Gb/s. Raise ValueError or KeyError for anything else."""
-    result = json.loads(text)
-    rate = result["bytes"] * 8 / result["seconds"] / 1e9
-    return float(rate)
-
-
 def judge(measured_gbps: float | None, link_gbps: float | None, method: Method) -> Verdict:
     """Given a measured rate and the rate that the link claims, return what it means."""
     if measured_gbps is None:
@@ -90,26 +81,21 @@ def judge(measured_gbps: float | None, link_gbps: float | None, method: Method) 
     return Verdict.TOO_SLOW
 
 
-def read_rail(netdev: str, peer: str, link: Section, rail: Section) -> RailBandwidth:
-    speed = link.first or ""
-    link_gbps = int(speed) / 1000 if re.fullmatch(r"[1-9]\d*", speed) else None
-    notes = [line for line in rail.lines if line.startswith(NOTE)]
-    lines = [line for line in rail.lines if not line.startswith(NOTE)]
-    method, measured, trouble = _measurement(lines, rail.status)
-    verdict = Verdict.UNKNOWN if method is None else judge(measured, link_gbps, method)
-    note = notes[0].removeprefix(NOTE) if notes else None
-    return RailBandwidth(netdev, peer, method, measured, link_gbps, verdict, trouble, note)
-
-
-def _measurement(printed: Sequence[str], status: int) -> tuple[Method | None, float | None, str | None]:
-    if status == 127:
-        return None, None, "neither ib_write_bw nor python3 on this node"
-    if status != 0:
-        return None, None, f"the measurement ended with status {status}"
-    method, lines = Method(printed[0]), printed[1:]
-    if method is Method.RDMA:
-        return method, parse_ib_write_bw(lines), None
-    result = json.loads("\n".join(lines))
-    if "error" in result:
-        return None, None, str(result["error"])
-    return method, parse_tcp_streams("\n".join(lines)), None
+def read_rail(found: Mapping[str, Any]) -> RailBandwidth:
+    """Given a result of programs/bandwidth.py, return what the rail carried."""
+    method = measured = None
+    if "rdma" in found:
+        method, measured = Method.RDMA, parse_ib_write_bw(found["rdma"].splitlines())
+    elif "tcp" in found:
+        method, measured = Method.TCP, float(found["tcp"]["bytes"] * 8 / found["tcp"]["seconds"] / 1e9)
+    link_gbps = None if found["link_mbps"] is None else found["link_mbps"] / 1000
+    return RailBandwidth(
+        netdev=found["netdev"],
+        peer=found["peer"],
+        method=method,
+        measured_gbps=measured,
+        link_gbps=link_gbps,
+        verdict=Verdict.UNKNOWN if method is None else judge(measured, link_gbps, method),
+        trouble=None if method else str(found["error"]),
+        note=found["note"],
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +35,12 @@ class ClusterNode(FactValue):
         return int(amount.rstrip(THOUSANDS)) * zeros
 
 
-def read_node(item: dict[str, Any]) -> ClusterNode:
+def read_nodes(items: Iterable[dict[str, Any]]) -> tuple[ClusterNode, ...]:
+    """Given Node objects, return the nodes by name."""
+    return tuple(sorted(map(_node, items), key=lambda node: node.name))
+
+
+def _node(item: dict[str, Any]) -> ClusterNode:
     metadata, status = item["metadata"], item.get("status", {})
     labels = metadata.get("labels", {})
     ready = next((c for c in status.get("conditions", []) if c["type"] == "Ready"), {"status": "Unknown"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
@@ -39,9 +39,9 @@ class HelmRelease(FactValue):
         return self.status.startswith("pending-")
 
 
-def parse_releases(text: str) -> tuple[HelmRelease, ...]:
-    """Given what helm_storage.py prints, return the newest revision of each release. Raise ValueError otherwise."""
-    revisions = sorted((_revision(row) for row in json.loads(text)), key=attrgetter("namespace", "name", "revision"))
+def read_releases(rows: Iterable[dict[str, Any]]) -> tuple[HelmRelease, ...]:
+    """Given all revisions as programs/helm_storage.py reads them, return the newest one of each release."""
+    revisions = sorted(map(_revision, rows), key=attrgetter("namespace", "name", "revision"))
     return tuple(_newest(list(group)) for _, group in groupby(revisions, key=attrgetter("namespace", "name")))
 
 

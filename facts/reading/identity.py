@@ -6,11 +6,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gb10.facts.reading.requests import sections_job
 from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
 
 # What `uname -m` says, in the words of K3s, helm and Docker.
 ARCHITECTURES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "amd64", "amd64": "amd64"}
+IDENTITY_JOB = sections_job(
+    {"links": "ip -j link", "machine": "uname -m", "clock": "date +%s.%N"},
+    {
+        "hostname": "/proc/sys/kernel/hostname",
+        "machine-id": "/etc/machine-id",
+        "boot-id": "/proc/sys/kernel/random/boot_id",
+        "os": "/etc/os-release",
+    },
+)
 
 
 @dataclass(frozen=True)

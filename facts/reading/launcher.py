@@ -1,23 +1,12 @@
-"""The one way in which programs of ours run on a node.
-
-Text and job travel on standard input; the command line holds a fixed loader alone. The program runs with LC_ALL=C.UTF-8
-and the system's PATH, for a limited time and with limited memory, and ends when the connection does. Its answer comes
-on lines that begin with a random mark, so nothing that a login shell prints is taken for it, and its size is bounded.
-"""
+"""The one way in which programs of ours run on a node: requests as commands of pyinfra, in facts and operations."""
 
 from __future__ import annotations
 
-import ast
-import functools
 import json
-import secrets
-import shlex
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
 from pyinfra.api import FactBase, Host, State, StringCommand
-from pyinfra.api.command import QuoteString
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import (
@@ -30,98 +19,31 @@ from pyinfra.connectors.util import (
 from gb10.facts.reading import channels
 from gb10.facts.reading.frames import Answer, FloodError, FrameError
 from gb10.facts.reading.reports import Refused, report
+from gb10.facts.reading.requests import KILL_SECONDS, MEMORY_BYTES, PROGRAMS, SECTIONS, Request, sections_job
 from gb10.facts.reading.sections import Section, read_answer
 
-LOADER = "import json,sys;exec(json.loads(sys.stdin.buffer.readline()))"
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PROGRAMS = "gb10.programs"
-SECONDS = 60
-MEMORY_BYTES = 2 << 30
-ANSWER_BYTES = 64 << 20
-KILL_SECONDS = 15  # from the end of its time until a program is killed
 OTHER_BYTES = 4 << 20  # what a node may print beside an answer
 
 Value = TypeVar("Value")
 
 
-class Launch(StringCommand):
-    """A command that runs a function of a program on a node.
+class Launch(Request, StringCommand):
+    """A request as a command of pyinfra.
 
-    + function: "gb10.programs.images.listing:main"
-    + job: what the function gets: a JSON object; it may hold secrets
-    + seconds: how long it may take
-    + told: called with what the program reports while it runs
+    `refused` is called with its refusal; None: it is reported.
     """
 
-    def __init__(
-        self,
-        function: str,
-        job: Mapping[str, Any],
-        *,
-        seconds: int = SECONDS,
-        memory_bytes: int = MEMORY_BYTES,
-        answer_bytes: int = ANSWER_BYTES,
-        streams: bool = False,
-        told: Callable[[dict[str, Any]], None] = lambda details: None,
-    ) -> None:
-        self.function = function
-        self.job = job
-        self.seconds = seconds
-        self.answer_bytes = answer_bytes
-        self.told = told
-        self.refused: Callable[[Refused], None] | None = None  # called with a refusal; None: it is reported
-        self.mark = f"gb10-{secrets.token_hex(12)}"
-        request = {
-            "mark": self.mark,
-            "modules": texts(function.partition(":")[0]),
-            "function": function,
-            "job": job,
-            "memory_bytes": memory_bytes,
-            "answer_bytes": answer_bytes,
-            "streams": streams,
-        }
-        self.text = f"{json.dumps(_bootstrap())}\n{json.dumps(request)}\n"
-        limit = f"timeout --kill-after={KILL_SECONDS} {seconds}"
-        super().__init__(
-            f"exec env PATH={PATH} LC_ALL=C.UTF-8 {limit} python3 -I -c", QuoteString(LOADER), _stdin=self.text
-        )
-
-    def answer(self) -> Answer:
-        """Return what takes in the lines of the answer."""
-        return Answer(self.mark, self.answer_bytes, self.told)
-
-
-@functools.cache
-def _bootstrap() -> str:
-    return files(PROGRAMS).joinpath("bootstrap.py").read_text()
-
-
-@functools.cache
-def texts(module: str) -> dict[str, str]:
-    """Given a module of gb10.programs, return name -> text of it and of all that it imports from there."""
-    found: dict[str, str] = {}
-    left = [module, f"{PROGRAMS}.answer"]
-    while left:
-        name = left.pop()
-        if name in found or not (text := _text(name)):
-            continue
-        found[name] = text
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROGRAMS):
-                left += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return dict(sorted(found.items()))
-
-
-@functools.cache
-def _text(module: str) -> str:
-    """The text of a module of gb10.programs; empty for a package, and for a name in a module."""
-    place = files(PROGRAMS).joinpath(*module.removeprefix(PROGRAMS).strip(".").split("."))
-    path = place.parent.joinpath(f"{place.name}.py") if hasattr(place, "parent") else place
-    return path.read_text() if path.is_file() else ""
+    def __init__(self, function: str, job: Mapping[str, Any], **options: Any) -> None:
+        """Make the request: see Request for the arguments."""
+        Request.__init__(self, function, job, **options)
+        self.refused: Callable[[Refused], None] | None = None
+        StringCommand.__init__(self, self.line, _stdin=self.text)
 
 
 class ProgramFact(FactBase[Value], Generic[Value]):
     """A fact whose `command` returns a Launch. `read` makes the value of the program's answer."""
+
+    command: Callable[..., Launch]
 
     def check_preconditions(self, state: State, host: Host) -> str | None:
         """Have the host's connector run our programs; nothing is required of the host."""
@@ -132,22 +54,27 @@ class ProgramFact(FactBase[Value], Generic[Value]):
         """Given the program's answer, return the value. Whatever it raises fails the fact on this host alone."""
         raise NotImplementedError
 
-    def process(self, output: list[str]) -> Value:
+    def understand(self, answer: Any) -> Value:
+        """Return the value. Raise FactProcessError, which fails one host, for whatever `read` raises."""
         try:
-            return self.read(json.loads(output[0]))
+            return self.read(answer)
         except FactProcessError:
             raise
         except Exception as error:
             name = type(self).__name__
             raise FactProcessError(f"{name} does not understand what the node answered: {error!r}") from error
 
+    def process(self, output: list[str]) -> Value:
+        """Given the line that a Launch prints, return the value."""
+        return self.understand(json.loads(output[0]))
+
 
 class SectionsFact(ProgramFact[Value], Generic[Value]):
-    """A fact that reads several shell commands in one round trip. `command` returns `sections(...)`."""
+    """A fact that reads several shell commands and files in one round trip. `command` returns `sections(...)`."""
 
-    def sections(self, commands: Mapping[str, str], seconds: int = SECONDS) -> Launch:
-        """Given shell commands by name, return the command that runs all of them, none of which fails the others."""
-        return Launch(f"{PROGRAMS}.sections:main", {"commands": dict(commands)}, seconds=seconds)
+    def sections(self, commands: Mapping[str, str], files: Mapping[str, str] | None = None) -> Launch:
+        """Given shell commands and paths by name, return the command that reads them; none fails the others."""
+        return Launch(SECTIONS, sections_job(commands, files))
 
     def read(self, answer: Any) -> Value:
         return self.read_sections(read_answer(answer))
@@ -157,15 +84,24 @@ class SectionsFact(ProgramFact[Value], Generic[Value]):
         raise NotImplementedError
 
 
-def run_script(text: str, *arguments: str, seconds: int, variables: Mapping[str, str] | None = None) -> Launch:
-    """Given the text of a shell script, return the command that runs it.
+def run_script(
+    text: str,
+    *arguments: str,
+    seconds: int,
+    variables: Mapping[str, str] | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    outlives: bool = False,
+) -> Launch:
+    """Given the text of a shell script, return the command that runs it. Its answer is what the script prints.
 
     + variables: set in the script; unlike arguments they may be secret
+    + outlives: it goes on when the connection is lost
 
     A script says `refuse CODE REASON` to refuse.
     """
-    job = {"text": text, "arguments": list(arguments), "variables": dict(variables or {})}
-    return Launch(f"{PROGRAMS}.script:main", job, seconds=seconds)
+    job = {"text": text, "arguments": list(arguments), "variables": dict(variables or {}), "outlives": outlives}
+    job["seconds"] = seconds
+    return Launch(f"{PROGRAMS}.script:main", job, seconds=seconds, memory_bytes=memory_bytes)
 
 
 # Running one ---------------------------------------------------------------------------------------------------------
@@ -202,7 +138,7 @@ def _launch(
 ) -> tuple[bool, CommandOutput]:
     """Run a launch; return whether it answered, and its answer as one line of JSON on standard output."""
     answer = launch.answer()
-    refused = launch.refused or functools.partial(report, host)
+    refused = launch.refused or partial(report, host)
     try:
         if isinstance(host.connector, SSHConnector):
             status = _over_ssh(host, launch, answer, arguments)
@@ -255,29 +191,3 @@ def _wants_password(lines: Sequence[str]) -> bool:
     return any(line.strip() in SUDO_PASSWORD_REQUIRED_LINES for line in lines)
 
 
-# Each command runs in a subshell of its own, without standard input, so that nothing it does reaches the next one.
-PRINT_SECTION = r"""s() { echo "@@gb10 $1"; (eval "$2") 2>/dev/null </dev/null; printf '\n@@gb10= %s\n' "$?"; };"""
-Fact = TypeVar("Fact")
-
-
-def sections(commands: Mapping[str, str]) -> StringCommand:
-    """Given shell commands by name, return one POSIX shell command that prints all of them as sections."""
-    calls = (f"s {shlex.quote(name)} {shlex.quote(command)}" for name, command in commands.items())
-    return StringCommand(f"PATH={PATH}; export PATH;", PRINT_SECTION, "; ".join(calls))
-
-
-def understood(process: Callable[[Fact, list[str]], Value]) -> Callable[[Fact, list[str]], Value]:
-    """Turn what a fact's `process` raises into FactProcessError: it fails one host, all else aborts the run."""
-
-    @functools.wraps(process)
-    def wrapped(fact: Fact, output: list[str]) -> Value:
-        try:
-            return process(fact, output)
-        except FactProcessError:
-            raise
-        except Exception as error:
-            raise FactProcessError(
-                f"{type(fact).__name__} does not understand what the node printed: {error!r}"
-            ) from error
-
-    return wrapped

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
+
+Policy = TypeVar("Policy")
 
 GPU_NAMESPACE = "gpu-operator"
 NETWORK_NAMESPACE = "nvidia-network-operator"
@@ -96,7 +98,17 @@ class NicClusterPolicy(FactValue):
         return {**super().to_json(), "lagging": [applied.to_json() for applied in self.lagging]}
 
 
+def read_policies(found: Mapping[str, Section], read: Callable[[dict[str, Any]], Policy]) -> tuple[Policy, ...] | None:
+    """Given the sections of a kind of policy, return its policies; None if no API server answers."""
+    if found["definition"].status != 0:
+        return None
+    if not found["definition"].text.strip():
+        return ()
+    return tuple(map(read, read_items(found["policies"]))) if found["policies"].status == 0 else None
+
+
 def read_items(section: Section) -> list[dict[str, Any]]:
+    """Given a list as the API has it, return its objects. Raise ValueError for anything else."""
     items = json.loads(section.text)["items"]
     if not isinstance(items, list):
         raise ValueError("the list has no items")
@@ -104,12 +116,14 @@ def read_items(section: Section) -> list[dict[str, Any]]:
 
 
 def read_cluster_policy(item: dict[str, Any]) -> ClusterPolicy:
+    """Given a ClusterPolicy object, return the policy."""
     status = item.get("status") or {}
     trouble = _condition(status, "Error", "True")
     return ClusterPolicy(name=str(item["metadata"]["name"]), state=status.get("state") or None, trouble=trouble)
 
 
 def read_nic_cluster_policy(item: dict[str, Any]) -> NicClusterPolicy:
+    """Given a NicClusterPolicy object, return the policy."""
     status = item.get("status") or {}
     applied = status.get("appliedStates") or []
     return NicClusterPolicy(
@@ -127,7 +141,12 @@ def _condition(status: dict[str, Any], kind: str, value: str) -> str | None:
     return None
 
 
-def read_event(item: dict[str, Any]) -> WarningEvent:
+def read_events(items: Iterable[dict[str, Any]]) -> tuple[WarningEvent, ...]:
+    """Given Event objects, return the warnings, oldest first."""
+    return tuple(sorted(map(_event, items), key=lambda event: event.last_seen or ""))
+
+
+def _event(item: dict[str, Any]) -> WarningEvent:
     about, series = item["involvedObject"], item.get("series") or {}
     last_seen = item.get("lastTimestamp") or series.get("lastObservedTime") or item.get("eventTime")
     return WarningEvent(
@@ -139,7 +158,12 @@ def read_event(item: dict[str, Any]) -> WarningEvent:
     )
 
 
-def read_pod(item: dict[str, Any]) -> OperatorPod:
+def read_pods(items: Iterable[dict[str, Any]]) -> tuple[OperatorPod, ...]:
+    """Given Pod objects, return the pods by name."""
+    return tuple(sorted(map(_pod, items), key=lambda pod: pod.name))
+
+
+def _pod(item: dict[str, Any]) -> OperatorPod:
     metadata, spec, status = item["metadata"], item["spec"], item.get("status") or {}
     containers = status.get("containerStatuses") or []
     init_containers = status.get("initContainerStatuses") or []

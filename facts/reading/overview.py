@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.cluster import ClusterNode, read_nodes
 from gb10.facts.reading.dgx import Release
 from gb10.facts.reading.gpu import GpuState
 from gb10.facts.reading.helm import HelmRelease
 from gb10.facts.reading.identity import Identity
 from gb10.facts.reading.k3s import K3sInstallation
 from gb10.facts.reading.operators import (
+    GPU_NAMESPACE,
+    NETWORK_NAMESPACE,
     ClusterPolicy,
     NicClusterPolicy,
     OperatorPod,
+    read_cluster_policy,
+    read_nic_cluster_policy,
+    read_pods,
 )
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.facts.reading.values import FactValue
+
+Items = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,20 @@ class Overview(FactValue):
 
     def to_json(self) -> dict[str, Any]:
         return {entry.name: _json(getattr(self, entry.name)) for entry in fields(self)}
+
+
+CLUSTER_PARTS: dict[str, Callable[[Items], Any]] = {
+    "nodes": lambda items: read_nodes(_of(items, "Node")),
+    "cluster_policies": lambda items: tuple(map(read_cluster_policy, _of(items, "ClusterPolicy"))),
+    "nic_cluster_policies": lambda items: tuple(map(read_nic_cluster_policy, _of(items, "NicClusterPolicy"))),
+    "gpu_operator_pods": lambda items: read_pods(_of(items, "Pod", GPU_NAMESPACE)),
+    "network_operator_pods": lambda items: read_pods(_of(items, "Pod", NETWORK_NAMESPACE)),
+}
+
+
+def _of(items: Items, kind: str, namespace: str | None = None) -> Items:
+    chosen = [item for item in items if item["kind"] == kind]
+    return [item for item in chosen if namespace in (None, item["metadata"].get("namespace"))]
 
 
 def _json(value: Any) -> Any:

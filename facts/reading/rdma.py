@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from gb10.facts.reading.sections import Section
 from gb10.facts.reading.values import FactValue
+from gb10.programs.connectx7 import MELLANOX
 
-MELLANOX = "0x15b3"  # PCI vendor
 HALVES_PER_PORT = 2
 Parsed = TypeVar("Parsed")
 

@@ -1,4 +1,4 @@
-"""Several commands in one round trip: each prints a section of its own, and none can fail the others.
+"""Sections: what each of several shell commands printed that ran in one round trip.
 
 The contract: a section keeps its command's exit status, so that "the tool is absent" (127) and "the tool printed
 nothing" never look alike.
@@ -23,31 +23,23 @@ class Section:
         return "\n".join(self.lines)
 
     @property
+    def printed(self) -> tuple[str, ...]:
+        """The lines. Raise ValueError if the command failed."""
+        if self.status != 0:
+            raise ValueError(f"a command ended with status {self.status}")
+        return self.lines
+
+    @property
     def first(self) -> str | None:
-        """The first line, or None where the command failed or printed nothing."""
+        """The first line, or None if the command failed or printed nothing."""
         return self.lines[0] if self.status == 0 and self.lines else None
 
 
-def read_sections(output: list[str]) -> dict[str, Section]:
-    """Given what `sections` printed, return the sections by name. Raise ValueError for an incomplete print."""
-    found: dict[str, Section] = {}
-    name: str | None = None
-    lines: list[str] = []
-    for line in output:
-        if line.startswith("@@gb10 "):
-            name, lines = line.removeprefix("@@gb10 "), []
-        elif line.startswith("@@gb10= ") and name is not None:
-            if lines and not lines[-1]:
-                lines.pop()  # the newline that was printed before the mark
-            found[name] = Section(tuple(lines), int(line.removeprefix("@@gb10= ")))
-            name = None
-        elif name is not None:
-            lines.append(line)
-    if name is not None:
-        raise ValueError(f"the output ends within section {name}")
-    return found
-
-
 def read_answer(answer: Mapping[str, Any]) -> dict[str, Section]:
-    """Given the answer of programs/sections.py, return the sections by name. Raise ValueError for anything else."""
-    return {name: Section(tuple(text.splitlines()), int(status)) for name, (status, text) in answer.items()}
+    """Given the answer of programs/sections.py, return the sections by name. Raise an error for anything else."""
+    return {name: Section(_lines(text), int(status)) for name, (status, text) in answer.items()}
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    # Not splitlines(): names may hold what it takes for the end of a line.
+    return tuple(text.removesuffix("\n").split("\n")) if text else ()

@@ -38,7 +38,7 @@ def read_settled(found: Mapping[str, Section]) -> SettledState:
     }
     return SettledState(
         boot_id=found["boot"].lines[0],
-        up_seconds=float(found["uptime"].lines[0]),
+        up_seconds=float(found["uptime"].lines[0].split()[0]),
         system=system,
         waits_for=tuple(what for what, is_waited in waits.items() if is_waited),
     )

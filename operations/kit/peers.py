@@ -104,7 +104,10 @@ def _fact_value(peer: Host, fact: type[FactBase[Value]], done: bool, output: Com
 
 
 def peer_run(peer: Host, command: StringCommand, shown: bool = False) -> tuple[bool, str]:
-    """Run a command on another host; return whether it succeeded, and what it printed. `shown` also logs it."""
+    """Run a command on another host; return whether it succeeded, and what it printed. `shown` also logs it.
+
+    A script that succeeded has printed its answer alone.
+    """
     if not reached(peer):
         return False, f"{peer.name} cannot be reached"
     equip(peer)
@@ -112,7 +115,13 @@ def peer_run(peer: Host, command: StringCommand, shown: bool = False) -> tuple[b
     status, output = peer.run_shell_command(
         command, print_output=shown or state.print_output, print_input=state.print_input, **arguments
     )
-    return status, output.output
+    return status, printed(command, status, output)
+
+
+def printed(command: StringCommand, status: bool, output: CommandOutput) -> str:
+    """Return what a command printed: the answer of a script that succeeded, otherwise all there is."""
+    answer = json.loads(output.stdout) if status and isinstance(command, Launch) else None
+    return answer if isinstance(answer, str) else output.output
 
 
 def ask(peer: Host, launch: Launch, failure: str = "PROGRAM_FAILED") -> Any:

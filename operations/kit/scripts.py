@@ -1,28 +1,29 @@
-"""Scripts of gb10.programs, run on a node: bounded, and with the script itself on standard input."""
+"""Shell scripts that operations run on a node: bounded, as text on standard input, refusing by a code.
+
+The contract: a script says `refuse CODE REASON` if it refuses; CODE stands in the catalogue of gb10.controller.errors.
+"""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
-from pyinfra.api import StringCommand
-from pyinfra.api.command import QuoteString
+from pyinfra.context import ctx_host
+
+from gb10.facts.reading import launcher
+from gb10.facts.reading.launcher import Launch
 
 
 def script(name: str) -> str:
-    """Given a script's name, return its text."""
+    """Given the name of a script in programs/shell, return its text."""
     return (files("gb10.programs") / "shell" / name).read_text()
 
 
-def run_script(name: str, *arguments: str, seconds: int, variables: Mapping[str, str] | None = None) -> StringCommand:
-    """Given a script's name and arguments, return the command that runs it, for at most so many seconds.
+def run_script(name: str, *arguments: str, **options: Any) -> Launch:
+    """Given the name and arguments of a script, return the command that runs it on the node of the current operation.
 
-    Variables reach the script by its text, on standard input: unlike arguments they may be secret.
+    See gb10.facts.reading.launcher.run_script for the options.
     """
-    lines = (f"{variable}={shlex.quote(value)}\n" for variable, value in (variables or {}).items())
-    return StringCommand(
-        f"timeout {seconds} sh -s --",
-        *map(QuoteString, arguments),
-        _stdin="".join(lines) + script(name),
-    )
+    if ctx_host.isset():
+        launcher.equip(ctx_host.get())
+    return launcher.run_script(script(name), *arguments, **options)

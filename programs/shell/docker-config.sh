@@ -25,5 +25,4 @@ why=$(journalctl -u docker.service -n 30 --no-pager -o cat | grep -i -E 'unable|
 if [ -e "$file.before" ]; then mv -f "$file.before" "$file"; else rm -f "$file"; fi
 systemctl reset-failed docker.service
 taken_over "$verb" ""
-echo "gb10: DOCKER_CONFIG_REJECTED: Docker does not $verb with the new $file, which is as it was: ${why:-see journalctl -u docker}" >&2
-exit 1
+refuse DOCKER_CONFIG_REJECTED "Docker does not $verb with the new $file, which is as it was: ${why:-see journalctl -u docker}"

@@ -3,10 +3,7 @@
 set -u
 PATH=$PATH:$HOME/.local/bin:/usr/local/bin
 export PATH HF_HOME=$3 HF_HUB_OFFLINE=0 HF_HUB_DISABLE_PROGRESS_BARS=1
-client=$(command -v hf || command -v huggingface-cli) || {
-    echo "gb10: HF_CLIENT_MISSING: neither hf nor huggingface-cli is on the node" >&2
-    exit 1
-}
+client=$(command -v hf || command -v huggingface-cli) ||
+    refuse HF_CLIENT_MISSING "neither hf nor huggingface-cli is on the node"
 "$client" download --repo-type "$2" "$1" >/dev/null && exit 0
-echo "gb10: MODEL_DOWNLOAD_FAILED: $client could not download $1 (its message stands above)" >&2
-exit 1
+refuse MODEL_DOWNLOAD_FAILED "$client could not download $1 (its message stands above)"

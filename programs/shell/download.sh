@@ -6,11 +6,6 @@ proxy=${proxy:-} direct=${direct:-}
 url=$1 dest=$2 mode=$3 sha256=$4 sums=$5 name=$6
 attempts=6
 
-fail() {
-    echo "gb10: $1: $2" >&2
-    exit 1
-}
-
 # curl's answer to what went wrong decides whether another try makes sense.
 fetch() { # URL, file: resume into the file
     attempt=1 delay=1
@@ -21,24 +16,24 @@ fetch() { # URL, file: resume into the file
         code=$?
         case "$code:$status" in
         0:*) rm -f "$2.error"; return 0 ;;
-        *:404 | *:410) rm -f "$2" "$2.error"; fail VERSION_UNKNOWN "$1 does not exist" ;;
-        *:401 | *:403) rm -f "$2" "$2.error"; fail DOWNLOAD_FAILED "$1 is refused with status $status" ;;
+        *:404 | *:410) rm -f "$2" "$2.error"; refuse VERSION_UNKNOWN "$1 does not exist" ;;
+        *:401 | *:403) rm -f "$2" "$2.error"; refuse DOWNLOAD_FAILED "$1 is refused with status $status" ;;
         *:416) # nothing is left to fetch, or the file is another one now: the checksum tells
             rm -f "$2.error"; return 0 ;;
         23:*)
             room=$(df -P "$(dirname "$2")" | awk 'NR == 2 {print int($4 / 1024) " MiB free on " $6}')
-            rm -f "$2" "$2.error"; fail DISK_FULL "$1 cannot be written: $room" ;;
+            rm -f "$2" "$2.error"; refuse DISK_FULL "$1 cannot be written: $room" ;;
         33:*) rm -f "$2" ;; # a server without ranges: from the start
         esac
-        [ "$attempt" -lt "$attempts" ] || fail DOWNLOAD_FAILED "$1: $(head -n 1 "$2.error") (tried $attempts times)"
-        echo "gb10-retry: $(head -n 1 "$2.error"); try $((attempt + 1)) of $attempts in $delay s" >&2
+        [ "$attempt" -lt "$attempts" ] || refuse DOWNLOAD_FAILED "$1: $(head -n 1 "$2.error") (tried $attempts times)"
+        echo "$(head -n 1 "$2.error"); try $((attempt + 1)) of $attempts in $delay s" >&2
         sleep "$delay"
         attempt=$((attempt + 1)) delay=$((delay * 2))
     done
 }
 
 umask 077
-mkdir -p "$(dirname "$dest")" || fail DISK_FULL "$(dirname "$dest") cannot be made"
+mkdir -p "$(dirname "$dest")" || refuse DISK_FULL "$(dirname "$dest") cannot be made"
 # A run that was killed may have left its download behind, which goes on: two must not write to one part.
 exec 9<"$(dirname "$dest")"
 flock 9
@@ -47,7 +42,7 @@ if [ -z "$sha256" ]; then
     fetch "$sums" "$dest.sums"
     sha256=$(awk -v name="$name" '$2 == name || $2 == "*" name {print $1}' "$dest.sums")
     rm -f "$dest.sums"
-    [ -n "$sha256" ] || fail VERSION_UNKNOWN "$sums does not list $name"
+    [ -n "$sha256" ] || refuse VERSION_UNKNOWN "$sums does not list $name"
 fi
 
 if [ -f "$dest" ] && [ "$(sha256sum "$dest" | cut -d ' ' -f 1)" = "$sha256" ]; then
@@ -62,8 +57,8 @@ for round in 1 2; do
     actual=$(sha256sum "$part" | cut -d ' ' -f 1)
     if [ "$actual" = "$sha256" ]; then
         chmod "$mode" "$part" && sync "$part" && mv -f "$part" "$dest" && exit 0
-        fail DISK_FULL "$dest cannot be put in place"
+        refuse DISK_FULL "$dest cannot be put in place"
     fi
     rm -f "$part" # a wrong part must not be continued
 done
-fail CHECKSUM_MISMATCH "$url has sha256 $actual, wanted $sha256; nothing was replaced"
+refuse CHECKSUM_MISMATCH "$url has sha256 $actual, wanted $sha256; nothing was replaced"

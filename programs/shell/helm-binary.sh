@@ -6,5 +6,4 @@ if tar -xzOf "$archive" "linux-$architecture/helm" >"$dest.new" && chmod 755 "$d
     sync "$dest.new" && mv -f "$dest.new" "$dest" && rm -f "$archive" && exit 0
 fi
 rm -f "$dest.new" "$archive"
-echo "gb10: DOWNLOAD_FAILED: $archive holds no helm that runs on linux-$architecture" >&2
-exit 1
+refuse DOWNLOAD_FAILED "$archive holds no helm that runs on linux-$architecture"

@@ -8,8 +8,7 @@ attempts=4
 
 fail() {
     rm -rf "$dest.new"
-    echo "gb10: $1: $2" >&2
-    exit 1
+    refuse "$1" "$2"
 }
 
 verify() { # archive: prints what is wrong with it, nothing where it is the wanted chart
@@ -49,7 +48,7 @@ while :; do
         esac
     fi
     [ "$attempt" -lt "$attempts" ] || fail "${wrong%% *}" "${wrong#* } (tried $attempts times)"
-    echo "gb10-retry: ${wrong#* }; try $((attempt + 1)) of $attempts in $delay s" >&2
+    echo "${wrong#* }; try $((attempt + 1)) of $attempts in $delay s" >&2
     sleep "$delay"
     attempt=$((attempt + 1)) delay=$((delay * 2))
 done

@@ -18,9 +18,7 @@ while [ "$tries" -gt 0 ]; do
     before=$after tries=$((tries - 1))
 done
 if [ "$after" -lt "$wanted" ]; then
-    echo "gb10: SERVING_MEMORY: $((after / 1048576)) GiB of memory are free, $((wanted / 1048576)) are needed" >&2
-    exit 1
+    refuse SERVING_MEMORY "$((after / 1048576)) GiB of memory are free, $((wanted / 1048576)) are needed"
 fi
 if said=$("$@" 2>&1 >/dev/null); then exit 0; fi
-echo "gb10: SERVING_FAILED: Docker does not start $name: $(printf '%s' "$said" | head -n 1)" >&2
-exit 1
+refuse SERVING_FAILED "Docker does not start $name: $(printf '%s' "$said" | head -n 1)"

@@ -28,5 +28,4 @@ k3s:*"different token"*) code=TOKEN_CHANGED ;;
 k3s-agent:*"connection refused"* | k3s-agent:*"no route to host"* | k3s-agent:*"i/o timeout"*) code=SERVER_UNREACHABLE ;;
 *) code=SERVICE_FAILED ;;
 esac
-echo "gb10: $code: $unit did not start within $seconds s and is stopped: ${cause:-see journalctl -u $unit}" >&2
-exit 1
+refuse "$code" "$unit did not start within $seconds s and is stopped: ${cause:-see journalctl -u $unit}"

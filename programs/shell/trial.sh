@@ -12,7 +12,7 @@ dir=/run/gb10-trial/$name unit=gb10-trial-$name.service
 # A trial that was begun before this controller was killed is taken back first.
 waited=0
 while systemctl is-active --quiet "$unit"; do
-    [ "$waited" -lt $((seconds + 90)) ] || { echo "gb10: TRIAL_RUNS: $unit does not end" >&2; exit 1; }
+    [ "$waited" -lt $((seconds + 90)) ] || refuse TRIAL_RUNS "$unit does not end"
     sleep 1
     waited=$((waited + 1))
 done

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
-from pyinfra.api import FactBase, StringCommand
+from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
+
+from gb10.facts.reading.launcher import Launch
 
 SAMPLES = Path(__file__).parent / "samples"
 ABSENT = 127
@@ -24,23 +26,48 @@ def sample(name: str) -> list[str]:
 
 
 def printed(sections: Mapping[str, Printed]) -> list[str]:
-    """What a node prints for sections of these lines and statuses."""
-    lines = []
-    for name, (body, status) in sections.items():
-        lines += [f"@@gb10 {name}", *body, "", f"@@gb10= {status}"]
-    return lines
+    """What a fact reads of sections of these lines and statuses."""
+    return answered(
+        {name: [status, "".join(f"{line}\n" for line in body)] for name, (body, status) in sections.items()}
+    )
 
 
-def run(command: StringCommand, **environment: str) -> list[str]:
-    """What this machine prints for a fact's command: POSIX shell, no terminal."""
-    raw = command.get_raw_value()
-    result = subprocess.run(["sh", "-c", raw], capture_output=True, text=True, check=True, env=environment)
-    return result.stdout.splitlines()
+def section(name: str, text: str = "", status: int = 0) -> dict[str, Printed]:
+    """One section of a text."""
+    return {name: (text.splitlines(), status)}
 
 
-def shell_accepts(command: StringCommand) -> bool:
-    """Whether a POSIX shell parses the command and each of the commands in it."""
-    return subprocess.run(["sh", "-n", "-c", command.get_raw_value()], check=False).returncode == 0
+def answered(value: Any) -> list[str]:
+    """What a fact reads of a program's answer."""
+    return [json.dumps(value)]
+
+
+def run(launch: Launch, tools: Path | None = None) -> list[str]:
+    """What a fact reads after its command has run on this machine, with the tools of a folder before all others."""
+    line = launch.line.replace("PATH=", f"PATH={tools}:") if tools else launch.line
+    result = subprocess.run(["sh", "-c", line], input=launch.text, capture_output=True, text=True, check=True)
+    answer = launch.answer()
+    for said in result.stdout.split("\n"):
+        answer.hear(said)
+    assert answer.complete, result.stderr
+    return answered(answer.value)
+
+
+def shell_commands(value: Any) -> Iterator[str]:
+    """Yield all shell commands in a job."""
+    for key, inner in value.items() if isinstance(value, Mapping) else ():
+        if key == "commands":
+            yield from inner.values()
+        elif key == "command":
+            yield inner
+        else:
+            yield from shell_commands(inner)
+
+
+def shell_accepts(launch: Launch) -> bool:
+    """Whether a POSIX shell parses the command line, and each of the commands that it runs."""
+    texts = [launch.line, *shell_commands(launch.job)]
+    return all(subprocess.run(["sh", "-n", "-c", text], check=False).returncode == 0 for text in texts)
 
 
 def process(fact: FactBase[Any], output: list[str]) -> Any:
@@ -73,6 +100,17 @@ def damaged(draw: st.DrawFn, lines: Sequence[str]) -> list[str]:
                 at = draw(st.integers(0, len(line)))
                 result.append(line[:at] + draw(words) + line[at + 1 :])
     return result
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, output: list[str]) -> list[str]:
+    """What a fact reads of sections whose lines are damaged, and of which some are lost or have failed."""
+    some = {
+        name: (draw(damaged(text.splitlines())), draw(st.sampled_from([status, status, status, 0, 1, ABSENT])))
+        for name, (status, text) in json.loads(output[0]).items()
+        if draw(st.integers(0, 15))
+    }
+    return printed(some)
 
 
 @st.composite

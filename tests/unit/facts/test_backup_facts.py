@@ -72,4 +72,4 @@ def test_garbage_is_understood_or_refused_and_nothing_else(spoiled: dict[str, An
 
 def test_a_torn_answer_is_an_error_of_that_host() -> None:
     with pytest.raises(FactProcessError):
-        BackupEvidence().process(['[{"node": "spark-2"'])
+        BackupEvidence().process(['[{"node": "spark-2"}]'])

@@ -5,41 +5,33 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyinfra.api import StringCommand
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.bandwidth import RdmaBandwidth, listen_command
-from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict, judge, parse_ib_write_bw, parse_tcp_streams
-from gb10.programs import tcp_streams
-from tests.unit.facts.reading import (
-    ABSENT,
-    Printed,
-    altered,
-    damaged,
-    printed,
-    process,
-    run,
-    sample,
-    shell_accepts,
-    words,
-)
+from gb10.facts.bandwidth import RdmaBandwidth, listen
+from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict, judge, parse_ib_write_bw
+from gb10.programs import bandwidth, tcp_streams
+from tests.unit.facts.reading import altered, answered, damaged, process, run, sample, words
 
-PEERS = {"enp1s0f0np0": ("192.168.100.11", 5201), "enP2p1s0f0np0": ("192.168.101.11", 5211)}
-TCP = json.dumps({"bytes": 39_750_000_000, "seconds": 3.0, "streams": 8})
+TCP = {"bytes": 39_750_000_000, "seconds": 3.0}
 
 
-def rail(netdev: str, peer: str, link: Printed, measurement: Printed) -> RailBandwidth:
-    sections = {f"link {netdev} {peer}": link, f"rail {netdev} {peer}": measurement}
-    (found,) = RdmaBandwidth().process(printed(sections))
+def answer(number: int, **more: Any) -> dict[str, Any]:
+    """What the program says of a rail."""
+    found = {"netdev": f"rail{number}", "peer": f"192.168.10{number}.11", "link_mbps": 200_000, "note": None}
+    return {**found, **more}
+
+
+def rail(**more: Any) -> RailBandwidth:
+    (found,) = RdmaBandwidth().process(answered([answer(0, **more)]))
     return found
 
 
@@ -116,37 +108,36 @@ def test_only_a_fast_link_can_be_throttled(measured: float | None, link: float |
 
 
 def test_each_rail_has_its_own_measurement() -> None:
-    sections = {
-        "link enp1s0f0np0 192.168.100.11": (["200000"], 0),
-        "rail enp1s0f0np0 192.168.100.11": (["ib_write_bw", *sample("ib_write_bw-nvidia-guide.txt")], 0),
-        "link enP2p1s0f0np0 192.168.101.11": (["200000"], 0),
-        "rail enP2p1s0f0np0 192.168.101.11": (["tcp", json.dumps({"error": "[Errno 113] No route to host"})], 0),
-    }
-    assert RdmaBandwidth().process(printed(sections)) == (
-        RailBandwidth("enp1s0f0np0", "192.168.100.11", Method.RDMA, 92.57, 200.0, Verdict.AS_EXPECTED),
-        RailBandwidth(
-            "enP2p1s0f0np0", "192.168.101.11", None, None, 200.0, Verdict.UNKNOWN, "[Errno 113] No route to host"
-        ),
+    rows = [
+        answer(0, rdma="\n".join(sample("ib_write_bw-nvidia-guide.txt"))),
+        answer(1, error="[Errno 113] No route to host"),
+    ]
+    assert RdmaBandwidth().process(answered(rows)) == (
+        RailBandwidth("rail0", "192.168.100.11", Method.RDMA, 92.57, 200.0, Verdict.AS_EXPECTED),
+        RailBandwidth("rail1", "192.168.101.11", None, None, 200.0, Verdict.UNKNOWN, "[Errno 113] No route to host"),
     )
 
 
 def test_tcp_streams_are_summed_up() -> None:
-    found = rail("enp1s0f0np0", "192.168.100.11", (["200000"], 0), (["tcp", TCP], 0))
+    found = rail(tcp=TCP)
     assert found.measured_gbps == pytest.approx(106.0)
     assert (found.method, found.verdict) == (Method.TCP, Verdict.AS_EXPECTED)
     assert json.dumps(found.to_json())
 
 
-@pytest.mark.parametrize("speed", [["-1"], [], ["unknown"]])
-def test_a_link_that_claims_no_speed_has_none(speed: list[str]) -> None:
-    assert rail("enp1s0f0np0", "10.0.0.1", (speed, 0), (["tcp", TCP], 0)).link_gbps is None
+def test_a_link_that_claims_no_speed_has_none() -> None:
+    assert rail(tcp=TCP, link_mbps=None).link_gbps is None
 
 
-@pytest.mark.parametrize("status", [124, ABSENT])
-def test_a_measurement_that_failed_says_why(status: int) -> None:
-    found = rail("enp1s0f0np0", "10.0.0.1", (["200000"], 0), ([], status))
-    assert found.verdict is Verdict.UNKNOWN
-    assert found.trouble
+@pytest.mark.parametrize(("text", "speed"), [("200000\n", 200_000), ("-1\n", None), ("", None), ("unknown\n", None)])
+def test_a_speed_is_read_as_the_kernel_has_it(
+    text: str, speed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "eth").mkdir()
+    (tmp_path / "eth" / "speed").write_text(text)
+    monkeypatch.setattr(bandwidth, "NET", str(tmp_path))
+    assert bandwidth._speed("eth") == speed
+    assert bandwidth._speed("absent") is None
 
 
 def test_why_ib_write_bw_did_not_do_it_is_noted(tmp_path: Path) -> None:
@@ -154,10 +145,10 @@ def test_why_ib_write_bw_did_not_do_it_is_noted(tmp_path: Path) -> None:
     (tmp_path / "ib_write_bw").write_text("#!/bin/sh\necho 'Unable to open file descriptor' >&2\nexit 1\n")
     (tmp_path / "ib_write_bw").chmod(0o755)
     port = free_port()
-    raw = RdmaBandwidth().command({"lo": ("127.0.0.1", port)}, seconds=1).get_raw_value()
-    raw = raw.replace("PATH=", f"PATH={tmp_path}:", 1).replace("/sys/class/net/lo/device", f"{tmp_path}/lo/device")
+    launch = RdmaBandwidth().command({"lo": ("127.0.0.1", port)}, seconds=1)
+    launch.text = launch.text.replace(bandwidth.NET, str(tmp_path))
     with listener(port, peer="127.0.0.1"):
-        (found,) = RdmaBandwidth().process(run(StringCommand(raw)))
+        (found,) = RdmaBandwidth().process(run(launch, tools=tmp_path))
     assert (found.method, found.note) == (
         Method.TCP,
         "ib_write_bw ended with status 1: Unable to open file descriptor",
@@ -166,25 +157,17 @@ def test_why_ib_write_bw_did_not_do_it_is_noted(tmp_path: Path) -> None:
 
 def test_an_answer_that_is_no_measurement_is_refused() -> None:
     with pytest.raises(FactProcessError):
-        rail("enp1s0f0np0", "10.0.0.1", (["200000"], 0), (["tcp", "oops"], 0))
+        rail(rdma="oops")
+    with pytest.raises(FactProcessError):
+        rail()
 
 
 @settings(deadline=None)
 @given(st.data())
 def test_garbage_is_understood_or_refused_and_nothing_else(data: st.DataObject) -> None:
-    rdma = ["ib_write_bw", *sample("ib_write_bw-conflicting-frequency.txt")]
-    answer = data.draw(
-        damaged(rdma) | st.lists(words) | altered(TCP).map(lambda lines: ["tcp", *lines]) | damaged(["tcp", TCP])
-    )
-    link = data.draw(damaged(["200000"]))
-    status = data.draw(st.sampled_from([0, 0, 1, 124, ABSENT]))
-    process(RdmaBandwidth(), printed({"link a b": (link, 0), "rail a b": (answer, status)}))
-
-
-def test_the_commands_are_for_a_posix_shell() -> None:
-    assert shell_accepts(RdmaBandwidth().command(PEERS))
-    command = listen_command("enp1s0f0np0", "192.168.100.11", 5201, "192.168.100.10", lifetime_seconds=30)
-    assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0
+    lines = data.draw(damaged(sample("ib_write_bw-conflicting-frequency.txt")) | st.lists(words))
+    rows = [answer(0, rdma="\n".join(lines)), answer(1, tcp=TCP)]
+    process(RdmaBandwidth(), data.draw(st.just(answered(rows)) | altered(json.dumps(rows))))
 
 
 def free_port() -> int:
@@ -196,22 +179,18 @@ def free_port() -> int:
 
 @contextmanager
 def listener(port: int, peer: str) -> Iterator[None]:
-    command = listen_command("lo", "127.0.0.1", port, peer, lifetime_seconds=30)
-    with subprocess.Popen(["sh", "-c", command]) as server:
+    launch = listen("lo", "127.0.0.1", port, peer, lifetime_seconds=30)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["sh", "-c", launch.line], stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdin
+        assert server.stdout
         try:
-            wait_for(port)
+            server.stdin.write(launch.text)
+            server.stdin.flush()
+            assert next(line for line in server.stdout if line.startswith(launch.mark)).split()[1] == "report"
             yield
         finally:
             server.terminate()
-
-
-def wait_for(port: int) -> None:
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError(f"nothing listens on port {port}")
 
 
 def test_two_nodes_without_rdma_are_measured_by_tcp() -> None:
@@ -245,13 +224,22 @@ def test_a_stranger_is_not_listened_to() -> None:
 
 
 def test_the_listener_ends_by_itself() -> None:
-    script = Path(tcp_streams.__file__)
-    arguments = [sys.executable, str(script), "listen", "127.0.0.1", str(free_port()), "127.0.0.1", "1"]
-    assert subprocess.run(arguments, timeout=10, check=False).returncode == 0
+    launch = listen("lo", "127.0.0.1", free_port(), "127.0.0.1", lifetime_seconds=1)
+    subprocess.run(["sh", "-c", launch.line], input=launch.text, text=True, timeout=10, check=False)
+
+
+def test_a_listener_waits_for_a_port_that_is_about_to_be_free() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        threading.Timer(1, other.close).start()
+        with listener(port, peer="127.0.0.1"):
+            pass
 
 
 def test_the_streams_measure_what_arrived() -> None:
     port = free_port()
     with listener(port, peer="127.0.0.1"):
         result = tcp_streams.measure("lo", "127.0.0.1", port, seconds=0.2, streams=2)
-    assert parse_tcp_streams(json.dumps(result)) > 0
+    assert result["bytes"] / result["seconds"] > 0

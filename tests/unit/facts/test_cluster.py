@@ -12,6 +12,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.cluster import ClusterNodes, ManifestDrift, NodePasswords
 from gb10.facts.reading.cluster import ClusterNode
+from tests.unit.facts.reading import answered
 
 
 def node(name: str, ready: str = "True", **spec: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def node(name: str, ready: str = "True", **spec: Any) -> dict[str, Any]:
 
 
 def printed(text: str, status: int = 0, name: str = "nodes") -> list[str]:
-    return [f"@@gb10 {name}", *text.splitlines(), "", f"@@gb10= {status}"]
+    return answered({name: [status, text]})
 
 
 def read(*nodes: dict[str, Any]) -> tuple[ClusterNode, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.facts.reading import damaged, printed, process, run, sample, she
 
 
 def release(lines: list[str]) -> Release | None:
-    return DgxRelease().process(printed({"present": ([], 0), "release": (lines, 0)}))
+    return DgxRelease().process(printed({"release": (lines, 0)}))
 
 
 def test_a_spark_after_its_first_update_runs_the_updates_version() -> None:
@@ -55,7 +56,7 @@ def test_comments_are_passed_over() -> None:
 
 
 def test_another_system_has_no_release() -> None:
-    assert DgxRelease().process(printed({"present": ([], 1), "release": ([], 1)})) is None
+    assert DgxRelease().process(printed({"release": ([], errno.ENOENT)})) is None
 
 
 @pytest.mark.parametrize("line", ["DGX_NAME", 'DGX_NAME="DGX', "DGX_NAME=DGX Spark"])
@@ -66,7 +67,7 @@ def test_a_file_of_another_shape_is_refused(line: str) -> None:
 
 def test_a_file_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(FactProcessError):
-        DgxRelease().process(printed({"present": ([], 0), "release": ([], 1)}))
+        DgxRelease().process(printed({"release": ([], errno.EACCES)}))
 
 
 def test_the_command_runs_in_a_posix_shell_on_another_system() -> None:
@@ -78,4 +79,4 @@ def test_the_command_runs_in_a_posix_shell_on_another_system() -> None:
 @settings(deadline=None)
 @given(damaged(sample("dgx-release-two-updates.txt")) | st.lists(words))
 def test_garbage_is_understood_or_refused_and_nothing_else(lines: list[str]) -> None:
-    process(DgxRelease(), printed({"present": ([], 0), "release": (lines, 0)}))
+    process(DgxRelease(), printed({"release": (lines, 0)}))

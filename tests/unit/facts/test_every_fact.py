@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import itertools
 import json
 import pkgutil
-import shlex
 from typing import Any
 
 import pytest
@@ -17,7 +15,9 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10 import facts
-from tests.unit.facts.reading import printed, scalars, shell_accepts, words
+from gb10.facts.rdma import RdmaLinks
+from gb10.programs.connectx7 import sysfs
+from tests.unit.facts.reading import answered, printed, scalars, shell_accepts, words
 
 # For whatever has no default.
 ARGUMENTS: dict[str, Any] = {
@@ -65,12 +65,9 @@ def command_of(fact: type[FactBase[Any]]) -> Any:
 
 
 def section_names(fact: type[FactBase[Any]]) -> list[str]:
-    """The sections that the fact's command prints; none for a fact that has no such."""
-    raw = command_of(fact).get_raw_value()
-    if "@@gb10" not in raw:
-        return []
-    tokens = shlex.split(raw, posix=True)
-    return [name.rstrip(";") for before, name in itertools.pairwise(tokens) if before == "s"]
+    """The sections that the fact reads; none for a fact that has no such."""
+    job = command_of(fact).job
+    return [*job.get("commands", ()), *job.get("files", ()), *(sysfs() if fact is RdmaLinks else ())]
 
 
 documents = st.recursive(
@@ -90,7 +87,7 @@ def told(value: Any) -> Any:
 def test_garbage_fails_one_host_or_is_a_value_that_can_be_printed(
     fact: type[FactBase[Any]], data: st.DataObject
 ) -> None:
-    output = data.draw(lines)
+    output = answered(data.draw(documents))
     if names := section_names(fact):
         some = {name: (data.draw(lines), data.draw(st.sampled_from([0, 0, 1, 127]))) for name in names}
         output = printed(some)
@@ -109,4 +106,4 @@ def test_a_shell_parses_the_command_of_every_fact(fact: type[FactBase[Any]]) -> 
 def test_most_facts_have_sections_and_they_are_found() -> None:
     having = {fact.__name__: names for fact in every_fact() if (names := section_names(fact))}
     assert len(having) > len(every_fact()) / 2
-    assert {"NodeIdentity", "K3sInstall", "HelmClient", "NodeOverview"} <= having.keys()
+    assert {"NodeIdentity", "K3sInstall", "HelmClient", "RdmaLinks"} <= having.keys()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,22 +11,21 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.helm import HelmReleases
-from gb10.facts.reading.helm import HelmRelease, parse_releases
+from gb10.facts.reading.helm import HelmRelease
 from gb10.programs import helm_storage
-from tests.unit.facts.reading import SAMPLES, altered, damaged, printed, process, run, shell_accepts, words
+from tests.unit.facts.reading import SAMPLES, altered, answered, damaged, process, run, shell_accepts, words
 
 
 def on_node(secrets: str, *charts: str) -> str:
-    script = [sys.executable, "-c", Path(helm_storage.__file__).read_text(), *charts]
-    return subprocess.run(script, input=secrets, capture_output=True, text=True, check=True).stdout
+    return json.dumps(helm_storage.releases([0, secrets], charts))
 
 
 SECRETS = (SAMPLES / "helm-secrets.json").read_text()
-STORED = on_node(SECRETS, "gpu-operator").strip()
+STORED = on_node(SECRETS, "gpu-operator")
 
 
 def releases(text: str) -> dict[str, HelmRelease]:
-    found = HelmReleases().process(printed({"releases": (text.splitlines(), 0)}))
+    found = HelmReleases().process([text])
     assert found is not None
     return {release.name: release for release in found}
 
@@ -95,13 +91,14 @@ def test_a_release_that_is_not_compressed_is_read_too() -> None:
 
 
 def test_a_cluster_without_releases_is_empty_and_no_api_server_is_none() -> None:
-    assert parse_releases(on_node('{"items": []}')) == ()
-    assert HelmReleases().process(printed({"releases": ([], 1)})) is None
+    assert releases(on_node('{"items": []}')) == {}
+    assert HelmReleases().process(answered(helm_storage.releases([1, ""], []))) is None
 
 
 def test_secrets_that_cannot_be_read_are_refused() -> None:
-    with pytest.raises(FactProcessError):
-        HelmReleases().process(printed({"releases": ([], 3)}))
+    for secrets in ("", '{"items": [{}]}', '{"items": [{"data": {"release": "H4sI"}}]}'):
+        with pytest.raises(FactProcessError, match="cannot read helm's Secrets"):
+            HelmReleases().process([on_node(secrets)])
 
 
 def test_the_command_runs_in_a_posix_shell_without_k3s() -> None:
@@ -112,10 +109,9 @@ def test_the_command_runs_in_a_posix_shell_without_k3s() -> None:
 
 def test_the_command_reads_the_secrets_on_the_node() -> None:
     # the K3s binary that is not here, answering with a sample
-    raw = HelmReleases().command().get_raw_value()
-    answered = raw.replace("/usr/local/bin/k3s kubectl", f"cat {SAMPLES / 'helm-secrets.json'}; true")
-    output = subprocess.run(["sh", "-c", answered], capture_output=True, text=True, check=True).stdout.splitlines()
-    found = HelmReleases().process(output)
+    launch = HelmReleases().command()
+    launch.text = launch.text.replace("/usr/local/bin/k3s kubectl", f"cat {SAMPLES / 'helm-secrets.json'}; true")
+    found = HelmReleases().process(run(launch))
     assert found is not None
     assert len(found) == 3
 
@@ -123,5 +119,9 @@ def test_the_command_reads_the_secrets_on_the_node() -> None:
 @settings(deadline=None)
 @given(altered(STORED) | damaged([STORED]) | st.lists(words))
 def test_garbage_is_understood_or_refused_and_nothing_else(lines: list[str]) -> None:
-    found = process(HelmReleases(), printed({"releases": (lines, 0)}))
+    try:
+        answer = json.loads("\n".join(lines))
+    except ValueError:
+        answer = lines
+    found = process(HelmReleases(), answered(answer))
     json.dumps([release.to_json() for release in found or ()])

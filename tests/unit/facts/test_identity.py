@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
+import errno
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,16 +15,11 @@ from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.listeners import Listener, TcpListeners
 from gb10.facts.secret import SecretFile
-
-
-def section(name: str, text: str, status: int = 0) -> list[str]:
-    return [f"@@gb10 {name}", *text.splitlines(), "", f"@@gb10= {status}"]
+from tests.unit.facts.reading import printed, process, run, section, words
 
 
 def test_this_machine_is_read() -> None:
-    command = NodeIdentity().command().get_raw_value()
-    printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout.splitlines()
-    found = NodeIdentity().process(printed)
+    found = NodeIdentity().process(run(NodeIdentity().command()))
     assert found.architecture in ("amd64", "arm64")
     assert found.clock > 1_700_000_000
     assert found.hostname
@@ -37,16 +32,16 @@ def test_bridges_and_container_links_are_not_the_machines_own() -> None:
         ' {"ifname": "docker0", "link_type": "ether", "address": "02:42:00:00:00:01"},'
         ' {"ifname": "vlan5", "link_type": "ether", "address": "02:42:00:00:00:02", "linkinfo": {"info_kind": "vlan"}}]'
     )
-    printed = [
-        *section("hostname", "spark-1f2e"),
-        *section("machine-id", "", 1),
-        *section("boot-id", "82ecd468-4647-41f0-b9d8-55ef1a26042c"),
-        *section("links", links),
-        *section("machine", "riscv64"),
-        *section("os", 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.4 LTS"'),
-        *section("clock", "1795455786.250000000"),
-    ]
-    found = NodeIdentity().process(printed)
+    sections = {
+        **section("hostname", "spark-1f2e"),
+        **section("machine-id", "", errno.ENOENT),
+        **section("boot-id", "82ecd468-4647-41f0-b9d8-55ef1a26042c"),
+        **section("links", links),
+        **section("machine", "riscv64"),
+        **section("os", 'ID=ubuntu\nVERSION_ID="24.04"\nPRETTY_NAME="Ubuntu 24.04.4 LTS"'),
+        **section("clock", "1795455786.250000000"),
+    }
+    found = NodeIdentity().process(printed(sections))
     assert found.macs == {"enP7s7": "4c:bb:47:00:00:01"}
     assert (found.machine_id, found.architecture, found.os_version) == (None, "riscv64", "24.04")
 
@@ -58,7 +53,7 @@ def test_a_port_and_the_process_behind_it_are_told_apart_by_field() -> None:
         'LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=1,fd=4))'
     )
     cgroups = "/proc/812/cgroup:0::/system.slice/k3s.service\n/proc/1/cgroup:0::/init.scope"
-    assert TcpListeners().process(section("listeners", f"{text}\n{cgroups}")) == {
+    assert TcpListeners().process(printed(section("listeners", f"{text}\n{cgroups}"))) == {
         6443: Listener("k3s-server", "k3s.service"),
         2024: Listener(None, None),
         22: Listener("sshd", "init.scope"),
@@ -79,18 +74,20 @@ def test_a_port_and_the_process_behind_it_are_told_apart_by_field() -> None:
 )
 def test_a_listener_belongs_to_the_unit_that_systemd_itself_started(cgroup: str, unit: str | None) -> None:
     text = f'LISTEN 0 4096 *:6443 *:* users:(("python3",pid=812,fd=14))\n/proc/812/cgroup:0::{cgroup}'
-    found = TcpListeners().process(section("listeners", text))
+    found = TcpListeners().process(printed(section("listeners", text)))
     assert found == {6443: Listener("python3", unit)}
 
 
 def test_an_engine_that_does_not_answer_is_none() -> None:
-    assert DockerEngine().process(section("info", "", 1)) is None
-    assert DockerEngine().process(section("info", '{"ServerVersion": "", "ServerErrors": ["no socket"]}')) is None
+    assert DockerEngine().process(printed(section("info", "", 1))) is None
+    assert (
+        DockerEngine().process(printed(section("info", '{"ServerVersion": "", "ServerErrors": ["no socket"]}'))) is None
+    )
 
 
 def test_the_default_runtime_of_an_engine_is_told() -> None:
     info = '{"ServerVersion": "29.5.2", "DefaultRuntime": "nvidia", "Runtimes": {"runc": {}, "nvidia": {}}}'
-    found = DockerEngine().process(section("info", info))
+    found = DockerEngine().process(printed(section("info", info)))
     assert found is not None
     assert (found.version, found.default_runtime, found.runtimes) == ("29.5.2", "nvidia", ("nvidia", "runc"))
 
@@ -100,9 +97,7 @@ def test_a_text_file_keeps_its_last_newline_or_the_lack_of_it(tmp_path_factory: 
     for text in ("a\nb\n", "a\nb", "", "\n\n"):
         path = folder / "it's a file"
         path.write_text(text)
-        command = TextFile().command(path=str(path)).get_raw_value()
-        printed = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
-        state = TextFile().process(printed.splitlines())
+        state = TextFile().process(run(TextFile().command(path=str(path))))
         assert state is not None
         assert (state.content, state.mode) == (text, f"{path.stat().st_mode & 0o777:o}")
 
@@ -111,19 +106,25 @@ def test_a_missing_secret_prints_nothing_and_a_present_one_only_its_digest(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.mktemp("secrets") / "token"
-    command = ["sh", "-c", SecretFile().command(path=str(path)).get_raw_value()]
-    assert not subprocess.run(command, capture_output=True, check=True).stdout
+    command = SecretFile().command(path=str(path))
+    assert SecretFile().process(run(command)) is None
     path.write_text("canary\n")
     path.chmod(0o600)
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "canary" not in printed
-    state = SecretFile().process(printed.splitlines())
+    found = run(command)
+    assert "canary" not in "".join(found)
+    state = SecretFile().process(found)
     assert state is not None
     assert state.mode == "600"
 
 
-@given(st.lists(st.text(max_size=30), max_size=12))
-def test_garbage_is_a_fact_error_of_that_host(lines: list[str]) -> None:
+@pytest.mark.parametrize("fact", [TextFile(), SecretFile()])
+def test_a_file_that_cannot_be_read_is_not_absent(fact: TextFile | SecretFile, tmp_path: Path) -> None:
+    with pytest.raises(FactProcessError):
+        fact.process(run(fact.command(path=str(tmp_path))))
+
+
+@given(st.data())
+def test_garbage_is_a_fact_error_of_that_host(data: st.DataObject) -> None:
     for fact in (NodeIdentity(), TcpListeners(), DockerEngine(), TextFile(), SecretFile()):
-        with contextlib.suppress(FactProcessError):
-            fact.process(lines)
+        names = [*fact.command(**({"path": "/x"} if isinstance(fact, TextFile | SecretFile) else {})).job["commands"]]
+        process(fact, printed({name: (data.draw(st.lists(words, max_size=6)), 0) for name in names}))

@@ -18,10 +18,11 @@ from pyinfra.api import Config, Host, Inventory, State
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.context import ctx_host, ctx_state
 
-from gb10.facts.reading import channels, launcher
+from gb10.facts.reading import channels, launcher, requests
 from gb10.facts.reading.frames import Answer, FloodError, FrameError
-from gb10.facts.reading.launcher import Launch, SectionsFact, equip, run_script, shell_line, texts
+from gb10.facts.reading.launcher import Launch, SectionsFact, equip, run_script, shell_line
 from gb10.facts.reading.reports import Report, set_reporter
+from gb10.facts.reading.requests import LOADER, SECTIONS, sections_job, texts
 from gb10.facts.reading.sections import Section
 from tests.unit.ssh_server import SshServer
 
@@ -69,8 +70,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def tried(body: str, **options: Any) -> Launch:
         text = f"{FOUR}def main(job, outlet):\n" + "".join(f"    {line}\n" for line in body.splitlines())
-        real = launcher._text
-        monkeypatch.setattr(launcher, "_text", lambda name: text if name == PROGRAM else real(name))
+        real = requests._text
+        monkeypatch.setattr(requests, "_text", lambda name: text if name == PROGRAM else real(name))
         texts.cache_clear()
         launch = Launch(f"{PROGRAM}:main", options.pop("job", {}), **options)
         texts.cache_clear()
@@ -258,10 +259,8 @@ def test_bootstrap_runs_on_the_python_of_ubuntu(python: str) -> None:
     found = sorted(versions.glob(f"{python.removeprefix('python')}*/bin/{python}")) if versions.exists() else []
     if not found:
         pytest.skip(f"no {python} here")
-    launch = Launch("gb10.programs.sections:main", {"commands": {"a": "echo 1"}})
-    done = subprocess.run(
-        [found[0], "-I", "-c", launcher.LOADER], input=launch.text, capture_output=True, text=True, check=True
-    )
+    launch = Launch(SECTIONS, sections_job({"a": "echo 1"}))
+    done = subprocess.run([found[0], "-I", "-c", LOADER], input=launch.text, capture_output=True, text=True, check=True)
     answer = launch.answer()
     for line in done.stdout.splitlines():
         answer.hear(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -20,7 +19,17 @@ from gb10.facts.reading.data_mount import DataPlace
 from gb10.facts.sshd import Sshd, SshdConfig
 from gb10.facts.users import Account, UserAccount
 from gb10.programs import netplan_probe
-from tests.unit.facts.reading import ABSENT, Printed, damaged, printed, process, sample, shell_accepts
+from tests.unit.facts.reading import (
+    ABSENT,
+    Printed,
+    altered,
+    answered,
+    printed,
+    process,
+    sample,
+    shell_accepts,
+    spoiled,
+)
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJx6C/aMaM8szTuG02u5TojsrLxcputiioJFGqssmrf6 anna@desk"
 WIFI = """network:
@@ -75,8 +84,7 @@ def place(kind: str, where: str, fstab: Printed = ([], 1), **folders: str) -> li
 
 def netplan(text: str, complaints: str = "") -> list[str]:
     """What the fact prints of interface a where netplan prints this."""
-    said = json.dumps(netplan_probe.report(text, complaints, ["a"]))
-    return printed({"netplan": (["/usr/sbin/netplan"], 0), "config": ([said], 0)})
+    return answered(netplan_probe.report(text, complaints, ["a"]))
 
 
 def speed(governors: Printed, persistence: Printed, unit: str) -> list[str]:
@@ -113,7 +121,7 @@ CASES: dict[str, tuple[FactBase[Any], list[str], Any]] = {
         Sshd((22,), True, True, "without-password"),
     ),
     "a broken sshd_config": (SshdConfig(), printed({"sshd": ([], 255)}), None),
-    "no netplan": (NetplanConfig(), printed({"netplan": ([], 127), "config": ([], 1)}), None),
+    "no netplan": (NetplanConfig(), answered(None), None),
     "netplan with nothing in it": (NetplanConfig(), netplan("network:\n  version: 2\n"), Netplan(None, {"a": ()})),
     "netplan without a file": (NetplanConfig(), netplan("null\n"), Netplan(None, {"a": ()})),
     "netplan with Wi-Fi alone": (NetplanConfig(), netplan(WIFI), Netplan("NetworkManager", {"a": ()})),
@@ -213,4 +221,4 @@ def test_every_command_is_one_that_a_posix_shell_takes(command: Any) -> None:
 @given(st.data(), st.sampled_from(sorted(CASES)))
 def test_garbage_fails_one_host_and_never_the_run(data: st.DataObject, case: str) -> None:
     fact, output, _ = CASES[case]
-    process(fact, data.draw(damaged(output)))
+    process(fact, data.draw(altered(output[0]) if isinstance(fact, NetplanConfig) else spoiled(output)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.helm_client import HelmBinary, HelmClient
 from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
-from tests.unit.facts.reading import Printed, printed, process, shell_accepts, words
+from tests.unit.facts.reading import Printed, printed, process, run, shell_accepts, words
 
 EMPTY: dict[str, Printed] = {
     "definitions": ([], 0),
@@ -52,11 +51,9 @@ def run_with(kubectl: Path, answers: str) -> OperatorRemains | None:
     """What the fact makes of its own command, where kubectl is a shell script with these cases."""
     kubectl.write_text(f'#!/bin/sh\nshift 2\ncase "$*" in\n{answers}\nesac\n')
     kubectl.chmod(0o755)
-    command = OperatorRemnants().command(groups=("nvidia.com",), namespace="gpu-operator", release="gpu-operator")
-    raw = command.get_raw_value().replace("/usr/local/bin/k3s", str(kubectl))
-    return OperatorRemnants().process(
-        subprocess.run(["sh", "-c", raw], capture_output=True, text=True, check=True).stdout.splitlines()
-    )
+    launch = OperatorRemnants().command(groups=("nvidia.com",), namespace="gpu-operator", release="gpu-operator")
+    launch.text = launch.text.replace("/usr/local/bin/k3s", str(kubectl))
+    return OperatorRemnants().process(run(launch))
 
 
 def read(**sections: Printed) -> OperatorRemains:

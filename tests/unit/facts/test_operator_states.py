@@ -128,9 +128,9 @@ def test_an_empty_namespace_is_empty_and_no_api_server_is_none() -> None:
 
 
 def test_each_operator_is_looked_for_in_its_namespace() -> None:
-    assert "-n gpu-operator get pods" in GpuOperatorPods().command().get_raw_value()
-    assert "-n nvidia-network-operator get pods" in NetworkOperatorPods().command().get_raw_value()
-    assert "-n elsewhere get pods" in GpuOperatorPods().command(namespace="elsewhere").get_raw_value()
+    assert "-n gpu-operator get pods" in GpuOperatorPods().command().job["commands"]["pods"]
+    assert "-n nvidia-network-operator get pods" in NetworkOperatorPods().command().job["commands"]["pods"]
+    assert "-n elsewhere get pods" in GpuOperatorPods().command(namespace="elsewhere").job["commands"]["pods"]
 
 
 def test_warnings_come_oldest_first() -> None:

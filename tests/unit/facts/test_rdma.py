@@ -30,6 +30,7 @@ from tests.unit.facts.reading import (
     run,
     sample,
     shell_accepts,
+    spoiled,
     words,
 )
 
@@ -270,6 +271,6 @@ def test_garbage_is_understood_or_refused_and_nothing_else(data: st.DataObject) 
 
 
 @settings(deadline=None)
-@given(damaged(printed(SPARK)))
+@given(spoiled(printed(SPARK)))
 def test_a_torn_answer_is_understood_or_refused(output: list[str]) -> None:
     process(RdmaLinks(), output)

@@ -14,17 +14,14 @@ from gb10.facts.pods import EvictablePods
 from gb10.facts.reading.belongings import Belongings
 from gb10.facts.reading.node_lock import LockHolder
 from gb10.facts.settled import Settled
-from tests.unit.facts.reading import shell_accepts
+from tests.unit.facts.reading import answered, shell_accepts
 
 HOLDER = LockHolder("20261123T221829Z-rebuild-1", "ann", "desk", 11503, "2026-11-23T22:18:29.385Z", "prepare spark-2")
 
 
 def printed(**found: tuple[int, str]) -> list[str]:
-    """Sections as a node prints them: name -> status and text."""
-    lines = []
-    for name, (status, text) in found.items():
-        lines += [f"@@gb10 {name.replace('_', '-')}", *text.splitlines(), "", f"@@gb10= {status}"]
-    return lines
+    """Sections as a fact reads them: name -> status and text."""
+    return answered({name.replace("_", "-"): [status, text] for name, (status, text) in found.items()})
 
 
 def test_a_lock_tells_who_holds_the_node() -> None:

@@ -13,6 +13,7 @@ from pyinfra.api.exceptions import FactProcessError
 from gb10.facts.reading.serving import NodeServing, node_serving
 from gb10.facts.serving import ServingState
 from gb10.programs.serving_probe import ask, classify, described, key_of, spanned
+from tests.unit.facts.reading import answered
 
 # Command lines as vLLM's documentation, NVIDIA's playbooks and eugr/spark-vllm-docker have them.
 LINES = {
@@ -155,9 +156,10 @@ def test_any_model_will_do_where_none_is_wanted() -> None:
     assert state.wrong("spark-1", None, complete=False) == []
 
 
-def test_a_node_without_python_fails_alone() -> None:
+@pytest.mark.parametrize("answer", [None, [], {}, {"containers": [1], "engines": []}])
+def test_an_answer_of_another_shape_fails_its_host_alone(answer: object) -> None:
     with pytest.raises(FactProcessError):
-        ServingState().process(["@@gb10 probe", "", "@@gb10= 127"])
+        ServingState().process(answered(answer))
 
 
 @pytest.mark.parametrize("key", ["a\nb", "\u20ac"])

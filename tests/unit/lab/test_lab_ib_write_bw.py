@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gb10.facts.bandwidth import _ib_write_bw
 from gb10.facts.reading.bandwidth import parse_ib_write_bw
+from gb10.programs.bandwidth import ib_write_bw
 
 DEVICE = "rocep1s0f0"
 SCRIPT = files("gb10.lab").joinpath("image/files/usr/local/lib/gb10-lab/ib_write_bw.py").read_text()
@@ -69,7 +68,7 @@ def free_port() -> int:
 
 
 def as_the_fact_calls_it(seconds: int) -> list[str]:
-    return shlex.split(_ib_write_bw(free_port(), seconds).replace('"$device"', DEVICE))[1:]
+    return ib_write_bw(DEVICE, free_port(), seconds)[1:]
 
 
 def test_the_fact_reads_the_measurement(perftest: Perftest) -> None:

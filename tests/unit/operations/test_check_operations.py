@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict
 from gb10.operations.kit.reports import Check
-from gb10.operations.validate import LONGEST, PORT, container_run, judged, last_words, listener, reduced
+from gb10.operations.validate import LONGEST, container_run, judged, last_words, reduced
 
 RAIL = Check("rail-bandwidth", "spark-1", "skip", "", peer="spark-2", rail="a")
 NODES = ("spark-1", "spark-2")
@@ -59,30 +59,25 @@ def test_an_all_reduce_that_fails_says_where_and_why() -> None:
 
 
 def test_a_container_is_bounded_and_removed_by_the_node_itself() -> None:
-    run = container_run("gb10-validate-1", "cuda:13", ["--gpus", "all"], ["nvidia-smi", "-L"], 60).get_raw_value()
+    run = container_run("gb10-validate-1", "cuda:13", ["--gpus", "all"], ["nvidia-smi", "-L"], 60).job["text"]
     assert "-p RuntimeMaxSec=60" in run
     assert "docker rm -f gb10-validate-1" in run
-    assert run.endswith("docker run --rm --name gb10-validate-1 --gpus all --entrypoint nvidia-smi cuda:13 -L")
+    assert run.endswith("docker run --rm --name gb10-validate-1 --gpus all --entrypoint nvidia-smi cuda:13 -L 2>&1")
+
+
+def test_a_program_for_a_container_stands_on_no_command_line() -> None:
+    launch = container_run("n", "image", [], ["python3", "-"], 60, program="print('canary')")
+    assert "canary" not in launch.job["text"]
+    assert "docker run --rm --interactive" in launch.job["text"]
+    assert launch.job["variables"] == {"program": "print('canary')"}
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda word: "\0" not in word), min_size=1))
 def test_whatever_a_container_runs_reaches_it_as_it_is(command: list[str]) -> None:
-    words = shlex.split(container_run("n", "image", [], command, 60).get_raw_value())
-    after = words[words.index("--entrypoint") + 1 :]
+    words = shlex.split(container_run("n", "image", [], command, 60).job["text"])
+    after = words[words.index("--entrypoint") + 1 : -1]
     # systemd turns $$ into $
     assert [word.replace("$$", "$") for word in (after[0], *after[2:])] == command
-
-
-def test_a_listener_is_waited_for() -> None:
-    start = listener('device=$(ls /sys) && echo "$device"', 60).get_raw_value()
-    assert f"sport = :{PORT}" in start
-    assert "device=$$(ls /sys)" in start
-    assert "-p RuntimeMaxSec=60" in start
-
-
-def test_a_listener_takes_the_port_over_from_one_whose_controller_was_killed() -> None:
-    start = listener("true", 60).get_raw_value()
-    assert start.index("systemctl stop gb10-validate-listener.service") < start.index("--unit=gb10-validate-listener ")
 
 
 @given(st.text())

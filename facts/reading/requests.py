@@ -1,0 +1,106 @@
+"""What a node is sent to run a program of ours, and what takes in its answer.
+
+Text and job travel on standard input; the command line holds a fixed loader alone. The program runs with LC_ALL=C.UTF-8
+and the system's PATH, for a limited time and with limited memory, and ends when the connection does. Its answer comes
+on lines that begin with a random mark, so nothing that a login shell prints is taken for it, and its size is bounded.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import secrets
+import shlex
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from typing import Any
+
+from gb10.facts.reading.frames import Answer
+
+LOADER = "import json,sys;exec(json.loads(sys.stdin.buffer.readline()))"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PROGRAMS = "gb10.programs"
+SECTIONS = f"{PROGRAMS}.sections:main"
+SECONDS = 60
+MEMORY_BYTES = 2 << 30
+ANSWER_BYTES = 64 << 20
+KILL_SECONDS = 15  # from the end of its time until a program is killed
+
+
+class Request:
+    """A request to run a function of a program on a node: a command line and what follows on standard input.
+
+    + function: "gb10.programs.images.listing:main"
+    + job: what the function gets: a JSON object; it may hold secrets
+    + seconds: how long it may take
+    + told: called with what the program reports while it runs
+    """
+
+    def __init__(
+        self,
+        function: str,
+        job: Mapping[str, Any],
+        *,
+        seconds: int = SECONDS,
+        memory_bytes: int = MEMORY_BYTES,
+        answer_bytes: int = ANSWER_BYTES,
+        streams: bool = False,
+        told: Callable[[dict[str, Any]], None] = lambda details: None,
+    ) -> None:
+        self.function = function
+        self.job = job
+        self.seconds = seconds
+        self.answer_bytes = answer_bytes
+        self.told = told
+        self.mark = f"gb10-{secrets.token_hex(12)}"
+        request = {
+            "mark": self.mark,
+            "modules": texts(function.partition(":")[0]),
+            "function": function,
+            "job": job,
+            "memory_bytes": memory_bytes,
+            "answer_bytes": answer_bytes,
+            "streams": streams,
+        }
+        self.text = f"{json.dumps(_bootstrap())}\n{json.dumps(request)}\n"
+        limit = f"timeout --kill-after={KILL_SECONDS} {seconds}"
+        self.line = f"exec env PATH={PATH} LC_ALL=C.UTF-8 {limit} python3 -I -S -B -c {shlex.quote(LOADER)}"
+
+    def answer(self) -> Answer:
+        """Return what takes in the lines of the answer."""
+        return Answer(self.mark, self.answer_bytes, self.told)
+
+
+@functools.cache
+def _bootstrap() -> str:
+    return files(PROGRAMS).joinpath("bootstrap.py").read_text()
+
+
+@functools.cache
+def texts(module: str) -> dict[str, str]:
+    """Given a module of gb10.programs, return name -> text of it and of all that it imports from there."""
+    found: dict[str, str] = {}
+    left = [module, f"{PROGRAMS}.answer"]
+    while left:
+        name = left.pop()
+        if name in found or not (text := _text(name)):
+            continue
+        found[name] = text
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PROGRAMS):
+                left += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _text(module: str) -> str:
+    """The text of a module of gb10.programs; empty for a package, and for a name in a module."""
+    place = files(PROGRAMS).joinpath(*module.removeprefix(PROGRAMS).strip(".").split("."))
+    path = place.parent.joinpath(f"{place.name}.py") if hasattr(place, "parent") else place
+    return path.read_text() if path.is_file() else ""
+
+
+def sections_job(commands: Mapping[str, str], files: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Given shell commands and paths by name, return the job of SECTIONS, which reads all of them."""
+    return {"commands": dict(commands), "files": dict(files or {})}

@@ -1,0 +1,9 @@
+# Evict the pods of a node, but those of DaemonSets. Arguments: the node, seconds, k3s; the words of kubectl that let pods
+# in again if it fails, or "".
+set -u
+node=$1 seconds=$2 k3s=$3 undo=$4
+# kubectl overshoots its own timeout by some seconds.
+timeout $((seconds + 15)) "$k3s" kubectl drain "$node" --ignore-daemonsets --delete-emptydir-data \
+    --timeout="${seconds}s" && exit 0
+[ -z "$undo" ] || eval "$undo" uncordon '"$node"' >&2
+refuse DRAIN_FAILED "$node is not drained within $seconds s"
