@@ -132,11 +132,11 @@ def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None
     return False if "host key" in done.stderr.lower() else None
 
 
-def run_ssh(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run_ssh(command: list[str], give: str = "") -> subprocess.CompletedProcess[str]:
     """Run an ssh command that may hang. What takes too long looks like a connection that failed."""
     try:
         return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            command, input=give, capture_output=True, errors="replace", timeout=PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 255, "", f"no answer within {PROBE_SECONDS} s")

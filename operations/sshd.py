@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
@@ -56,7 +55,7 @@ def _rehearse(state: State, host: Host, content: str) -> bool:
     except ConnectError as error:
         say(host, "KEY_LOGIN_FAILED", f"{host.name} lets nobody in by key, so passwords stay: {error}")
         return False
-    done, output = login.run(f"sh -c {shlex.quote(script('sshd-rehearsal.sh'))} sh {shlex.quote(content)}")
+    done, output = login.run(script("sshd-rehearsal.sh"), content)
     if not done:
         say(host, "SSHD_REJECTED", f"{host.name}: {output}: nothing was changed")
         return False

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pyinfra.api.exceptions import FactProcessError
-
 from gb10.controller.host_keys import (
     HostKey,
     accept_host_key,
@@ -28,8 +26,10 @@ from gb10.controller.host_keys import (
     ssh_command,
 )
 from gb10.controller.inventory import InventoryHost
-from gb10.facts.identity import NodeIdentity
-from gb10.facts.reading.identity import Identity
+from gb10.facts.reading.frames import FloodError, FrameError
+from gb10.facts.reading.identity import IDENTITY_JOB, Identity, read_identity
+from gb10.facts.reading.requests import SECTIONS, Request
+from gb10.facts.reading.sections import read_answer
 
 __all__ = [
     "Arrived",
@@ -207,23 +207,23 @@ SUDO_LINE = 'echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/90-g
 
 def look(host: InventoryHost) -> Sighting:
     """Log in once, with whatever host key is shown, and read who that is."""
-    question = str(NodeIdentity().command().get_raw_value())
+    question = Request(SECTIONS, {**IDENTITY_JOB, "commands": {**IDENTITY_JOB["commands"], "sudo": "sudo -n true"}})
     with scratch_known_hosts() as known:
-        done = run_ssh(ssh_command(host, known, "accept-new", [f"sudo -n true; echo sudo $?; {question}"]))
+        done = run_ssh(ssh_command(host, known, "accept-new", [question.line]), question.text)
         key = _shown_key(known)
     neighbour = _neighbours().get(host.address)
     if key is None:
         return Sighting(refused=_last_line(done.stderr), neighbour_mac=neighbour)
     if done.returncode == 255:
         return Sighting(host_key=key, refused=_last_line(done.stderr), neighbour_mac=neighbour)
-    first, _, rest = done.stdout.partition("\n")
     try:
-        identity = NodeIdentity().process(rest.splitlines())
-    except FactProcessError as error:  # a system that is only half there, or no DGX OS at all
-        return Sighting(host_key=key, refused=str(error), neighbour_mac=neighbour)
+        found = read_answer(question.read(done.stdout))
+        identity = read_identity(found)
+    except (FloodError, FrameError, ValueError, LookupError) as error:  # a system that is only half there, or no DGX OS
+        return Sighting(host_key=key, refused=f"it does not tell who it is: {error}", neighbour_mac=neighbour)
     return Sighting(
         host_key=key,
-        sudo=first == "sudo 0",
+        sudo=found["sudo"].status == 0,
         machine_id=identity.machine_id,
         boot_id=identity.boot_id,
         macs=identity.macs,

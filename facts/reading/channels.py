@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from paramiko import Channel, SSHException
 from pyinfra.api import Host
+from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.ssh import SSHConnector
 
 from gb10.facts.reading.frames import FloodError
@@ -22,12 +23,14 @@ END_SECONDS = 5.0  # for a program to end that no longer reads
 
 
 @contextmanager
-def opened(node: Host, line: str) -> Iterator[Channel]:
+def opened(node: Host, line: str, connector: BaseConnector | None = None) -> Iterator[Channel]:
     """Run a command line on a node while the block runs; whatever still runs there then loses its connection.
+
+    + connector: another connection than the node's own
 
     Raise ConnectionError if the node is not connected by SSH, SSHException if the connection breaks.
     """
-    connector = node.connector
+    connector = connector or node.connector
     client = connector.client if isinstance(connector, SSHConnector) else None
     transport = client.get_transport() if client else None
     if transport is None:

@@ -42,7 +42,7 @@ class Answer:
             if line.strip():
                 self.others.append(line)
             return
-        _, kind, text = line.split(" ", 2)
+        kind, _, text = line.removeprefix(f"{self.mark} ").partition(" ")
         value = self._value(kind, text)
         match kind.removesuffix("/deflated"), value:
             case "report", dict():

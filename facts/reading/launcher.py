@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from pyinfra.api import FactBase, Host, State, StringCommand
 from pyinfra.api.exceptions import FactProcessError
+from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import (
     SUDO_PASSWORD_REQUIRED_LINES,
@@ -107,13 +109,15 @@ def run_script(
 # Running one ---------------------------------------------------------------------------------------------------------
 
 
-def equip(host: Host) -> None:
-    """Have a host's connector give a Launch its input and read its answer, in facts and operations alike.
+def equip(host: Host, connector: BaseConnector | None = None) -> None:
+    """Have a connector give a Launch its input and read its answer, in facts and operations alike.
+
+    + connector: another one than the host's own
 
     pyinfra passes a command's own arguments, such as its standard input, to the connector in operations only
     (pyinfra 3.10: api/command.py, api/facts.py). Its connectors also keep all that a node sends.
     """
-    connector = host.connector
+    connector = connector or host.connector
     if "run_shell_command" in vars(connector):
         return
     original = connector.run_shell_command
@@ -123,7 +127,8 @@ def equip(host: Host) -> None:
     ) -> tuple[bool, CommandOutput]:
         if not isinstance(command, Launch):
             return original(command, print_output, print_input, **arguments)
-        return _launch(host, command, original, print_output, print_input, arguments)
+        by_connector = partial(original, command, print_output, print_input, **{**arguments, "_stdin": command.text})
+        return _launch(host, command, connector, by_connector, arguments)
 
     connector.run_shell_command = run_shell_command  # type: ignore[method-assign]
 
@@ -131,53 +136,40 @@ def equip(host: Host) -> None:
 def _launch(
     host: Host,
     launch: Launch,
-    original: Callable[..., tuple[bool, CommandOutput]],
-    print_output: bool,
-    print_input: bool,
+    connector: BaseConnector,
+    by_connector: Callable[[], tuple[bool, CommandOutput]],
     arguments: Mapping[str, Any],
 ) -> tuple[bool, CommandOutput]:
     """Run a launch; return whether it answered, and its answer as one line of JSON on standard output."""
     answer = launch.answer()
     refused = launch.refused or partial(report, host)
     try:
-        if isinstance(host.connector, SSHConnector):
-            status = _over_ssh(host, launch, answer, arguments)
-            if not status and _wants_password(answer.others):  # pyinfra knows how to ask for it
-                answer = launch.answer()
-                status = _by_connector(launch, answer, original, print_output, print_input, arguments)
-        else:
-            status = _by_connector(launch, answer, original, print_output, print_input, arguments)
+        over_ssh = isinstance(connector, SSHConnector)
+        status = over_ssh and _over_ssh(host, launch, connector, answer, arguments)
+        # Any other connector runs it as pyinfra does, and so does SSH if sudo wants a password: pyinfra knows it.
+        if not over_ssh or (not status and _wants_password(answer.others)):
+            answer = launch.answer()
+            status, output = by_connector()
+            for line in output.output_lines:
+                answer.hear(line)
     except (FloodError, FrameError) as error:
         refused(Refused("NODE_ANSWER", f"{host.name}: {error}"))
         return False, CommandOutput([OutputLine("stderr", str(error))])
     if answer.refusal:
         refused(Refused(*answer.refusal))
-    lines = [OutputLine("stderr", line) for line in answer.others]
     if not status or answer.refusal or not answer.complete:
-        return False, CommandOutput(lines)
+        return False, CommandOutput([OutputLine("stderr", line) for line in answer.others])
     return True, CommandOutput([OutputLine("stdout", json.dumps(answer.value))])
 
 
-def _over_ssh(host: Host, launch: Launch, answer: Answer, arguments: Mapping[str, Any]) -> bool:
-    with channels.opened(host, shell_line(host, launch, arguments)) as channel:
+def _over_ssh(
+    host: Host, launch: Launch, connector: BaseConnector, answer: Answer, arguments: Mapping[str, Any]
+) -> bool:
+    with channels.opened(host, shell_line(host, launch, arguments), connector) as channel:
         give = [launch.text.encode()]
         bound = launch.answer_bytes + OTHER_BYTES
         status = channels.converse(channel, give, answer.hear, bound, launch.seconds + 2 * KILL_SECONDS)
     return status == 0
-
-
-def _by_connector(
-    launch: Launch,
-    answer: Answer,
-    original: Callable[..., tuple[bool, CommandOutput]],
-    print_output: bool,
-    print_input: bool,
-    arguments: Mapping[str, Any],
-) -> bool:
-    status, output = original(launch, print_output, print_input, **{**arguments, "_stdin": launch.text})
-    for line in output.output_lines:
-        answer.hear(line)
-    return status
 
 
 def shell_line(host: Host, launch: Launch, arguments: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
-from gb10.facts.reading.frames import Answer
+from gb10.facts.reading.frames import Answer, FrameError
 
 LOADER = "import json,sys;exec(json.loads(sys.stdin.buffer.readline()))"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -70,6 +70,15 @@ class Request:
     def answer(self) -> Answer:
         """Return what takes in the lines of the answer."""
         return Answer(self.mark, self.answer_bytes, self.told)
+
+    def read(self, output: str) -> Any:
+        """Given all that the command printed, return the answer. Raise FrameError or FloodError for anything else."""
+        answer = self.answer()
+        for line in output.split("\n"):
+            answer.hear(line)
+        if not answer.complete:
+            raise FrameError(answer.refusal[1] if answer.refusal else "it does not answer")
+        return answer.value
 
 
 @functools.cache

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any, cast
 
 from paramiko import Channel, SSHException
-from pyinfra.api import Host, State, StringCommand
+from pyinfra.api import Host, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.ssh import SSHConnector
+
+from gb10.facts.reading.launcher import equip, run_script
+from gb10.operations.kit.peers import printed
 
 COMMAND_SECONDS = 20
 
@@ -61,21 +64,19 @@ class NewLogin:
         except SSHException as error:
             raise ConnectError(f"sshd forwards nothing ({error})") from error
 
-    def run(self, command: str) -> tuple[bool, str]:
-        """Run a command with this operation's sudo; return whether it succeeded, and what it printed."""
+    def run(self, text: str, *arguments: str) -> tuple[bool, str]:
+        """Run a shell script with this operation's sudo; return whether it succeeded, and what it printed."""
         wanted = cast(dict[str, Any], self._host.current_op_global_arguments or {})
-        arguments = {key: wanted[key] for key in CONNECTOR_ARGUMENT_KEYS if key in wanted}
-        bounded = cast(ConnectorArguments, {**arguments, "_timeout": COMMAND_SECONDS})
+        given = cast(ConnectorArguments, {key: wanted[key] for key in CONNECTOR_ARGUMENT_KEYS if key in wanted})
+        script = run_script(text, *arguments, seconds=COMMAND_SECONDS)
+        equip(self._host, self._connector)
         try:
             done, output = self._connector.run_shell_command(
-                StringCommand(command),
-                print_output=self._state.print_output,
-                print_input=self._state.print_input,
-                **bounded,
+                script, print_output=self._state.print_output, print_input=self._state.print_input, **given
             )
         except (OSError, EOFError, SSHException) as error:
             return False, str(error)
-        return done, output.output
+        return done, printed(script, done, output)
 
     def close(self) -> None:
         """Close the connection, if it is a new one."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
-from pyinfra.api.command import QuoteString
 from pyinfra.api.exceptions import ConnectError
 
 from gb10.operations.kit.failures import say
@@ -20,6 +19,11 @@ from gb10.operations.kit.waiting import wait_until
 FOLDER = "/run/gb10-trial"
 POLL_SECONDS = 0.5
 ENDS = ("kept", "failed", "undone")
+LOOK = """cd {folder} || exit
+read -r state <state || exit
+[ "$state" != applied ] || touch confirmed
+echo "$state"
+grep -v '^$' output | tail -n 1"""
 UNDO_SECONDS = 100  # how long the node may take to take a change back
 
 
@@ -37,11 +41,8 @@ def trial(
     + keys_only: the new connection must be opened by a key
     + values: what it finds in the file `values` beside it
     """
-    new = f"{FOLDER}/{name}.new"
-    yield StringCommand(f"umask 077; rm -rf {new} && mkdir -p {new} && cat > {new}/action", _stdin=script(action))
-    yield StringCommand("umask 077; printf %s", QuoteString(values), f"> {new}/values")
-    yield StringCommand(f"umask 077; cat > {new}/wanted", _stdin=content)
-    yield run_script("trial.sh", name, str(seconds), seconds=2 * seconds + UNDO_SECONDS)
+    files = {"action": script(action), "wanted": content, "values": values}
+    yield run_script("trial.sh", name, str(seconds), seconds=2 * seconds + UNDO_SECONDS, variables=files)
     yield FunctionCommand(_confirm, (name, seconds, code, keys_only), {})
 
 
@@ -75,9 +76,6 @@ def _confirm(state: State, host: Host, name: str, seconds: int, code: str, keys_
 
 def _confirmed(login: NewLogin, folder: str) -> tuple[str, str]:
     """Confirm a change that is applied. Return its state, and once it has ended the last line that it printed."""
-    done, word = login.run(f"cat {folder}/state")
-    word = word.strip() if done else ""
-    if word == "applied":
-        login.run(f"touch {folder}/confirmed")
-    output = login.run(f"grep -v '^$' {folder}/output | tail -n 1")[1] if word in ENDS else ""
-    return word, output
+    done, said = login.run(LOOK.format(folder=folder))
+    word, _, output = said.partition("\n") if done else ("", "", "")
+    return word, output.strip()

@@ -1,5 +1,5 @@
 # Try a change that may cut the way to this node: it is taken back unless somebody comes in anew and confirms it.
-# Arguments: name, seconds. /run/gb10-trial/NAME.new holds what `action` needs, which is called as
+# Arguments: name, seconds. Variables: action, a script; wanted and values, which it finds as files beside it. It is called as
 #   action apply   make the change; says why on stderr when it cannot
 #   action undo    take it back, whatever of it was made
 #   action keep    make it last, when it was confirmed
@@ -16,7 +16,9 @@ while systemctl is-active --quiet "$unit"; do
     sleep 1
     waited=$((waited + 1))
 done
-rm -rf "$dir" && mv "$dir.new" "$dir" || exit 1
+umask 077
+rm -rf "$dir" && mkdir -p "$dir" && cd "$dir" && printf %s "$action" >action && printf %s "$wanted" >wanted &&
+    printf %s "$values" >values || exit 1
 cat >"$dir/run" <<'END'
 set -u
 seconds=$1

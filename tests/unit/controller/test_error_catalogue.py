@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[3]
 EMITTED = (
     re.compile(r"gb10: ([A-Z][A-Z0-9_]+):"),
     re.compile(r"""\b(?:refuse|Refused|RefusedError|RefusedDeploy|say)\(\s*(?:\w+, )?"([A-Z][A-Z0-9_]+)\""""),
-    re.compile(r"\bfail ([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b"),
+    re.compile(r"\b(?:refuse|fail) ([A-Z][A-Z0-9]*_[A-Z0-9_]+)\b"),
     re.compile(r"\bcode=([A-Z][A-Z0-9_]+)\b"),
-    re.compile(r"""\b(?:trial|write_checked|replace_checked)\([^)]*"([A-Z][A-Z0-9_]+)\""""),  # the code is passed on
+    re.compile(r"""\b(?:trial|write_checked)\([^)]*"([A-Z][A-Z0-9_]+)\""""),  # the code is passed on
 )
 
 

@@ -13,6 +13,7 @@ from pyinfra.api import FactBase
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.reading.launcher import Launch
+from tests.unit.launched import launched
 
 SAMPLES = Path(__file__).parent / "samples"
 ABSENT = 127
@@ -44,13 +45,9 @@ def answered(value: Any) -> list[str]:
 
 def run(launch: Launch, tools: Path | None = None) -> list[str]:
     """What a fact reads after its command has run on this machine, with the tools of a folder before all others."""
-    line = launch.line.replace("PATH=", f"PATH={tools}:") if tools else launch.line
-    result = subprocess.run(["sh", "-c", line], input=launch.text, capture_output=True, text=True, check=True)
-    answer = launch.answer()
-    for said in result.stdout.split("\n"):
-        answer.hear(said)
-    assert answer.complete, result.stderr
-    return answered(answer.value)
+    done = launched(launch, tools)
+    assert done.status == 0, done.others
+    return answered(done.answer)
 
 
 def shell_commands(value: Any) -> Iterator[str]:

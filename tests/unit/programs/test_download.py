@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from gb10.lab.mirror import MirrorControl
-from gb10.operations.kit.scripts import script
+from tests.unit.launched import Launched, launched, shell_program
 
 CONTENT = hashlib.shake_256(b"k3s").digest(400_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -55,17 +55,9 @@ def mirror(server: Mirror) -> Mirror:
     return server
 
 
-def download(
-    mirror: Mirror, dest: Path, name: str = "k3s", sha256: str = "", sums: str = "sums.txt"
-) -> subprocess.CompletedProcess[str]:
+def download(mirror: Mirror, dest: Path, name: str = "k3s", sha256: str = "", sums: str = "sums.txt") -> Launched:
     url, list_url = f"{mirror.url}/v1/{name}", f"{mirror.url}/v1/{sums}"
-    return subprocess.run(
-        ["sh", "-s", "--", url, str(dest), "755", sha256, list_url, name],
-        input=script("download.sh"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return launched(shell_program("download.sh", url, str(dest), "755", sha256, list_url, name))
 
 
 def bytes_sent(mirror: Mirror) -> int:
@@ -74,7 +66,7 @@ def bytes_sent(mirror: Mirror) -> int:
 
 def test_a_file_is_fetched_verified_and_made_executable(mirror: Mirror, tmp_path: Path) -> None:
     done = download(mirror, tmp_path / "new" / "k3s")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.others
     assert (tmp_path / "new" / "k3s").read_bytes() == CONTENT
     assert (tmp_path / "new" / "k3s").stat().st_mode & 0o777 == 0o755
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["k3s"]
@@ -84,7 +76,7 @@ def test_a_file_is_fetched_verified_and_made_executable(mirror: Mirror, tmp_path
 def test_a_dropped_connection_is_resumed_not_restarted(mirror: Mirror, tmp_path: Path, share: float) -> None:
     mirror.control.drop("/v1/k3s$", after_bytes=int(len(CONTENT) * share))
     done = download(mirror, tmp_path / "k3s")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.others
     assert (tmp_path / "k3s").read_bytes() == CONTENT
     first, second = mirror.control.requests("/v1/k3s$")
     assert (first.range, second.status) == (None, 206)
@@ -93,7 +85,7 @@ def test_a_dropped_connection_is_resumed_not_restarted(mirror: Mirror, tmp_path:
 
 def test_a_killed_download_is_resumed_by_the_next_one(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / f"k3s.{DIGEST[:16]}.part").write_bytes(CONTENT[:300_000])
-    assert download(mirror, tmp_path / "k3s").returncode == 0
+    assert download(mirror, tmp_path / "k3s").status == 0
     assert bytes_sent(mirror) == 100_000
 
 
@@ -103,14 +95,14 @@ def test_a_download_that_outlived_its_run_and_the_next_one_do_not_spoil_each_oth
     mirror.control.slow("/v1/k3s$", bytes_per_second=200_000)
     with ThreadPoolExecutor() as pool:
         both = [pool.submit(download, mirror, tmp_path / "k3s") for _ in range(2)]
-    assert [done.result().returncode for done in both] == [0, 0], [done.result().stderr for done in both]
+    assert [done.result().status for done in both] == [0, 0], [done.result().others for done in both]
     assert (tmp_path / "k3s").read_bytes() == CONTENT
     assert len(mirror.control.requests("/v1/k3s$")) == 1
 
 
 def test_the_part_of_another_version_is_not_continued(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / f"k3s.{'0' * 16}.part").write_bytes(b"x" * 300_000)
-    assert download(mirror, tmp_path / "k3s").returncode == 0
+    assert download(mirror, tmp_path / "k3s").status == 0
     assert bytes_sent(mirror) == len(CONTENT)
 
 
@@ -118,15 +110,15 @@ def test_three_503s_are_retried_with_a_growing_delay(mirror: Mirror, tmp_path: P
     mirror.control.status("/v1/k3s$", 503, times=3)
     started = time.monotonic()
     done = download(mirror, tmp_path / "k3s")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.others
     assert time.monotonic() - started >= 1 + 2 + 4
-    assert done.stderr.count("gb10-retry:") == 3
+    assert done.others.count("; try ") == 3
 
 
 def test_a_missing_version_is_refused_at_once_and_by_name(mirror: Mirror, tmp_path: Path) -> None:
     started = time.monotonic()
     done = download(mirror, tmp_path / "k3s", name="absent", sha256=DIGEST)
-    assert (done.returncode, "gb10: VERSION_UNKNOWN:" in done.stderr) == (1, True)
+    assert (done.status, done.code) == (1, "VERSION_UNKNOWN")
     assert time.monotonic() - started < 1
     assert not list(tmp_path.iterdir())
 
@@ -134,13 +126,13 @@ def test_a_missing_version_is_refused_at_once_and_by_name(mirror: Mirror, tmp_pa
 def test_a_file_that_the_list_does_not_name_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     (mirror.root / "v1" / "k3s-riscv").write_bytes(CONTENT)
     done = download(mirror, tmp_path / "k3s", name="k3s-riscv")
-    assert "gb10: VERSION_UNKNOWN:" in done.stderr
-    assert "k3s-riscv" in done.stderr
+    assert done.refusal
+    assert (done.refusal[0], "k3s-riscv" in done.refusal[1]) == ("VERSION_UNKNOWN", True)
 
 
 def test_a_line_of_the_list_that_only_ends_alike_is_not_taken(mirror: Mirror, tmp_path: Path) -> None:
     (mirror.root / "v1" / "3s").write_bytes(CONTENT)
-    assert "gb10: VERSION_UNKNOWN:" in download(mirror, tmp_path / "k3s", name="3s").stderr
+    assert download(mirror, tmp_path / "k3s", name="3s").code == "VERSION_UNKNOWN"
 
 
 @pytest.mark.parametrize("fault", ["alter", "truncate"])
@@ -153,30 +145,30 @@ def test_a_wrong_file_never_gets_the_final_name_and_the_old_one_stays(
     else:
         mirror.control.truncate("/v1/k3s$", after_bytes=100_000)
     done = download(mirror, tmp_path / "k3s")
-    assert done.returncode == 1
-    assert "gb10: CHECKSUM_MISMATCH:" in done.stderr
+    assert done.status == 1
+    assert done.code == "CHECKSUM_MISMATCH"
     assert (tmp_path / "k3s").read_text() == "the old binary"
     assert [path.name for path in tmp_path.iterdir()] == ["k3s"]
 
 
 def test_a_file_that_was_damaged_once_is_fetched_again(mirror: Mirror, tmp_path: Path) -> None:
     mirror.control.alter("/v1/k3s$", times=1)
-    assert download(mirror, tmp_path / "k3s").returncode == 0
+    assert download(mirror, tmp_path / "k3s").status == 0
     assert (tmp_path / "k3s").read_bytes() == CONTENT
 
 
 def test_a_pin_beats_the_list_which_is_not_even_asked_for(mirror: Mirror, tmp_path: Path) -> None:
-    assert download(mirror, tmp_path / "k3s", sha256=DIGEST, sums="absent").returncode == 0
+    assert download(mirror, tmp_path / "k3s", sha256=DIGEST, sums="absent").status == 0
     done = download(mirror, tmp_path / "k3s", sha256="1" * 64)
-    assert "gb10: CHECKSUM_MISMATCH:" in done.stderr
+    assert done.code == "CHECKSUM_MISMATCH"
     assert not mirror.control.requests("sums")
 
 
 def test_a_server_that_is_not_there_is_given_up_after_some_tries(mirror: Mirror, tmp_path: Path) -> None:
     gone = Mirror("http://127.0.0.1:1", mirror.control, mirror.root)
     done = download(gone, tmp_path / "k3s", sha256=DIGEST)
-    assert "gb10: DOWNLOAD_FAILED:" in done.stderr
-    assert done.stderr.count("gb10-retry:") == 5
+    assert done.code == "DOWNLOAD_FAILED"
+    assert done.others.count("; try ") == 5
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
@@ -186,7 +178,7 @@ def test_a_full_disk_is_told_with_the_room_and_the_part_is_removed(mirror: Mirro
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], check=True)
     try:
         done = download(mirror, small / "k3s")
-        assert "gb10: DISK_FULL:" in done.stderr
+        assert done.code == "DISK_FULL"
         assert not list(small.iterdir())
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -196,16 +188,13 @@ def test_a_proxy_is_asked_for_what_is_not_direct_and_its_password_is_no_argument
     mirror: Mirror, tmp_path: Path
 ) -> None:
     # The mirror plays the proxy: it is asked for a whole URL, and a host that cannot be resolved shows that it was.
-    variables = f"proxy='{mirror.url.replace('//', '//user:canary@')}'\n"
-    url = "http://nowhere.invalid/v1/k3s"
-    arguments = ["sh", "-s", "--", url, str(tmp_path / "k3s"), "755", DIGEST, "", "k3s"]
-    done = subprocess.run(
-        ["strace", "-f", "-e", "trace=execve", "-s", "500", *arguments] if shutil.which("strace") else arguments,
-        input=variables + script("download.sh"),
-        capture_output=True,
-        text=True,
-        check=False,
+    launch = shell_program(
+        "download.sh",
+        *("http://nowhere.invalid/v1/k3s", str(tmp_path / "k3s"), "755", DIGEST, "", "k3s"),
+        variables={"proxy": mirror.url.replace("//", "//user:canary@")},
     )
-    assert "canary" not in done.stderr
-    assert done.returncode == 0, done.stderr
+    watched = ("strace", "-f", "-e", "trace=execve", "-s", "500") if shutil.which("strace") else ()
+    done = launched(launch, before=watched)
+    assert "canary" not in done.others
+    assert done.status == 0, done.others
     assert (tmp_path / "k3s").read_bytes() == CONTENT

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from gb10.operations.kit.scripts import script
+from tests.unit.launched import Launched, launched, shell_program
 
 UNIT = {"server": "k3s", "agent": "k3s-agent"}
 UNREACHABLE = (
@@ -39,7 +37,7 @@ class Node:
 
     folder: Path
 
-    def start(self, role: str, journal: list[str], starts: bool = False) -> subprocess.CompletedProcess[str]:
+    def start(self, role: str, journal: list[str], starts: bool = False) -> Launched:
         """Run the script for a unit that writes this journal, and that starts or does not."""
         tools = {
             "systemctl": f"""echo "$*" >>{self.folder}/calls
@@ -55,22 +53,14 @@ if [ "$*" = --sync ]; then mv said journal; else cat journal; fi""",
             (self.folder / name).write_text(f"#!/bin/sh\n{text}\n")
             (self.folder / name).chmod(0o755)
         (self.folder / "said").write_text("".join(f"{line}\n" for line in journal))
-        return subprocess.run(
-            ["sh", "-s", "--", UNIT[role], "5"],
-            input=script("start-unit.sh"),
-            env={**os.environ, "PATH": f"{self.folder}:{os.environ['PATH']}"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return launched(shell_program("start-unit.sh", UNIT[role], "5"), tools=self.folder)
 
-    def code(self, role: str, journal: list[str]) -> str:
+    def code(self, role: str, journal: list[str]) -> str | None:
         """The code with which a start that leaves this journal fails."""
         done = self.start(role, journal)
-        assert done.returncode == 1
+        assert done.status == 1
         assert f"stop {UNIT[role]}" in (self.folder / "calls").read_text()
-        (line,) = (line for line in done.stderr.splitlines() if line.startswith("gb10: "))
-        return line.split(": ")[1]
+        return done.code
 
 
 @pytest.fixture
@@ -112,11 +102,13 @@ def test_what_ended_it_goes_before_what_came_after_it(node: Node) -> None:
 
 def test_the_journal_is_quoted_without_a_token(node: Node) -> None:
     done = node.start("agent", [f'level=fatal msg="Error: invalid token K10{"f" * 64}::server:canary"'])
-    assert "invalid token *MASKED*" in done.stderr
-    assert "canary" not in done.stderr
+    assert done.refusal
+    for said in (done.others, done.refusal[1]):
+        assert "invalid token *MASKED*" in said
+        assert "canary" not in said
 
 
 def test_a_unit_that_starts_is_left_running_and_nothing_is_said(node: Node) -> None:
     done = node.start("server", WORK, starts=True)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.status, done.others) == (0, "")
     assert "stop" not in (node.folder / "calls").read_text()
