@@ -24,6 +24,7 @@ PACKAGES = [
     "dbus",
     "docker-cli",
     "docker.io",
+    "fish",
     "inotify-tools",
     "iperf3",
     "iproute2",
@@ -31,6 +32,7 @@ PACKAGES = [
     "iputils-ping",
     "kmod",
     "less",
+    "locales",
     "netplan.io",
     "network-manager",
     "openssh-server",
@@ -50,6 +52,7 @@ OPTIONS = [
     "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-include=/usr/share/locale/fr/*",
     f"--include={','.join(PACKAGES)}",
 ]
 ATTEMPTS = 4

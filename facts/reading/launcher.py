@@ -181,5 +181,3 @@ def shell_line(host: Host, launch: Launch, arguments: Mapping[str, Any]) -> str:
 
 def _wants_password(lines: Sequence[str]) -> bool:
     return any(line.strip() in SUDO_PASSWORD_REQUIRED_LINES for line in lines)
-
-

@@ -13,6 +13,10 @@ install -d "$root/data" "$root/opt/gb10-lab/bin" "$root/etc/gb10-lab"
 # The message of the day starts four programs at each login, and nobody reads it here.
 sed -i '/pam_motd/d' "$root/etc/pam.d/sshd" "$root/etc/pam.d/login"
 
+# For people who do not speak English.
+echo 'fr_FR.UTF-8 UTF-8' > "$root/etc/locale.gen"
+chroot "$root" locale-gen
+
 # An installation gets its identity at its first boot, not from the image.
 rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf" "$root/var/lib/dbus/machine-id"
 : > "$root/etc/machine-id"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pkgutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,24 +16,19 @@ from typing import Any
 
 import pytest
 
-from gb10 import programs
-from gb10.facts.reading import launcher
 from gb10.facts.reading.launcher import Launch
+from gb10.facts.reading.requests import LOADER
 from gb10.programs.copying.receiving import unit
 from gb10.programs.copying.receiving.folder import ANSWER, JOB, PROGRAM
+from tests.unit.programs.launching import ubuntu_python
 
 SECRET = "5ec3e7"  # noqa: S105 - of the tests
-VERSIONS = Path("/root/.pyenv/versions")
 PYTHONS = ("python3.10", "python3.12")
-ELSEWHERE = ("gb10.programs.all_reduce", "gb10.programs.netplan_probe")  # they need more than the standard library
 
 
 def python(name: str) -> str:
-    """Return the path of this Python, or skip the test."""
-    found = sorted(VERSIONS.glob(f"{name.removeprefix('python')}*/bin/{name}")) if VERSIONS.exists() else []
-    if not found:
-        pytest.skip(f"no {name} here")
-    return str(found[0])
+    """Return the path of this Python, or of the one that runs the test."""
+    return ubuntu_python(name.removeprefix("python")) or sys.executable
 
 
 def bootstrap_text() -> str:
@@ -43,7 +38,7 @@ def bootstrap_text() -> str:
 def answer_of(launch: Launch, interpreter: str) -> Any:
     """Run a launch on this machine; return its answer and what it reported."""
     told: list[dict[str, Any]] = []
-    command = [interpreter, "-I", "-c", launcher.LOADER]
+    command = [interpreter, "-I", "-c", LOADER]
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=120)
     answer = launch.answer()
     answer.told = told.append
@@ -136,7 +131,7 @@ def test_a_copy_arrives_and_both_ends_end(ends: Ends, interpreter: str) -> None:
 
 def test_a_sender_without_the_secret_is_turned_away(ends: Ends, interpreter: str) -> None:
     launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends, secret="other"), seconds=60)  # noqa: S106
-    command = [interpreter, "-I", "-c", launcher.LOADER]
+    command = [interpreter, "-I", "-c", LOADER]
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=60)
     answer = launch.answer()
     for line in done.stdout.splitlines():
@@ -144,17 +139,3 @@ def test_a_sender_without_the_secret_is_turned_away(ends: Ends, interpreter: str
     assert answer.refusal is not None
     assert answer.refusal[0] == "COPY_REFUSED"
     assert list(ends.target.glob("large")) == []
-
-
-def test_every_program_loads_on_the_pythons_of_ubuntu(interpreter: str) -> None:
-    texts: dict[str, str] = {}
-    for each in pkgutil.walk_packages(programs.__path__, "gb10.programs."):
-        if each.name not in ELSEWHERE:
-            texts |= launcher.texts(each.name)
-    loaded = [name for name in texts if name not in ELSEWHERE]
-    load = "texts = json.load(sys.stdin)\nsys.meta_path.insert(0, Modules(texts))\n"
-    load += "for name in texts: importlib.import_module(name)"
-    program = "import sys; exec(sys.argv[1], names := {'__name__': 'loader'}); exec(sys.argv[2], names)"
-    command = [interpreter, "-I", "-c", program, bootstrap_text(), load]
-    subprocess.run(command, input=json.dumps(texts), text=True, check=True)
-    assert len(loaded) > 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_a_keeper_takes_proves_and_gives_a_backup(
     tmp_path: Path, backup: tuple[bytes, dict[str, Any]], version: str
 ) -> None:
     content, summary = backup
-    python, root = ubuntu_python(version), str(tmp_path / "store")
+    python, root = ubuntu_python(version) or sys.executable, str(tmp_path / "store")
     job = {"root": root, "summary": summary, "where": "spark-1", "count": 1, "days": None}
     kept = launched(f"{KEEPER}:keep", job, content, python)
     assert (kept.complete, kept.refusal) == (True, None), kept.others

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.resources
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,7 @@ from tests.unit.programs.launching import ubuntu_python
 PROGRAMS = Path(str(importlib.resources.files("gb10.programs")))
 ELSEWHERE = {"__init__.py", "all_reduce.py"}  # that one runs in the container that serves
 IMPORT = (
-    "import importlib,json,sys,types;sys.modules['yaml']=types.ModuleType('yaml');"  # which comes with netplan
-    "texts=json.load(sys.stdin);names={'__name__':'bootstrap'};"
+    "import importlib,json,sys;texts=json.load(sys.stdin);names={'__name__':'bootstrap'};"
     "exec(texts['gb10.programs.bootstrap'],names);sys.meta_path.insert(0,names['Modules'](texts));"
     "[importlib.import_module(name) for name in texts]"
 )
@@ -28,4 +29,8 @@ def test_every_program_can_be_imported(version: str) -> None:
         if path.name not in ELSEWHERE:
             name = path.relative_to(PROGRAMS).with_suffix("").as_posix().replace("/", ".")
             texts[f"gb10.programs.{name}"] = path.read_text()
-    subprocess.run([ubuntu_python(version), "-I", "-c", IMPORT], input=json.dumps(texts), text=True, check=True)
+    if python := ubuntu_python(version):
+        subprocess.run([python, "-I", "-S", "-c", IMPORT], input=json.dumps(texts), text=True, check=True)
+    minor = min(int(version.partition(".")[2]), sys.version_info.minor)
+    for text in texts.values():
+        ast.parse(text, feature_version=(3, minor))
