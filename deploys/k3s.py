@@ -7,6 +7,7 @@ from typing import Any
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
+from gb10.facts.reading.hidden import Secret
 from gb10.facts.reading.k3s import (
     CONFIG,
     KILLALL,
@@ -18,7 +19,6 @@ from gb10.facts.reading.k3s import (
     server_url,
     unit_file,
 )
-from gb10.facts.reading.sealed import Secret
 from gb10.group_data.settings import K3sSettings
 from gb10.operations import k3s, kubectl, preflight, upgrade
 from gb10.operations.file import masked_file, text_file

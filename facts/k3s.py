@@ -5,10 +5,12 @@ Paths and names are those of the official install script (k3s-io/k3s, install.sh
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 import yaml
 
+from gb10.facts.reading.hidden import Secret
 from gb10.facts.reading.k3s import (
     BINARY,
     CONFIG,
@@ -32,7 +34,6 @@ from gb10.facts.reading.k3s import (
 )
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.masking import masked
-from gb10.facts.reading.sealed import Secret, seal, unseal
 from gb10.facts.reading.sections import Section
 
 
@@ -97,27 +98,31 @@ class ForeignK3s(SectionsFact[ForeignSettings]):
 class K3sToken(SectionsFact[Secret | None]):
     """The token with which agents join, hidden; None where the node has none.
 
-    The server's node-token (docs.k3s.io/cli/token). It leaves the node encrypted: see gb10.facts.reading.sealed.
+    It is the server's node-token (docs.k3s.io/cli/token). No log shows what a program of ours answers.
     """
 
     def command(self) -> Launch:
-        path = f"{SERVER}/node-token"
-        return self.sections({"token": f"test -s {path} || exit 44; {seal(f'cat {path}')}"})
+        return self.sections({}, {"token": f"{SERVER}/node-token"})
 
     def read_sections(self, found: Mapping[str, Section]) -> Secret | None:
-        section = found["token"]
-        return None if section.status == 44 else Secret(unseal(section.lines).strip())
+        text = _text(found["token"])
+        return Secret(text.strip()) if text else None
 
 
 class Kubeconfig(SectionsFact[Secret | None]):
-    """The administrator's kubeconfig, hidden; None where the node has none. It leaves the node encrypted."""
+    """The administrator's kubeconfig, hidden; None where the node has none."""
 
     def command(self) -> Launch:
-        return self.sections({"kubeconfig": f"test -s {KUBECONFIG} || exit 44; {seal(f'cat {KUBECONFIG}')}"})
+        return self.sections({}, {"kubeconfig": KUBECONFIG})
 
     def read_sections(self, found: Mapping[str, Section]) -> Secret | None:
-        section = found["kubeconfig"]
-        return None if section.status == 44 else Secret(unseal(section.lines))
+        text = _text(found["kubeconfig"])
+        return Secret(text) if text else None
+
+
+def _text(section: Section) -> str:
+    """Return the text of a file; none if it is absent. Raise ValueError if it cannot be read."""
+    return "" if section.status == errno.ENOENT else "".join(f"{line}\n" for line in section.printed)
 
 
 class K3sLeftovers(SectionsFact[Leftovers]):

@@ -127,7 +127,8 @@ def equip(host: Host, connector: BaseConnector | None = None) -> None:
     ) -> tuple[bool, CommandOutput]:
         if not isinstance(command, Launch):
             return original(command, print_output, print_input, **arguments)
-        by_connector = partial(original, command, print_output, print_input, **{**arguments, "_stdin": command.text})
+        # Whatever is printed of other commands: an answer may hold a secret.
+        by_connector = partial(original, command, False, print_input, **{**arguments, "_stdin": command.text})
         return _launch(host, command, connector, by_connector, arguments)
 
     connector.run_shell_command = run_shell_command  # type: ignore[method-assign]

@@ -196,6 +196,20 @@ def test_nothing_of_the_job_stands_on_a_command_line(program: Any) -> None:
     assert len(launch.get_raw_value()) < 300
 
 
+@pytest.mark.parametrize("over_ssh", [True, False])
+def test_nothing_of_job_and_answer_is_printed(
+    host: Host, program: Any, over_ssh: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    where = host if over_ssh else Inventory((["@local"], {})).get_host("@local")
+    if not over_ssh:
+        where.init(host.state)
+    equip(where)
+    launch = program("return job['secret'] + '-told'", job={"secret": "canary-1234"})
+    done, output = where.run_shell_command(launch, print_output=True, print_input=True)
+    assert (done, json.loads(output.stdout)) == (True, "canary-1234-told")
+    assert "canary" not in "".join(capfd.readouterr())
+
+
 def test_a_stream_of_bytes_is_whole_both_ways(host: Host, program: Any) -> None:
     body = "data = sys.stdin.buffer.read()\noutlet.report(got=len(data))\noutlet.write(data[::-1])\nreturn 'end'"
     launch = program(body, streams=True)
