@@ -1,1 +1,1 @@
-"""What is: read-only facts about a node, one noun a file, one round trip each."""
+"""Read-only facts about a node: one subject a file, one round trip each."""

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _Listing(ProgramFact[T], Generic[T]):
-    """What is read from the folder of backups on a node."""
+    """A fact that reads the folder of backups on a node."""
 
     def command(self, root: str | None = None) -> Launch:
         root = root or settings_of(host, BackupSettings).folder
@@ -23,7 +23,7 @@ class _Listing(ProgramFact[T], Generic[T]):
 
 
 class Backups(_Listing[tuple[BackupCopy, ...] | None]):
-    """The backups that the node keeps, of all nodes, oldest first; None where it has no folder for them.
+    """The backups that the node keeps, of all nodes, oldest first; None if it has no folder for them.
 
     + root: the folder, instead of the one that `backup_folder` of the inventory names
 
@@ -35,7 +35,7 @@ class Backups(_Listing[tuple[BackupCopy, ...] | None]):
 
 
 class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
-    """What came of the last proof of each of those backups; None and `root` are as with them, and what it raises."""
+    """The last proof of each backup that the node keeps. See Backups for `root`, None and what it raises."""
 
     def read(self, answer: Any) -> tuple[BackupProof, ...] | None:
         copies = parse_backups(answer)

@@ -1,4 +1,4 @@
-"""What the rails between two nodes really carry, measured on demand.
+"""The bandwidth of the rails between two nodes, measured on demand.
 
 Only a measurement shows the known power fault of the NIC: 12 to 14 Gb/s whatever the protocol, while the link says
 200 Gb/s and the PCIe link is sound. A fact runs on one node, so the other one must listen: see `listen`.

@@ -1,4 +1,4 @@
-"""What people keep in a node's Docker engine beside images: it is gone with the engine."""
+"""Volumes and containers of users in a node's Docker engine: a wipe removes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMELESS = re.compile(r"[0-9a-f]{64}")
 
 
 class DockerBelongings(SectionsFact[Belongings | None]):
-    """What is in the engine beside images, or None where none answers.
+    """Volumes and containers of users, or None if no engine answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""The Kubernetes cluster, as the API server on a head node tells it."""
+"""The Kubernetes cluster, as the API server on a head node describes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gb10.facts.reading.sections import Section
 
 
 class ClusterNodes(SectionsFact[tuple[ClusterNode, ...] | None]):
-    """The nodes of the cluster by name; None where no API server answers on this host.
+    """The nodes of the cluster by name; None if no API server answers on this host.
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -48,7 +48,7 @@ class NodePasswords(SectionsFact[tuple[str, ...] | None]):
 
 
 class ManifestDrift(SectionsFact[bool | None]):
-    """Whether objects differ from a manifest; None where nobody can tell: no API server, or an unknown kind."""
+    """True if objects differ from a manifest; None if that is unknown: no API server, or an unknown kind."""
 
     def command(self, manifest: str) -> Launch:
         return self.sections({"diff": f"{KUBECTL} diff -f - <<'MANIFEST'\n{manifest.rstrip()}\nMANIFEST\n"})

@@ -1,4 +1,4 @@
-"""Which commands a node has."""
+"""Paths of the commands that a node has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gb10.facts.reading.sections import Section
 
 
 class CommandPaths(SectionsFact[dict[str, str | None]]):
-    """Name -> path of each command, or None where the node has none of that name.
+    """Name -> path of each command, or None if the node does not have it.
 
     A link in /usr/local/bin counts even while what it points to is missing.
     """

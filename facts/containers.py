@@ -1,4 +1,4 @@
-"""The containers that run on a node, and whose they are."""
+"""The running containers of a node."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Container(FactValue):
 
     @property
     def is_kubernetes(self) -> bool:
-        """Whether a kubelet made it."""
+        """True if a kubelet made it."""
         return any(label.startswith(KUBERNETES_LABELS) for label in self.labels)
 
 
 class RunningContainers(SectionsFact[tuple[Container, ...] | None]):
-    """The containers that run, or None where no Docker engine answers.
+    """The running containers, or None if no Docker engine answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -51,7 +51,7 @@ class RunningContainers(SectionsFact[tuple[Container, ...] | None]):
 
 
 def serving(containers: Iterable[Container], patterns: Sequence[str]) -> list[str]:
-    """Given containers, return the names of those that may be serving: not of Kubernetes, and of such a name."""
+    """Return the names of the containers that may be serving: not of Kubernetes, with a name of these patterns."""
     return [
         container.name
         for container in containers

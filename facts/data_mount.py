@@ -1,4 +1,4 @@
-"""Where a node keeps what is to outlive its system: a partition of its own, or a plain directory."""
+"""The folder of a node that outlives its system: a partition of its own, or a plain directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gb10.facts.reading.sections import Section
 
 
 class DataMount(SectionsFact[DataPlace]):
-    """What is at `path`, and of which kind each of `folders` below it is.
+    """The data folder at `path`, and the kind of each of `folders` below it.
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -37,6 +37,6 @@ class DataMount(SectionsFact[DataPlace]):
 
 
 def _kind(path: str) -> str:
-    """Given a path, return the command that prints its kind, nothing for nothing."""
+    """Return the command that prints the kind of a path; it prints nothing if nothing is there."""
     place = shlex.quote(path)
     return f"if [ -d {place} ]; then echo directory; elif [ -e {place} ] || [ -L {place} ]; then echo other; fi"

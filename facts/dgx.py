@@ -1,4 +1,4 @@
-"""The release of DGX OS, which no package version tells."""
+"""The release of DGX OS. No package has it as its version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gb10.facts.reading.sections import Section
 
 
 class DgxRelease(SectionsFact[Release | None]):
-    """Release of DGX OS; None where the node has no such file, as on any other system.
+    """Release of DGX OS; None on any other system.
 
     Raises FactProcessError for the host whose file is not understood.
     """

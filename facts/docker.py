@@ -23,7 +23,7 @@ class Engine(FactValue):
 
 
 class DockerEngine(SectionsFact[Engine | None]):
-    """The Docker engine, or None where none answers.
+    """The Docker engine, or None if none answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""Text files on a node, with what an operation must know before it replaces one."""
+"""Text files on a node, with their mode and owner."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TextFileState(FactValue):
 
 
 class TextFile(SectionsFact[TextFileState | None]):
-    """The text file at `path`, or None where there is no such file.
+    """The text file at `path`, or None if there is none.
 
     Raises FactProcessError for the host whose output is not understood. Not for secrets: see gb10.facts.secret.
     """
@@ -45,7 +45,7 @@ class TextFile(SectionsFact[TextFileState | None]):
 
 @dataclass(frozen=True)
 class MaskedFileState(FactValue):
-    """A regular file that may hold secrets of others: what it is by its digest, and what may be shown of it."""
+    """A regular file that may hold secrets of others, with its secrets masked."""
 
     mode: str  # octal, as stat prints it: "644"
     owner: str
@@ -55,7 +55,7 @@ class MaskedFileState(FactValue):
 
 
 class MaskedFile(SectionsFact[MaskedFileState | None]):
-    """The file of K3s at `path`, or None where there is no such file. Its secrets do not leave the node.
+    """The file of K3s at `path`, or None if there is none. Its secrets do not leave the node.
 
     Raises FactProcessError for the host whose output is not understood.
     """

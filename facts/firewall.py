@@ -1,4 +1,4 @@
-"""The firewall of a node: ufw, where it is installed."""
+"""The firewall of a node: ufw."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Firewall(FactValue):
 
 
 class UfwRules(SectionsFact[Firewall | None]):
-    """The firewall, or None where the node has no ufw.
+    """The firewall, or None if the node has no ufw.
 
     Needs root. Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""The GPU, its driver, and who holds its memory.
+"""The GPU, its driver, and the processes that use its memory.
 
 On a GB10 the GPU has no memory of its own: nvidia-smi answers `[N/A]` for it, which is not zero. The capacity is the
 node's, from /proc/meminfo; what each process holds comes from nvidia-smi, which does know that.
@@ -16,7 +16,7 @@ NVIDIA_SMI = "timeout 15 nvidia-smi"  # it hangs on a GPU that fell off the bus
 
 
 class Gpu(SectionsFact[GpuState | None]):
-    """GPU and driver of the node; None where there is no nvidia-smi.
+    """GPU and driver of the node; None without nvidia-smi.
 
     A driver that does not answer is no absence: it gives no devices and a `trouble`. Raises FactProcessError for the
     host whose output is not understood.

@@ -16,7 +16,7 @@ LOCK = f"{STATE}/lock"
 
 @dataclass(frozen=True)
 class HelmBinary(FactValue):
-    """What is installed, and whether it is at work."""
+    """The installed helm, and if it is at work."""
 
     version: str | None  # "v4.3.1"; None without a binary that answers
     busy: bool  # a helm that we started has not ended, even if the run that started it has

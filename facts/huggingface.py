@@ -1,4 +1,4 @@
-"""What a node's Hugging Face cache holds, and whether it is complete.
+"""The Hugging Face cache of a node: its models, and if they are complete.
 
 The layout is that of huggingface_hub: hub/models--org--name/{refs,blobs,snapshots,trees}. Since 1.32 the content of
 most files lies in a store that all repositories share, hub/blobs, and a repository's own blobs are links into it.
@@ -17,7 +17,7 @@ SMALL_FILES = ("*--*/refs/*", "*--*/trees/*.json")
 
 
 class HuggingFaceModels(ProgramFact[HuggingFaceCache | None]):
-    """The Hugging Face cache whose hub is the folder `hub`, or None where there is no such folder.
+    """The Hugging Face cache whose hub is the folder `hub`, or None if there is no such folder.
 
     Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""Who a node is: its names, numbers and clock."""
+"""The identity of a node: names, numbers and clock."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ LIST_SECONDS, CHECK_SECONDS = 120, 4 * 3600
 
 
 class DockerImages(SectionsFact[tuple[EngineImage, ...] | None]):
-    """Every image in the Docker engine that has a tag, or None where no engine answers.
+    """Every image in the Docker engine that has a tag, or None if no engine answers.
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -38,7 +38,7 @@ class DockerImages(SectionsFact[tuple[EngineImage, ...] | None]):
 
 
 class SavedImages(ProgramFact[SavedStore | None]):
-    """What lies in the node's store of images, and whether it is intact; None where there is no store.
+    """The node's store of saved images; None if there is no store.
 
     + deep: read every blob and compare its sha256, not only its size: as long as the disk takes
 

@@ -1,4 +1,4 @@
-"""K3s on a node: what is installed, what runs, and the token, which nobody sees.
+"""K3s on a node: installation, settings of others, leftovers, and its secrets, hidden.
 
 Paths and names are those of the official install script (k3s-io/k3s, install.sh).
 """
@@ -38,7 +38,7 @@ from gb10.facts.reading.sections import Section
 
 
 class K3sInstall(SectionsFact[K3sInstallation | None]):
-    """What of K3s is on the node, or None where there is nothing of it.
+    """The K3s installation of the node, whole or half, or None if there is nothing of K3s.
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -71,7 +71,7 @@ class K3sInstall(SectionsFact[K3sInstallation | None]):
 
 
 class ForeignK3s(SectionsFact[ForeignSettings]):
-    """What the K3s that somebody else installed reads in a role. Its secrets do not leave the node.
+    """Settings of a K3s that somebody else installed, by role. Its secrets do not leave the node.
 
     Raises FactProcessError for the host whose output is not understood.
     """
@@ -96,7 +96,7 @@ class ForeignK3s(SectionsFact[ForeignSettings]):
 
 
 class K3sToken(SectionsFact[Secret | None]):
-    """The token with which agents join, hidden; None where the node has none.
+    """The token with which agents join, hidden; None if the node has none.
 
     It is the server's node-token (docs.k3s.io/cli/token). No log shows what a program of ours answers.
     """
@@ -110,7 +110,7 @@ class K3sToken(SectionsFact[Secret | None]):
 
 
 class Kubeconfig(SectionsFact[Secret | None]):
-    """The administrator's kubeconfig, hidden; None where the node has none."""
+    """The administrator's kubeconfig, hidden; None if the node has none."""
 
     def command(self) -> Launch:
         return self.sections({}, {"kubeconfig": KUBECONFIG})

@@ -1,4 +1,4 @@
-"""Who listens on a node's TCP ports."""
+"""The processes that listen on a node's TCP ports."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LISTENERS = (
 
 @dataclass(frozen=True)
 class Listener(FactValue):
-    """Who listens on a port."""
+    """A process that listens on a port."""
 
     process: str | None  # its name; None where the node does not tell
     unit: str | None  # the systemd unit that it belongs to: "k3s.service"; None where it is gone, or in none
 
 
 class TcpListeners(SectionsFact[dict[int, Listener]]):
-    """Port -> who listens on it.
+    """Port -> the process that listens on it.
 
     Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""What netplan's files say, all of them merged, about some interfaces. Secrets of others (Wi-Fi) are never read."""
+"""The merged netplan configuration of some interfaces. Secrets in it (Wi-Fi) never leave the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gb10.facts.reading.values import FactValue
 
 @dataclass(frozen=True)
 class Netplan(FactValue):
-    """The merged configuration. `error` is netplan's own word where it cannot read it, else None."""
+    """The merged configuration, or the `error` with which netplan refused it."""
 
     renderer: str | None  # "networkd", "NetworkManager", or None where no file names one
     addresses: dict[str, tuple[str, ...]]  # interface -> static addresses
@@ -21,7 +21,7 @@ class Netplan(FactValue):
 
 
 class NetplanConfig(ProgramFact[Netplan | None]):
-    """What netplan says about `interfaces`, or None where the node has no netplan.
+    """The netplan configuration of `interfaces`, or None if the node has no netplan.
 
     Needs root. Raises FactProcessError for the host whose output is not understood.
     """

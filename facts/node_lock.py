@@ -1,4 +1,4 @@
-"""Who works on a node, as the node itself remembers: seen from every controller, and after a reboot."""
+"""The lock of a node, kept on the node itself: every controller sees it, also after a reboot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gb10.facts.reading.sections import Section
 
 
 class NodeLock(SectionsFact[LockHolder | None]):
-    """Who holds the node's lock, or None. Raises FactProcessError for the host whose lock is not understood."""
+    """The holder of the node's lock, or None. Raises FactProcessError for a lock that is not understood."""
 
     def command(self) -> Launch:
         return self.sections({}, {"lock": LOCK})

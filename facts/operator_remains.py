@@ -1,4 +1,4 @@
-"""What an operator leaves in a cluster when its release is gone: definitions, a namespace, webhooks."""
+"""Remains of an operator in a cluster, after its release is gone: definitions, namespace, webhooks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_API, NOT_READ = 1, 3
 
 @dataclass(frozen=True)
 class OperatorRemains(FactValue):
-    """What is there of an operator."""
+    """Objects of an operator."""
 
     definitions: dict[str, tuple[str, ...]]  # CustomResourceDefinition -> names of its objects
     namespace: bool
@@ -39,7 +39,7 @@ class OperatorRemains(FactValue):
 
 
 class OperatorRemnants(SectionsFact[OperatorRemains | None]):
-    """What is there of an operator whose objects are of some API groups, and whose release lives in a namespace.
+    """Objects of an operator, by its API groups, its namespace and its release.
 
     None where no API server answers on this host. Raises FactProcessError for the host whose output is not understood,
     and where a part could not be read: what is not known is not absent.
@@ -106,7 +106,7 @@ def _contents(section: Section, namespace: str, release: str) -> list[str]:
 
 
 def _of_release(item: dict[str, Any], namespace: str, release: str) -> bool:
-    """Tell whether helm made an object for a release, or keeps the release in it.
+    """Return True if helm made an object for a release, or keeps the release in it.
 
     "Managed by Helm" says too little: another release may live in the namespace. helm annotates all that it makes but
     hooks, which often name no release; those of another one are not alone, its Secret lies beside them.

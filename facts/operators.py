@@ -1,4 +1,4 @@
-"""NVIDIA's operators, as the API server on a head node tells it.
+"""NVIDIA's operators, as the API server on a head node describes them.
 
 An operator is ready when its policy's state says so and every node shows the allocatable resource (`ClusterNodes`),
 not when some pod runs.

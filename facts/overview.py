@@ -1,4 +1,4 @@
-"""All that the status tells of a node, in one round trip: its parts are facts of their own, read side by side."""
+"""All facts that the status shows of a node, read in one round trip."""
 
 from __future__ import annotations
 

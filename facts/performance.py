@@ -1,4 +1,4 @@
-"""What of a node's speed can be set: the governor of its cores, and persistence of the GPU's driver."""
+"""Settings of a node's speed: the governor of its cores, and persistence mode of the GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ done"""
 
 @dataclass(frozen=True)
 class Speed(FactValue):
-    """What the hardware lets us set, and how it is set now."""
+    """The settings that the hardware has, and their values."""
 
     governors: tuple[str, ...]  # of the policies that know the wanted one; empty where there are none
     nvidia_smi: str | None  # path of the tool, where it knows persistence mode
@@ -32,7 +32,7 @@ class Speed(FactValue):
 
 
 class PerformanceMode(SectionsFact[Speed]):
-    """What of the node's speed can be set. Raises FactProcessError for the host whose output is not understood."""
+    """Settings of the node's speed. Raises FactProcessError for the host whose output is not understood."""
 
     def command(self) -> Launch:
         return self.sections(

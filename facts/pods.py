@@ -14,7 +14,7 @@ MIRROR = "kubernetes.io/config.mirror"  # a static pod, which belongs to its nod
 
 
 class EvictablePods(SectionsFact[dict[str, tuple[str, ...]] | None]):
-    """Node -> "namespace/name" of the pods that a drain has to move away; None where no API server answers here.
+    """Node -> "namespace/name" of the pods that a drain moves away; None if no API server answers here.
 
     Pods of DaemonSets and static pods stay on their node, finished ones run nowhere. Raises FactProcessError for the
     host whose output is not understood.
@@ -36,7 +36,7 @@ class EvictablePods(SectionsFact[dict[str, tuple[str, ...]] | None]):
 
 
 def is_evictable(pod: dict[str, Any]) -> bool:
-    """Given a pod as the API server has it, tell whether a drain would have to move it."""
+    """Return True if a drain would move this Pod object away."""
     metadata = pod["metadata"]
     kinds = {owner.get("kind") for owner in metadata.get("ownerReferences") or ()}
     finished = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

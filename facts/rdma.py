@@ -16,7 +16,7 @@ from gb10.facts.reading.sections import Section
 
 
 class RdmaLinks(SectionsFact[ConnectX7 | None]):
-    """Every ConnectX-7 half of the node; None where nothing on the node knows of RDMA or of such a NIC.
+    """Every ConnectX-7 half of the node; None without RDMA and such a NIC.
 
     From `rdma -j link` (its text form where the JSON is none), then ibdev2netdev, sysfs and ibstat for what is
     missing, and `ip -j addr`. Raises FactProcessError for the host whose output is not understood.

@@ -1,4 +1,4 @@
-"""Files that hold a secret, seen without reading it out."""
+"""Secret files on a node, described without their content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gb10.facts.reading.values import FactValue
 
 @dataclass(frozen=True)
 class SecretFileState(FactValue):
-    """What may be known about a secret on a node: never its content."""
+    """State of a secret file, without its content."""
 
     sha256: str
     mode: str  # octal, as stat prints it: "600"
@@ -21,7 +21,7 @@ class SecretFileState(FactValue):
 
 
 class SecretFile(SectionsFact[SecretFileState | None]):
-    """State of the secret at `path`, or None where there is no such file.
+    """State of the secret at `path`, or None if the file does not exist.
 
     Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""What serves a model on a node, in which mode, and whether it answers."""
+"""Model servers of a node: engines, containers, mode and health."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPARE_SECONDS = 60
 
 
 class ServingState(ProgramFact[NodeServing]):
-    """What serves on the node, told from its containers and processes, and what the server on `port` answers.
+    """The model servers of the node, by its containers and processes, and what the one on `port` answers.
 
     + port: of the server's API
     + marks: mode -> regular expressions that find its engine's command lines, for engines other than vLLM and SGLang

@@ -1,4 +1,4 @@
-"""Whether a node that was just installed has come to rest: SSH answers long before that, and the node reboots again."""
+"""The end of an installation: SSH answers long before it, and the node reboots once more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gb10.facts.reading.settled import SettledState, read_settled
 
 
 class Settled(SectionsFact[SettledState]):
-    """Whether boot, cloud-init, package installation, Docker and the GPU driver are done.
+    """Boot, cloud-init, package installation, Docker and the GPU driver: which of them is not done.
 
     What is not on the node is not waited for. Raises FactProcessError for the host whose output is not understood.
     """

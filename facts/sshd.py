@@ -1,4 +1,4 @@
-"""The SSH server of a node, as its files configure it."""
+"""The configuration of the SSH server of a node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gb10.facts.reading.values import FactValue
 
 @dataclass(frozen=True)
 class Sshd(FactValue):
-    """What `sshd -T` says is in force outside of Match blocks."""
+    """The settings of `sshd -T`, outside of Match blocks."""
 
     ports: tuple[int, ...]
     passwords: bool  # passwords open a session, directly or by keyboard-interactive
@@ -21,7 +21,7 @@ class Sshd(FactValue):
 
 
 class SshdConfig(SectionsFact[Sshd | None]):
-    """The SSH server's configuration, or None where there is no sshd, or its files are broken.
+    """The SSH server's configuration, or None without sshd, or if its files are broken.
 
     Needs root. Raises FactProcessError for the host whose output is not understood.
     """

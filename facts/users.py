@@ -25,7 +25,7 @@ class Account(FactValue):
 
 
 class UserAccount(SectionsFact[Account | None]):
-    """The account of a name, or None where the node has none.
+    """The account of a name, or None if the node has none.
 
     Raises FactProcessError for the host whose output is not understood.
     """

@@ -1,4 +1,4 @@
-"""What a program says to the controller: a refusal, a report while it runs, bytes of a stream."""
+"""The messages of a program to the controller: a refusal, a report, bytes of a stream."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outlet:
             self._put(sys.stdout.buffer, b"\n" + self._mark + b"\n")
 
     def report(self, **details: Any) -> None:
-        """Tell how far the program is. Raise BrokenPipeError if nobody reads any more."""
+        """Report how far the program is. Raise BrokenPipeError if nobody reads any more."""
         self.say("report", details)
 
     def say(self, kind: str, document: Any) -> None:

@@ -1,4 +1,4 @@
-"""What rails carry: by ib_write_bw where it works on both ends, by TCP streams otherwise."""
+"""The bandwidth of rails: by ib_write_bw if it works on both ends, by TCP streams otherwise."""
 
 from __future__ import annotations
 

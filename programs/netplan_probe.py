@@ -1,4 +1,4 @@
-"""What netplan's merged files say of some interfaces.
+"""The merged netplan configuration of some interfaces.
 
 One run of netplan, which takes long to start. All that it prints stays here: there may be secrets of others in it
 (Wi-Fi). The system's own Python has PyYAML where netplan is, which needs it. Nothing is written.

@@ -1,4 +1,4 @@
-"""All that the status tells of a node: the sections of every part, and helm's releases where the API server is."""
+"""All that the status shows of a node: the sections of every part, and helm's releases on the head."""
 
 from __future__ import annotations
 

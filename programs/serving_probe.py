@@ -1,4 +1,4 @@
-"""What serves on a node, and whether it answers. Nothing is written.
+"""The model servers of a node, and what the one on a port answers. Nothing is written.
 
 Command lines and environments may hold keys: they are read here and never leave the node.
 """
@@ -169,7 +169,7 @@ def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, A
 
 
 def answers(port: int, key: str | None, complete_seconds: float) -> dict[str, Any]:
-    """What the server on a port says; with `complete_seconds`, also whether it completes a prompt in that time."""
+    """Return what the server on a port answers; with `complete_seconds`, also if it completes a prompt in that time."""
     status, _ = ask(port, "/health", key, HEALTH_SECONDS)
     health = {0: "none", 1: "silent", 200: "up", 503: "dead"}.get(status, f"status {status}")
     found: dict[str, Any] = {"health": health, "models": [], "completion": None, "trouble": None}
@@ -212,7 +212,7 @@ def is_kubernetes(container: dict[str, Any]) -> bool:
 
 
 def described(container: dict[str, Any], patterns: list[str]) -> dict[str, Any]:
-    """What may be told of a container. `gpu` tells whether it has one and its name is among those that may serve."""
+    """Describe a container. `gpu` is true if it has one and its name is among those that may serve."""
     config, state, host = container["Config"], container["State"], container.get("HostConfig") or {}
     labels, name = config.get("Labels") or {}, container["Name"].removeprefix("/")
     return {

@@ -1,4 +1,4 @@
-"""TCP streams between two nodes: what a rail carries, as far as TCP can tell.
+"""TCP streams between two nodes: the bandwidth of a rail, as far as TCP reaches.
 
 One stream is bound by one core (12 of 200 Gb/s on a Spark), so each has a process of its own. The buffers are small.
 """

@@ -1,1 +1,1 @@
-"""How the answers of facts are framed, parsed, masked and shown."""
+"""Launcher of programs on nodes, values of facts, and their parsers."""

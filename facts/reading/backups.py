@@ -1,4 +1,4 @@
-"""Backups as the places that keep them list them, and what proves them."""
+"""Backups and their proofs, as a node or the controller lists them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gb10.facts.reading.values import FactValue
 
 @dataclass(frozen=True)
 class BackupProof(FactValue):
-    """What came of trying one copy of a backup. `at` is when that was, `age_seconds` how long that is ago."""
+    """The result of trying one copy of a backup. `at` is its time, `age_seconds` its age."""
 
     where: str  # "controller", or the name of the host that keeps it
     node: str  # whose backup it is
@@ -34,7 +34,7 @@ class BackupProof(FactValue):
 
 @dataclass(frozen=True)
 class BackupCopy(FactValue):
-    """A backup as it is kept in one place. Without its summary it was never complete."""
+    """A backup that is kept in one place. Without its summary it was never complete."""
 
     node: str
     id: str
@@ -51,7 +51,7 @@ class BackupCopy(FactValue):
 
     @property
     def proven(self) -> bool:
-        """Whether it was proven as it is kept, in the place where it is, at whatever time."""
+        """True if this very copy was proven in its place, at any time."""
         return any(one.proven and one.sha256 == self.sha256 for one in self.evidence if self.place in (None, one.where))
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a measurement of a rail means."""
+"""Measurements of rails, and their verdicts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB_PER_SECOND_GBPS = 8 * 2**20 / 1e9  # older perftest calls mebibytes MB/sec
 
 
 class Method(StrEnum):
-    """How a rail was measured."""
+    """The way in which a rail was measured."""
 
     RDMA = "ib_write_bw"
     TCP = "tcp"
@@ -27,7 +27,7 @@ FLOOR = {Method.RDMA: 0.8, Method.TCP: 0.4}
 
 
 class Verdict(StrEnum):
-    """What a measured rate means."""
+    """The meaning of a measured rate."""
 
     AS_EXPECTED = "as_expected"
     THROTTLED = "throttled"  # the power fault: update, then cold boot
@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class RailBandwidth(FactValue):
-    """What one rail carried towards the peer. None stands for what could not be measured or read."""
+    """The measured bandwidth of one rail towards the peer. None is what could not be measured or read."""
 
     netdev: str
     peer: str
@@ -68,7 +68,7 @@ def parse_ib_write_bw(lines: Iterable[str]) -> float:
 
 
 def judge(measured_gbps: float | None, link_gbps: float | None, method: Method) -> Verdict:
-    """Given a measured rate and the rate that the link claims, return what it means."""
+    """Given a measured rate and the rate that the link claims, return the verdict."""
     if measured_gbps is None:
         return Verdict.UNKNOWN
     if measured_gbps >= FLOOR[method] * min(link_gbps or HALF_CEILING_GBPS, HALF_CEILING_GBPS):
@@ -82,7 +82,7 @@ def judge(measured_gbps: float | None, link_gbps: float | None, method: Method) 
 
 
 def read_rail(found: Mapping[str, Any]) -> RailBandwidth:
-    """Given a result of programs/bandwidth.py, return what the rail carried."""
+    """Given a result of programs/bandwidth.py, return the bandwidth of the rail."""
     method = measured = None
     if "rdma" in found:
         method, measured = Method.RDMA, parse_ib_write_bw(found["rdma"].splitlines())

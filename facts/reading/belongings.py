@@ -1,4 +1,4 @@
-"""What people keep in a Docker engine beside images."""
+"""Volumes and containers of users in a Docker engine."""
 
 from __future__ import annotations
 

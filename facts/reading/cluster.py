@@ -29,7 +29,7 @@ class ClusterNode(FactValue):
     reason: str | None = None  # why it is not ready
 
     def offers(self, resource: str) -> int:
-        """How much of an extended resource pods may have: always a whole number, but 1000 is written as 1k."""
+        """Return the allocatable amount of an extended resource: a whole number, but 1000 is written as 1k."""
         amount = self.allocatable.get(resource, "0")
         zeros: int = 1000 ** (THOUSANDS.find(amount[-1]) + 1)
         return int(amount.rstrip(THOUSANDS)) * zeros

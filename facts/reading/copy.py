@@ -40,7 +40,7 @@ def read_running(found: dict[str, Any]) -> RunningCopy:
 
 @dataclass(frozen=True)
 class CopyProof(FactValue):
-    """What speaks for a copy being complete, and all that speaks against it. Paths are printable.
+    """The proof that a copy is complete, or the reasons why it is not. Paths are printable.
 
     `digest` stands for the whole listing: two proofs of the same content have the same one.
     """
@@ -62,12 +62,12 @@ class CopyProof(FactValue):
 
     @property
     def holds(self) -> bool:
-        """Whether the copy is complete."""
+        """True if the copy is complete."""
         return not self.faults
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What speaks against it, in words."""
+        """The reasons why it is not complete."""
         found = {
             "missing": self.missing,
             "different": self.different,

@@ -1,4 +1,4 @@
-"""The place for data that outlives the system."""
+"""The folder of a node that outlives its system."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class DataPlace(FactValue):
 
     @property
     def is_unmounted(self) -> bool:
-        """Whether a file system that belongs here is not mounted: what is written now would vanish below it."""
+        """True if the file system of this path is not mounted: what is written now would vanish below it."""
         return self.expected is not None and self.mounted_at != self.path
 
 
 def read_data_place(found: Mapping[str, Section]) -> DataPlace:
-    """Return what the sections of DataMount tell."""
+    """Given the sections of DataMount, return the data folder."""
     place, root = _filesystem(found["place"]), _filesystem(found["root"])
     return DataPlace(
         path=found["path"].lines[0],

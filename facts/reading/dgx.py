@@ -14,7 +14,7 @@ FILE = "/etc/dgx-release"
 
 @dataclass(frozen=True)
 class Release(FactValue):
-    """What /etc/dgx-release says. None stands for a line that is not there."""
+    """The content of /etc/dgx-release. None is a line that is not there."""
 
     name: str | None  # "DGX Spark"
     pretty_name: str | None

@@ -1,4 +1,4 @@
-"""The lines by which a program answers, told from all that a login shell prints.
+"""The lines of a program's answer, among all that a login shell prints.
 
 The contract: a line counts only if it begins with the random mark of the request; sizes are bounded before anything is
 unpacked.
@@ -25,7 +25,7 @@ class FrameError(Exception):
 
 @dataclass
 class Answer:
-    """What a program said: its answer, or why it refused. `others` are lines that are not ours."""
+    """The answer of a program, or its refusal. `others` are lines that are not ours."""
 
     mark: str
     limit_bytes: int

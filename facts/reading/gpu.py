@@ -1,4 +1,4 @@
-"""The GPU, its driver, and who holds its memory."""
+"""The GPU, its driver, and the processes that use its memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GpuProcess(FactValue):
 
 @dataclass(frozen=True)
 class GpuState(FactValue):
-    """What nvidia-smi and the kernel tell."""
+    """GPUs, and memory of the node."""
 
     devices: tuple[GpuDevice, ...]
     cuda_version: str | None  # the newest that the driver supports

@@ -30,12 +30,12 @@ class HelmRelease(FactValue):
 
     @property
     def deployed(self) -> bool:
-        """Whether the newest revision is a success."""
+        """True if the newest revision is a success."""
         return self.status == "deployed"
 
     @property
     def pending(self) -> bool:
-        """Whether helm is at work on it, or was killed at it: then it refuses every further upgrade."""
+        """True if helm works on it, or was killed meanwhile: then helm refuses every further upgrade."""
         return self.status.startswith("pending-")
 
 

@@ -1,4 +1,4 @@
-"""What a node's Hugging Face cache holds, and whether it is complete.
+"""The Hugging Face cache of a node: its models, and if they are complete.
 
 The layout is that of huggingface_hub: hub/models--org--name/{refs,blobs,snapshots,trees}. Since 1.32 the content of
 most files lies in a store that all repositories share, hub/blobs, and a repository's own blobs are links into it.
@@ -36,12 +36,12 @@ class Revision(FactValue):
 
     @property
     def sound(self) -> bool:
-        """Whether what is here is whole; not all files of the repository need be here."""
+        """True if all files that are here are whole. Files of the repository may be absent."""
         return not self.dangling and not self.torn
 
     @property
     def complete(self) -> bool:
-        """Whether it is sound and, as far as is known, all is here."""
+        """True if it is sound and no file is known to be absent."""
         return self.sound and not self.absent
 
     def to_json(self) -> dict[str, Any]:
@@ -63,12 +63,12 @@ class Repository(FactValue):
 
     @property
     def sound(self) -> bool:
-        """Whether every revision is."""
+        """True if every revision is sound."""
         return bool(self.revisions) and all(revision.sound for revision in self.revisions)
 
     @property
     def complete(self) -> bool:
-        """Whether every revision is, and no download is under way or was given up."""
+        """True if every revision is complete, and no download is unfinished."""
         return not self.incomplete_downloads and all(revision.complete for revision in self.revisions) and self.sound
 
     def to_json(self) -> dict[str, Any]:

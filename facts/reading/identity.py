@@ -1,4 +1,4 @@
-"""Who a node is."""
+"""The identity of a node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDENTITY_JOB = sections_job(
 
 @dataclass(frozen=True)
 class Identity(FactValue):
-    """Who a node is. The machine-id tells one installation from the next, the MACs stay with the machine."""
+    """Identity of a node. The machine-id is new with each installation, the MACs stay with the machine."""
 
     hostname: str
     machine_id: str | None

@@ -26,7 +26,7 @@ class SavedImage(FactValue):
 
     @property
     def intact(self) -> bool:
-        """Whether it can be loaded, as far as was looked."""
+        """True if no blob of it is known to be missing or damaged."""
         return not self.missing and not self.damaged
 
 
@@ -51,7 +51,7 @@ class SavedStore(FactValue):
 
     @property
     def surplus_bytes(self) -> int:
-        """What a prune would free."""
+        """Bytes that a prune would free."""
         needed = {digest for image in self.images for digest in image.record.blobs}
         return self.set_aside_bytes + sum(size for digest, size in self.blobs.items() if digest not in needed)
 

@@ -48,7 +48,7 @@ def env_file(role: str) -> str:
 
 @dataclass(frozen=True)
 class K3sInstallation(FactValue):
-    """What of K3s is on a node, whole or half."""
+    """An installation of K3s, whole or half."""
 
     role: str | None  # "server" or "agent", by the unit that is there
     version: str | None  # "v1.36.4+k3s1"; None without a binary that answers
@@ -112,7 +112,7 @@ def _units(section: Section) -> dict[str, dict[str, str]]:
 
 
 def _changed_since(started: str, changes: tuple[str, ...], role: str | None) -> bool:
-    """Tell whether one of the files that this role starts from has changed since the process was started."""
+    """Return True if a file that this role starts from has changed since its process was started."""
     moment = datetime.datetime.strptime(started, "%a %Y-%m-%d %H:%M:%S.%f %Z").replace(tzinfo=datetime.UTC)
     others = [unit_file(other) for other in UNITS if other != role]
     times = (line.split(" ", 1) for line in changes)
@@ -131,7 +131,7 @@ def _exec_start(lines: tuple[str, ...]) -> str | None:
 
 @dataclass(frozen=True)
 class ForeignSettings(FactValue):
-    """How K3s is set up on a node beside its flags: keys of config.yaml, and the names of variables."""
+    """Settings of K3s beside its flags: keys of config.yaml, and the names of variables."""
 
     config: dict[str, Any]  # secrets in it are masked
     variables: tuple[str, ...]  # of the unit's environment file, but for those that /etc/default has as well
@@ -139,7 +139,7 @@ class ForeignSettings(FactValue):
 
 @dataclass(frozen=True)
 class Leftovers(FactValue):
-    """What a teardown has still to remove."""
+    """Remains of K3s that a teardown has still to remove."""
 
     paths: tuple[str, ...]
     mounts: tuple[str, ...]  # mount points below K3s' folders

@@ -1,4 +1,4 @@
-"""Who works on a node."""
+"""The lock of a node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOCK = "/var/lib/gb10/rebuild.lock"
 
 @dataclass(frozen=True)
 class LockHolder(FactValue):
-    """A run that works on the node. It may be long gone: a lock outlives its process."""
+    """A run that holds the lock. It may have ended: a lock outlives its process."""
 
     run: str  # its name in the journal of its controller
     owner: str  # the user

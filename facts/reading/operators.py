@@ -36,7 +36,7 @@ class OperatorPod(FactValue):
 
     @property
     def healthy(self) -> bool:
-        """Whether it does its work or has done it: a Completed validator is a success."""
+        """True if it runs well or has succeeded: a Completed validator is a success."""
         running = self.phase == "Running" and self.ready_containers == self.total_containers
         return self.phase == "Succeeded" or (running and self.status == "Running")
 

@@ -1,4 +1,4 @@
-"""All that the status tells of a node."""
+"""All that the status shows of a node."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Items = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Overview(FactValue):
-    """A node, its devices and, where it is the head, its cluster: each as the fact of that part describes it."""
+    """A node, its devices and, on the head, its cluster: each part is the value of a fact."""
 
     identity: Identity | None = None
     k3s: K3sInstallation | None = None

@@ -53,7 +53,7 @@ class RdmaLink(FactValue):
 
     @property
     def up(self) -> bool:
-        """Whether it carries traffic. Only `state` says so: a link can be DOWN with physical state LINK_UP."""
+        """True if it carries traffic. Only `state` says so: a link can be DOWN with physical state LINK_UP."""
         return self.state == "ACTIVE" if self.state is not None else self.operstate == "UP"
 
     @property
@@ -72,7 +72,7 @@ class PhysicalPort(FactValue):
 
     @property
     def faults(self) -> tuple[PortFault, ...]:
-        """What keeps the port from full speed: empty when two halves are up, on two subnets, with equal MTU."""
+        """Reasons why the port lacks full speed: none if two halves are up, on two subnets, with equal MTU."""
         subnets = [half.subnets for half in self.halves]
         found = {
             PortFault.HALF_MISSING: len(self.halves) < HALVES_PER_PORT,
@@ -87,7 +87,7 @@ class PhysicalPort(FactValue):
 
     @property
     def ready(self) -> bool:
-        """Whether both halves are up, on two subnets, with equal MTU."""
+        """True if both halves are up, on two subnets, with equal MTU."""
         return not self.faults
 
 
@@ -122,7 +122,7 @@ class ConnectX7(FactValue):
 
 
 def read_connectx7(found: Mapping[str, Section]) -> ConnectX7 | None:
-    """Return what the sections of RdmaLinks tell."""
+    """Given the sections of RdmaLinks, return the halves of the node, or None."""
     sysfs = _answer(found["sysfs rdma"], _sysfs_rows)
     readings = [
         _rdma(found["rdma json"], found["rdma"]),

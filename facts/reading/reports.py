@@ -1,4 +1,4 @@
-"""Reports: what a fact or an operation has to say beyond its commands, as objects.
+"""Reports: objects by which a fact or an operation tells more than its commands do.
 
 They go to one reporter. In the process of the gb10 command it sends them to the controller; otherwise, as under the
 pyinfra CLI, each becomes a line of text for a person.

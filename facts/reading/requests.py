@@ -1,4 +1,4 @@
-"""What a node is sent to run a program of ours, and what takes in its answer.
+"""Requests to run a program on a node.
 
 Text and job travel on standard input; the command line holds a fixed loader alone. The program runs with LC_ALL=C.UTF-8
 and the system's PATH, for a limited time and with limited memory, and ends when the connection does. Its answer comes
@@ -68,7 +68,7 @@ class Request:
         self.line = f"exec env PATH={PATH} LC_ALL=C.UTF-8 {limit} python3 -I -S -B -c {shlex.quote(LOADER)}"
 
     def answer(self) -> Answer:
-        """Return what takes in the lines of the answer."""
+        """Return an object that takes in the lines of the answer."""
         return Answer(self.mark, self.answer_bytes, self.told)
 
     def read(self, output: str) -> Any:

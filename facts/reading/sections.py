@@ -1,4 +1,4 @@
-"""Sections: what each of several shell commands printed that ran in one round trip.
+"""Sections: outputs of several shell commands, and files, read in one round trip.
 
 The contract: a section keeps its command's exit status, so that "the tool is absent" (127) and "the tool printed
 nothing" never look alike.
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Section:
-    """What one command printed, and its exit status."""
+    """The output of one command and its exit status, or a file and the number of its error."""
 
     lines: tuple[str, ...]
     status: int

@@ -1,4 +1,4 @@
-"""What serves a model on a node."""
+"""Model servers of a node."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ServingContainer(FactValue):
 
 @dataclass(frozen=True)
 class NodeServing(FactValue):
-    """What serves on a node.
+    """The model servers of a node.
 
     `health` is of the server on the node's port: "none" (nothing listens: nothing is there, or weights are loading),
     "up", "dead" (its engine is), "silent" (it listens and says nothing), or the status that it answered with.

@@ -1,4 +1,4 @@
-"""Whether a fresh installation has come to rest."""
+"""The end of an installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SERVICES = ("Docker", "the GPU driver")  # which a person may have to mend: they
 
 @dataclass(frozen=True)
 class SettledState(FactValue):
-    """What a fresh installation may still be doing. `waits_for` is empty when it is at rest."""
+    """State of a fresh installation. `waits_for` is empty once it is done."""
 
     boot_id: str
     up_seconds: float
@@ -22,7 +22,7 @@ class SettledState(FactValue):
 
     @property
     def installs(self) -> tuple[str, ...]:
-        """What its installation still does, which ends by itself."""
+        """The parts of `waits_for` that end by themselves."""
         return tuple(what for what in self.waits_for if what not in SERVICES)
 
 

@@ -1,4 +1,4 @@
-"""What the values of facts have in common."""
+"""The base of all values of facts."""
 
 from __future__ import annotations
 
