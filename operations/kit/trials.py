@@ -42,7 +42,7 @@ def trial(
     + values: what it finds in the file `values` beside it
     """
     files = {"action": script(action), "wanted": content, "values": values}
-    yield run_script("trial.sh", name, str(seconds), seconds=2 * seconds + UNDO_SECONDS, variables=files)
+    yield run_script("trial.sh", name, str(seconds), seconds=2 * seconds + UNDO_SECONDS, variables=files, outlives=True)
     yield FunctionCommand(_confirm, (name, seconds, code, keys_only), {})
 
 
