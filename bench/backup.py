@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.copy import Bench
 from bench.figures import Figures
 from gb10.controller.run.runner import Runner
-from gb10.facts.reading.launcher import LOADER
+from gb10.facts.reading.requests import LOADER
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
 

@@ -14,9 +14,10 @@ from gb10.facts.reading.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sIn
 from gb10.operations.kit.failures import guarded, known, say
 from gb10.operations.kit.members import await_node, member, reason
 from gb10.operations.kit.output import last_line
-from gb10.operations.kit.peers import peer_run
+from gb10.operations.kit.peers import ask, peer_run
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kubectl import drain_command
+from gb10.programs.answer import RefusedError
 
 
 @operation()
@@ -81,15 +82,13 @@ def _drain(host: Host, node: str, head: Host, seconds: int) -> bool:
     # The mark comes first: a run that is killed from here on knows that the node is ours to uncordon.
     if not _run(host, StringCommand(f"mkdir -p {STATE} && touch {DRAINED}")):
         return False
-    drained, output = peer_run(head, drain_command(node, seconds, stays_cordoned=False))
-    if not drained:
+    try:
+        ask(head, drain_command(node, seconds, stays_cordoned=False))
+    except RefusedError as error:
         _run(host, StringCommand(f"rm -f {DRAINED}"))
-        say(
-            host,
-            "DRAIN_FAILED",
-            f"{node} is not drained, and runs as before: {last_line(output)}",
-        )
-    return drained
+        say(host, "DRAIN_FAILED", f"{node} is not drained, and runs as before: {error.reason}")
+        return False
+    return True
 
 
 def _replace(host: Host, version: str, sha256: Mapping[str, str]) -> bool:
