@@ -1,10 +1,9 @@
 """A person wipes a node: what they have to do there, and what is seen of it from here.
 
-A node that answers again is not yet a node that was wiped: it may have been rebooted only, or another machine may have
-got its address. What tells is the machine-id (another installation) and the MACs (the same machine), both read by a
-login. pyinfra cannot be asked for that: it rightly refuses a host key that it does not know. So ssh itself is, once per
-look, with a known_hosts of its own; what a node says before a person has confirmed its key is told to that person, and
-nothing is done with it.
+A node that answers again need not be wiped: it may only have been rebooted, or another machine may have got its
+address. The machine-id tells another installation, the MACs tell the same machine; both are read by a login. pyinfra
+cannot do that, as it rightly refuses a host key that it does not know. So each look runs ssh with a known_hosts file
+of its own. What a node says before a person has confirmed its key is shown to that person, and used for nothing else.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Before:
-    """What was known of the node before: by it the wiped node is told from others."""
+    """What tells the wiped node from others: what was known of it before."""
 
     machine_id: str | None
     boot_id: str | None
@@ -97,7 +96,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look means, in words for the person, and the lines that they may have to type."""
+    """What a sighting means, in words for the person, and the lines that they may have to type."""
 
     kind: Kind
     text: str
@@ -111,22 +110,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Arrived:
-    """The same machine with another installation on it. Its host key is still to be confirmed by a person."""
+    """The same machine with another installation. A person has yet to confirm its host key."""
 
     host_key: HostKey
     machine_id: str
     boot_id: str | None
     macs: Mapping[str, str]
     hostname: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "host_key": self.host_key.to_json(),
-            "machine_id": self.machine_id,
-            "boot_id": self.boot_id,
-            "macs": dict(self.macs),
-            "hostname": self.hostname,
-        }
 
 
 OnSeen = Callable[[Seen], None]
@@ -144,9 +134,12 @@ def wait_for_wipe(
 ) -> Arrived:
     """Watch a node until it is another installation of the same machine that lets us in, and return that.
 
-    There is no deadline: a person may go home and finish tomorrow. `on_seen` gets every change, and a reminder each
-    `note_seconds`; `meanwhile` is called after each look, for which `glance` stands in where ssh is not to be used.
-    Nothing is written anywhere, so the watch can be ended at any time and begun again.
+    + on_seen: called with every change, and each `note_seconds` with a reminder
+    + meanwhile: called after each look
+    + glance: looks instead of `look`
+
+    There is no deadline: a person may go home and finish tomorrow. Nothing is written, so the watch can be stopped
+    and started again at any time.
     """
     last: Seen | None = None
     said_at = time.monotonic()
@@ -169,13 +162,16 @@ def wait_for_wipe(
 
 
 def confirmed(key: HostKey, given: str) -> bool:
-    """Whether what a person typed names this key: its fingerprint, with or without "SHA256:", or the key itself."""
+    """Return True if a person typed this key: its fingerprint, with or without "SHA256:", or the key itself."""
     given = given.strip()
     return given in (key.fingerprint, key.fingerprint.removeprefix("SHA256:"), f"{key.kind} {key.blob}", key.blob)
 
 
 def instructions(host: InventoryHost, before: Before, keeps_data: bool | None = None) -> tuple[str, ...]:
-    """What the person has to do at the box, step by step. `keeps_data`: whether /data is a partition of its own."""
+    """Return what the person has to do at the box, step by step.
+
+    + keeps_data: True if /data is a partition of its own, None if that is not known
+    """
     macs = ", ".join(f"{mac} ({name})" for name, mac in sorted(before.macs.items())) or "unknown"
     data = {
         True: "/data is a partition of its own: it survives only if the installer is told to keep it.",
@@ -192,7 +188,7 @@ def instructions(host: InventoryHost, before: Before, keeps_data: bool | None = 
 
 
 def key_lines(host: InventoryHost) -> tuple[str, ...]:
-    """The lines that make the node let us in, to be pasted there as the user of the inventory."""
+    """Return the lines that make the node let us in, for the user of the inventory to paste there."""
     public = _public_key(host)
     if public is None:
         return ("Put the public key that belongs to your ssh_key into ~/.ssh/authorized_keys on the node.",)
@@ -233,7 +229,7 @@ def look(host: InventoryHost) -> Sighting:
 
 
 def judge(host: InventoryHost, before: Before, sighting: Sighting, away: bool) -> Seen:
-    """Given what is seen and whether it was away meanwhile, say what it means."""
+    """Tell what a sighting means. `away`: the node was out of reach since the watch began."""
     if sighting.host_key is None:
         return Seen("gone", f"{host.name} is gone: {sighting.refused}", sighting=sighting)
     if sighting.machine_id is None:
@@ -268,7 +264,7 @@ def _not_wiped(host: InventoryHost, before: Before, sighting: Sighting, away: bo
 
 
 def _without_login(host: InventoryHost, before: Before, sighting: Sighting) -> Seen:
-    """An sshd answers, and that is all. The neighbour table may still tell that it is somebody else's."""
+    """Tell what an sshd means that lets nobody in. The neighbour table may show that it is another machine's."""
     assert sighting.host_key is not None  # noqa: S101 - for mypy: judge() has looked
     mac = sighting.neighbour_mac
     if mac and before.macs and mac not in _lower(before.macs):
@@ -286,7 +282,7 @@ def _without_login(host: InventoryHost, before: Before, sighting: Sighting) -> S
 
 
 def _same_machine(before: Before, sighting: Sighting) -> bool | None:
-    """Whether any MAC is one of before; None where one side has none."""
+    """Return True if a MAC is one of before; None if no MAC is known of one side."""
     known, now = _lower(before.macs), _lower(sighting.macs)
     return bool(known & now) if known and now else None
 
@@ -320,7 +316,7 @@ def _shown_key(known_hosts: Path) -> HostKey | None:
 
 
 def _neighbours(table: Path = Path("/proc/net/arp")) -> dict[str, str]:
-    """MACs by address, of those that this machine talked to lately without a router between. Empty off Linux."""
+    """Return address -> MAC of the machines in the neighbour table of this one; nothing if this is not Linux."""
     try:
         rows = [line.split() for line in table.read_text().splitlines()[1:]]
     except FileNotFoundError:
@@ -329,7 +325,7 @@ def _neighbours(table: Path = Path("/proc/net/arp")) -> dict[str, str]:
 
 
 def _public_key(host: InventoryHost) -> str | None:
-    """The public half of the key that we log in with: its file, else what the agent offers first."""
+    """Return the public half of the key that we log in with: from its file, else the first that the agent offers."""
     if host.key:
         path = Path(f"{host.key}.pub").expanduser()
         if path.exists():
