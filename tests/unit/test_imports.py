@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -17,6 +18,8 @@ OPTIONS = SETUP["options"]
 ROOMS = re.findall(r"= (\w+)", OPTIONS["package_dir"])
 # Programs that run where these are: in the serving container, and on nodes with netplan.
 BROUGHT = {"programs/all_reduce.py": {"torch"}, "programs/netplan_probe.py": {"yaml"}}
+# These run in the pyinfra process only.
+PYINFRA_PROCESS = {f"gb10.controller.run.{name}" for name in ("connections", "process", "requests", "watching")}
 # Distributions whose packages have other names.
 PACKAGES = {"pyyaml": {"yaml"}, "pyinfra": {"pyinfra", "pyinfra_cli"}}
 
@@ -51,6 +54,16 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
     foreign = {name for room in ROOMS for name in imported_by(room) if not name.startswith("gb10.")}
     assert foreign <= set().union(*(PACKAGES.get(name, {name}) for name in declared))
     assert [name for name in declared if not PACKAGES.get(name, {name}) & foreign] == []
+
+
+def test_the_process_of_the_command_loads_no_pyinfra() -> None:
+    """All of the command but what its pyinfra process consists of, in a new interpreter."""
+    paths = [path.relative_to(ROOT) for room in ("cli", "controller") for path in (ROOT / room).rglob("*.py")]
+    modules = {"gb10." + ".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}
+    script = f"import sys, {', '.join(sorted(modules - PYINFRA_PROCESS))}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert loaded & {*PYINFRA_PROCESS, "gevent", "pyinfra", "pyinfra_cli"} == set()
 
 
 def test_every_package_is_published() -> None:
