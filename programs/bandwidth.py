@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from gb10.programs import tcp_streams
@@ -54,10 +56,21 @@ def listen(job: dict[str, Any], outlet: Outlet) -> None:
     """
     netdev, address, port = job["rail"]
     device = rdma_device(netdev)
-    if device:
-        command = ["timeout", str(job["lifetime"]), *ib_write_bw(device, port, job["seconds"])]
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    tcp_streams.listen(address, port, job["peer"], job["lifetime"], lambda: outlet.report(listens=True))
+    with _ib_write_bw_listens(device, port, job) if device else nullcontext():
+        tcp_streams.listen(address, port, job["peer"], job["lifetime"], lambda: outlet.report(listens=True))
+
+
+@contextmanager
+def _ib_write_bw_listens(device: str, port: int, job: dict[str, Any]) -> Iterator[None]:
+    """Let ib_write_bw listen while the block runs. `timeout` leads a process group, so no signal to ours reaches it."""
+    command = ["timeout", str(job["lifetime"]), *ib_write_bw(device, port, job["seconds"])]
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def rdma_device(netdev: str) -> str | None:
