@@ -15,7 +15,7 @@ from gb10.facts.reading.requests import LOADER
 from gb10.programs.answer import Outlet
 
 SILENT = Outlet("mark", 1 << 20)  # for functions that send nothing
-VERSIONS = Path("/root/.pyenv/versions")
+VERSIONS = Path.home() / ".pyenv" / "versions"  # where pyenv keeps other Pythons
 
 
 def ubuntu_python(version: str) -> str | None:
