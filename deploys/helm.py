@@ -7,8 +7,8 @@ from typing import Any
 
 from pyinfra.context import host
 
-from gb10.facts.reading.helm import HelmRelease
-from gb10.facts.reading.readiness import Operator
+from gb10.facts.reading.cluster import HelmRelease
+from gb10.facts.reading.operators import Operator
 from gb10.group_data.settings import ChartSettings, HelmSettings, OperatorSettings
 from gb10.operations import helm as operations
 from gb10.operations.kit.charts import Release

@@ -7,7 +7,7 @@ from typing import Any
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
-from gb10.facts.reading.hidden import Secret
+from gb10.facts.k3s import Secret
 from gb10.facts.reading.k3s import (
     CONFIG,
     KILLALL,

@@ -8,7 +8,7 @@ from pyinfra.context import host
 from pyinfra.facts.systemd import SystemdEnabled
 from pyinfra.operations import systemd
 
-from gb10.facts.reading.node_lock import LockHolder
+from gb10.facts.reading.node import LockHolder
 from gb10.group_data.settings import K3sSettings
 from gb10.operations import kubectl, node_lock
 from gb10.operations.kit.deploys import deploy
@@ -22,7 +22,7 @@ def lock_nodes(holder: dict[str, Any]) -> None:
     """
     Hold the lock of nodes, so that no other controller works on them.
 
-    + holder: who holds it, as gb10.facts.node_lock.LockHolder has it
+    + holder: who holds it, as gb10.facts.node.LockHolder has it
     """
     node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder))
 

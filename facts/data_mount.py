@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from gb10.facts.reading.data_mount import FOLDER, DataPlace, read_data_place
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.sections import Section
+from gb10.facts.reading.node import FOLDER, DataPlace, read_data_place
+from gb10.facts.reading.values import Section
 
 
 class DataMount(SectionsFact[DataPlace]):

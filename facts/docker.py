@@ -1,14 +1,16 @@
-"""The Docker engine of a node."""
+"""The Docker engine of a node, its running containers, and what users own in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from gb10.facts.reading.docker import Belongings
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.sections import Section
-from gb10.facts.reading.values import FactValue
+from gb10.facts.reading.values import FactValue, Section
 
 
 @dataclass(frozen=True)
@@ -42,4 +44,84 @@ class DockerEngine(SectionsFact[Engine | None]):
             runtimes=tuple(sorted(info.get("Runtimes") or {})),
             storage_driver=info.get("Driver", ""),
             root=info.get("DockerRootDir", ""),
+        )
+
+
+KUBERNETES_LABELS = "io.kubernetes."
+FORMAT = '{"name":{{json .Name}},"image":{{json .Config.Image}},"labels":{{json .Config.Labels}}}'
+
+
+@dataclass(frozen=True)
+class Container(FactValue):
+    """A running container."""
+
+    name: str
+    image: str
+    labels: dict[str, str]
+
+    @property
+    def is_kubernetes(self) -> bool:
+        """True if a kubelet made it."""
+        return any(label.startswith(KUBERNETES_LABELS) for label in self.labels)
+
+
+class RunningContainers(SectionsFact[tuple[Container, ...] | None]):
+    """The running containers, or None if no Docker engine answers.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> Launch:
+        # One that ends between the two commands makes `docker inspect` fail, after it has printed the others.
+        inspect = f"timeout 20 docker inspect --type container --format '{FORMAT}'"
+        return self.sections({"engine": "timeout 20 docker ps -q", "ps": f"docker ps -q | xargs -r {inspect}"})
+
+    def read_sections(self, found: Mapping[str, Section]) -> tuple[Container, ...] | None:
+        if found["engine"].status != 0:
+            return None
+        rows = (json.loads(line) for line in found["ps"].lines if line)
+        return tuple(
+            Container(name=row["name"].removeprefix("/"), image=row["image"], labels=row["labels"] or {})
+            for row in rows
+        )
+
+
+def serving(containers: Iterable[Container], patterns: Sequence[str]) -> list[str]:
+    """Return the names of the containers that may be serving: not of Kubernetes, with a name of these patterns."""
+    return [
+        container.name
+        for container in containers
+        if not container.is_kubernetes and any(fnmatchcase(container.name, pattern) for pattern in patterns)
+    ]
+
+
+POD, SERVING = "io.kubernetes.pod.uid", "gb10.serving"
+BELONGINGS_FORMAT = (
+    f'{{"name":{{{{json .Names}}}},"pod":{{{{json (.Label "{POD}")}}}},"serving":{{{{json (.Label "{SERVING}")}}}}}}'
+)
+NAMELESS = re.compile(r"[0-9a-f]{64}")
+
+
+class DockerBelongings(SectionsFact[Belongings | None]):
+    """Volumes and containers of users, or None if no engine answers.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> Launch:
+        return self.sections(
+            {
+                "volumes": "timeout 20 docker volume ls --format '{{.Name}}'",
+                "containers": f"timeout 20 docker ps -a --format '{BELONGINGS_FORMAT}'",
+            }
+        )
+
+    def read_sections(self, found: Mapping[str, Section]) -> Belongings | None:
+        if any(found[name].status != 0 for name in ("volumes", "containers")):
+            return None
+        names = [name for name in found["volumes"].lines if name]
+        rows = [json.loads(line) for line in found["containers"].lines if line]
+        return Belongings(
+            volumes=tuple(sorted(name[:12] if NAMELESS.fullmatch(name) else name for name in names)),
+            containers=tuple(sorted(row["name"] for row in rows if not row["pod"] and not row["serving"])),
         )

@@ -1,4 +1,4 @@
-"""Text files on a node, with their mode and owner."""
+"""Files on a node: text with mode and owner, files with masked secrets, and secrets without their content."""
 
 from __future__ import annotations
 
@@ -7,9 +7,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.masking import masked
-from gb10.facts.reading.sections import Section
-from gb10.facts.reading.values import FactValue
+from gb10.facts.reading.values import FactValue, Section
+
+MASK = "*MASKED*"
+# Flags of k3s whose value is a secret, or may hold a password (docs.k3s.io/cli/server).
+SECRET_FLAGS = ("token", "agent-token", "datastore-endpoint", "etcd-s3-access-key", "etcd-s3-secret-key", "vpn-auth")
+
+_FLAG = f"(--?({'|'.join(SECRET_FLAGS)})|-t)"
+_KEY = f"({'|'.join(SECRET_FLAGS)})"
+_VARIABLE = "((K3S|AWS|ETCD)_[A-Z0-9_]*(TOKEN|ENDPOINT|KEY|AUTH|PASSWORD))"
+# For `sed -z -E`, which sees the file as one line: the script writes each word of a command on a line of its own.
+_PROGRAM = (
+    # '--token=one or more words'
+    f"s/('{_FLAG}=)[^']*'/\\1{MASK}'/g",
+    f's/("{_FLAG}=)[^"]*"/\\1{MASK}"/g',
+    # --token=word, --token word, '--token' 'word', and the same over two lines
+    f"s/((^|[[:space:]'\"]){_FLAG}['\"]?(=|[[:space:]\\\\]+))(\"[^\"]*\"|'[^']*'|[^[:space:]'\"]+)/\\1{MASK}/g",
+    # Environment=K3S_TOKEN=word
+    f"s/({_VARIABLE}=)[^\\n]*/\\1{MASK}/g",
+    # http://user:password@proxy
+    f"s#://[^/@[:space:]]+@#://{MASK}@#g",
+    # token: word, "token": "word", and a text on the lines below it
+    f"s/((^|[^-A-Za-z0-9_]){_KEY}[+]?['\"]?[[:blank:]]*:)[^\\n]*(\\n[[:blank:]]+[^\\n]*)*/\\1 '{MASK}'/g",
+)
+
+
+def masked(*paths: str) -> str:
+    """Given files of K3s, return the command that prints them with the values of all secrets masked."""
+    return shlex.join(["sed", "-z", "-E", "; ".join(_PROGRAM), *paths])
+
 
 STAT = "stat -L -c '%a %U %G'"
 END = "."  # keeps the final newlines of a file apart from those of the print
@@ -28,7 +54,7 @@ class TextFileState(FactValue):
 class TextFile(SectionsFact[TextFileState | None]):
     """The text file at `path`, or None if there is none.
 
-    Raises FactProcessError for the host whose output is not understood. Not for secrets: see gb10.facts.secret.
+    Raises FactProcessError for the host whose output is not understood. Not for secrets: see gb10.facts.file.
     """
 
     def command(self, path: str) -> Launch:
@@ -79,3 +105,30 @@ def _parts(lines: Sequence[str], heads: int) -> tuple[list[str], str]:
     if not text.endswith(END):
         raise ValueError("the end of the file is missing")
     return " ".join(lines[:heads]).split(), text.removesuffix(END)
+
+
+@dataclass(frozen=True)
+class SecretFileState(FactValue):
+    """State of a secret file, without its content."""
+
+    sha256: str
+    mode: str  # octal, as stat prints it: "600"
+    owner: str
+
+
+class SecretFile(SectionsFact[SecretFileState | None]):
+    """State of the secret at `path`, or None if the file does not exist.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self, path: str) -> Launch:
+        file = shlex.quote(path)
+        return self.sections({"file": f"test -e {file} || exit 0; stat -c '%a %U' {file} && sha256sum <{file}"})
+
+    def read_sections(self, found: Mapping[str, Section]) -> SecretFileState | None:
+        lines = found["file"].printed
+        if not lines:
+            return None
+        (mode, owner), (sha256, _) = (line.split() for line in lines)
+        return SecretFileState(sha256=sha256, mode=mode, owner=owner)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gb10.facts.copy import FileTree
+from gb10.facts.reading.copy import LOCKS, read_tree
 from gb10.facts.reading.huggingface import HuggingFaceCache, read_cache
 from gb10.facts.reading.launcher import Launch, ProgramFact
-from gb10.facts.reading.tree import LOCKS, read_tree
-from gb10.facts.tree import FileTree
 
 SMALL_FILES = ("*--*/refs/*", "*--*/trees/*.json")
 

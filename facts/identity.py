@@ -1,13 +1,14 @@
-"""The identity of a node: names, numbers and clock."""
+"""Identity of a node, and its release of DGX OS."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
-from gb10.facts.reading.identity import IDENTITY_JOB, Identity, read_identity
 from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.node import IDENTITY_JOB, RELEASE_FILE, Identity, Release, parse_release, read_identity
 from gb10.facts.reading.requests import SECTIONS
-from gb10.facts.reading.sections import Section
+from gb10.facts.reading.values import Section
 
 
 class NodeIdentity(SectionsFact[Identity]):
@@ -18,3 +19,18 @@ class NodeIdentity(SectionsFact[Identity]):
 
     def read_sections(self, found: Mapping[str, Section]) -> Identity:
         return read_identity(found)
+
+
+class DgxRelease(SectionsFact[Release | None]):
+    """Release of DGX OS; None on any other system.
+
+    Raises FactProcessError for the host whose file is not understood.
+    """
+
+    def command(self) -> Launch:
+        return self.sections({}, {"release": RELEASE_FILE})
+
+    def read_sections(self, found: Mapping[str, Section]) -> Release | None:
+        if found["release"].status == errno.ENOENT:
+            return None
+        return parse_release(found["release"].printed)

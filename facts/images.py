@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from gb10.facts.reading.images import STORE, SavedStore, read_store
+from gb10.facts.reading.docker import STORE, SavedStore, read_store
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
-from gb10.facts.reading.sections import Section
+from gb10.facts.reading.values import Section
 from gb10.programs.images.contents import EngineImage
 
 LIST_SECONDS, CHECK_SECONDS = 120, 4 * 3600

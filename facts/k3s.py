@@ -9,8 +9,9 @@ import errno
 from collections.abc import Mapping
 
 import yaml
+from pyinfra.api.hiddenvalue import HiddenValue
 
-from gb10.facts.reading.hidden import Secret
+from gb10.facts.file import masked
 from gb10.facts.reading.k3s import (
     BINARY,
     CONFIG,
@@ -33,8 +34,17 @@ from gb10.facts.reading.k3s import (
     unit_file,
 )
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.masking import masked
-from gb10.facts.reading.sections import Section
+from gb10.facts.reading.values import Section
+
+
+class Secret(HiddenValue):
+    """A HiddenValue that the pyinfra CLI can print: it prints the mask."""
+
+    def __init__(self, value: str) -> None:
+        super().__init__(value)  # type: ignore[no-untyped-call] # pyinfra leaves it untyped
+
+    def to_json(self) -> str:
+        return str(self)
 
 
 class K3sInstall(SectionsFact[K3sInstallation | None]):

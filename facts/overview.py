@@ -6,11 +6,10 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-from gb10.facts.dgx import DgxRelease
-from gb10.facts.gpu import Gpu
 from gb10.facts.helm import READ_SECRETS, HelmReleases
-from gb10.facts.identity import NodeIdentity
+from gb10.facts.identity import DgxRelease, NodeIdentity
 from gb10.facts.k3s import K3sInstall
+from gb10.facts.node import Gpu
 from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.k3s import KUBECONFIG, KUBECTL
@@ -18,7 +17,7 @@ from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
 from gb10.facts.reading.operators import read_items
 from gb10.facts.reading.overview import CLUSTER_PARTS, Items, Overview
 from gb10.facts.reading.requests import sections_job
-from gb10.facts.reading.sections import read_answer
+from gb10.facts.reading.values import read_answer
 
 # Slow ones first.
 NODE_PARTS: dict[str, SectionsFact[Any]] = {

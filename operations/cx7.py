@@ -8,7 +8,7 @@ from typing import Any
 
 from pyinfra.api import FunctionCommand, Host, operation
 
-from gb10.facts.reading.tree import UNFINISHED
+from gb10.facts.reading.copy import UNFINISHED
 from gb10.operations.copying.between import copy_commands
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.survey import Wanted

@@ -9,10 +9,9 @@ from typing import Any
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host, state
 
-from gb10.facts.commands import CommandPaths
-from gb10.facts.containers import RunningContainers, serving
-from gb10.facts.docker import DockerEngine
+from gb10.facts.docker import DockerEngine, RunningContainers, serving
 from gb10.facts.file import TextFile
+from gb10.facts.node import CommandPaths
 from gb10.facts.reading.launcher import Launch
 from gb10.operations.file import show_diff
 from gb10.operations.kit.checked import write_checked

@@ -9,8 +9,7 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
-from gb10.facts.firewall import UfwRules
-from gb10.facts.sshd import SshdConfig
+from gb10.facts.network import SshdConfig, UfwRules
 from gb10.operations.kit.failures import guarded, known
 from gb10.operations.kit.trials import trial
 

@@ -9,8 +9,8 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.data_mount import DataMount
-from gb10.facts.reading.data_mount import DataPlace
-from gb10.facts.users import UserAccount
+from gb10.facts.node import UserAccount
+from gb10.facts.reading.node import DataPlace
 from gb10.operations.kit.failures import guarded, known, refuse
 
 

@@ -14,11 +14,10 @@ from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
-from gb10.facts.helm import HelmReleases
-from gb10.facts.helm_client import BINARY, STATE, HelmClient
+from gb10.facts.helm import BINARY, STATE, HelmClient, HelmReleases
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import K3sInstall
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.charts import OPERATOR_CHARTS, Release, as_wanted, find, stuck
 from gb10.operations.kit.downloads import verified_download

@@ -13,7 +13,7 @@ from pyinfra.api import FunctionCommand, Host, operation
 from pyinfra.context import host
 
 from gb10.facts.images import SavedImages
-from gb10.facts.reading.images import STORE
+from gb10.facts.reading.docker import STORE
 from gb10.operations.copying.image_run import MOVE, image_commands, store_command
 from gb10.operations.copying.image_supply import from_anywhere, from_source, images_here
 from gb10.operations.copying.options import CopyOptions

@@ -16,11 +16,11 @@ from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
 from gb10.facts.cluster import ClusterNodes, NodePasswords
-from gb10.facts.commands import CommandPaths
+from gb10.facts.file import SecretFile, SecretFileState
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import K3sInstall, K3sLeftovers, K3sToken
+from gb10.facts.node import CommandPaths
 from gb10.facts.reading.k3s import BINARY, KILLALL, STATE, TOKEN_FILE, UNINSTALL, UNITS, env_file
-from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.file import replace_file
 from gb10.operations.kit.downloads import verified_download
 from gb10.operations.kit.earlier import changes

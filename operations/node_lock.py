@@ -8,8 +8,8 @@ from collections.abc import Generator
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host
 
-from gb10.facts.node_lock import NodeLock
-from gb10.facts.reading.node_lock import LOCK, LockHolder
+from gb10.facts.node import NodeLock
+from gb10.facts.reading.node import LOCK_FILE, LockHolder
 from gb10.operations.kit.failures import guarded, known, refuse
 from gb10.operations.kit.scripts import run_script
 
@@ -37,10 +37,10 @@ def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, Non
         return
     text = json.dumps(holder.to_json())
     if found:
-        write = f"umask 022; cat > {LOCK}.$$ && sync {LOCK}.$$"
-        yield StringCommand(f"{write} && mv -f {LOCK}.$$ {LOCK}", _stdin=text)
+        write = f"umask 022; cat > {LOCK_FILE}.$$ && sync {LOCK_FILE}.$$"
+        yield StringCommand(f"{write} && mv -f {LOCK_FILE}.$$ {LOCK_FILE}", _stdin=text)
         return
-    yield run_script("take-lock.sh", LOCK, text, host.name, seconds=LOCK_SECONDS)
+    yield run_script("take-lock.sh", LOCK_FILE, text, host.name, seconds=LOCK_SECONDS)
 
 
 @operation()
@@ -55,4 +55,4 @@ def unlocked(run: str | None = None) -> Generator[StringCommand, None, None]:
     if found is None or run not in (None, found.run):
         host.noop("there is no such lock")
         return
-    yield StringCommand(f"rm -f {LOCK}")
+    yield StringCommand(f"rm -f {LOCK_FILE}")

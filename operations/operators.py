@@ -14,14 +14,13 @@ from pyinfra.context import host, state
 from gb10.facts.cluster import ClusterNodes, ManifestDrift
 from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
-from gb10.facts.helm import HelmReleases
-from gb10.facts.helm_client import STATE
+from gb10.facts.helm import STATE, HelmReleases
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.k3s import KUBECTL
+from gb10.facts.reading.operators import GPU, NETWORK, Operator, lacking, own_policy
 from gb10.facts.reading.rdma import ConnectX7
-from gb10.facts.reading.readiness import GPU, NETWORK, Operator, lacking, own_policy
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.charts import OPERATOR_CHARTS
 from gb10.operations.kit.discovery import left_without_nfd

@@ -8,13 +8,13 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.context import host, state
 
 from gb10.facts.file import TextFile
-from gb10.facts.performance import UNIT, WANTED_GOVERNOR, PerformanceMode, Speed
+from gb10.facts.node import PERFORMANCE_UNIT, WANTED_GOVERNOR, PerformanceMode, Speed
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.failures import guarded, known
 from gb10.operations.kit.scripts import run_script
 from gb10.templates import render
 
-FILE = f"/etc/systemd/system/{UNIT}"
+FILE = f"/etc/systemd/system/{PERFORMANCE_UNIT}"
 START_SECONDS = 60
 
 
@@ -38,7 +38,7 @@ def performance_mode() -> Generator[StringCommand, None, None]:
     if state.config.DIFF:
         show_diff(FILE, file.content if file else "", content)
     yield replace_file(FILE, content, "644")
-    yield run_script("start-unit.sh", UNIT, str(START_SECONDS), seconds=START_SECONDS + 60)
+    yield run_script("start-unit.sh", PERFORMANCE_UNIT, str(START_SECONDS), seconds=START_SECONDS + 60)
 
 
 def is_set(speed: Speed) -> bool:

@@ -11,9 +11,9 @@ from pyinfra.context import host
 from gb10.facts.docker import DockerEngine
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import ForeignK3s, K3sInstall
-from gb10.facts.listeners import Listener, TcpListeners
-from gb10.facts.reading.identity import Identity
+from gb10.facts.network import Listener, TcpListeners
 from gb10.facts.reading.k3s import UNITS, K3sInstallation
+from gb10.facts.reading.node import Identity
 from gb10.facts.reading.reports import Refused
 from gb10.group_data.settings import API_PORT
 from gb10.operations.kit.failures import guarded, known, refuse

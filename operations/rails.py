@@ -9,10 +9,9 @@ import yaml
 from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host, state
 
-from gb10.facts.containers import RunningContainers, serving
+from gb10.facts.docker import RunningContainers, serving
 from gb10.facts.file import TextFile, TextFileState
-from gb10.facts.interfaces import Interface, Interfaces
-from gb10.facts.netplan import Netplan, NetplanConfig
+from gb10.facts.network import Interface, Interfaces, Netplan, NetplanConfig
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.facts.reading.reports import Refused

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.context import host, state
 
-from gb10.facts.containers import RunningContainers, serving
-from gb10.facts.docker import DockerEngine
+from gb10.facts.docker import DockerEngine, RunningContainers, serving
 from gb10.facts.file import TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import K3sInstall
+from gb10.facts.node import Settled
 from gb10.facts.reading.reports import Refused, report
-from gb10.facts.settled import Settled
 from gb10.operations import docker
 from gb10.operations.backups import fitting
 from gb10.operations.backups.parts import STEPS, TITLES

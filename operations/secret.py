@@ -9,7 +9,7 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.hiddenvalue import HiddenValue
 from pyinfra.context import host
 
-from gb10.facts.secret import SecretFile, SecretFileState
+from gb10.facts.file import SecretFile, SecretFileState
 from gb10.operations.file import replace_file
 from gb10.operations.kit.failures import guarded, known
 

@@ -9,7 +9,7 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.context import host, state
 
 from gb10.facts.file import TextFile
-from gb10.facts.sshd import SshdConfig
+from gb10.facts.network import SshdConfig
 from gb10.operations.file import show_diff
 from gb10.operations.kit.failures import guarded, known, refuse, say
 from gb10.operations.kit.login import NewLogin

@@ -9,7 +9,7 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.file import TextFile
-from gb10.facts.users import UserAccount
+from gb10.facts.node import UserAccount
 from gb10.operations.file import replace_file
 from gb10.operations.kit.checked import write_checked
 from gb10.operations.kit.failures import guarded, known

@@ -20,11 +20,9 @@ from gevent.event import Event
 from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
 from pyinfra.context import ctx_host, ctx_state
 
-from gb10.facts.bandwidth import RdmaBandwidth, listen
-from gb10.facts.containers import Container, RunningContainers, serving
-from gb10.facts.interfaces import Interface, Interfaces
-from gb10.facts.rdma import RdmaLinks
-from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
+from gb10.facts.docker import Container, RunningContainers, serving
+from gb10.facts.network import Interface, Interfaces
+from gb10.facts.rdma import RailBandwidth, RdmaBandwidth, RdmaLinks, Verdict, listen
 from gb10.facts.reading.launcher import Launch, run_script
 from gb10.facts.reading.reports import report
 from gb10.operations.copying.survey import Way, find_ways

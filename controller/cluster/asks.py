@@ -5,25 +5,22 @@ from __future__ import annotations
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.asks import Ask
 from gb10.facts.reading.backups import BackupCopy
-from gb10.facts.reading.belongings import Belongings
-from gb10.facts.reading.data_mount import DataPlace
+from gb10.facts.reading.docker import Belongings, SavedStore
 from gb10.facts.reading.huggingface import HuggingFaceCache
-from gb10.facts.reading.images import SavedStore
-from gb10.facts.reading.node_lock import LockHolder
+from gb10.facts.reading.node import DataPlace, LockHolder, SettledState
 from gb10.facts.reading.overview import Overview
 from gb10.facts.reading.serving import NodeServing
-from gb10.facts.reading.settled import SettledState
 from gb10.group_data.settings import NodeWorkplace, ServingCare, ServingSettings
 from gb10.programs.images.contents import EngineImage
 
 OVERVIEW: Ask[Overview] = Ask("gb10.facts.overview.NodeOverview")
-LOCK: Ask[LockHolder | None] = Ask("gb10.facts.node_lock.NodeLock")
-PODS: Ask[dict[str, tuple[str, ...]] | None] = Ask("gb10.facts.pods.EvictablePods")
-SETTLED: Ask[SettledState] = Ask("gb10.facts.settled.Settled")
+LOCK: Ask[LockHolder | None] = Ask("gb10.facts.node.NodeLock")
+PODS: Ask[dict[str, tuple[str, ...]] | None] = Ask("gb10.facts.cluster.EvictablePods")
+SETTLED: Ask[SettledState] = Ask("gb10.facts.node.Settled")
 ENGINE: Ask[tuple[EngineImage, ...] | None] = Ask("gb10.facts.images.DockerImages")
 STORE: Ask[SavedStore | None] = Ask("gb10.facts.images.SavedImages")
 BACKUPS: Ask[tuple[BackupCopy, ...] | None] = Ask("gb10.facts.backups.Backups")
-BELONGINGS: Ask[Belongings | None] = Ask("gb10.facts.belongings.DockerBelongings")
+BELONGINGS: Ask[Belongings | None] = Ask("gb10.facts.docker.DockerBelongings")
 MODELS: Ask[HuggingFaceCache | None] = Ask("gb10.facts.huggingface.HuggingFaceModels")
 DATA: Ask[DataPlace] = Ask("gb10.facts.data_mount.DataMount")
 SERVING: Ask[NodeServing] = Ask("gb10.facts.serving.ServingState")

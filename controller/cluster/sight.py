@@ -27,12 +27,11 @@ from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.asks import Ask, Value
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
-from gb10.facts.reading.belongings import Belongings
 from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.docker import Belongings
 from gb10.facts.reading.huggingface import Repository
-from gb10.facts.reading.identity import Identity
 from gb10.facts.reading.k3s import K3sInstallation
-from gb10.facts.reading.node_lock import LockHolder
+from gb10.facts.reading.node import Identity, LockHolder
 from gb10.facts.reading.overview import Overview
 from gb10.programs.images.contents import Contents
 

@@ -25,10 +25,9 @@ from gb10.controller.host_keys import (
     ssh_command,
 )
 from gb10.controller.inventory import InventoryHost
-from gb10.facts.reading.frames import FloodError, FrameError
-from gb10.facts.reading.identity import IDENTITY_JOB, Identity, read_identity
-from gb10.facts.reading.requests import SECTIONS, Request
-from gb10.facts.reading.sections import read_answer
+from gb10.facts.reading.node import IDENTITY_JOB, Identity, read_identity
+from gb10.facts.reading.requests import SECTIONS, FloodError, FrameError, Request
+from gb10.facts.reading.values import read_answer
 
 __all__ = [
     "Arrived",

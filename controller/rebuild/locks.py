@@ -11,7 +11,7 @@ from gb10.controller.journal import Journal
 from gb10.controller.lock import cluster_lock
 from gb10.controller.rebuild.runs import Progress
 from gb10.controller.run.runner import Runner
-from gb10.facts.reading.node_lock import LockHolder
+from gb10.facts.reading.node import LockHolder
 
 
 def holder(journal: Journal, step: str) -> LockHolder:

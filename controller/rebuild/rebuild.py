@@ -11,7 +11,7 @@ from gb10.controller.rebuild.runs import Progress
 from gb10.controller.rebuild.step import Step
 from gb10.controller.rebuild.steps.preflight import Preflight
 from gb10.controller.rebuild.tools import Tools
-from gb10.facts.reading.images import STORE
+from gb10.facts.reading.docker import STORE
 
 
 class Rebuild:

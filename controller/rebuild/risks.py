@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.memory import Memory
-from gb10.facts.reading.belongings import Belongings
+from gb10.facts.reading.docker import Belongings
 
 
 def risks(host: InventoryHost, memory: Memory, belongings: Belongings | None) -> Iterator[str]:

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Ask(Generic[Value]):
-    """A fact by the path of its class, "gb10.facts.secret.SecretFile", and its arguments."""
+    """A fact by the path of its class, "gb10.facts.file.SecretFile", and its arguments."""
 
     fact: str
     arguments: Mapping[str, Any] = field(default_factory=dict, compare=False)

@@ -13,7 +13,7 @@ from pyinfra.api import Host
 from pyinfra.connectors.base import BaseConnector
 from pyinfra.connectors.ssh import SSHConnector
 
-from gb10.facts.reading.frames import FloodError
+from gb10.facts.reading.requests import FloodError
 
 CHUNK = 1 << 18
 WINDOW = 16 << 20

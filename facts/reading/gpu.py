@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gb10.facts.reading.sections import Section
-from gb10.facts.reading.values import FactValue
+from gb10.facts.reading.values import FactValue, Section
 
 ABSENT = 127
 

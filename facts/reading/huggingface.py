@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gb10.facts.reading.tree import Entry, Tree, shown
+from gb10.facts.reading.copy import Entry, Tree, shown
 from gb10.facts.reading.values import FactValue
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}

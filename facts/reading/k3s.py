@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gb10.facts.reading.identity import ARCHITECTURES
-from gb10.facts.reading.sections import Section
-from gb10.facts.reading.values import FactValue
+from gb10.facts.reading.node import ARCHITECTURES
+from gb10.facts.reading.values import FactValue, Section
 from gb10.group_data.settings import API_PORT
 
 BINARY = "/usr/local/bin/k3s"

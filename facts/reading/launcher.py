@@ -19,10 +19,19 @@ from pyinfra.connectors.util import (
 )
 
 from gb10.facts.reading import channels
-from gb10.facts.reading.frames import Answer, FloodError, FrameError
 from gb10.facts.reading.reports import Refused, report
-from gb10.facts.reading.requests import KILL_SECONDS, MEMORY_BYTES, PROGRAMS, SECTIONS, Request, sections_job
-from gb10.facts.reading.sections import Section, read_answer
+from gb10.facts.reading.requests import (
+    KILL_SECONDS,
+    MEMORY_BYTES,
+    PROGRAMS,
+    SECTIONS,
+    Answer,
+    FloodError,
+    FrameError,
+    Request,
+    sections_job,
+)
+from gb10.facts.reading.values import Section, read_answer
 
 OTHER_BYTES = 4 << 20  # what a node may print beside an answer
 

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from gb10.facts.reading.cluster import ClusterNode, read_nodes
-from gb10.facts.reading.dgx import Release
+from gb10.facts.reading.cluster import ClusterNode, HelmRelease, read_nodes
 from gb10.facts.reading.gpu import GpuState
-from gb10.facts.reading.helm import HelmRelease
-from gb10.facts.reading.identity import Identity
 from gb10.facts.reading.k3s import K3sInstallation
+from gb10.facts.reading.node import Identity, Release
 from gb10.facts.reading.operators import (
     GPU_NAMESPACE,
     NETWORK_NAMESPACE,

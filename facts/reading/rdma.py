@@ -17,8 +17,7 @@ from functools import reduce
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any, TypeVar
 
-from gb10.facts.reading.sections import Section
-from gb10.facts.reading.values import FactValue
+from gb10.facts.reading.values import FactValue, Section
 from gb10.programs.connectx7 import MELLANOX
 
 HALVES_PER_PORT = 2

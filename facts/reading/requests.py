@@ -1,22 +1,25 @@
-"""Requests to run a program on a node.
+"""Requests to run a program on a node, and its answer.
 
 Text and job travel on standard input; the command line holds a fixed loader alone. The program runs with LC_ALL=C.UTF-8
 and the system's PATH, for a limited time and with limited memory, and ends when the connection does. Its answer comes
-on lines that begin with a random mark, so nothing that a login shell prints is taken for it, and its size is bounded.
+on lines that begin with a random mark of the request: nothing that a login shell prints is taken for it. Its size is
+checked before anything is unpacked.
 """
 
 from __future__ import annotations
 
 import ast
+import base64
+import binascii
 import functools
 import json
 import secrets
 import shlex
+import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
-
-from gb10.facts.reading.frames import Answer, FrameError
 
 LOADER = "import json,sys;exec(json.loads(sys.stdin.buffer.readline()))"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -113,3 +116,56 @@ def _text(module: str) -> str:
 def sections_job(commands: Mapping[str, str], files: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Given shell commands and paths by name, return the job of SECTIONS, which reads all of them."""
     return {"commands": dict(commands), "files": dict(files or {})}
+
+
+class FloodError(Exception):
+    """A node sent more than it may."""
+
+
+class FrameError(Exception):
+    """A node sent a line with the right mark that is no answer."""
+
+
+@dataclass
+class Answer:
+    """The answer of a program, or its refusal. `others` are lines that are not ours."""
+
+    mark: str
+    limit_bytes: int
+    told: Callable[[dict[str, Any]], None] = lambda details: None
+    value: Any = None
+    complete: bool = False
+    refusal: tuple[str, str] | None = None
+    others: list[str] = field(default_factory=list)
+
+    def hear(self, line: str) -> None:
+        """Take in a line. Raise FrameError or FloodError for one that cannot be ours."""
+        line = line.rstrip("\r\n")
+        if not line.startswith(f"{self.mark} "):
+            if line.strip():
+                self.others.append(line)
+            return
+        kind, _, text = line.removeprefix(f"{self.mark} ").partition(" ")
+        value = self._value(kind, text)
+        match kind.removesuffix("/deflated"), value:
+            case "report", dict():
+                self.told(value)
+            case "refused", [str(code), str(reason)]:
+                self.refusal = (code, reason)
+            case "answer", _:
+                self.value, self.complete = value, True
+            case _:
+                raise FrameError(f"no answer has the form of {kind}")
+
+    def _value(self, kind: str, text: str) -> Any:
+        try:
+            return json.loads(self._inflated(text) if kind.endswith("/deflated") else text)
+        except (ValueError, RecursionError, binascii.Error, zlib.error) as error:
+            raise FrameError(str(error)) from error
+
+    def _inflated(self, text: str) -> bytes:
+        inflater = zlib.decompressobj()
+        content = inflater.decompress(base64.b64decode(text, validate=True), self.limit_bytes)
+        if not inflater.eof:
+            raise FloodError(f"its answer is longer than {self.limit_bytes} bytes, or cut off")
+        return content

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gb10.facts.reading.identity import ARCHITECTURES, Identity
+from gb10.facts.reading.node import ARCHITECTURES, Identity
 from gb10.facts.reading.reports import Refused
 from gb10.programs.archive.manifest import Manifest
 

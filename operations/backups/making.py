@@ -12,9 +12,8 @@ from typing import Any, BinaryIO, cast
 
 from pyinfra.api import Host, State
 
-from gb10.facts.dgx import DgxRelease
 from gb10.facts.docker import DockerEngine
-from gb10.facts.identity import NodeIdentity
+from gb10.facts.identity import DgxRelease, NodeIdentity
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import report

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from pyinfra.api import Host, State
 
-from gb10.facts.reading.identity import Identity
 from gb10.facts.reading.launcher import Launch
+from gb10.facts.reading.node import Identity
 from gb10.facts.reading.reports import report
 from gb10.operations.backups import age
 from gb10.operations.backups.keeping import Keeping

@@ -14,10 +14,9 @@ from paramiko import SSHException
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.context import host, state
 
-from gb10.facts.reading.copy import CopyProof, prove_copy
+from gb10.facts.copy import FileTree
+from gb10.facts.reading.copy import CopyProof, Tree, prove_copy
 from gb10.facts.reading.reports import report
-from gb10.facts.reading.tree import Tree
-from gb10.facts.tree import FileTree
 from gb10.operations.copying.measurement import check_rails
 from gb10.operations.copying.plan import changed, describe, human, named, plan_copy
 from gb10.operations.copying.reports import CopyPlanned, CopyProven

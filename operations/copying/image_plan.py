@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gb10.facts.reading.images import SavedImage, SavedStore, with_tag
+from gb10.facts.reading.docker import SavedImage, SavedStore, with_tag
 from gb10.facts.reading.values import FactValue
 from gb10.programs.images.contents import Contents, EngineImage, known_layers
 from gb10.programs.images.names import blob_path

@@ -10,7 +10,7 @@ from typing import Any
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.context import host, state
 
-from gb10.facts.reading.images import STORE, with_tag
+from gb10.facts.reading.docker import STORE, with_tag
 from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import report
 from gb10.operations.copying.between import run_copy

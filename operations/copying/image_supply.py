@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pyinfra.api import Host
 from pyinfra.context import host
 
+from gb10.facts.copy import FileTree
 from gb10.facts.docker import DockerEngine
 from gb10.facts.images import DockerImages, SavedImages
-from gb10.facts.reading.images import STORE
-from gb10.facts.tree import FileTree
+from gb10.facts.reading.docker import STORE
 from gb10.operations.copying.image_plan import Action, ImagePlan, Side, engine_bytes, plan_images, plan_loads
 from gb10.operations.kit.failures import known
 from gb10.operations.kit.peers import read_facts, this_node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyinfra.api import Host
 from pyinfra.context import host
 
-from gb10.facts.reading.bandwidth import RailBandwidth, Verdict
+from gb10.facts.rdma import RailBandwidth, Verdict
 from gb10.facts.reading.reports import report
 from gb10.group_data.settings import ServingCare
 from gb10.operations.copying.survey import Survey, Wanted

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gb10.facts.reading.tree import Entry, Tree, shown
+from gb10.facts.reading.copy import Entry, Tree, shown
 
 LARGE_BYTES = 16 << 20  # a file of this size or more goes in pieces over all streams
 ENTRY_BYTES = 64 << 10  # the cost of a file beside its content, expressed in bytes

@@ -10,10 +10,10 @@ from typing import Any
 
 from pyinfra.api import Host
 
-from gb10.facts.interfaces import Interface, Interfaces
+from gb10.facts.copy import FileTree
+from gb10.facts.network import Interface, Interfaces
+from gb10.facts.reading.copy import UNFINISHED, Tree
 from gb10.facts.reading.reports import Refused
-from gb10.facts.reading.tree import UNFINISHED, Tree
-from gb10.facts.tree import FileTree
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.kit.inventory import node_ip, rails_of

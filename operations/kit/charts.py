@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.group_data.settings import brings_nfd
 
 NFD_CHART = "node-feature-discovery"

@@ -7,8 +7,8 @@ from typing import Any
 
 from pyinfra.context import host
 
-from gb10.facts.reading.helm import HelmRelease
-from gb10.facts.reading.readiness import GPU, NETWORK, Operator
+from gb10.facts.reading.cluster import HelmRelease
+from gb10.facts.reading.operators import GPU, NETWORK, Operator
 from gb10.group_data.settings import brings_nfd
 from gb10.operations.kit.charts import NFD_CHART, OPERATOR_CHARTS, find, merged, should_bring_nfd
 

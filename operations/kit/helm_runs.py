@@ -9,9 +9,8 @@ from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.cluster import ClusterNodes
-from gb10.facts.helm import HelmReleases
-from gb10.facts.helm_client import BINARY, LOCK, STATE
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.helm import BINARY, LOCK, STATE, HelmReleases
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.k3s import KUBECONFIG
 from gb10.operations.kit.charts import Release, as_wanted, differences, find, trouble
 from gb10.operations.kit.failures import say

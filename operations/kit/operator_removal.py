@@ -8,10 +8,10 @@ from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.command import QuoteString
 
 from gb10.facts.helm import HelmReleases
-from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.operators import OperatorRemains, OperatorRemnants
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.k3s import BINARY
-from gb10.facts.reading.readiness import GPU, NETWORK, Operator
+from gb10.facts.reading.operators import GPU, NETWORK, Operator
 from gb10.operations.kit.discovery import rivals
 from gb10.operations.kit.failures import UnreadFactError, known, say
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from pyinfra.context import host
 
+from gb10.facts.file import SecretFile, SecretFileState
 from gb10.facts.huggingface import HuggingFaceModels
 from gb10.facts.images import DockerImages
+from gb10.facts.reading.docker import with_tag
 from gb10.facts.reading.huggingface import HuggingFaceCache
-from gb10.facts.reading.images import with_tag
 from gb10.facts.reading.reports import Refused
 from gb10.facts.reading.serving import NodeServing
-from gb10.facts.secret import SecretFile, SecretFileState
 from gb10.operations.kit.failures import known
 from gb10.operations.kit.peers import read_facts
 from gb10.operations.kit.serving_plan import Plan

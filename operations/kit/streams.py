@@ -9,8 +9,8 @@ from paramiko import SSHException
 from pyinfra.api import Host
 
 from gb10.facts.reading import channels
-from gb10.facts.reading.frames import FloodError, FrameError
 from gb10.facts.reading.launcher import KILL_SECONDS, Launch, shell_line
+from gb10.facts.reading.requests import FloodError, FrameError
 from gb10.operations.kit.peers import has_sudo, reached
 from gb10.programs.answer import RefusedError
 

@@ -26,7 +26,7 @@ from typing import Any
 import testinfra
 
 from gb10.controller.errors import CATALOGUE
-from gb10.facts.reading.images import STORE
+from gb10.facts.reading.docker import STORE
 from gb10.lab import serving
 from gb10.lab.kube import pause
 from gb10.lab.lab import Lab

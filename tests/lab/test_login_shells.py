@@ -15,20 +15,20 @@ NODE = "gb10.deploys.node"
 FACTS = [
     "gb10.facts.backups.Backups",
     "gb10.facts.cluster.ClusterNodes",
-    "gb10.facts.containers.RunningContainers",
+    "gb10.facts.docker.RunningContainers",
     "gb10.facts.docker.DockerEngine",
-    "gb10.facts.firewall.UfwRules",
-    "gb10.facts.gpu.Gpu",
+    "gb10.facts.network.UfwRules",
+    "gb10.facts.node.Gpu",
     "gb10.facts.helm.HelmReleases",
     "gb10.facts.identity.NodeIdentity",
-    "gb10.facts.interfaces.Interfaces",
+    "gb10.facts.network.Interfaces",
     "gb10.facts.k3s.K3sInstall",
-    "gb10.facts.performance.PerformanceMode",
-    "gb10.facts.pods.EvictablePods",
+    "gb10.facts.node.PerformanceMode",
+    "gb10.facts.cluster.EvictablePods",
     "gb10.facts.rdma.RdmaLinks",
     "gb10.facts.serving.ServingState",
-    "gb10.facts.settled.Settled",
-    "gb10.facts.sshd.SshdConfig",
+    "gb10.facts.node.Settled",
+    "gb10.facts.network.SshdConfig",
 ]
 # What differs from one look to the next.
 PASSING = {

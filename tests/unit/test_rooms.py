@@ -22,12 +22,12 @@ TOO_LARGE: set[str] = {
     "facts/reading/backups.py:BackupProof",
     "facts/reading/cluster.py:ClusterNode",
     "facts/reading/copy.py:CopyProof",
-    "facts/reading/helm.py:HelmRelease",
+    "facts/reading/cluster.py:HelmRelease",
     "facts/reading/k3s.py:K3sInstallation",
     "facts/reading/overview.py:Overview",
     "facts/reading/rdma.py:RdmaLink",
-    "facts/reading/tree.py:Entry",
-    "facts/reading/tree.py:Tree",
+    "facts/reading/copy.py:Entry",
+    "facts/reading/copy.py:Tree",
 }
 
 

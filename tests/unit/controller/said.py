@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gb10.facts.reading.backups import BackupCopy
-from gb10.facts.reading.data_mount import DataPlace
+from gb10.facts.reading.docker import SavedImage, SavedStore
 from gb10.facts.reading.huggingface import HuggingFaceCache, Repository, Revision
-from gb10.facts.reading.images import SavedImage, SavedStore
+from gb10.facts.reading.node import DataPlace, SettledState
 from gb10.facts.reading.serving import Engine, Mode, NodeServing
-from gb10.facts.reading.settled import SettledState
 from gb10.programs.images.contents import Contents, EngineImage, Record
 
 SETTLED = SettledState("boot-1", 60.0, "running", ())

@@ -16,7 +16,7 @@ from gb10.controller.rebuild.gate import DEMANDS
 from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.facts.reading.cluster import ClusterNode
-from gb10.facts.reading.node_lock import LockHolder
+from gb10.facts.reading.node import LockHolder
 from gb10.facts.reading.serving import Mode, NodeServing
 from tests.unit.controller.hosts import saying
 from tests.unit.controller.said import PLACE, cache, engine, serving, store

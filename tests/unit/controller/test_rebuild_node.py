@@ -17,7 +17,7 @@ from gb10.controller.rebuild.memory import Served, recall
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.preview import preview
 from gb10.controller.rebuild.runs import Progress, accept, decide
-from gb10.facts.reading.belongings import Belongings
+from gb10.facts.reading.docker import Belongings
 from tests.unit.controller.hosts import saying
 from tests.unit.controller.said import cache, engine, image, store
 from tests.unit.controller.two_nodes import INVENTORY, gpu, identity, node

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from gb10.deploys.gpu_operator import gpu_operator_values
 from gb10.deploys.network_operator import network_operator_values, plugin_version
-from gb10.facts.operator_remains import OperatorRemains
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.operators import OperatorRemains
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 from gb10.group_data import all as defaults

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.bandwidth import RdmaBandwidth, listen
-from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict, judge, parse_ib_write_bw
+from gb10.facts.rdma import Method, RailBandwidth, RdmaBandwidth, Verdict, judge, listen, parse_ib_write_bw
 from gb10.programs import bandwidth, tcp_streams
 from tests.unit.facts.reading import altered, answered, damaged, process, run, sample, words
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.dgx import DgxRelease
-from gb10.facts.reading.dgx import Release, parse_release
+from gb10.facts.identity import DgxRelease
+from gb10.facts.reading.node import Release, parse_release
 from tests.unit.facts.reading import damaged, printed, process, run, sample, shell_accepts, words
 
 

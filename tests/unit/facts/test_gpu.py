@@ -7,7 +7,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gb10.facts.gpu import Gpu
+from gb10.facts.node import Gpu
 from gb10.facts.reading.gpu import (
     GpuDevice,
     GpuProcess,

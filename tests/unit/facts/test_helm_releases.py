@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.helm import HelmReleases
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.programs import helm_storage
 from tests.unit.facts.reading import SAMPLES, altered, answered, damaged, process, run, shell_accepts, words
 

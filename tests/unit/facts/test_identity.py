@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.docker import DockerEngine
-from gb10.facts.file import TextFile
+from gb10.facts.file import SecretFile, TextFile
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.listeners import Listener, TcpListeners
-from gb10.facts.secret import SecretFile
+from gb10.facts.network import Listener, TcpListeners
 from tests.unit.facts.reading import printed, process, run, section, words
 
 

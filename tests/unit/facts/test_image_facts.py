@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.images import DockerImages, SavedImages
-from gb10.facts.reading.images import with_tag
+from gb10.facts.reading.docker import with_tag
 from tests.unit.facts.reading import ABSENT, altered, damaged, process, sample, shell_accepts
 
 ENGINES = ["docker-images-20.10.txt", "docker-images-26.txt", "docker-images-26-containerd.txt"]

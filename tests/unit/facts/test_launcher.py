@@ -20,11 +20,10 @@ from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.facts.reading import channels, launcher, requests
-from gb10.facts.reading.frames import Answer, FloodError, FrameError
 from gb10.facts.reading.launcher import Launch, SectionsFact, equip, run_script, shell_line
 from gb10.facts.reading.reports import Report, set_reporter
-from gb10.facts.reading.requests import LOADER, SECTIONS, sections_job, texts
-from gb10.facts.reading.sections import Section
+from gb10.facts.reading.requests import LOADER, SECTIONS, Answer, FloodError, FrameError, sections_job, texts
+from gb10.facts.reading.values import Section
 from tests.unit.programs.launching import ubuntu_python
 from tests.unit.ssh_server import SshServer
 

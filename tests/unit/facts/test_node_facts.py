@@ -9,15 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api import FactBase
 
-from gb10.facts.containers import Container, RunningContainers, serving
 from gb10.facts.data_mount import DataMount
-from gb10.facts.firewall import Firewall, UfwRules
-from gb10.facts.interfaces import Interface, Interfaces
-from gb10.facts.netplan import Netplan, NetplanConfig
-from gb10.facts.performance import PerformanceMode, Speed
-from gb10.facts.reading.data_mount import DataPlace
-from gb10.facts.sshd import Sshd, SshdConfig
-from gb10.facts.users import Account, UserAccount
+from gb10.facts.docker import Container, RunningContainers, serving
+from gb10.facts.network import Firewall, Interface, Interfaces, Netplan, NetplanConfig, Sshd, SshdConfig, UfwRules
+from gb10.facts.node import Account, PerformanceMode, Speed, UserAccount
+from gb10.facts.reading.node import DataPlace
 from gb10.programs import netplan_probe
 from tests.unit.facts.reading import (
     ABSENT,

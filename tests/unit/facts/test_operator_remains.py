@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.helm_client import HelmBinary, HelmClient
-from gb10.facts.operator_remains import OperatorRemains, OperatorRemnants
+from gb10.facts.helm import HelmBinary, HelmClient
+from gb10.facts.operators import OperatorRemains, OperatorRemnants
 from tests.unit.facts.reading import Printed, printed, process, run, shell_accepts, words
 
 EMPTY: dict[str, Printed] = {

@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from gb10.facts.reading.cluster import ClusterNode
-from gb10.facts.reading.operators import AppliedState, ClusterPolicy, NicClusterPolicy, OperatorPod
-from gb10.facts.reading.readiness import GPU, NETWORK, lacking, why_waiting
+from gb10.facts.reading.operators import (
+    GPU,
+    NETWORK,
+    AppliedState,
+    ClusterPolicy,
+    NicClusterPolicy,
+    OperatorPod,
+    lacking,
+    why_waiting,
+)
 
 
 def node(name: str = "spark-1", allocatable: Mapping[str, str] | None = None, ready: bool = True) -> ClusterNode:

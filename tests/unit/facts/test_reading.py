@@ -8,8 +8,8 @@ import sys
 
 from gb10.facts import reading
 
-# They run commands on nodes, or hide what comes from there as pyinfra does.
-WITH_PYINFRA = {"channels", "launcher", "hidden"}
+# They run commands on nodes.
+WITH_PYINFRA = {"channels", "launcher"}
 
 
 def test_values_and_parsers_of_facts_load_no_pyinfra() -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.belongings import FORMAT, DockerBelongings
-from gb10.facts.node_lock import NodeLock
-from gb10.facts.pods import EvictablePods
-from gb10.facts.reading.belongings import Belongings
-from gb10.facts.reading.node_lock import LockHolder
-from gb10.facts.settled import Settled
+from gb10.facts.cluster import EvictablePods
+from gb10.facts.docker import FORMAT, DockerBelongings
+from gb10.facts.node import NodeLock, Settled
+from gb10.facts.reading.docker import Belongings
+from gb10.facts.reading.node import LockHolder
 from tests.unit.facts.reading import answered, shell_accepts
 
 HOLDER = LockHolder("20261123T221829Z-rebuild-1", "ann", "desk", 11503, "2026-11-23T22:18:29.385Z", "prepare spark-2")

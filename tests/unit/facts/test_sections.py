@@ -15,7 +15,7 @@ from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.reading.launcher import Launch, ProgramFact
 from gb10.facts.reading.requests import SECTIONS, sections_job
-from gb10.facts.reading.sections import Section, read_answer
+from gb10.facts.reading.values import Section, read_answer
 from gb10.programs import sections
 from tests.unit.facts.reading import run
 

@@ -15,13 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.copy import CopyProgress
+from gb10.facts.copy import CopyProgress, FileTree
 from gb10.facts.huggingface import HuggingFaceModels
-from gb10.facts.reading.copy import RunningCopy, prove_copy
+from gb10.facts.reading.copy import RunningCopy, Tree, prove_copy, shown
 from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, folder_name, read_cache
 from gb10.facts.reading.launcher import Launch
-from gb10.facts.reading.tree import Tree, shown
-from gb10.facts.tree import FileTree
 from gb10.operations.models import describe_repository, givers, split_name
 from gb10.programs.tree.hashing import hash_files
 from gb10.programs.tree.summary import summary

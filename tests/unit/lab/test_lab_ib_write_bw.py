@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gb10.facts.reading.bandwidth import parse_ib_write_bw
+from gb10.facts.rdma import parse_ib_write_bw
 from gb10.programs.bandwidth import ib_write_bw
 
 DEVICE = "rocep1s0f0"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.reading.bandwidth import Method, RailBandwidth, Verdict
+from gb10.facts.rdma import Method, RailBandwidth, Verdict
 from gb10.operations.kit.reports import Check
 from gb10.operations.validate import LONGEST, container_run, judged, last_words, reduced
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gb10.facts.reading.bandwidth import Method, RailBandwidth, judge
+from gb10.facts.rdma import Method, RailBandwidth, judge
 from gb10.operations.copying.measurement import judge_rate
 
 WAY = "enp1s0f0np0 from spark-1 to spark-2"

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.reading.copy import CopyProof, prove_copy
-from gb10.facts.reading.tree import Entry, Tree, shown
+from gb10.facts.reading.copy import CopyProof, Entry, Tree, prove_copy, shown
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import (
     ENTRY_BYTES,

@@ -17,7 +17,7 @@ from pyinfra.api.operation import add_op
 from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
-from gb10.facts.reading.hidden import Secret
+from gb10.facts.k3s import Secret
 from gb10.operations.file import masked_file, text_file
 from gb10.operations.secret import secret_file
 

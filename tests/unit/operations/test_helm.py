@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.helm_client import BINARY, STATE, HelmBinary, HelmClient
-from gb10.facts.reading.helm import HelmRelease
+from gb10.facts.helm import BINARY, STATE, HelmBinary, HelmClient
+from gb10.facts.reading.cluster import HelmRelease
 from gb10.group_data.settings import brings_nfd
 from gb10.operations import helm
 from gb10.operations.kit.charts import (

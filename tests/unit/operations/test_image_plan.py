@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gb10.facts.reading.images import SavedImage, SavedStore
+from gb10.facts.reading.docker import SavedImage, SavedStore
 from gb10.operations.copying.image_plan import Action, Side, engine_bytes, plan_images, plan_loads
 from gb10.programs.images.contents import Contents, EngineImage, Record
 from gb10.programs.images.names import blob_path

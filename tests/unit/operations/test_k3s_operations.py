@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gb10.facts.file import SecretFileState
 from gb10.facts.reading.k3s import K3sInstallation
-from gb10.facts.secret import SecretFileState
 from gb10.operations.k3s import EMPTY, TOKEN_FILE, token_command
 from gb10.operations.upgrade import is_wanted
 

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gb10.facts.file import TextFileState
-from gb10.facts.interfaces import Interface
-from gb10.facts.netplan import Netplan
-from gb10.facts.performance import Speed
-from gb10.facts.reading.data_mount import DataPlace
+from gb10.facts.network import Interface, Netplan
+from gb10.facts.node import Speed
+from gb10.facts.reading.node import DataPlace
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 from gb10.operations.block import BEGIN, END, with_block
 from gb10.operations.docker import RUNTIME, changed_keys, merged, nvidia_runtime, parse_config

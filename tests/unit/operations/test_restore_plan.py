@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gb10.facts.reading.identity import Identity
+from gb10.facts.reading.node import Identity
 from gb10.operations.backups.accounts import NodeAccounts, plan_accounts, read_accounts, read_groups
 from gb10.operations.backups.fitting import foreign, other_k3s
 from gb10.operations.backups.parts import RESTORABLE, STEPS

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gb10.facts.reading.frames import Answer
 from gb10.facts.reading.launcher import Launch
-from gb10.facts.reading.requests import LOADER
+from gb10.facts.reading.requests import LOADER, Answer
 from gb10.programs.answer import Outlet
 
 SILENT = Outlet("mark", 1 << 20)  # for functions that send nothing

@@ -1,4 +1,4 @@
-"""Docker images: in an engine, and saved in a store."""
+"""Docker on a node: what users own in it, and images, also saved ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from typing import Any
 
 from gb10.facts.reading.values import FactValue
 from gb10.programs.images.contents import Contents, EngineImage, Record
+
+
+@dataclass(frozen=True)
+class Belongings(FactValue):
+    """Volumes by name, those without one shortened; and containers, running or not, that nobody makes again."""
+
+    volumes: tuple[str, ...]
+    containers: tuple[str, ...]  # neither of Kubernetes nor what gb10 serves with
+
 
 STORE = "/data/docker-images"
 

@@ -1,0 +1,179 @@
+"""A node: its installation, lock, commands, accounts, speed and GPU."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gb10.facts.reading.gpu import GpuState, read_gpu
+from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.node import LOCK_FILE, LockHolder, SettledState, read_settled
+from gb10.facts.reading.values import FactValue, Section
+
+
+class Settled(SectionsFact[SettledState]):
+    """Boot, cloud-init, package installation, Docker and the GPU driver: which of them is not done.
+
+    What is not on the node is not waited for. Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self) -> Launch:
+        locks = "/var/lib/dpkg/lock-frontend /var/lib/dpkg/lock"
+        return self.sections(
+            {
+                "system": "systemctl is-system-running",
+                "cloud-init": "command -v cloud-init >/dev/null && timeout 20 cloud-init status",
+                "packages": f"command -v fuser >/dev/null && fuser {locks}",
+                "docker": "! command -v docker >/dev/null || timeout 20 docker version --format '{{.Server.Version}}'",
+                "gpu": "! command -v nvidia-smi >/dev/null || timeout 20 nvidia-smi -L",
+            },
+            {"boot": "/proc/sys/kernel/random/boot_id", "uptime": "/proc/uptime"},
+        )
+
+    def read_sections(self, found: Mapping[str, Section]) -> SettledState:
+        return read_settled(found)
+
+
+class NodeLock(SectionsFact[LockHolder | None]):
+    """The holder of the node's lock, or None. Raises FactProcessError for a lock that is not understood."""
+
+    def command(self) -> Launch:
+        return self.sections({}, {"lock": LOCK_FILE})
+
+    def read_sections(self, found: Mapping[str, Section]) -> LockHolder | None:
+        section = found["lock"]
+        return LockHolder.from_json(json.loads(section.text)) if section.status == 0 else None
+
+
+class CommandPaths(SectionsFact[dict[str, str | None]]):
+    """Name -> path of each command, or None if the node does not have it.
+
+    A link in /usr/local/bin counts even while what it points to is missing.
+    """
+
+    def command(self, names: Sequence[str]) -> Launch:
+        return self.sections({name: f"command -v {name} || ls /usr/local/bin/{name}" for name in names})
+
+    def read_sections(self, found: Mapping[str, Section]) -> dict[str, str | None]:
+        return {name: section.first for name, section in found.items()}
+
+
+@dataclass(frozen=True)
+class Account(FactValue):
+    """An account that can log in, or not."""
+
+    name: str
+    uid: int
+    group: str  # its primary group
+    groups: tuple[str, ...]
+    home: str
+    shell: str
+    authorized_keys: tuple[str, ...] | None  # lines of the file; None where there is none
+
+
+class UserAccount(SectionsFact[Account | None]):
+    """The account of a name, or None if the node has none.
+
+    Raises FactProcessError for the host whose output is not understood.
+    """
+
+    def command(self, user: str) -> Launch:
+        name = shlex.quote(user)
+        return self.sections(
+            {
+                "passwd": f"getent passwd {name}",
+                "group": f"id -gn {name}",
+                "groups": f"id -Gn {name}",
+                "keys": f'cat "$(getent passwd {name} | cut -d: -f6)/.ssh/authorized_keys"',
+            }
+        )
+
+    def read_sections(self, found: Mapping[str, Section]) -> Account | None:
+        if found["passwd"].status == 2:  # getent: no such key
+            return None
+        name, _, uid, _, _, home, shell = found["passwd"].lines[0].split(":")
+        keys = found["keys"]
+        return Account(
+            name=name,
+            uid=int(uid),
+            group=found["group"].lines[0],
+            groups=tuple(found["groups"].lines[0].split()),
+            home=home,
+            shell=shell,
+            authorized_keys=keys.lines if keys.status == 0 else None,
+        )
+
+
+PERFORMANCE_UNIT = "gb10-performance.service"
+WANTED_GOVERNOR = "performance"
+
+# governor|governors that the driver offers, of every policy that can be written
+READ_GOVERNORS = """cd /sys/devices/system/cpu/cpufreq || exit 127
+for policy in policy*; do
+  [ -w "$policy/scaling_governor" ] || continue
+  echo "$(cat "$policy/scaling_governor")|$(cat "$policy/scaling_available_governors")"
+done"""
+
+
+@dataclass(frozen=True)
+class Speed(FactValue):
+    """The settings that the hardware has, and their values."""
+
+    governors: tuple[str, ...]  # of the policies that know the wanted one; empty where there are none
+    nvidia_smi: str | None  # path of the tool, where it knows persistence mode
+    persistence: bool | None
+    unit_active: bool
+    unit_enabled: bool
+
+
+class PerformanceMode(SectionsFact[Speed]):
+    """Settings of the node's speed. Raises FactProcessError for the host whose output is not understood."""
+
+    def command(self) -> Launch:
+        return self.sections(
+            {
+                "governors": READ_GOVERNORS,
+                "persistence": "timeout 20 nvidia-smi --query-gpu=persistence_mode --format=csv,noheader",
+                "nvidia-smi": "command -v nvidia-smi",
+                "active": f"systemctl is-active {PERFORMANCE_UNIT}",
+                "enabled": f"systemctl is-enabled {PERFORMANCE_UNIT}",
+            }
+        )
+
+    def read_sections(self, found: Mapping[str, Section]) -> Speed:
+        rows = [line.split("|") for line in found["governors"].lines if line]
+        persistence = {"Enabled": True, "Disabled": False}.get((found["persistence"].first or "").strip())
+        return Speed(
+            governors=tuple(governor for governor, offered in rows if WANTED_GOVERNOR in offered.split()),
+            nvidia_smi=found["nvidia-smi"].first if persistence is not None else None,
+            persistence=persistence,
+            unit_active=found["active"].first == "active",
+            unit_enabled=found["enabled"].first == "enabled",
+        )
+
+
+NVIDIA_SMI = "timeout 15 nvidia-smi"  # it hangs on a GPU that fell off the bus
+
+
+class Gpu(SectionsFact[GpuState | None]):
+    """GPU and driver of the node; None without nvidia-smi.
+
+    A driver that does not answer is no absence: it gives no devices and a `trouble`. Raises FactProcessError for the
+    host whose output is not understood.
+    """
+
+    def command(self) -> Launch:
+        return self.sections(
+            {
+                "gpus": f"{NVIDIA_SMI} --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits",
+                "processes": f"{NVIDIA_SMI} --query-compute-apps=pid,process_name,used_memory"
+                " --format=csv,noheader,nounits",
+                "table": NVIDIA_SMI,
+            },
+            {"memory": "/proc/meminfo"},
+        )
+
+    def read_sections(self, found: Mapping[str, Section]) -> GpuState | None:
+        return read_gpu(found)
