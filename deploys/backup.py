@@ -10,8 +10,7 @@ from gb10.operations import backup as operations
 from gb10.operations.backups.age import recipient
 from gb10.operations.backups.keeping import Keeping, Wanted
 from gb10.operations.backups.state_folder import backups_folder
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import hub_of, invalid, named, node_name, read_settings
+from gb10.operations.kit.inventory import deploy, hub_of, invalid, named, node_name, read_settings
 
 
 @deploy("Backup")

@@ -10,8 +10,7 @@ from gb10.deploys.network_operator import network_operator
 from gb10.deploys.node import node
 from gb10.group_data.settings import ClusterSettings, K3sSettings
 from gb10.operations import k3s
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import HEAD, WORKERS, head, is_in, k3s_role, read_settings
+from gb10.operations.kit.inventory import HEAD, WORKERS, deploy, head, is_in, k3s_role, read_settings
 
 
 @deploy("Cluster", K3sSettings)

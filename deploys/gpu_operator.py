@@ -10,8 +10,7 @@ from pyinfra.context import host
 from gb10.deploys.helm import helm_client, install_chart
 from gb10.group_data.settings import GpuOperatorSettings, K3sSettings
 from gb10.operations import helm, operators
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import HEAD, is_in, nodes, read_settings
+from gb10.operations.kit.inventory import HEAD, deploy, is_in, nodes, read_settings
 from gb10.operations.operators import GPU
 from gb10.templates import render
 

@@ -11,10 +11,8 @@ from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.operators import Operator
 from gb10.group_data.settings import ChartSettings, HelmSettings, OperatorSettings
 from gb10.operations import helm as operations
-from gb10.operations.kit.charts import Release
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.discovery import with_nfd
-from gb10.operations.kit.inventory import HEAD, downloads_proxy, is_in, read_settings
+from gb10.operations.kit.helm import Release, with_nfd
+from gb10.operations.kit.inventory import HEAD, deploy, downloads_proxy, is_in, read_settings
 
 
 @deploy("Helm", HelmSettings)

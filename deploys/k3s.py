@@ -21,11 +21,12 @@ from gb10.facts.reading.k3s import (
 )
 from gb10.group_data.settings import K3sSettings
 from gb10.operations import k3s, kubectl, preflight, upgrade
-from gb10.operations.file import masked_file, text_file
-from gb10.operations.kit.deploys import deploy
+from gb10.operations.file import masked_file, secret_file, text_file
+from gb10.operations.k3s import kubeconfig_file
 from gb10.operations.kit.inventory import (
     HEAD,
     WORKERS,
+    deploy,
     downloads_proxy,
     head,
     is_in,
@@ -34,8 +35,6 @@ from gb10.operations.kit.inventory import (
     read_settings,
     ssh_address,
 )
-from gb10.operations.kubeconfig import kubeconfig_file
-from gb10.operations.secret import secret_file
 from gb10.templates import render
 
 

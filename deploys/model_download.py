@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gb10.group_data.settings import NodeWorkplace
-from gb10.operations import model_download
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import read_settings
+from gb10.operations import models
+from gb10.operations.kit.inventory import deploy, read_settings
 
 SECONDS = 24 * 3600  # for one model, over a slow line
 
@@ -22,4 +21,4 @@ def download_models(names: Sequence[str]) -> None:
     if names:
         home = read_settings(NodeWorkplace).huggingface_home
         title = f"Download {len(names)} model{'' if len(names) == 1 else 's'}"
-        model_download.downloaded(name=title, names=list(names), home=home, seconds=SECONDS, _sudo=False)
+        models.downloaded(name=title, names=list(names), home=home, seconds=SECONDS, _sudo=False)

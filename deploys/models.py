@@ -10,8 +10,7 @@ from pyinfra.context import host
 from gb10.group_data.settings import ModelSettings
 from gb10.operations import models as operations
 from gb10.operations.copying.options import CopyOptions
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import head, hub_of, is_node, named, nodes, read_settings
+from gb10.operations.kit.inventory import deploy, head, hub_of, is_node, named, nodes, read_settings
 
 
 @deploy("Models", also=CopyOptions.names())

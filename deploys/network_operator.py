@@ -10,8 +10,7 @@ from pyinfra.api import Host
 from gb10.deploys.helm import helm_client, install_chart
 from gb10.group_data.settings import ChartSettings, NetworkOperatorSettings
 from gb10.operations import helm, operators
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import HEAD, is_in, nodes, read_settings
+from gb10.operations.kit.inventory import HEAD, deploy, is_in, nodes, read_settings
 from gb10.operations.operators import NETWORK, links_by_host
 from gb10.templates import render
 

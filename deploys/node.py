@@ -11,14 +11,10 @@ from pyinfra.context import host
 from pyinfra.facts.server import User
 
 from gb10.group_data.settings import NodeNetwork, NodeSettings, NodeSystem, NodeWorkplace, SshSettings
-from gb10.operations.block import text_block
 from gb10.operations.docker import daemon_config
-from gb10.operations.firewall import firewall
-from gb10.operations.folder import folders
-from gb10.operations.hostname import hostname
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import invalid, node_ip, node_name, rails_of, read_settings
-from gb10.operations.performance import performance_mode
+from gb10.operations.file import text_block
+from gb10.operations.kit.inventory import deploy, invalid, node_ip, node_name, rails_of, read_settings
+from gb10.operations.node import firewall, folders, hostname, performance_mode
 from gb10.operations.rails import Rail, rails
 from gb10.operations.sshd import key_logins_only
 from gb10.operations.user import account, authorized_keys, group_member, sudo_rule

@@ -11,8 +11,7 @@ from pyinfra.operations import systemd
 from gb10.facts.reading.node import LockHolder
 from gb10.group_data.settings import K3sSettings
 from gb10.operations import kubectl, node_lock
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import HEAD, is_in, read_settings
+from gb10.operations.kit.inventory import HEAD, deploy, is_in, read_settings
 
 START_SECONDS = 180  # K3s has no bound of its own
 

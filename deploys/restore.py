@@ -12,8 +12,7 @@ from gb10.operations.backups.parts import TITLES
 from gb10.operations.backups.restoration import Restoration
 from gb10.operations.backups.restore_source import open_backup
 from gb10.operations.backups.state_folder import backups_folder
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import node_name, read_settings
+from gb10.operations.kit.inventory import deploy, node_name, read_settings
 from gb10.operations.kit.peers import this_node
 from gb10.programs.answer import RefusedError
 

@@ -7,12 +7,10 @@ from pyinfra.context import host, state
 
 from gb10.group_data.settings import CLUSTER, OFF, SOLO, NodeWorkplace, ServingChoice, ServingSettings
 from gb10.operations import serving as operations
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.failures import RefusedDeploy
-from gb10.operations.kit.inventory import HEAD, invalid, meeting_address, node_ip, rails_of, read_settings
-from gb10.operations.kit.serving_modes import Seat
-from gb10.operations.kit.serving_plan import Plan
-from gb10.operations.kit.serving_site import Site
+from gb10.operations.kit.inventory import HEAD, deploy, invalid, meeting_address, node_ip, rails_of, read_settings
+from gb10.operations.kit.operation import RefusedDeploy
+from gb10.operations.kit.serving import Plan, Seat
+from gb10.operations.serving import Site
 
 
 @deploy("Serving")

@@ -9,8 +9,7 @@ from pyinfra.context import host
 
 from gb10.group_data.settings import NodeNetwork, ValidateSettings
 from gb10.operations import validate as operations
-from gb10.operations.kit.deploys import deploy
-from gb10.operations.kit.inventory import rails_of, read_settings
+from gb10.operations.kit.inventory import deploy, rails_of, read_settings
 
 
 @deploy("Validate", ValidateSettings)

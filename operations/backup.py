@@ -6,10 +6,9 @@ this process, and shows in no command line, output or log of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
-from pyinfra.api import FunctionCommand, operation
+from pyinfra.api import FunctionCommand
 from pyinfra.context import host, state
 
 from gb10.facts.identity import NodeIdentity
@@ -19,15 +18,12 @@ from gb10.operations.backups.keeping import Keeping, Wanted
 from gb10.operations.backups.making import about_node, make
 from gb10.operations.backups.proving import machine, prove_copies
 from gb10.operations.backups.reports import NoKeeper
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.programs.archive.manifest import ID, shown
 from gb10.programs.backups.store import is_whole, made_at
 
-Commands = Generator[FunctionCommand, None, None]
-
 
 @operation(is_idempotent=False)
-@guarded
 def made(keeping: Keeping, wanted: Wanted) -> Commands:
     """
     Make a backup of this node, and keep it on the controller and on other nodes.
@@ -50,7 +46,6 @@ def made(keeping: Keeping, wanted: Wanted) -> Commands:
 
 
 @operation(is_idempotent=False)
-@guarded
 def proven(
     keeping: Keeping,
     identity_file: str | None,
@@ -83,7 +78,6 @@ def proven(
 
 
 @operation(is_idempotent=False)
-@guarded
 def fetched(keeping: Keeping, backup: str = "latest") -> Commands:
     """
     Have a backup on the controller that another node keeps: for a controller that lost its own, or is another one.

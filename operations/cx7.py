@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pyinfra.api import FunctionCommand, Host, operation
+from pyinfra.api import Host
 
 from gb10.facts.reading.copy import UNFINISHED
 from gb10.operations.copying.between import copy_commands
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.survey import Wanted
-from gb10.operations.kit.failures import guarded, refuse
+from gb10.operations.kit.operation import Commands, operation, refuse
 from gb10.operations.kit.peers import node, this_node
 
 
 @operation()
-@guarded
 def sync(
     src_path: str,
     dest_host: Host | str,
@@ -27,7 +26,7 @@ def sync(
     exclude: Sequence[str] = UNFINISHED,
     delete: bool = False,
     **options: Any,
-) -> Generator[FunctionCommand, None, None]:
+) -> Commands:
     """
     Have a folder of this node on another node, sent over both rails and proven.
 

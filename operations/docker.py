@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host, state
 
 from gb10.facts.docker import DockerEngine, RunningContainers, serving
@@ -14,9 +13,8 @@ from gb10.facts.file import TextFile
 from gb10.facts.node import CommandPaths
 from gb10.facts.reading.launcher import Launch
 from gb10.operations.file import show_diff
-from gb10.operations.kit.checked import write_checked
-from gb10.operations.kit.failures import guarded, known, refuse
-from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.scripts import run_script, write_checked
 
 FILE = "/etc/docker/daemon.json"
 RUNTIME = "nvidia-container-runtime"
@@ -45,10 +43,7 @@ Config = dict[str, Any]
 
 
 @operation()
-@guarded
-def daemon_config(
-    config: Mapping[str, Any], disturb: bool, patterns: Sequence[str]
-) -> Generator[StringCommand | FunctionCommand, None, None]:
+def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[str]) -> Commands:
     """
     Set keys of the Docker engine's configuration, and NVIDIA's runtime as its default if the node has it.
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Sequence
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
+from pyinfra.api.hiddenvalue import HiddenValue
 from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
-from gb10.facts.file import MaskedFile, TextFile
+from gb10.facts.file import MaskedFile, SecretFile, SecretFileState, TextFile
 from gb10.facts.reading.reports import report
-from gb10.operations.kit.failures import guarded, known
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.reports import Diff
 
 
 @operation()
-@guarded
-def text_file(
-    path: str, content: str, mode: str = "644", user: str = "root", group: str = "root"
-) -> Generator[StringCommand, None, None]:
+def text_file(path: str, content: str, mode: str = "644", user: str = "root", group: str = "root") -> Commands:
     """
     Keep a text file.
 
@@ -41,10 +39,7 @@ def text_file(
 
 
 @operation()
-@guarded
-def masked_file(
-    path: str, content: str, mode: str = "644", user: str = "root", group: str = "root"
-) -> Generator[StringCommand, None, None]:
+def masked_file(path: str, content: str, mode: str = "644", user: str = "root", group: str = "root") -> Commands:
     """
     Keep a text file of K3s in whose place somebody else's may stand, with secrets in it: those are shown nowhere.
 
@@ -78,3 +73,57 @@ def replace_file(path: str, content: str, mode: str, user: str = "root", group: 
         _separator=" && ",
         _stdin=content,
     )
+
+
+BEGIN, END = "# BEGIN gb10", "# END gb10"
+
+
+@operation()
+def text_block(path: str, lines: Sequence[str]) -> Commands:
+    """
+    Keep a block of lines in a file; its other lines stay.
+
+    + path: absolute path on the node
+    + lines: the lines between the marks
+    """
+    file = known(TextFile, path=path)
+    before = file.content if file else ""
+    after = with_block(before, lines)
+    if file and before == after:
+        host.noop(f"{path} has the lines")
+        return
+    if state.config.DIFF:
+        show_diff(path, before, after)
+    mode, owner, group = (file.mode, file.owner, file.group) if file else ("644", "root", "root")
+    yield replace_file(path, after, mode, owner, group)
+
+
+def with_block(text: str, lines: Sequence[str]) -> str:
+    """Given a text, return it with these lines between the marks: where they stood before, or at its end."""
+    block = "".join(f"{line}\n" for line in (BEGIN, *lines, END))
+    before, begin, rest = text.partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(f"{END}\n")
+    if begin and end:
+        return f"{before}{block}{after}"
+    # With one of the marks missing, nobody knows which lines are ours: only the mark goes.
+    kept = "".join(f"{line}\n" for line in text.splitlines() if line not in (BEGIN, END))
+    return f"{kept}{block}"
+
+
+@operation()
+def secret_file(path: str, content: HiddenValue) -> Commands:
+    """
+    Keep a secret in a file that only root can read.
+
+    + path: absolute path on the node
+    + content: the secret; a final newline is added if it has none
+
+    The file is never wider than 0600, not even while it is written, and a reader sees the old secret or the new one,
+    never half of it.
+    """
+    wanted = content.unmask().removesuffix("\n") + "\n"
+    state = known(SecretFile, path=path)
+    if state == SecretFileState(hashlib.sha256(wanted.encode()).hexdigest(), mode="600", owner="root"):
+        host.noop(f"{path} holds the wanted secret")
+        return
+    yield replace_file(path, wanted, "600")

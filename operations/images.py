@@ -6,10 +6,10 @@ operation leaves a store that is intact, and an engine that has an image either 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 
-from pyinfra.api import FunctionCommand, Host, operation
+from pyinfra.api import Host
 from pyinfra.context import host
 
 from gb10.facts.images import SavedImages
@@ -17,15 +17,12 @@ from gb10.facts.reading.docker import STORE
 from gb10.operations.copying.image_run import MOVE, image_commands, store_command
 from gb10.operations.copying.image_supply import from_anywhere, from_source, images_here
 from gb10.operations.copying.options import CopyOptions
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.programs.answer import RefusedError
 from gb10.programs.images.names import familiar
 
-Commands = Generator[FunctionCommand, None, None]
-
 
 @operation()
-@guarded
 def save(tags: Sequence[str]) -> Commands:
     """
     Have images of the engine in the node's store.
@@ -51,7 +48,6 @@ def save(tags: Sequence[str]) -> Commands:
 
 
 @operation()
-@guarded
 def load(tags: Sequence[str]) -> Commands:
     """
     Have images of the node's store in its engine, as the store has them.
@@ -78,7 +74,6 @@ def load(tags: Sequence[str]) -> Commands:
 
 
 @operation()
-@guarded
 def sync(
     tags: Sequence[str],
     source: Host,
@@ -102,7 +97,6 @@ def sync(
 
 
 @operation()
-@guarded
 def present(tags: Sequence[str], peers: Sequence[Host]) -> Commands:
     """
     Have images in the engine: as they are here already, from the node's own store, or from a peer that has them.
@@ -115,7 +109,6 @@ def present(tags: Sequence[str], peers: Sequence[Host]) -> Commands:
 
 
 @operation()
-@guarded
 def prune() -> Commands:
     """Remove what no image of the store needs: layers of images that were saved again, and damaged blobs.
 

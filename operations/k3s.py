@@ -7,10 +7,11 @@ earlier one of the same run comes in as an argument.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
@@ -18,25 +19,19 @@ from pyinfra.context import host, state
 from gb10.facts.cluster import ClusterNodes, NodePasswords
 from gb10.facts.file import SecretFile, SecretFileState
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.k3s import K3sInstall, K3sLeftovers, K3sToken
+from gb10.facts.k3s import K3sInstall, K3sLeftovers, K3sToken, Kubeconfig
 from gb10.facts.node import CommandPaths
 from gb10.facts.reading.k3s import BINARY, KILLALL, STATE, TOKEN_FILE, UNINSTALL, UNITS, env_file
-from gb10.operations.file import replace_file
-from gb10.operations.kit.downloads import verified_download
-from gb10.operations.kit.earlier import changes
-from gb10.operations.kit.failures import guarded, known, refuse, say
-from gb10.operations.kit.members import await_node, reason
+from gb10.operations.file import replace_file, secret_file
+from gb10.operations.kit.operation import Commands, changes, known, operation, refuse, say
 from gb10.operations.kit.peers import peer_fact, peer_run
-from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.scripts import run_script, verified_download
 from gb10.operations.kit.waiting import await_condition
-from gb10.operations.kubectl import delete_node_command
-from gb10.operations.secret import secret_file
+from gb10.operations.kubectl import await_node, delete_node_command, reason
 from gb10.operations.upgrade import is_wanted, staged
 from gb10.templates import render
 
 VERIFY_SECONDS = 300
-
-Commands = Generator[StringCommand | FileUploadCommand | FunctionCommand, None, None]
 
 IMAGES = "/var/lib/rancher/k3s/agent/images"
 LINKS = ("kubectl", "crictl")
@@ -44,7 +39,6 @@ EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n")}  # a token f
 
 
 @operation()
-@guarded
 def server_token() -> Commands:
     """Keep the server's token file, which only root can read, with the token that it has or a new one."""
     command = token_command(known(SecretFile, path=TOKEN_FILE))
@@ -64,7 +58,6 @@ def token_command(found: SecretFileState | None) -> StringCommand | None:
 
 
 @operation()
-@guarded
 def join_token(head: Host) -> Commands:
     """
     Keep the token with which this agent joins, read from the head while the operation runs.
@@ -81,7 +74,6 @@ def join_token(head: Host) -> Commands:
 
 
 @operation()
-@guarded
 def binary(
     version: str, mirror: str, sha256: Mapping[str, str], airgap: str | None, proxy: Mapping[str, str]
 ) -> Commands:
@@ -135,7 +127,6 @@ def _digest(path: Path) -> str:
 
 
 @operation()
-@guarded
 def airgap_images(folder: str, runtime: str) -> Commands:
     """
     Put K3s' own images on a node without internet, from the release's image archive on the controller.
@@ -161,7 +152,6 @@ def airgap_images(folder: str, runtime: str) -> Commands:
 
 
 @operation()
-@guarded
 def command_links() -> Commands:
     """Link kubectl and crictl to K3s, unless the node has them already."""
     missing = [name for name, path in known(CommandPaths, names=LINKS).items() if path is None]
@@ -172,7 +162,6 @@ def command_links() -> Commands:
 
 
 @operation()
-@guarded
 def rejoin(node: str, head: Host) -> Commands:
     """
     Remove what a cluster remembers of a wiped node, so that the node may come back under its name.
@@ -205,7 +194,6 @@ def _forget(state: State, host: Host, node: str, head: Host) -> bool:
 
 
 @operation()
-@guarded
 def service(
     role: str,
     version: str,
@@ -244,7 +232,6 @@ def _ready(state: State, host: Host, version: str, node: str, head: Host, second
 
 
 @operation()
-@guarded
 def server_answers(head: Host, seconds: int) -> Commands:
     """
     Separate the operations of the head from those of the workers: no agent starts before the server answers.
@@ -259,14 +246,12 @@ def server_answers(head: Host, seconds: int) -> Commands:
 
 
 @operation()
-@guarded
 def all_reached() -> Commands:
     """Separate the operations of some hosts from those of others: all hosts finish this one before the next."""
     yield from ()
 
 
 @operation()
-@guarded
 def uninstall(role: str | None = None) -> Commands:
     """
     Remove K3s, completely or half installed: its processes, containers, mounts, configuration and state.
@@ -294,3 +279,24 @@ def _absent(state: State, host: Host) -> bool:
     elif left.containers is None:
         say(host, "DOCKER_STOPPED", f"{host.name}: nobody can tell whether containers of pods are left")
     return left.is_absence
+
+
+@operation(is_idempotent=False)
+def kubeconfig_file(dest: str) -> Commands:
+    """
+    Write the head's kubeconfig to a file on the controller.
+
+    + dest: its path; it is made 0600, and must not exist
+    """
+    yield FunctionCommand(_write, (dest,), {})
+
+
+def _write(state: State, host: Host, dest: str) -> bool:
+    content = host.get_fact(Kubeconfig)
+    if content is None:
+        say(host, "K3S_ABSENT", f"{host.name} has no kubeconfig: its K3s server has not been started")
+        return False
+    descriptor = os.open(Path(dest), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content.unmask())
+    return True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 
-from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api import Host, StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
@@ -13,16 +13,17 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.k3s import BINARY, KUBECTL
 from gb10.facts.reading.launcher import Launch
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.peers import peer_fact
 from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.waiting import await_condition
 
 DRAIN_SECONDS = 300
 UNDO_SECONDS = 45
 
 
 @operation()
-@guarded
-def apply(manifest: str) -> Generator[StringCommand, None, None]:
+def apply(manifest: str) -> Commands:
     """
     Keep objects as described by a manifest.
 
@@ -35,8 +36,7 @@ def apply(manifest: str) -> Generator[StringCommand, None, None]:
 
 
 @operation()
-@guarded
-def label(node: str, labels: Mapping[str, str | None]) -> Generator[StringCommand, None, None]:
+def label(node: str, labels: Mapping[str, str | None]) -> Commands:
     """
     Keep labels on a node.
 
@@ -54,8 +54,7 @@ def label(node: str, labels: Mapping[str, str | None]) -> Generator[StringComman
 
 
 @operation()
-@guarded
-def cordon(node: str) -> Generator[StringCommand, None, None]:
+def cordon(node: str) -> Commands:
     """
     Keep new pods off a node.
 
@@ -69,8 +68,7 @@ def cordon(node: str) -> Generator[StringCommand, None, None]:
 
 
 @operation()
-@guarded
-def uncordon(node: str) -> Generator[StringCommand, None, None]:
+def uncordon(node: str) -> Commands:
     """
     Let new pods onto a node again.
 
@@ -84,8 +82,7 @@ def uncordon(node: str) -> Generator[StringCommand, None, None]:
 
 
 @operation(is_idempotent=False)
-@guarded
-def drain(node: str, seconds: int = DRAIN_SECONDS) -> Generator[StringCommand, None, None]:
+def drain(node: str, seconds: int = DRAIN_SECONDS) -> Commands:
     """
     Cordon a node and evict its pods, except those of DaemonSets.
 
@@ -103,8 +100,7 @@ def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> Launch:
 
 
 @operation()
-@guarded
-def delete_node(node: str) -> Generator[StringCommand | FunctionCommand, None, None]:
+def delete_node(node: str) -> Commands:
     """
     Remove a node from the cluster, with the password Secret that would prevent its return under its name.
 
@@ -137,3 +133,27 @@ def delete_node_command(node: str) -> StringCommand:
 def _node(name: str) -> ClusterNode | None:
     nodes = known(ClusterNodes) or ()
     return next((node for node in nodes if node.name == name), None)
+
+
+def member(head: Host, node: str) -> ClusterNode | None:
+    """Given the head, return the node of its cluster with this name, or None if it has none or does not answer."""
+    return next((found for found in peer_fact(head, ClusterNodes) or () if found.name == node), None)
+
+
+def reason(head: Host, node: str) -> str:
+    """Given the head, return why a node is not what was waited for."""
+    nodes = peer_fact(head, ClusterNodes)
+    if nodes is None:
+        return f"the API server on {head.name} does not answer"
+    found = next((found for found in nodes if found.name == node), None)
+    return (found.reason or f"its kubelet reports {found.version}") if found else "it has not joined"
+
+
+def await_node(head: Host, node: str, version: str, seconds: int) -> bool:
+    """Wait until a node is Ready and its kubelet reports a version. Return False if the time is over before."""
+
+    def is_up() -> bool:
+        found = member(head, node)
+        return found is not None and found.ready and found.version == version
+
+    return await_condition(is_up, seconds)

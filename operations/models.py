@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from pyinfra.api import FunctionCommand, Host, operation
+from pyinfra.api import Host
 from pyinfra.context import host
 
 from gb10.facts.huggingface import HuggingFaceModels
@@ -15,22 +15,22 @@ from gb10.operations.copying.between import copy_commands
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.copying.plan import human
 from gb10.operations.copying.survey import Wanted
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.operations.kit.peers import reached, read_fact, read_facts, this_node
 from gb10.operations.kit.reports import Note
+from gb10.operations.kit.scripts import run_script
 
 EVERYTHING = "*"
 
 
 @operation()
-@guarded
 def present(
     names: Sequence[str],
     source: Host,
     hub: str,
     source_hub: str,
     options: CopyOptions,
-) -> Generator[FunctionCommand, None, None]:
+) -> Commands:
     """
     Have models in the Hugging Face cache of this node, with their blobs in the store that all models share.
 
@@ -68,14 +68,13 @@ def present(
 
 
 @operation()
-@guarded
 def available(
     names: Sequence[str],
     peers: Sequence[Host],
     hub: str,
     peer_hubs: Mapping[str, str],
     options: CopyOptions,
-) -> Generator[FunctionCommand, None, None]:
+) -> Commands:
     """
     Have models in the Hugging Face cache of this node; those that are not here come from a node that has them.
 
@@ -181,3 +180,31 @@ def _broken(found: Sequence[Repository], source: Host, dangling: str) -> Iterato
 
 def _first(paths: Sequence[str]) -> str:
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+MEMORY_BYTES = 32 << 30  # the client may take a lot to be fast
+
+
+@operation()
+def downloaded(names: Sequence[str], home: str, seconds: int) -> Commands:
+    """
+    Have models in the Hugging Face cache of this node, downloaded where they are not whole.
+
+    + names: as on the Hub: "org/name", "datasets/org/name"
+    + home: the folder of the cache (HF_HOME)
+    + seconds: how long one of them may take
+
+    What was interrupted goes on where it stopped. For a model that one has to be let in to, the client's own login is
+    used; gb10 never sees the token.
+    """
+    cache = known(HuggingFaceModels, hub=f"{home}/hub")
+    lacking = []
+    for name in names:
+        found = cache.repository(*split_name(name)) if cache else None
+        if found is None or not found.complete:
+            lacking.append(name)
+    if not lacking:
+        host.noop("all of them are there")
+    for name in lacking:
+        repository, kind = split_name(name)
+        yield run_script("download-model.sh", repository, kind, home, seconds=seconds, memory_bytes=MEMORY_BYTES)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
 
-from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.context import host
 
 from gb10.facts.node import NodeLock
 from gb10.facts.reading.node import LOCK_FILE, LockHolder
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.operations.kit.scripts import run_script
 
 LOCK_SECONDS = 30
 
 
 @operation()
-@guarded
-def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, None, None]:
+def locked(holder: LockHolder) -> Commands:
     """
     Hold the node's lock.
 
@@ -44,8 +42,7 @@ def locked(holder: LockHolder) -> Generator[StringCommand | FunctionCommand, Non
 
 
 @operation()
-@guarded
-def unlocked(run: str | None = None) -> Generator[StringCommand, None, None]:
+def unlocked(run: str | None = None) -> Commands:
     """
     Remove the node's lock.
 

@@ -5,10 +5,11 @@ An operator is ready when its policy's state says so and every node offers the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinfra.api import FactBase, FunctionCommand, Host, StringCommand, operation
+from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
+from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
 from gb10.facts.cluster import ClusterNodes, ManifestDrift
@@ -16,28 +17,18 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.file import TextFile
 from gb10.facts.helm import STATE, HelmReleases
 from gb10.facts.k3s import K3sInstall
-from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState
+from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState, OperatorRemains, OperatorRemnants
 from gb10.facts.rdma import RdmaLinks
-from gb10.facts.reading.k3s import KUBECTL
+from gb10.facts.reading.cluster import HelmRelease
+from gb10.facts.reading.k3s import BINARY, KUBECTL
 from gb10.facts.reading.operators import GPU, NETWORK, Operator, lacking, own_policy
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.kit.charts import OPERATOR_CHARTS
-from gb10.operations.kit.discovery import left_without_nfd
-from gb10.operations.kit.failures import guarded, known, refuse
-from gb10.operations.kit.operator_removal import (
-    delete_command,
-    prove_absence,
-    remains_of,
-    removal_commands,
-    somebody_elses,
-)
+from gb10.operations.kit.helm import OPERATOR_CHARTS, left_without_nfd, rivals, why_waiting
+from gb10.operations.kit.operation import Commands, UnreadFactError, known, operation, refuse, say
 from gb10.operations.kit.peers import peer_fact, reached
-from gb10.operations.kit.reasons import why_waiting
 from gb10.operations.kit.waiting import await_condition
 from gb10.templates import render
-
-Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 NOT_VALIDATED = (
     "NVIDIA does not validate the GPU Operator on the Docker runtime: it runs without CDI, "
@@ -57,7 +48,6 @@ def pods_runtime() -> str | None:
 
 
 @operation()
-@guarded
 def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: bool) -> Commands:
     """
     Refuse if the GPU Operator cannot become ready: pods in Docker get a GPU only by the engine's default runtime.
@@ -78,7 +68,6 @@ def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: 
 
 
 @operation()
-@guarded
 def ready(operator: Operator, amount: int, seconds: int) -> Commands:
     """
     Wait until an operator is ready: its policy says so, and every node offers its resource.
@@ -111,7 +100,6 @@ def interfaces_up(links: Mapping[str, ConnectX7 | None]) -> list[str]:
 
 
 @operation()
-@guarded
 def without_connectx7(nodes: Sequence[Host]) -> Commands:
     """
     Leave the Network Operator out: no node has a ConnectX-7. Refused if a node is away and cannot tell.
@@ -128,7 +116,6 @@ def without_connectx7(nodes: Sequence[Host]) -> Commands:
 
 
 @operation()
-@guarded
 def nic_cluster_policy(nodes: Sequence[Host], repository: str, version: str) -> Commands:
     """
     Keep the Network Operator's policy: the RDMA shared device plugin on the interfaces that are up, and nothing else.
@@ -159,7 +146,6 @@ def nic_cluster_policy(nodes: Sequence[Host], repository: str, version: str) -> 
 
 
 @operation()
-@guarded
 def no_policy(operator: Operator) -> Commands:
     """
     Remove an operator's policy while the operator still runs and can clean up after it.
@@ -174,7 +160,6 @@ def no_policy(operator: Operator) -> Commands:
 
 
 @operation()
-@guarded
 def removed(operator: Operator, purge: bool = False) -> Commands:
     """
     Remove what an operator leaves in the cluster after its release is gone: definitions, namespace, webhooks.
@@ -202,3 +187,79 @@ def removed(operator: Operator, purge: bool = False) -> Commands:
         return
     yield from commands
     yield FunctionCommand(prove_absence, (operator, frozenset(kept)), {})
+
+
+NFD_GROUP = "nfd.k8s-sigs.io"
+# Definitions whose objects node feature discovery makes by itself.
+NFD_OWN = ("nodefeatures.nfd.k8s-sigs.io", "nodefeaturegroups.nfd.k8s-sigs.io")
+# Objects that the charts and these deploys make; any other belongs to somebody else.
+OWN_OBJECTS = frozenset({GPU.policy, NETWORK.policy, "nvidia-nics-rules", "nvidia-kernel-modules"})
+DELETE_SECONDS = 120
+
+
+def remains_of(operator: Operator) -> OperatorRemains | None:
+    """Return what is there of an operator, or None if no API server answers."""
+    releases = known(HelmReleases)
+    if releases is None:
+        return None
+    return known(
+        OperatorRemnants,
+        groups=groups_to_remove(operator, releases),
+        namespace=operator.namespace,
+        release=operator.release,
+    )
+
+
+def groups_to_remove(operator: Operator, releases: Sequence[HelmRelease]) -> tuple[str, ...]:
+    """Given an operator that is gone, return the API groups that no other release needs.
+
+    If somebody installed its chart once more under another name, nothing is removed.
+    """
+    others = rivals(operator, releases)
+    if any(rival.chart == operator.release for rival in others):
+        return ()
+    return operator.groups if others else (*operator.groups, NFD_GROUP)
+
+
+def somebody_elses(remains: OperatorRemains) -> dict[str, tuple[str, ...]]:
+    """Given what is there, return what is not ours to remove: definition or "namespace" -> what it holds."""
+    kept = {
+        definition: foreign
+        for definition, objects in remains.definitions.items()
+        if definition not in NFD_OWN and (foreign := tuple(name for name in objects if name not in OWN_OBJECTS))
+    }
+    return {**kept, **({"namespace": remains.contents} if remains.contents else {})}
+
+
+def removal_commands(
+    operator: Operator, remains: OperatorRemains, kept: Mapping[str, object]
+) -> Iterator[StringCommand]:
+    for webhook in remains.webhooks:
+        yield delete_command(*webhook.split("/", maxsplit=1))
+    definitions = [name for name in remains.definitions if name not in kept]
+    if definitions:
+        yield delete_command("crd", *definitions)
+    if remains.namespace and "namespace" not in kept:
+        yield delete_command("namespace", operator.namespace)
+
+
+def delete_command(kind: str, *names: str) -> StringCommand:
+    bound = f"timeout {DELETE_SECONDS + 15} {BINARY} kubectl delete --ignore-not-found --timeout={DELETE_SECONDS}s"
+    return StringCommand(bound, kind, *map(QuoteString, names))
+
+
+def prove_absence(state: State, host: Host, operator: Operator, kept: frozenset[str]) -> bool:
+    try:
+        remains = remains_of(operator)
+    except UnreadFactError as error:
+        say(host, "FACT_UNREADABLE", f"{host.name}: {error} could not be read, so nobody knows what is left")
+        return False
+    if remains is None:
+        say(host, "SERVER_UNREACHABLE", f"the API server on {host.name} went away")
+        return False
+    left = [name for name in (*remains.definitions, *remains.webhooks) if name not in kept]
+    if remains.namespace and "namespace" not in kept:
+        left.append(f"namespace {operator.namespace}")
+    if left:
+        say(host, "OPERATOR_LEFTOVER", f"{operator.release} left {', '.join(left)}")
+    return not left

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
-from pyinfra.api import FunctionCommand, StringCommand, operation
 from pyinfra.context import host, state
 
 from gb10.facts.docker import RunningContainers, serving
@@ -16,7 +15,7 @@ from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.facts.reading.reports import Refused
 from gb10.operations.file import show_diff
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.operations.kit.trials import trial
 from gb10.templates import render
 
@@ -33,10 +32,7 @@ class Rail:
 
 
 @operation()
-@guarded
-def rails(
-    wanted: Sequence[Rail], seconds: int, disturb: bool, patterns: Sequence[str]
-) -> Generator[StringCommand | FunctionCommand, None, None]:
+def rails(wanted: Sequence[Rail], seconds: int, disturb: bool, patterns: Sequence[str]) -> Commands:
     """
     Set the rails' addresses and MTU, now and after a boot.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.context import host, state
 
 from gb10.facts.docker import DockerEngine, RunningContainers, serving
@@ -22,10 +22,10 @@ from gb10.operations.backups import fitting
 from gb10.operations.backups.parts import STEPS, TITLES
 from gb10.operations.backups.reports import Remark, ToRestore, ToRun
 from gb10.operations.backups.restoration import Restoration
-from gb10.operations.backups.restoring import ACTIONS, Commands, bring, clear, cleared_up, network, put_docker
+from gb10.operations.backups.restoring import ACTIONS, bring, clear, cleared_up, network, put_docker
 from gb10.operations.backups.shown_texts import described, may_show
 from gb10.operations.file import show_diff
-from gb10.operations.kit.failures import guarded, known, refuse, say
+from gb10.operations.kit.operation import Commands, known, operation, refuse, say
 from gb10.operations.kit.waiting import await_condition
 from gb10.programs.archive.manifest import Member
 
@@ -34,7 +34,6 @@ DOCKER_UNIT = "/etc/systemd/system/docker"
 
 
 @operation()
-@guarded
 def unusable(code: str, reason: str) -> Commands:
     """
     Refuse a backup that cannot be opened.
@@ -46,7 +45,6 @@ def unusable(code: str, reason: str) -> Commands:
 
 
 @operation()
-@guarded
 def settled(seconds: int = SETTLE_SECONDS) -> Commands:
     """
     Wait until the installation of this node is over: it would undo what is restored, or boot in the middle of it.
@@ -70,7 +68,6 @@ def _await_settled(state: State, host: Host, seconds: int) -> bool:
 
 
 @operation()
-@guarded
 def fits(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> Commands:
     """
     Refuse a backup that is not of this node, or that would break it.
@@ -137,7 +134,6 @@ def _text(content: bytes | None) -> str | None:
 
 
 @operation()
-@guarded
 def brought(restoration: Restoration) -> Commands:
     """
     Bring the backup to the node, closed to others, unless nothing is to be restored from it.
@@ -151,7 +147,6 @@ def brought(restoration: Restoration) -> Commands:
 
 
 @operation()
-@guarded
 def removed(restoration: Restoration) -> Commands:
     """
     Remove the copy of the backup from the node.
@@ -165,7 +160,6 @@ def removed(restoration: Restoration) -> Commands:
 
 
 @operation()
-@guarded
 def step(restoration: Restoration, step: str, disturb: bool, patterns: Sequence[str], seconds: int) -> Commands:
     """
     Put a step's files in place, and have what reads them take them over.

@@ -6,26 +6,42 @@ everything that the new mode needs is there.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
+from gb10.facts.file import SecretFile, SecretFileState
+from gb10.facts.huggingface import HuggingFaceModels
+from gb10.facts.images import DockerImages
 from gb10.facts.rdma import RdmaLinks
-from gb10.facts.reading.serving import NodeServing
+from gb10.facts.reading.docker import with_tag
+from gb10.facts.reading.huggingface import HuggingFaceCache
+from gb10.facts.reading.reports import Refused
+from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
+from gb10.facts.serving import ServingState
 from gb10.group_data.settings import CLUSTER
-from gb10.operations.kit.earlier import changes
-from gb10.operations.kit.failures import guarded, known, refuse
+from gb10.operations.kit.operation import Commands, changes, known, operation, refuse, say
+from gb10.operations.kit.peers import last_words, peer_run, read_facts
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kit.serving_checks import in_the_way, lacking
-from gb10.operations.kit.serving_modes import container_name, launch_lines, run_words
-from gb10.operations.kit.serving_plan import Plan, Verdict, fits, role_of, verdict
-from gb10.operations.kit.serving_site import Site, states_of
-from gb10.operations.kit.serving_waits import answered, gone
-
-Commands = Generator[StringCommand | FunctionCommand, None, None]
+from gb10.operations.kit.serving import (
+    Plan,
+    Seat,
+    Verdict,
+    container_name,
+    fits,
+    launch_lines,
+    role_of,
+    run_words,
+    verdict,
+)
+from gb10.operations.kit.waiting import wait_until
+from gb10.operations.models import split_name
+from gb10.programs.images.contents import EngineImage
+from gb10.programs.images.names import familiar
 
 SETTLE_SECONDS = 30  # for memory to come back after a stop
 START_SECONDS = 120  # for `docker run` itself
@@ -33,7 +49,6 @@ SPARE_SECONDS = 60
 
 
 @operation()
-@guarded
 def can_serve(plan: Plan, site: Site) -> Commands:
     """
     Refuse what cannot be served, or cannot be stopped, before anything is stopped.
@@ -51,7 +66,6 @@ def can_serve(plan: Plan, site: Site) -> Commands:
 
 
 @operation()
-@guarded
 def stopped(plan: Plan, site: Site) -> Commands:
     """
     Stop what serves on this node, unless the nodes serve as they should already; return when it is gone.
@@ -88,7 +102,6 @@ def _told_to_stop(plan: Plan, site: Site, mine: NodeServing) -> Iterator[StringC
 
 
 @operation()
-@guarded
 def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
     """
     Start on this node what is to serve there, unless it runs.
@@ -120,7 +133,6 @@ def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
 
 
 @operation()
-@guarded
 def answers(plan: Plan, site: Site, after: OperationMeta, address: str) -> Commands:
     """
     Wait until the model is served: the server is up, offers it, and completes a prompt.
@@ -149,3 +161,170 @@ def _devices(site: Site) -> tuple[str, ...]:
     found = known(RdmaLinks)
     links = found.links if found else ()
     return tuple(link.device for link in links if link.device and link.netdev in site.interfaces)
+
+
+States = Mapping[str, NodeServing | None]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a node needs to know of itself and the others. `seats` are its places, by the modes that give it one."""
+
+    nodes: tuple[Host, ...]  # the hosts of this run
+    members: tuple[Host, ...]  # those that are to serve, in their order
+    patterns: tuple[str, ...]  # names of containers that may be serving
+    home: str  # of Hugging Face
+    interfaces: tuple[str, ...]  # of the rails
+    seats: Mapping[str, Seat]
+
+
+def states_of(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
+    """Return what serves on nodes, None for each that cannot be reached."""
+    arguments = {
+        "port": plan.settings.port,
+        "marks": plan.settings.marks,
+        "patterns": site.patterns,
+        "complete_seconds": plan.settings.completion_seconds,
+    }
+    if [node.name for node in nodes] == [host.name]:
+        return {host.name: known(ServingState, **arguments)}
+    found = read_facts(*((node, ServingState, arguments) for node in nodes))
+    return {node.name: value for node, value in zip(nodes, found, strict=True)}
+
+
+def in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refused]:
+    """Yield the reasons why what runs here may not be stopped."""
+    own = plan.settings.described(mine.mode)
+    if mine.engines and not mine.docker:
+        yield Refused("DOCKER_STOPPED", "an engine runs, and no Docker engine answers that could stop it")
+    elif mine.mode == "undecided" and {engine.mode for engine in mine.engines} != {"member"}:
+        yield Refused("SERVING_UNDECIDED", "; ".join(mine.reasons))
+    elif mine.foreign and not (own and own.stop):
+        names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in mine.foreign))
+        yield Refused("SERVING_FOREIGN", f"{names} serves ({mine.mode}), and gb10 did not start it")
+
+
+def lacking(plan: Plan, site: Site) -> Iterator[Refused]:
+    """Yield what this node lacks to serve."""
+    if plan.mode is None or plan.rank(host.name) is None:
+        return
+    models, tags = plan.settings.needs([plan.mode])
+    if plan.settings.env_file and plan.own and not plan.own.start:
+        yield from _lacking_env_file(plan.settings.env_file, known(SecretFile, path=plan.settings.env_file))
+    if tags:
+        head = site.members[0]
+        mine = known(DockerImages)
+        heads = read_facts((head, DockerImages, {}))[0] if head.name != host.name else mine
+        yield from _lacking_images([familiar(tag) for tag in tags], mine, heads, head.name)
+    if models:
+        hub = f"{site.home}/hub"
+        yield from _lacking_models(models, known(HuggingFaceModels, hub=hub), hub)
+
+
+def _lacking_env_file(path: str, found: SecretFileState | None) -> Iterator[Refused]:
+    if found is None:
+        yield Refused("SERVING_NOT_READY", f"it has no {path}, which serving_env_file names")
+    elif found.mode not in ("600", "400"):
+        yield Refused("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
+
+
+def _lacking_images(
+    tags: Sequence[str],
+    mine: Sequence[EngineImage] | None,
+    heads: Sequence[EngineImage] | None,
+    head: str,
+) -> Iterator[Refused]:
+    if mine is None:
+        yield Refused("DOCKER_STOPPED", "no Docker engine answers")
+        return
+    for tag in tags:
+        image, other = with_tag(mine, tag), with_tag(heads or (), tag)
+        if image is None:
+            yield Refused("SERVING_NOT_READY", f"it has no image {tag}")
+        elif other and image.contents != other.contents:
+            yield Refused("SERVING_NOT_READY", f"its image {tag} is not that of {head}")
+
+
+def _lacking_models(names: Sequence[str], cache: HuggingFaceCache | None, hub: str) -> Iterator[Refused]:
+    for name in names:
+        found = cache.repository(*split_name(name)) if cache else None
+        if found is None:
+            yield Refused("SERVING_NOT_READY", f"it has no {name} in {hub}")
+        elif not found.sound:
+            yield Refused("SERVING_NOT_READY", f"its {name} is not whole")
+
+
+TELL_SECONDS = 30.0
+GRACE_SECONDS = 30  # in which somebody's launcher must have its engine running
+
+
+def gone(state: State, host: Host, plan: Plan, site: Site) -> bool:
+    """Wait until nothing serves here any more; return False if it does not end in time."""
+    seconds = plan.settings.stop_seconds
+    left = wait_until(lambda: _engines(plan, site, host), lambda engines: not engines, seconds=seconds)
+    if left:
+        names = ", ".join(dict.fromkeys(one.container or f"process {one.pid}" for one in left))
+        say(host, "SERVING_STUCK", f"{host.name}: {names} does not end in {seconds} s")
+    return not left
+
+
+def _engines(plan: Plan, site: Site, host: Host) -> tuple[Engine, ...]:
+    mine = states_of(plan, site, (host,))[host.name]
+    return mine.engines if mine else ()
+
+
+def answered(state: State, host: Host, plan: Plan, site: Site, address: str) -> bool:
+    """Wait for the first completion; give up at once if what should load has ended."""
+    assert plan.mode is not None  # noqa: S101 - for mypy: without a mode nothing is waited for
+    began = told = time.monotonic()
+    seconds = plan.settings.load_seconds_of(plan.mode)
+
+    def waited() -> float:
+        return time.monotonic() - began
+
+    def look() -> tuple[bool, str | None, str]:
+        nonlocal told
+        states = states_of(plan, site, site.members)
+        serves, why = verdict(plan, states) is Verdict.SERVES, _why(plan, host.name, states[host.name])
+        ended = None if serves else _ended(plan, site, states, waited())
+        if not (serves or ended) and time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            host.log(f"it loads, {waited():.0f} of at most {seconds} s: {why}")
+        return serves, ended, why
+
+    serves, ended, why = wait_until(look, lambda seen: seen[0] or seen[1], seconds=seconds)
+    if serves:
+        host.log(f"{address} answers, {waited():.0f} s after its start")
+    else:
+        say(host, "SERVING_FAILED", ended or f"{address} does not answer within {seconds} s: {why}")
+    return serves
+
+
+def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:
+    """Return what of the server has ended, or None."""
+    for member in site.members:
+        mine = states[member.name]
+        if mine is None:
+            return f"{member.name} cannot be reached any more"
+        own = mine.container(plan.label)
+        if own and own.end:
+            return f"{member.name}: {own.end}: {_said(member, own)}"
+    first = states[site.members[0].name]
+    if first and first.health == "dead":
+        return f"the engine on {site.members[0].name} is dead"
+    if first and not first.engines and waited > GRACE_SECONDS:
+        return f"nothing that serves runs on {site.members[0].name}"
+    return None
+
+
+def _said(member: Host, container: ServingContainer) -> str:
+    """Return the last words of a container."""
+    _, output = peer_run(member, StringCommand(f"timeout 20 docker logs --tail 20 {container.name} 2>&1"))
+    return last_words(output) or "it said nothing"
+
+
+def _why(plan: Plan, node: str, mine: NodeServing | None) -> str:
+    """Say why a server does not serve yet."""
+    if mine is None:
+        return f"{node} cannot be reached"
+    return "; ".join(mine.wrong(node, plan.model)) or "not all nodes of it serve"

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
-from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.context import host, state
 
 from gb10.facts.file import TextFile
 from gb10.facts.network import SshdConfig
 from gb10.operations.file import show_diff
-from gb10.operations.kit.failures import guarded, known, refuse, say
-from gb10.operations.kit.login import NewLogin
+from gb10.operations.kit.operation import Commands, known, operation, refuse, say
 from gb10.operations.kit.scripts import script
-from gb10.operations.kit.trials import trial
+from gb10.operations.kit.trials import NewLogin, trial
 from gb10.templates import render
 
 FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"
 
 
 @operation()
-@guarded
-def key_logins_only(seconds: int) -> Generator[StringCommand | FunctionCommand, None, None]:
+def key_logins_only(seconds: int) -> Commands:
     """
     Have sshd accept key logins only, also for root.
 

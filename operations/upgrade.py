@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.k3s import BINARY, DRAINED, KUBECTL, STATE, UNITS, K3sInstallation
-from gb10.operations.kit.failures import guarded, known, say
-from gb10.operations.kit.members import await_node, member, reason
-from gb10.operations.kit.output import last_line
-from gb10.operations.kit.peers import ask, peer_run
+from gb10.operations.kit.operation import Commands, known, operation, say
+from gb10.operations.kit.peers import ask, last_line, peer_run
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kubectl import drain_command
+from gb10.operations.kubectl import await_node, drain_command, member, reason
 from gb10.programs.answer import RefusedError
 
 
 @operation()
-@guarded
 def upgrade(
     role: str, version: str, sha256: Mapping[str, str], node: str, head: Host, seconds: int, drain_seconds: int
-) -> Generator[FunctionCommand, None, None]:
+) -> Commands:
     """
     Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, uncordon.
 

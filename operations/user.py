@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host
 
 from gb10.facts.file import TextFile
 from gb10.facts.node import UserAccount
 from gb10.operations.file import replace_file
-from gb10.operations.kit.checked import write_checked
-from gb10.operations.kit.failures import guarded, known
-
-Commands = Generator[StringCommand, None, None]
+from gb10.operations.kit.operation import Commands, known, operation
+from gb10.operations.kit.scripts import write_checked
 
 SHELL = "/bin/bash"
 
 
 @operation()
-@guarded
 def account(user: str) -> Commands:
     """
     Create an account with a home and a shell. An existing one stays as it is.
@@ -34,7 +31,6 @@ def account(user: str) -> Commands:
 
 
 @operation()
-@guarded
 def authorized_keys(user: str, keys: Sequence[str]) -> Commands:
     """
     Authorize public keys to log in to an account. Other keys stay.
@@ -70,7 +66,6 @@ def with_keys(lines: Iterable[str], keys: Iterable[str]) -> list[str]:
 
 
 @operation()
-@guarded
 def group_member(user: str, group: str) -> Commands:
     """
     Add an account to a group.
@@ -86,7 +81,6 @@ def group_member(user: str, group: str) -> Commands:
 
 
 @operation()
-@guarded
 def sudo_rule(user: str) -> Commands:
     """
     Keep a rule that lets an account use sudo without a password, checked by visudo before it is in place.

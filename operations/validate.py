@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
 import gevent
 from gevent.event import Event
-from pyinfra.api import FunctionCommand, Host, State, StringCommand, operation
+from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.facts.docker import Container, RunningContainers, serving
@@ -26,12 +26,10 @@ from gb10.facts.rdma import RailBandwidth, RdmaBandwidth, RdmaLinks, Verdict, li
 from gb10.facts.reading.launcher import Launch, run_script
 from gb10.facts.reading.reports import report
 from gb10.operations.copying.survey import Way, find_ways
-from gb10.operations.kit.failures import UnreadFactError, guarded, say
 from gb10.operations.kit.inventory import meeting_address, rails_of
+from gb10.operations.kit.operation import Commands, UnreadFactError, operation, say
 from gb10.operations.kit.peers import peer_fact, peer_run, read_fact
 from gb10.operations.kit.reports import Check
-
-Commands = Generator[FunctionCommand, None, None]
 
 PORT = 8880  # and the one above it, on the rails
 NCCL_PORT = 29555
@@ -43,7 +41,6 @@ SLOWED = ", and would be slowed down (--while-serving)"
 
 
 @operation(is_idempotent=False)
-@guarded
 def gpu_container(image: str, options: Sequence[str], command: Sequence[str], seconds: int) -> Commands:
     """
     Prove that a container can use this node's GPU.
@@ -57,7 +54,6 @@ def gpu_container(image: str, options: Sequence[str], command: Sequence[str], se
 
 
 @operation(is_idempotent=False)
-@guarded
 def rail_bandwidth(
     peer: str, seconds: int, mtu: int | None, patterns: Sequence[str], while_serving: bool = False
 ) -> Commands:
@@ -86,7 +82,6 @@ class AllReduce:
 
 
 @operation(is_idempotent=False)
-@guarded
 def all_reduce(
     nodes: Sequence[str], settings: AllReduce, patterns: Sequence[str], while_serving: bool = False
 ) -> Commands:
@@ -102,7 +97,6 @@ def all_reduce(
 
 
 @operation(is_idempotent=False)
-@guarded
 def verdict() -> Commands:
     """Fail on this host if one of its checks failed in this run."""
     yield FunctionCommand(_verdict, (), {})

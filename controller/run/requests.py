@@ -48,7 +48,7 @@ from gb10.controller.run.results import OperationResult
 from gb10.controller.run.watching import HostsFailedError, Send, Watch, WatchedHost, WatchedState, operation_name
 from gb10.facts.reading.reports import set_reporter
 from gb10.group_data.settings import SETTINGS
-from gb10.operations.kit.spelling import misspelt
+from gb10.operations.kit.inventory import misspelt
 
 CONFIG = Path("config.py")  # pyinfra's own, in the current folder
 NOT_SAID = object()

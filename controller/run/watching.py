@@ -35,7 +35,7 @@ from gb10.controller.run.messages import (
 )
 from gb10.controller.run.results import OperationResult
 from gb10.facts.reading.reports import Refused, Report
-from gb10.operations.kit.failures import RefusedDeploy
+from gb10.operations.kit.operation import RefusedDeploy
 
 _REFUSED = re.compile(r"^gb10: (?P<code>[A-Z][A-Z0-9_]*): (?P<text>.*)$")  # how our scripts on nodes refuse
 SILENT = "it was cut, or the node has not answered for too long"

@@ -14,8 +14,8 @@ from gb10.facts.reading.reports import report
 from gb10.operations.backups.keeping import KEEP_SECONDS, PROGRESS_SECONDS, SILENCE_SECONDS, Keeping
 from gb10.operations.backups.reports import Kept
 from gb10.operations.backups.transfer import Progress
-from gb10.operations.kit.failures import say
-from gb10.operations.kit.streams import BrokenStreamError, run_stream
+from gb10.operations.kit.operation import say
+from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import CHUNK
 from gb10.programs.archive.summary import decode_summary, encode_summary

@@ -21,8 +21,8 @@ from gb10.operations.backups import age
 from gb10.operations.backups.keeping import KEEP_SECONDS, SILENCE_SECONDS, Keeping, Wanted
 from gb10.operations.backups.reports import Kept, Made, Noted, Pruned
 from gb10.operations.backups.transfer import Meter, Progress
-from gb10.operations.kit.failures import known, say
-from gb10.operations.kit.streams import BrokenStreamError, run_stream
+from gb10.operations.kit.operation import known, say
+from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import stream_digest
 from gb10.programs.archive.manifest import Note

@@ -10,7 +10,7 @@ from pyinfra.api import Host
 from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import report
 from gb10.operations.backups.reports import Remark
-from gb10.operations.kit.streams import BrokenStreamError, run_stream
+from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.manifest import shown
 

@@ -18,8 +18,8 @@ from gb10.facts.reading.reports import report
 from gb10.operations.backups import age
 from gb10.operations.backups.keeping import Keeping
 from gb10.operations.backups.reports import Transferred, Tried
-from gb10.operations.kit.failures import say
-from gb10.operations.kit.streams import BrokenStreamError, run_stream
+from gb10.operations.kit.operation import say
+from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import FULL
 from gb10.programs.backups.evidence import ODD_ERRORS, Evidence, Findings, write_evidence

@@ -26,8 +26,8 @@ from gb10.operations.backups.restore_plan import (
 )
 from gb10.operations.backups.restore_source import Backup
 from gb10.operations.backups.shown_texts import public_texts
-from gb10.operations.kit.failures import UnreadFactError
 from gb10.operations.kit.known_hosts import public_keys
+from gb10.operations.kit.operation import UnreadFactError
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.manifest import ROOT, Member
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
@@ -17,9 +17,9 @@ from gb10.operations.backups.node_program import FOLDER, run_on_node
 from gb10.operations.backups.parts import ACCOUNTS, HOST_KEYS, NETPLAN
 from gb10.operations.backups.reports import Remark, Sent
 from gb10.operations.backups.restoration import Restoration
-from gb10.operations.kit.failures import say
 from gb10.operations.kit.inventory import known_as, known_hosts_file, read_settings
 from gb10.operations.kit.known_hosts import KnownHosts, public_keys
+from gb10.operations.kit.operation import Command, Commands, say
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.trials import trial
@@ -28,7 +28,6 @@ from gb10.programs.archive.files import CHUNK, FULL
 from gb10.programs.archive.manifest import ROOT, Member
 
 Members = Sequence[Member]
-Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 PUT_SECONDS = 3600
 STOP_SECONDS = 120
@@ -38,7 +37,7 @@ GUARD = "gb10-restore-end"  # the timer that removes what a killed controller le
 GUARD_SECONDS = 2 * 3600
 
 
-def cleared_up(commands: Iterable[StringCommand | FunctionCommand]) -> Commands:
+def cleared_up(commands: Iterable[Command]) -> Commands:
     """Yield the same commands, but if one fails nothing of the backup stays on the node."""
     for command in commands:
         yield FunctionCommand(_done_or_cleared, (command,), {})

@@ -22,7 +22,7 @@ from gb10.operations.copying.plan import changed, describe, human, named, plan_c
 from gb10.operations.copying.reports import CopyPlanned, CopyProven
 from gb10.operations.copying.run import delete, transfer
 from gb10.operations.copying.survey import Survey, Wanted, look, selection
-from gb10.operations.kit.failures import UnreadFactError, refuse, say
+from gb10.operations.kit.operation import UnreadFactError, refuse, say
 from gb10.operations.kit.peers import read_facts
 from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError

@@ -18,7 +18,7 @@ from gb10.operations.copying.image_plan import Action
 from gb10.operations.copying.image_supply import Supply, check_supplies, from_source
 from gb10.operations.copying.reports import ImageMoved, ImageProven, ImagesPlanned
 from gb10.operations.copying.survey import Wanted, look
-from gb10.operations.kit.failures import UnreadFactError, refuse, say
+from gb10.operations.kit.operation import UnreadFactError, refuse, say
 from gb10.operations.kit.peers import ask
 from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError

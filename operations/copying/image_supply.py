@@ -13,7 +13,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.images import DockerImages, SavedImages
 from gb10.facts.reading.docker import STORE
 from gb10.operations.copying.image_plan import Action, ImagePlan, Side, engine_bytes, plan_images, plan_loads
-from gb10.operations.kit.failures import known
+from gb10.operations.kit.operation import known
 from gb10.operations.kit.peers import read_facts, this_node
 from gb10.programs.answer import RefusedError
 from gb10.programs.images.room import check_room

@@ -1,16 +1,29 @@
-"""What the inventory says of hosts: their settings, their names and addresses, and their places in the cluster."""
+"""The inventory: settings of hosts, their names, addresses and roles, and a check for misspelt names."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
+from weakref import WeakSet
 
-from pyinfra.api import Host
+from pyinfra.api import Host, Inventory
+from pyinfra.api import deploy as pyinfra_deploy
+from pyinfra.api.arguments import all_argument_meta
+from pyinfra.api.operation import PyinfraOperation
 from pyinfra.context import host
 
 from gb10.facts.reading.settings import settings_of
 from gb10.group_data.settings import (
+    PYINFRA_SSH,
+    SETTINGS,
+    TOPICS,
     AnyTopic,
     HostSettings,
     NodeWorkplace,
@@ -19,9 +32,11 @@ from gb10.group_data.settings import (
     RailsSettings,
     SettingsError,
     SshSettings,
+    Topic,
+    did_you_mean,
 )
-from gb10.operations.kit.failures import RefusedDeploy
 from gb10.operations.kit.known_hosts import host_name
+from gb10.operations.kit.operation import RefusedDeploy
 
 HEAD, WORKERS = "head", "workers"
 
@@ -140,3 +155,119 @@ def hub_of(node: Host) -> str:
 def downloads_proxy() -> dict[str, str]:
     """Return the environment in which this host downloads."""
     return read_settings(Proxy).environment([node_ip(peer) for peer in host.inventory])
+
+
+KNOWN = (*SETTINGS, *PYINFRA_SSH)
+PREFIXES = (*sorted({topic.prefix for topic in TOPICS} - {""}), "restore_", "rdma_plugin_", "models_", "images_")
+NEARLY = 0.85  # difflib's ratio: "imges" is nearly "images", "my_images" is not
+
+
+def is_misspelt(name: str) -> bool:
+    """Return True if a name of an inventory is meant to be a setting, and is none."""
+    if name in KNOWN or name.startswith("_"):  # those are pyinfra's own
+        return False
+    return name.startswith(PREFIXES) or bool(get_close_matches(name, KNOWN, n=1, cutoff=NEARLY))
+
+
+def misspelt(inventory: Inventory, files: Sequence[str]) -> list[str]:
+    """
+    Return one line for each misspelt setting of an inventory: the hosts or groups that have it, and what was meant.
+
+    + files: where the inventory comes from; group_data/ beside them and in the current folder is searched as well
+    """
+    found: dict[str, list[str]] = {}
+    for place, data in _places(inventory):
+        for name in filter(is_misspelt, data):
+            found.setdefault(name, []).append(place)
+    return [
+        f"{', '.join(places)}: {name} is no setting{did_you_mean(name, KNOWN)}{_written(name, files)}"
+        for name, places in found.items()
+    ]
+
+
+def _places(inventory: Inventory) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where an inventory may say something, and what it says there."""
+    yield "--data", inventory.override_data
+    yield "all", inventory.data
+    for group, data in inventory.group_data.items():
+        if group in inventory.groups:  # group_data/ may have a file for a group without hosts
+            yield f"group {group}", data
+    for each in inventory:
+        yield each.name, inventory.get_host_data(each.name)
+
+
+def _written(name: str, files: Iterable[str]) -> str:
+    """Return " (FILE, line N)" for the first place where a name is written as a setting; "" where none is found."""
+    folders = dict.fromkeys(folder / "group_data" for folder in (Path(), *(Path(file).parent for file in files)))
+    group_data = (path for folder in folders for path in sorted(folder.glob("*.py")))
+    for path in (*map(Path, files), *group_data):
+        for line in _lines(path, name):
+            return f" ({path}, line {line})"
+    return ""
+
+
+def _lines(path: Path, name: str) -> Iterator[int]:
+    """Yield the lines of a Python file in which a name is assigned, or is the key of a dictionary."""
+    try:
+        tree = ast.parse(path.read_text())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        keys = node.keys if isinstance(node, ast.Dict) else []
+        yield from (key.lineno for key in keys if isinstance(key, ast.Constant) and key.value == name)
+        if isinstance(node, ast.keyword) and node.arg == name:
+            yield node.lineno
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
+            yield node.lineno
+
+
+Arguments = ParamSpec("Arguments")
+
+_read: WeakSet[Inventory] = WeakSet()  # inventories without a misspelt name
+
+
+def deploy(
+    title: str, *topics: type[Topic], also: Iterable[str] = ()
+) -> Callable[[Callable[Arguments, Any]], PyinfraOperation[Arguments]]:
+    """
+    Make a deploy of a function, as pyinfra's decorator does.
+
+    + topics: their fields are arguments beside those that the function names
+    + also: more names of such arguments
+    """
+
+    def declare(function: Callable[Arguments, Any]) -> PyinfraOperation[Arguments]:
+        parameters = inspect.signature(function).parameters.values()
+        own = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        known = {*own, *also, *(field for topic in topics for field in topic.model_fields)}
+
+        @pyinfra_deploy(title)
+        @functools.wraps(function)
+        def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
+            check_inventory(host.inventory)
+            check_arguments(function.__name__, kwargs, known)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return declare
+
+
+def check_inventory(inventory: Inventory) -> None:
+    """Look for misspelt settings, once in a run. Raise RefusedDeploy with all of them."""
+    if inventory in _read:
+        return
+    if found := misspelt(inventory, [word for word in sys.argv[1:] if word.endswith(".py")]):
+        raise invalid("; ".join(found))
+    _read.add(inventory)
+
+
+def check_arguments(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise RefusedDeploy for arguments that a deploy does not have. pyinfra has taken its own out of them already."""
+    wrong = [
+        f"{function} has no argument {name!r}{did_you_mean(name, all_argument_meta if name.startswith('_') else known)}"
+        for name in given
+        if name not in known
+    ]
+    if wrong:
+        raise invalid("; ".join(wrong))

@@ -1,23 +1,26 @@
-"""The other nodes of the cluster, asked and told from within an operation of this one.
+"""Facts, commands and programs on any node, from within an operation of this one.
 
-A fact on another host inherits nothing from this operation, least of all its sudo: that is passed on here.
+A fact on another host inherits nothing from this operation, not even its sudo: that is passed on here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import gevent
+from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.exceptions import ConnectError, FactProcessError
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import host, state
 
-from gb10.facts.reading.launcher import Launch, equip
+from gb10.facts.reading import channels
+from gb10.facts.reading.launcher import Launch, equip, shell_line
 from gb10.facts.reading.reports import Refused, report
-from gb10.operations.kit.failures import UnreadFactError
+from gb10.facts.reading.requests import KILL_SECONDS, FloodError, FrameError
+from gb10.operations.kit.operation import UnreadFactError
 from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError
 
@@ -144,3 +147,83 @@ def ask(peer: Host, launch: Launch, failure: str = "PROGRAM_FAILED") -> Any:
     lines = [line for line in output.stderr_lines if line.strip()]
     last = lines[-1] if lines else "without a word"
     raise RefusedError(failure, f"{launch.function} on {peer.name} ended: {last}")
+
+
+class BrokenStreamError(Exception):
+    """The connection to a node broke, or never came to be."""
+
+
+class _OwnError(Exception):
+    """What `give` or `take` raised, which is no fault of the connection."""
+
+
+def run_stream(
+    node: Host,
+    launch: Launch,
+    *,
+    give: Iterable[bytes] = (),
+    take: Callable[[bytes], object] = lambda data: None,
+    silence: float | None = None,
+    failed: str = "PROGRAM_FAILED",
+) -> Any:
+    """Run a launch that streams on a host, as root if this operation is; return its answer.
+
+    + give: what follows the launch on its standard input
+    + take: called with each part of its stream
+    + silence: after how many seconds without a byte the node is taken for dead; None: not before its time is over
+    + failed: code of the refusal for a program that ends without an answer
+
+    Raise RefusedError if it refuses, BrokenStreamError if the connection does not hold, and what `give` and `take`
+    raise.
+    """
+    if not reached(node):
+        raise BrokenStreamError(f"{node.name} cannot be reached")
+    answer = launch.answer()
+    seconds = launch.seconds + 2 * KILL_SECONDS
+    try:
+        with channels.opened(node, shell_line(node, launch, {"_sudo": has_sudo()})) as channel:
+            given, taken = _given(launch, give), _taken(take)
+            status = channels.stream(channel, launch.mark, given, taken, answer.hear, seconds, silence)
+    except _OwnError as error:
+        raise error.args[0] from None
+    except (FloodError, FrameError) as error:
+        raise RefusedError("NODE_ANSWER", f"{node.name}: {error}") from error
+    except (OSError, SSHException, EOFError) as error:
+        raise BrokenStreamError(f"the connection to {node.name} broke: {error or type(error).__name__}") from error
+    if answer.refusal:
+        raise RefusedError(*answer.refusal)
+    if status or not answer.complete:
+        raise RefusedError(failed, answer.others[-1] if answer.others else f"it ended with status {status}")
+    return answer.value
+
+
+def _given(launch: Launch, give: Iterable[bytes]) -> Iterator[bytes]:
+    yield launch.text.encode()
+    try:
+        yield from give
+    except Exception as error:
+        raise _OwnError(error) from error
+
+
+def _taken(take: Callable[[bytes], object]) -> Callable[[bytes], None]:
+    def taken(data: bytes) -> None:
+        try:
+            take(data)
+        except Exception as error:
+            raise _OwnError(error) from error
+
+    return taken
+
+
+LONGEST = 300
+
+
+def last_words(printed: str, lines: int = 3) -> str:
+    """Given what a command printed, return its last lines as one, no longer than a person can read."""
+    kept = [line.strip() for line in printed.splitlines() if line.strip()]
+    return "; ".join(kept[-lines:])[-LONGEST:]
+
+
+def last_line(printed: str) -> str:
+    """Given what a command printed, return its last line that is not empty."""
+    return last_words(printed, lines=1) or "it printed nothing"

@@ -5,9 +5,12 @@ The contract: a script says `refuse CODE REASON` if it refuses; CODE stands in t
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
+from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 from gb10.facts.reading import launcher
@@ -27,3 +30,47 @@ def run_script(name: str, *arguments: str, **options: Any) -> Launch:
     if ctx_host.isset():
         launcher.equip(ctx_host.get())
     return launcher.run_script(script(name), *arguments, **options)
+
+
+LONGEST_SECONDS = 3600
+
+
+def verified_download(
+    url: str,
+    path: str,
+    *,
+    mode: str = "755",
+    sha256: str | None = None,
+    sums_url: str = "",
+    name: str = "",
+    proxy: Mapping[str, str] | None = None,
+) -> StringCommand:
+    """
+    Given where a file is and what it must be, return the command that fetches it to `path` on the node.
+
+    A pinned `sha256` beats the list at `sums_url`, in which `name` is looked up. The command fails with
+    VERSION_UNKNOWN, DOWNLOAD_FAILED, CHECKSUM_MISMATCH or DISK_FULL, and then what stood at `path` still stands there.
+    """
+    environment = proxy or {}
+    variables = {
+        "proxy": environment.get("HTTPS_PROXY" if url.startswith("https:") else "HTTP_PROXY", ""),
+        "direct": environment.get("NO_PROXY", ""),
+    }
+    arguments = (url, path, mode, sha256 or "", sums_url, name)
+    return run_script("download.sh", *arguments, seconds=LONGEST_SECONDS, variables=variables)
+
+
+SECONDS = 60
+
+
+def write_checked(path: str, content: str, mode: str, check: str, code: str, *, replace: bool = False) -> Launch:
+    """Given a file's next text, return the command that writes it beside the file and has it checked.
+
+    It waits at `<path>.new`, a name that sudo and netplan ignore.
+
+    + check: command that is given the written file as its last argument
+    + code: of the error if the check fails; nothing is left then
+    + replace: put it in its place
+    """
+    arguments = (path, mode, code, "replace" if replace else "keep", *shlex.split(check))
+    return run_script("write-checked.sh", *arguments, seconds=SECONDS, variables={"content": content})

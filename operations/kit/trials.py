@@ -1,4 +1,4 @@
-"""Changes that may cut the way to a node: tried, confirmed over a new connection, or taken back by the node itself.
+"""Changes that may lock us out of a node: tried, confirmed over a new connection, or taken back by the node itself.
 
 The contract: the node gets back to where it was without any help, also when this controller is killed or the
 connection is lost. Actions whose change must not outlive a power failure either keep it below /run until it is kept.
@@ -7,12 +7,18 @@ connection is lost. Actions whose change must not outlive a power failure either
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any, cast
 
+from paramiko import Channel, SSHException
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments
 from pyinfra.api.exceptions import ConnectError
+from pyinfra.connectors.base import BaseConnector
+from pyinfra.connectors.ssh import SSHConnector
 
-from gb10.operations.kit.failures import say
-from gb10.operations.kit.login import NewLogin
+from gb10.facts.reading import launcher
+from gb10.operations.kit.operation import say
+from gb10.operations.kit.peers import printed
 from gb10.operations.kit.scripts import run_script, script
 from gb10.operations.kit.waiting import wait_until
 
@@ -79,3 +85,75 @@ def _confirmed(login: NewLogin, folder: str) -> tuple[str, str]:
     done, said = login.run(LOOK.format(folder=folder))
     word, _, output = said.partition("\n") if done else ("", "", "")
     return word, output.strip()
+
+
+COMMAND_SECONDS = 20
+
+
+class KeyConnector(SSHConnector):
+    """A connection that keys alone may open, whatever password the inventory holds."""
+
+    tunnel: Channel | None = None  # through which it goes, instead of a connection of its own
+
+    def make_paramiko_kwargs(self) -> dict[str, Any]:
+        """What paramiko connects with, less every password."""
+        arguments = {key: value for key, value in super().make_paramiko_kwargs().items() if key != "password"}
+        extra = arguments["_pyinfra_ssh_paramiko_connect_kwargs"] or {}
+        allowed = {key: value for key, value in extra.items() if key != "password"}
+        through = {"sock": self.tunnel} if self.tunnel else {}
+        return {**arguments, **through, "_pyinfra_ssh_paramiko_connect_kwargs": allowed}
+
+
+class NewLogin:
+    """A new connection to a host, as the inventory says, with or without its password.
+
+    Raises ConnectError where it cannot be opened. Where the host is not reached by SSH at all, there is no connection
+    to lose, and its own connector serves.
+    """
+
+    def __init__(self, state: State, host: Host, keys_only: bool, tunnel: Channel | None = None) -> None:
+        self._state, self._host = state, host
+        self._connector: BaseConnector = host.connector
+        if keys_only:
+            if not isinstance(host.connector, SSHConnector):
+                raise ConnectError(f"{host.name} is not reached by SSH")
+            self._connector = KeyConnector(state, host)
+            self._connector.tunnel = tunnel
+            self._connector.connect()
+        elif isinstance(host.connector, SSHConnector):
+            self._connector = SSHConnector(state, host)
+            self._connector.connect()
+
+    def tunnel(self, port: int) -> Channel:
+        """Open a way to a port of the node's loopback. Raise ConnectError where sshd does not let us."""
+        client = self._connector.client if isinstance(self._connector, SSHConnector) else None
+        transport = client.get_transport() if client else None
+        if transport is None:
+            raise ConnectError(f"{self._host.name} is not reached by SSH")
+        try:
+            return transport.open_channel(
+                "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=COMMAND_SECONDS
+            )
+        except SSHException as error:
+            raise ConnectError(f"sshd forwards nothing ({error})") from error
+
+    def run(self, text: str, *arguments: str) -> tuple[bool, str]:
+        """Run a shell script with this operation's sudo; return whether it succeeded, and what it printed."""
+        wanted = cast(dict[str, Any], self._host.current_op_global_arguments or {})
+        given = cast(ConnectorArguments, {key: wanted[key] for key in CONNECTOR_ARGUMENT_KEYS if key in wanted})
+        script = launcher.run_script(text, *arguments, seconds=COMMAND_SECONDS)
+        launcher.equip(self._host, self._connector)
+        try:
+            done, output = self._connector.run_shell_command(
+                script, print_output=self._state.print_output, print_input=self._state.print_input, **given
+            )
+        except (OSError, EOFError, SSHException) as error:
+            return False, str(error)
+        return done, printed(script, done, output)
+
+    def close(self) -> None:
+        """Close the connection, if it is a new one."""
+        if isinstance(self._connector, SSHConnector) and self._connector is not self._host.connector:
+            client = self._connector.client
+            if client:
+                client.close()

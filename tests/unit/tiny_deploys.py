@@ -11,7 +11,7 @@ from pyinfra.context import host, state
 from pyinfra.facts.files import File
 
 from gb10.operations.file import show_diff
-from gb10.operations.kit import failures
+from gb10.operations.kit import operation as kit
 
 
 @operation()
@@ -55,7 +55,7 @@ def tolerant(run: str) -> None:
 
 @operation()
 def refusing(code: str, text: str) -> Generator[FunctionCommand, None, None]:
-    yield from failures.refuse(code, text)
+    yield from kit.refuse(code, text)
 
 
 @deploy("Refusing in a callback")
@@ -75,7 +75,7 @@ def raise_in_callback(text: str) -> None:
 
 @deploy("Refusing")
 def refuse() -> None:
-    raise failures.RefusedDeploy("SETTINGS_INVALID", "k3s_version is not a version")
+    raise kit.RefusedDeploy("SETTINGS_INVALID", "k3s_version is not a version")
 
 
 @deploy("Crashing")

@@ -20,9 +20,8 @@ from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 from gb10.group_data import all as defaults
 from gb10.group_data.settings import GpuOperatorSettings, NetworkOperatorSettings, refused_on_gb10
-from gb10.operations.kit.discovery import discovers, left_without_nfd
-from gb10.operations.kit.operator_removal import groups_to_remove, somebody_elses
-from gb10.operations.operators import GPU, NETWORK, interfaces_up
+from gb10.operations.kit.helm import discovers, left_without_nfd
+from gb10.operations.operators import GPU, NETWORK, groups_to_remove, interfaces_up, somebody_elses
 from gb10.templates import render
 
 

@@ -18,8 +18,7 @@ from pyinfra.api.operations import run_ops
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.facts.k3s import Secret
-from gb10.operations.file import masked_file, text_file
-from gb10.operations.secret import secret_file
+from gb10.operations.file import masked_file, secret_file, text_file
 
 Apply = Callable[..., bool]
 

@@ -17,7 +17,8 @@ from gb10.facts.helm import BINARY, STATE, HelmBinary, HelmClient
 from gb10.facts.reading.cluster import HelmRelease
 from gb10.group_data.settings import brings_nfd
 from gb10.operations import helm
-from gb10.operations.kit.charts import (
+from gb10.operations.helm import GRACE_SECONDS, LOCKED, helm_command
+from gb10.operations.kit.helm import (
     NFD_CHART,
     Release,
     as_wanted,
@@ -29,7 +30,6 @@ from gb10.operations.kit.charts import (
     stuck,
     trouble,
 )
-from gb10.operations.kit.helm_runs import GRACE_SECONDS, LOCKED, helm_command
 
 WANTED = Release("gpu-operator", "gpu-operator", "gpu-operator", "v26.7.0", "https://charts.example")
 VALUES: dict[str, Any] = {"driver": {"enabled": False}}

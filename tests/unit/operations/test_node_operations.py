@@ -15,10 +15,9 @@ from gb10.facts.network import Interface, Netplan
 from gb10.facts.node import Speed
 from gb10.facts.reading.node import DataPlace
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
-from gb10.operations.block import BEGIN, END, with_block
 from gb10.operations.docker import RUNTIME, changed_keys, merged, nvidia_runtime, parse_config
-from gb10.operations.folder import told
-from gb10.operations.performance import is_set
+from gb10.operations.file import BEGIN, END, with_block
+from gb10.operations.node import is_set, told
 from gb10.operations.rails import Rail, has_connectx7, is_live, own_addresses, rail_refusals
 from gb10.operations.user import sudo_file, with_keys
 from gb10.templates import render

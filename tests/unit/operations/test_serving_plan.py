@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
 from gb10.group_data import all as defaults
 from gb10.group_data.settings import ServingSettings
-from gb10.operations.kit.serving_modes import Seat, container_name, launch_lines, run_words, spec_of
-from gb10.operations.kit.serving_plan import Plan, Verdict, verdict
+from gb10.operations.kit.serving import Plan, Seat, Verdict, container_name, launch_lines, run_words, spec_of, verdict
 
 LARGE, SMALL = "openai/gpt-oss-120b", "openai/gpt-oss-20b"
 MODES = {"cluster": {"models": [LARGE]}, "solo": {"models": [SMALL], "image": "vllm:small", "images": ["tools:1"]}}

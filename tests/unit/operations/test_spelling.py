@@ -9,7 +9,7 @@ import pytest
 from pyinfra.api import Inventory
 
 from gb10.group_data.settings import PYINFRA_SSH, SETTINGS
-from gb10.operations.kit.spelling import is_misspelt, misspelt
+from gb10.operations.kit.inventory import is_misspelt, misspelt
 
 
 def inventory(host: dict[str, Any] | None = None, group: dict[str, Any] | None = None, **everywhere: Any) -> Inventory:

@@ -14,7 +14,7 @@ from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.context import ctx_host, ctx_state
 
 from gb10.facts.reading.launcher import Launch
-from gb10.operations.kit.streams import BrokenStreamError, run_stream
+from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import digest
 from gb10.programs.archive.summary import summary_of

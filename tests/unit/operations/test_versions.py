@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gb10.facts.reading.k3s import ForeignSettings
 from gb10.group_data.settings import parse_version
-from gb10.operations.kit.versions import differences, step_refused
+from gb10.operations.preflight import differences, step_refused
 
 versions = st.builds("v1.{}.{}+k3s{}".format, st.integers(20, 40), st.integers(0, 30), st.integers(1, 4))
 

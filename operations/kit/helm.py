@@ -1,13 +1,18 @@
-"""Charts, versions and values: pure decisions about what a release must be, and what helm's words mean."""
+"""Releases of helm: how one differs from what is wanted, what helm's errors mean, who brings node feature discovery."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pyinfra.context import host
+
+from gb10.facts.operators import OperatorPods, OperatorWarnings
+from gb10.facts.reading import operators
 from gb10.facts.reading.cluster import HelmRelease
+from gb10.facts.reading.operators import GPU, NETWORK, Operator
 from gb10.group_data.settings import brings_nfd
 
 NFD_CHART = "node-feature-discovery"
@@ -101,3 +106,65 @@ def trouble(output: str) -> tuple[str, str]:
     code = next((code for code, pattern in MEANINGS if re.search(pattern, "\n".join(said))), "HELM_FAILED")
     message = " ".join(lines[-1:] if start is None else said[:6]).removeprefix("Error:").strip()
     return code, message[:600] or "helm ended without a word: it was killed"
+
+
+OTHER = {GPU.release: NETWORK, NETWORK.release: GPU}
+
+
+def with_nfd(
+    operator: Operator, base: Mapping[str, Any], extra: Mapping[str, Any], releases: Sequence[HelmRelease]
+) -> dict[str, Any]:
+    """Given an operator's values, return them with node feature discovery on or off, and with `extra` over them.
+
+    Both operators may be installed in one run: the one that brings it leaves a note for the other, also in a dry run.
+    """
+    taken = host.data.get("gb10_nfd")
+    brings = taken in (None, operator.release) and discovers(operator, releases)
+    nfd = {**base.get("nfd", {}), "enabled": brings}
+    values = merged({**base, "nfd": nfd}, extra)
+    if brings_nfd(values):
+        host.data.gb10_nfd = operator.release
+    elif taken == operator.release:
+        host.data.gb10_nfd = None
+    return values
+
+
+def discovers(operator: Operator, releases: Sequence[HelmRelease]) -> bool:
+    """Given the releases of the cluster, return True if an operator's release should bring node feature discovery.
+
+    Rivals are known by their chart: those that somebody installed under another name never give way.
+    """
+    own, other = (find(releases, one.release, one.namespace) for one in (operator, OTHER[operator.release]))
+    others = rivals(operator, releases)
+    stubborn = any(brings_nfd(rival.values) for rival in others if rival is not other)
+    return should_bring_nfd(own, others, keeps_it=operator is NETWORK and not stubborn)
+
+
+def rivals(operator: Operator, releases: Sequence[HelmRelease]) -> list[HelmRelease]:
+    """Return the releases that may bring node feature discovery, except the operator's own."""
+    own = (operator.release, operator.namespace)
+    there = (release for release in releases if release.chart in (*OPERATOR_CHARTS, NFD_CHART))
+    return [one for one in there if one.status != "uninstalled" and (one.name, one.namespace) != own]
+
+
+def left_without_nfd(operator: Operator, releases: Sequence[HelmRelease]) -> list[str]:
+    """Given an operator that is gone, return the releases that have no node feature discovery any more."""
+    others = rivals(operator, releases)
+    if any(rival.chart == NFD_CHART or brings_nfd(rival.values) for rival in others):
+        return []
+    return [rival.name for rival in others]
+
+
+MOST_EVENTS = 2
+LONGEST = 200
+
+
+def why_waiting(namespace: str) -> list[str]:
+    """Given a namespace, say which of its pods wait and for what, and which warnings came last."""
+    pods = host.get_fact(OperatorPods, namespace=namespace) or ()
+    events = host.get_fact(OperatorWarnings, namespace=namespace) or ()
+    # A warning about a pod that is gone, or well by now, explains nothing.
+    about = {f"Pod/{pod.name}" for pod in operators.waiting(pods)}
+    recent = [event for event in events if event.about in about or not event.about.startswith("Pod/")]
+    warnings = [f"{event.about}: {event.reason}: {event.message[:LONGEST]}" for event in recent[-MOST_EVENTS:]]
+    return operators.why_waiting(pods) + warnings
