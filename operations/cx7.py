@@ -9,11 +9,11 @@ from typing import Any
 from pyinfra.api import Host
 
 from gb10.facts.reading.copy import UNFINISHED
-from gb10.operations.copying.between import copy_commands
-from gb10.operations.copying.options import CopyOptions
-from gb10.operations.copying.survey import Wanted
-from gb10.operations.kit.operation import Commands, operation, refuse
+from gb10.operations.copying.folder_copy import copy_commands
+from gb10.operations.copying.options import CopyOptions, CopyRequest
+from gb10.operations.kit.operation import Commands, operation
 from gb10.operations.kit.peers import node, this_node
+from gb10.programs.answer import RefusedError
 
 
 @operation()
@@ -43,20 +43,14 @@ def sync(
     """
     target = node(dest_host) if isinstance(dest_host, str) else dest_host
     if target is None:
-        yield from refuse("COPY_PATH", f"the inventory has no node {dest_host}")
-        return
-    try:
-        chosen = CopyOptions.of(options)
-    except ValueError as error:
-        yield from refuse("SETTINGS_INVALID", str(error))
-        return
-    wanted = Wanted(
+        raise RefusedError("COPY_PATH", f"the inventory has no node {dest_host}")
+    request = CopyRequest(
         src_path=src_path,
         dest_path=dest_path,
         paths=None if paths is None else tuple(paths),
         also=tuple(also),
         exclude=tuple(exclude),
         delete=delete,
-        **asdict(chosen),
+        **asdict(CopyOptions.of(options)),
     )
-    yield from copy_commands(this_node(), target, wanted)
+    yield from copy_commands(this_node(), target, request)

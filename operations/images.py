@@ -1,7 +1,7 @@
 """Docker images between nodes: saved into a store of blobs, moved as far as they are missing, loaded.
 
-The contract: what makes two images the same is in gb10.programs.images.contents.Contents, never their ID. Every
-operation leaves a store that is intact, and an engine that has an image either as it was or as it should be.
+Two images are the same if their gb10.programs.images.contents.Contents are equal, never by their ID. Every operation
+leaves a store that is intact, and an engine that has an image either as it was or as it should be.
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ from pyinfra.context import host
 
 from gb10.facts.images import SavedImages
 from gb10.facts.reading.docker import STORE
-from gb10.operations.copying.image_run import MOVE, image_commands, store_command
-from gb10.operations.copying.image_supply import from_anywhere, from_source, images_here
+from gb10.operations.copying.image_copy import (
+    MOVE,
+    from_anywhere,
+    from_source,
+    image_commands,
+    images_here,
+    store_command,
+)
+from gb10.operations.copying.image_plan import Side
 from gb10.operations.copying.options import CopyOptions
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.programs.answer import RefusedError
 from gb10.programs.images.names import familiar
 
@@ -25,22 +32,18 @@ from gb10.programs.images.names import familiar
 @operation()
 def save(tags: Sequence[str]) -> Commands:
     """
-    Have images of the engine in the node's store.
+    Save images of the engine in the node's store.
 
     + tags: as people type them; without a version, "latest" is meant
 
-    What is saved already is not read again. Layers that images share are there once.
+    What is saved already is not read again. Layers that images share are saved once.
     """
-    side, wanted = images_here(), _familiar(tags)
-    if side.engine is None:
-        yield from refuse("DOCKER_STOPPED", f"{host.name}: no Docker engine answers")
-        return
-    contents = {tag: image.contents for image in side.engine for tag in image.tags}
+    side, wanted = _images_with_engine(), _familiar(tags)
+    contents = {tag: image.contents for image in side.engine or () for tag in image.tags}
     absent = [tag for tag in wanted if tag not in contents]
     if absent:
-        yield from refuse("IMAGE_MISSING", f"{host.name} has no image {', '.join(absent)}")
-        return
-    unsaved = [tag for tag in wanted if not side.is_saved(tag, contents[tag])]
+        raise RefusedError("IMAGE_MISSING", f"{host.name} has no image {', '.join(absent)}")
+    unsaved = [tag for tag in wanted if side.intact.get(tag) != contents[tag]]
     if not unsaved:
         host.noop("the images are saved")
         return
@@ -50,22 +53,17 @@ def save(tags: Sequence[str]) -> Commands:
 @operation()
 def load(tags: Sequence[str]) -> Commands:
     """
-    Have images of the node's store in its engine, as the store has them.
+    Load images of the node's store into its engine.
 
     + tags: as people type them; without a version, "latest" is meant
 
     Every blob is checked on the way. Layers that the engine has are not loaded again.
     """
-    side = images_here()
-    if side.engine is None:
-        yield from refuse("DOCKER_STOPPED", f"{host.name}: no Docker engine answers")
-        return
+    side, wanted = _images_with_engine(), _familiar(tags)
     saved = side.intact
-    wanted = _familiar(tags)
     absent = [tag for tag in wanted if tag not in saved]
     if absent:
-        yield from refuse("IMAGE_MISSING", f"{host.name} has no intact {', '.join(absent)} in {STORE}")
-        return
+        raise RefusedError("IMAGE_MISSING", f"{host.name} has no intact {', '.join(absent)} in {STORE}")
     unloaded = [tag for tag in wanted if not side.has(tag, saved[tag])]
     if not unloaded:
         host.noop("the images are loaded")
@@ -74,11 +72,7 @@ def load(tags: Sequence[str]) -> Commands:
 
 
 @operation()
-def sync(
-    tags: Sequence[str],
-    source: Host,
-    options: CopyOptions,
-) -> Commands:
+def sync(tags: Sequence[str], source: Host, options: CopyOptions) -> Commands:
     """
     Have images in the engine as another node has them, by way of both nodes' stores.
 
@@ -89,9 +83,7 @@ def sync(
     Only blobs that this node's store lacks are moved. A blob that turns out to be damaged when it is
     loaded is fetched again.
     """
-    if mistakes := options.mistakes():
-        yield from refuse("SETTINGS_INVALID", f"{host.name}: {'; '.join(mistakes)}")
-        return
+    options.check()
     wanted = _familiar(tags)
     yield from image_commands(lambda: [from_source(wanted, source)], replace(MOVE, **asdict(options)))
 
@@ -110,7 +102,7 @@ def present(tags: Sequence[str], peers: Sequence[Host]) -> Commands:
 
 @operation()
 def prune() -> Commands:
-    """Remove what no image of the store needs: layers of images that were saved again, and damaged blobs.
+    """Remove from the store what no image needs: layers of images that were saved again, and damaged blobs.
 
     Do not run it while another node sends images: their blobs look unneeded until all have arrived.
     """
@@ -119,6 +111,14 @@ def prune() -> Commands:
         host.noop("every blob is needed")
         return
     yield store_command("prune")
+
+
+def _images_with_engine() -> Side:
+    """Return the images of this node. Raise RefusedError if its engine does not answer."""
+    side = images_here()
+    if side.engine is None:
+        raise RefusedError("DOCKER_STOPPED", f"{host.name}: no Docker engine answers")
+    return side
 
 
 def _familiar(tags: Iterable[str]) -> list[str]:

@@ -11,26 +11,21 @@ from pyinfra.context import host
 from gb10.facts.huggingface import HuggingFaceModels
 from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, Repository, folder_name
 from gb10.facts.reading.reports import Refused, report
-from gb10.operations.copying.between import copy_commands
-from gb10.operations.copying.options import CopyOptions
-from gb10.operations.copying.plan import human
-from gb10.operations.copying.survey import Wanted
+from gb10.operations.copying.folder_copy import copy_commands
+from gb10.operations.copying.options import CopyOptions, CopyRequest
+from gb10.operations.copying.plan import human, named
 from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.operations.kit.peers import reached, read_fact, read_facts, this_node
 from gb10.operations.kit.reports import Note
 from gb10.operations.kit.scripts import run_script
+from gb10.programs.answer import RefusedError
 
 EVERYTHING = "*"
+CLIENT_MEMORY_BYTES = 32 << 30  # the Hub's client may take a lot to be fast
 
 
 @operation()
-def present(
-    names: Sequence[str],
-    source: Host,
-    hub: str,
-    source_hub: str,
-    options: CopyOptions,
-) -> Commands:
+def present(names: Sequence[str], source: Host, hub: str, source_hub: str, options: CopyOptions) -> Commands:
     """
     Have models in the Hugging Face cache of this node, with their blobs in the store that all models share.
 
@@ -39,44 +34,28 @@ def present(
     + hub, source_hub: the folder hub/ of both nodes
     + options: how to copy
 
-    What is being downloaded on the source is left out.
+    Unfinished downloads on the source are left out.
     """
     if not reached(source):
-        yield from refuse("NODE_UNREACHABLE", f"{source.name} cannot be reached")
-        return
+        raise RefusedError("NODE_UNREACHABLE", f"{source.name} cannot be reached")
     cache = read_fact(source, HuggingFaceModels, hub=source_hub)
     if cache is None:
-        yield from refuse("MODEL_MISSING", f"{source.name} has no Hugging Face cache {source_hub}")
-        return
+        raise RefusedError("MODEL_MISSING", f"{source.name} has no Hugging Face cache {source_hub}")
     everything = EVERYTHING in names
     found = cache.repositories if everything else tuple(filter(None, (_repository(cache, name) for name in names)))
     refusals = [*_absent(cache, () if everything else names, source), *_broken(found, source, options.dangling)]
     for refusal in refusals:
         yield from refuse(refusal.code, refusal.text)
-    if refusals:
-        return
-    for repository in found:
-        report(host, Note(describe_repository(repository)))
-    wanted = Wanted(
-        src_path=source_hub,
-        dest_path=hub,
-        paths=None if everything else tuple(repository.folder for repository in found),
-        also=HUB_FILES,
-        **asdict(options),
-    )
-    yield from copy_commands(source, this_node(), wanted)
+    if not refusals:
+        yield from _copy(found, source, source_hub, hub, options, everything)
 
 
 @operation()
 def available(
-    names: Sequence[str],
-    peers: Sequence[Host],
-    hub: str,
-    peer_hubs: Mapping[str, str],
-    options: CopyOptions,
+    names: Sequence[str], peers: Sequence[Host], hub: str, peer_hubs: Mapping[str, str], options: CopyOptions
 ) -> Commands:
     """
-    Have models in the Hugging Face cache of this node; those that are not here come from a node that has them.
+    Have models in the Hugging Face cache of this node; missing ones come from a node that has them.
 
     + names: as on the Hub: "org/name", "datasets/org/name"
     + peers: the nodes to ask, in this order
@@ -90,33 +69,66 @@ def available(
     if absent := [name for name, giver in found.items() if giver is None]:
         asked = ", ".join(peer.name if peer.connected else f"{peer.name} (not reached)" for peer in peers)
         text = f"neither {host.name} nor {asked or 'any other node'} has {', '.join(absent)}"
-        yield from refuse("MODEL_MISSING", text)
-        return
+        raise RefusedError("MODEL_MISSING", text)
     if not found:
         host.noop("the models are here")
     for peer, cache in zip(peers, caches, strict=True):
-        mine = [name for name in names if found.get(name) == peer.name]
-        given = list(filter(None, (_repository(cache, name) for name in mine)))
-        for repository in given:
-            report(host, Note(describe_repository(repository)))
+        wanted = [name for name in names if found.get(name) == peer.name]
+        given = list(filter(None, (_repository(cache, name) for name in wanted)))
         if given:
-            wanted = Wanted(
-                src_path=peer_hubs[peer.name],
-                dest_path=hub,
-                paths=tuple(repository.folder for repository in given),
-                also=HUB_FILES,
-                **asdict(options),
-            )
-            yield from copy_commands(peer, this_node(), wanted)
+            yield from _copy(given, peer, peer_hubs[peer.name], hub, options)
+
+
+@operation()
+def downloaded(names: Sequence[str], home: str, seconds: int) -> Commands:
+    """
+    Download models that this node lacks, or has in part, from the Hugging Face Hub, by the client on the node.
+
+    + names: as on the Hub: "org/name", "datasets/org/name"
+    + home: the folder of the cache (HF_HOME)
+    + seconds: time limit for each
+
+    An interrupted download is resumed. A gated model needs a login of the client: gb10 never sees its token.
+    """
+    cache = known(HuggingFaceModels, hub=f"{home}/hub")
+    found = {name: _repository(cache, name) for name in names}
+    lacking = [name for name, repository in found.items() if repository is None or not repository.complete]
+    if not lacking:
+        host.noop("all of them are there")
+    for name in lacking:
+        repository, kind = split_name(name)
+        arguments = (repository, kind, home)
+        yield run_script("download-model.sh", *arguments, seconds=seconds, memory_bytes=CLIENT_MEMORY_BYTES)
+
+
+def _copy(
+    repositories: Sequence[Repository],
+    source: Host,
+    source_hub: str,
+    hub: str,
+    options: CopyOptions,
+    everything: bool = False,
+) -> Commands:
+    """Yield the command that copies repositories to this node, or the whole hub of the source with `everything`."""
+    for repository in repositories:
+        report(host, Note(describe_repository(repository)))
+    request = CopyRequest(
+        src_path=source_hub,
+        dest_path=hub,
+        paths=None if everything else tuple(repository.folder for repository in repositories),
+        also=HUB_FILES,
+        **asdict(options),
+    )
+    yield from copy_commands(source, this_node(), request)
 
 
 def givers(
     names: Sequence[str], own: HuggingFaceCache | None, others: Mapping[str, HuggingFaceCache | None]
 ) -> dict[str, str | None]:
-    """Given a node's cache and those of others, return model -> the node that gives it, or None if nobody can.
+    """Given a node's cache and those of others, return missing model -> the node that gives it, or None if nobody can.
 
-    Only models that have to come are returned. One that is here but incomplete, such as a download that broke off,
-    comes only from a node that has it complete: perhaps the missing files are not wanted.
+    A model that is here but incomplete, such as a download that broke off, comes only from a node that has it
+    complete: perhaps the missing files are not wanted.
     """
     found: dict[str, str | None] = {}
     for name in names:
@@ -142,7 +154,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def describe_repository(repository: Repository) -> str:
-    """Return what there is of a repository, in one line."""
+    """Return a line that describes what a cache has of a repository."""
     shared = f", {human(repository.shared_size)} of it in the shared store" if repository.shared_blobs else ""
     revisions = len(repository.revisions)
     parts = [f"{human(repository.size)}{shared}", f"{revisions} revision{'' if revisions == 1 else 's'}"]
@@ -167,44 +179,12 @@ def _absent(cache: HuggingFaceCache, names: Sequence[str], source: Host) -> Iter
 
 
 def _broken(found: Sequence[Repository], source: Host, dangling: str) -> Iterator[Refused]:
-    """Yield why repositories are refused: torn files always, links that lead nowhere unless they are allowed."""
+    """Yield the reasons to refuse repositories: torn files, and links that lead nowhere unless they are allowed."""
     for repository in found:
         where = f"{repository.name} on {source.name}"
         torn = [path for revision in repository.revisions for path in revision.torn]
         lost = [path for revision in repository.revisions for path in revision.dangling]
         if torn:
-            yield Refused("MODEL_BROKEN", f"{where}: not of the size that it should be: {_first(torn)}")
+            yield Refused("MODEL_BROKEN", f"{where}: files of a wrong size: {named(torn)}")
         if lost and dangling == "refuse":
-            yield Refused("MODEL_BROKEN", f"{where}: links that lead nowhere: {_first(lost)}")
-
-
-def _first(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-
-
-MEMORY_BYTES = 32 << 30  # the client may take a lot to be fast
-
-
-@operation()
-def downloaded(names: Sequence[str], home: str, seconds: int) -> Commands:
-    """
-    Have models in the Hugging Face cache of this node, downloaded where they are not whole.
-
-    + names: as on the Hub: "org/name", "datasets/org/name"
-    + home: the folder of the cache (HF_HOME)
-    + seconds: how long one of them may take
-
-    What was interrupted goes on where it stopped. For a model that one has to be let in to, the client's own login is
-    used; gb10 never sees the token.
-    """
-    cache = known(HuggingFaceModels, hub=f"{home}/hub")
-    lacking = []
-    for name in names:
-        found = cache.repository(*split_name(name)) if cache else None
-        if found is None or not found.complete:
-            lacking.append(name)
-    if not lacking:
-        host.noop("all of them are there")
-    for name in lacking:
-        repository, kind = split_name(name)
-        yield run_script("download-model.sh", repository, kind, home, seconds=seconds, memory_bytes=MEMORY_BYTES)
+            yield Refused("MODEL_BROKEN", f"{where}: links that lead nowhere: {named(lost)}")

@@ -1,4 +1,4 @@
-"""Plan how a node gets images from another: pure functions, so that a run does what its plan says."""
+"""Plan of how a node gets images: pure functions of the images of both nodes."""
 
 from __future__ import annotations
 
@@ -20,41 +20,43 @@ class Side:
     engine: tuple[EngineImage, ...] | None
     store: SavedStore | None
 
-    def contents(self, tag: str) -> Contents | None:
-        """Return what a tag is here: in the engine, or else in the store."""
-        image = with_tag(self.engine or (), tag)
-        return image.contents if image else self.intact.get(tag)
+    @property
+    def saved(self) -> tuple[SavedImage, ...]:
+        """The images of the store."""
+        return self.store.images if self.store else ()
 
     @property
     def intact(self) -> dict[str, Contents]:
-        """What the intact images of the store are made of, by tag."""
+        """Tag -> contents of the intact images of the store."""
         return self.store.contents if self.store else {}
-
-    def has(self, tag: str, contents: Contents) -> bool:
-        """Return True if the engine has a tag with these contents."""
-        image = with_tag(self.engine or (), tag)
-        return image is not None and image.contents == contents
-
-    def saved(self, contents: Contents) -> SavedImage | None:
-        """Return an intact image of the store with these contents, under whatever tag."""
-        images = self.store.images if self.store else ()
-        return next((image for image in images if image.intact and image.record.contents == contents), None)
-
-    def is_saved(self, tag: str, contents: Contents) -> bool:
-        """Return True if the store has a tag with these contents, intact."""
-        return self.intact.get(tag) == contents
 
     @property
     def blobs(self) -> dict[str, int]:
+        """Digest -> bytes of the blobs of the store."""
         return self.store.blobs if self.store else {}
 
+    def image(self, tag: str) -> EngineImage | None:
+        """Return the image of a tag in the engine."""
+        return with_tag(self.engine or (), tag)
+
+    def contents(self, tag: str) -> Contents | None:
+        """Return the contents of a tag: in the engine, or else in the store."""
+        image = self.image(tag)
+        return image.contents if image else self.intact.get(tag)
+
+    def has(self, tag: str, contents: Contents) -> bool:
+        """Return True if the engine has a tag with these contents."""
+        image = self.image(tag)
+        return image is not None and image.contents == contents
+
     def layer_sizes(self) -> dict[str, int]:
-        """Return layer -> bytes of every layer whose blob is in the store, by the digest that images know it by."""
-        images = self.store.images if self.store else ()
-        pairs = (
-            pair for image in images for pair in zip(image.record.contents.layers, image.record.layers, strict=True)
-        )
-        return {layer: self.blobs[blob] for layer, blob in pairs if blob in self.blobs}
+        """Return layer -> bytes of the layers whose blobs are in the store. Images name layers by these digests."""
+        sizes = {}
+        for image in self.saved:
+            for layer, blob in zip(image.record.contents.layers, image.record.layers, strict=True):
+                if blob in self.blobs:
+                    sizes[layer] = self.blobs[blob]
+        return sizes
 
 
 class Action(StrEnum):
@@ -87,10 +89,6 @@ class ImagePlan:
         """Return the tags with one of these actions."""
         return [plan.tag for plan in self.tags if plan.action in actions]
 
-    def but(self, *actions: Action) -> ImagePlan:
-        """Return the plan without tags that have one of these actions."""
-        return ImagePlan(tuple(plan for plan in self.tags if plan.action not in actions))
-
     @property
     def to_load(self) -> list[str]:
         return self.of(Action.LOAD, Action.MOVE)
@@ -111,16 +109,16 @@ class ImagePlan:
 
     @property
     def at_most_bytes(self) -> int:
-        """How many bytes move at most: exact if nothing has to be saved first."""
+        """The most bytes that move: exact if nothing has to be saved first."""
         return sum(self.blobs.values()) + sum(plan.at_most_bytes for plan in self.tags if not plan.blobs)
 
     def lines(self) -> Iterator[str]:
-        """Yield the plan, a line for each tag."""
+        """Yield a line for each tag."""
         for plan in self.tags:
-            yield f"{plan.tag}: {_story(plan)}"
+            yield f"{plan.tag}: {_describe(plan)}"
 
 
-def _story(plan: TagPlan) -> str:
+def _describe(plan: TagPlan) -> str:
     match plan.action:
         case Action.NOTHING:
             return "is there"
@@ -143,9 +141,9 @@ def plan_loads(tags: Sequence[str], target: Side) -> ImagePlan:
 
 
 def _plan_load(tag: str, target: Side) -> TagPlan:
-    if with_tag(target.engine or (), tag):
+    if target.image(tag):
         return TagPlan(tag, Action.NOTHING)
-    return TagPlan(tag, Action.LOAD if target.contents(tag) else Action.ABSENT)
+    return TagPlan(tag, Action.LOAD if tag in target.intact else Action.ABSENT)
 
 
 def _plan(tag: str, source: Side, target: Side) -> TagPlan:
@@ -154,24 +152,32 @@ def _plan(tag: str, source: Side, target: Side) -> TagPlan:
         return TagPlan(tag, Action.ABSENT)
     if target.has(tag, contents):
         return TagPlan(tag, Action.NOTHING)
-    if target.is_saved(tag, contents):
+    if target.intact.get(tag) == contents:
         return TagPlan(tag, Action.LOAD)
-    save, saved = not source.is_saved(tag, contents), source.saved(contents)
-    if saved:
-        blobs = {digest: size for digest, size in saved.record.blobs.items() if target.blobs.get(digest) != size}
-        return TagPlan(tag, Action.MOVE, save, tuple(sorted(blobs.items())), sum(blobs.values()))
-    image = with_tag(source.engine or (), tag)
+    save = source.intact.get(tag) != contents
+    for saved in source.saved:
+        if saved.intact and saved.record.contents == contents:
+            blobs = {digest: size for digest, size in saved.record.blobs.items() if target.blobs.get(digest) != size}
+            return TagPlan(tag, Action.MOVE, save, tuple(sorted(blobs.items())), sum(blobs.values()))
+    return TagPlan(tag, Action.MOVE, save, (), _at_most_bytes(tag, contents, source, target))
+
+
+def _at_most_bytes(tag: str, contents: Contents, source: Side, target: Side) -> int:
+    """Return the bytes of an image that is not saved: all but the layers that are known to be on the target."""
+    image, here, there = source.image(tag), source.layer_sizes(), target.layer_sizes()
+    layers = set(contents.layers)
     size = image.size_bytes if image else 0
-    return TagPlan(tag, Action.MOVE, save, (), _at_most(contents, size, source, target))
+    unknown = max(0, size - sum((here | there).get(layer, 0) for layer in layers))
+    return unknown + sum(here[layer] for layer in layers if layer in here and layer not in there)
 
 
 def engine_bytes(tags: Iterable[str], giver: Side, target: Side) -> int:
-    """Return how many bytes the largest of these tags adds to the target's engine, as far as that is known."""
+    """Return the bytes that the largest of these tags adds to the target's engine, as far as they are known."""
     return max((_engine_bytes(tag, giver, target) for tag in tags), default=0)
 
 
 def _engine_bytes(tag: str, giver: Side, target: Side) -> int:
-    image, contents = with_tag(giver.engine or (), tag), giver.contents(tag)
+    image, contents = giver.image(tag), giver.contents(tag)
     if contents is None:
         return 0
     known = known_layers(contents.layers, target.engine or ())
@@ -180,11 +186,3 @@ def _engine_bytes(tag: str, giver: Side, target: Side) -> int:
     if image and not known and any(layer not in sizes for layer in new):
         return image.size_bytes
     return sum(sizes.get(layer, 0) for layer in new)
-
-
-def _at_most(contents: Contents, size: int, source: Side, target: Side) -> int:
-    """Return the bytes of an image that is not saved: all but the layers that are known to be on the target."""
-    here, there = source.layer_sizes(), target.layer_sizes()
-    layers = set(contents.layers)
-    unknown = max(0, size - sum((here | there).get(layer, 0) for layer in layers))
-    return unknown + sum(here[layer] for layer in layers if layer in here and layer not in there)

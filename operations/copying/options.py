@@ -1,4 +1,4 @@
-"""The options that every copy from node to node has."""
+"""What to copy from node to node, and how."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from gb10.facts.reading.copy import UNFINISHED
 from gb10.group_data.settings import did_you_mean
+from gb10.programs.answer import RefusedError
 
-STREAMS = 4  # for each rail
 MOST_STREAMS = 64
 
 Transport = Literal["rsyncd", "ssh"]
@@ -27,9 +28,9 @@ class CopyOptions:
     + network: "rails", or "management" where there are none
     + verify: "size", or "hash" to read everything on both nodes and compare sha256
     + dangling: "refuse" a source with links that lead nowhere, or "list" them and go on
-    + force: also over a link that is found to be throttled
-    + streams: how many on each rail, 1 to 64
-    + progress_seconds: how often to say how far it is
+    + force: also copy over a throttled link
+    + streams: number of streams on each rail, 1 to 64
+    + progress_seconds: seconds between two reports of progress
     """
 
     transport: Transport = "rsyncd"
@@ -37,7 +38,7 @@ class CopyOptions:
     verify: Verify = "size"
     dangling: Dangling = "refuse"
     force: bool = False
-    streams: int = STREAMS
+    streams: int = 4
     progress_seconds: float = 10.0
 
     @classmethod
@@ -47,21 +48,38 @@ class CopyOptions:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Given arguments of a copy, return its options. Raise ValueError for a name that is none of them."""
+        """Return the options of a copy. Raise RefusedError for a name that is no option."""
         known = cls.names()
-        if strange := [
-            f"there is no option {name!r}{did_you_mean(name, known)}" for name in given if name not in known
-        ]:
-            raise ValueError("; ".join(strange))
+        unknown = [f"there is no option {name!r}{did_you_mean(name, known)}" for name in given if name not in known]
+        if unknown:
+            raise RefusedError("SETTINGS_INVALID", "; ".join(unknown))
         return cls(**given)
 
-    def mistakes(self) -> list[str]:
-        """Return what no copy takes: it would otherwise go on with something else, or break off in the middle."""
-        texts = [
+    def check(self) -> None:
+        """Raise RefusedError for values that are not allowed: they would fail in the middle of a copy."""
+        faults = [
             f"{name} is {chosen!r}, and not one of: {', '.join(get_args(choice))}"
             for name, choice in CHOICES.items()
             if (chosen := getattr(self, name)) not in get_args(choice)
         ]
         if not isinstance(self.streams, int) or not 1 <= self.streams <= MOST_STREAMS:
-            texts.append(f"streams is {self.streams!r}, and not 1 to {MOST_STREAMS}")
-        return texts
+            faults.append(f"streams is {self.streams!r}, and not 1 to {MOST_STREAMS}")
+        if faults:
+            raise RefusedError("SETTINGS_INVALID", "; ".join(faults))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyRequest(CopyOptions):
+    """What to copy, and how. `paths`, `also` and `exclude` are those of the operation gb10.operations.cx7.sync."""
+
+    src_path: str
+    dest_path: str
+    paths: tuple[str, ...] | None = None
+    also: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = UNFINISHED
+    delete: bool = False
+
+    def listing(self, root: str) -> dict[str, Any]:
+        """Return the arguments of FileTree that list what is copied, below one of the two roots."""
+        chosen = {"paths": self.paths, "also": self.also, "exclude": self.exclude}
+        return {"root": root, "copied_to": self.dest_path, **chosen}

@@ -1,9 +1,10 @@
-"""What a copy has to send, and how: pure functions of the listings of both nodes."""
+"""Plan of a copy: what is to be sent, and how. Pure functions of the listings of both nodes."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,10 +35,10 @@ class CopyPlan:
     finish: tuple[str, ...] = ()  # folders, links and attributes: set last
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # to note in the target's shared store
     stale: tuple[str, ...] = ()  # keys of parts that belong to another version of a file
-    halves: tuple[str, ...] = ()  # paths of files that came in part over ssh, in a copy that does not use ssh
+    halves: tuple[str, ...] = ()  # paths of files that an earlier copy over ssh sent in part; this one does not use ssh
     arrived: int = 0  # bytes of large files that an earlier copy has sent
     room: int = 0  # bytes that must be free on the target
-    again: bool = False  # True if some files are sent although they look the same
+    again: bool = False  # some files are sent although they look the same
 
     @property
     def is_empty(self) -> bool:
@@ -66,7 +67,7 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
     + by_rsync: rsync sends all files, so parts of large ones that have arrived do not count
     """
     there = {path: entry for path, entry in target.by_path().items() if shown(path) not in distrusted}
-    owners = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
+    owners = _owner_maps(source, target)
     first_names = {entry.inode: entry.path for entry in reversed(source.files) if entry.inode is not None}
     first = [e for e in source.files if e.inode is None or first_names[e.inode] == e.path]
     send = [entry for entry in first if not _has_content(there.get(entry.path), entry)]
@@ -87,7 +88,7 @@ def plan_copy(source: Tree, target: Tree, distrusted: frozenset[str] = frozenset
         compared=tuple(compared),
         finish=_finish(source, open_paths, {entry.path for entry in send if entry.inode is None}),
         references={blob: source.references[blob] for blob in _unnoted(source, target)},
-        stale=tuple(sorted(set(target.parts) & _other_versions(large, target))),
+        stale=tuple(sorted(_other_versions(large, target))),
         halves=() if by_rsync else tuple(target.halves),
         arrived=sum(arrived.values()),
         again=bool(distrusted),
@@ -174,7 +175,7 @@ def describe(plan: CopyPlan) -> str:
 
 
 def human(count: float) -> str:
-    """Return a number of bytes for people: 1.5 GiB."""
+    """Return a number of bytes as people read it: 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -189,9 +190,8 @@ def named(paths: Sequence[str]) -> str:
 
 
 def _has_content(there: Entry | None, entry: Entry) -> bool:
-    if not _is_alike(there, entry):
+    if there is None or not _is_alike(there, entry):
         return False
-    assert there is not None  # noqa: S101 - for mypy: it is alike
     return there.mtime == entry.mtime or NAMED_BY_CONTENT.fullmatch(entry.path) is not None
 
 
@@ -249,18 +249,14 @@ def _version(entry: Entry | None) -> tuple[object, ...]:
     return (entry.type, entry.size, entry.target, entry.mtime if entry.type == "f" else None)
 
 
-def _parents(path: str) -> list[str]:
-    parts = path.split("/")[:-1]
-    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+def _parents(path: str) -> Iterable[str]:
+    return itertools.accumulate(path.split("/")[:-1], "{}/{}".format)
 
 
 def _unnoted(source: Tree, target: Tree) -> list[str]:
-    noted = {blob for blob, links in target.references.items() if blob not in target.unreferenced}
-    return [
-        blob
-        for blob, links in source.references.items()
-        if blob not in noted or not set(links) <= set(target.references[blob])
-    ]
+    """Return the shared blobs of which the target does not note all links that the source has."""
+    noted = {blob: set(links) for blob, links in target.references.items() if blob not in target.unreferenced}
+    return [blob for blob, links in source.references.items() if blob not in noted or not set(links) <= noted[blob]]
 
 
 def _other_versions(large: Sequence[Entry], target: Tree) -> set[str]:
@@ -275,7 +271,7 @@ def _path_key(path: str) -> str:
 
 def file_jobs(files: Iterable[Entry], source: Tree, target: Tree) -> list[dict[str, Any]]:
     """Return files as both programs expect them, with the owners on the target."""
-    users, groups = owner_map(source.users, target.users), owner_map(source.groups, target.groups)
+    users, groups = _owner_maps(source, target)
     return [
         {
             "path": entry.path,
@@ -299,8 +295,13 @@ def large_jobs(plan: CopyPlan, source: Tree, target: Tree) -> list[dict[str, Any
 
 def owner_options(source: Tree, target: Tree) -> list[str]:
     """Return the options by which rsync gives files to the same users and groups if their numbers differ."""
-    pairs = {"usermap": (source.users, target.users), "groupmap": (source.groups, target.groups)}
-    found = {}
-    for option, (ours, theirs) in pairs.items():
-        found[option] = [f"{one}:{other}" for one, other in owner_map(ours, theirs).items() if one != other]
-    return [f"--{option}={','.join(changed)}" for option, changed in found.items() if changed]
+    options = []
+    for option, numbers in zip(("usermap", "groupmap"), _owner_maps(source, target), strict=True):
+        changed = [f"{one}:{other}" for one, other in numbers.items() if one != other]
+        if changed:
+            options.append(f"--{option}={','.join(changed)}")
+    return options
+
+
+def _owner_maps(source: Tree, target: Tree) -> tuple[dict[int, int], dict[int, int]]:
+    return owner_map(source.users, target.users), owner_map(source.groups, target.groups)

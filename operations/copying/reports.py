@@ -1,26 +1,27 @@
-"""What a copy reports: its plan, how far it is, its result, its proof."""
+"""Reports of a copy: its plan, its progress, its result, its proof."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.copy import CopyProof
+from gb10.facts.reading.values import FactValue
 from gb10.operations.copying.image_plan import TagPlan
 from gb10.operations.copying.plan import human
 from gb10.programs.images.contents import Contents
 
 
 class Silent:
-    """A report that has no line: a note tells a person the same."""
+    """A report without a line: a note says the same to a person."""
 
     line = None
     colour = None
 
 
 @dataclass(frozen=True)
-class CopyPlanned(Silent):
+class CopyPlanned(Silent, FactValue):
     """What a copy will send."""
 
     source: str  # a node
@@ -33,28 +34,23 @@ class CopyPlanned(Silent):
     delete: int  # paths on the target
     ways: tuple[str, ...]  # rails, or "management"
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ways": list(self.ways)}
-
 
 @dataclass(frozen=True)
-class ImagesPlanned(Silent):
-    """What a copy of images will send: at most so many bytes."""
+class ImagesPlanned(Silent, FactValue):
+    """What a copy of images will send."""
 
     source: str  # a node
     target: str
-    bytes: int
+    bytes: int  # at most
     images: tuple[TagPlan, ...]
 
     def to_json(self) -> dict[str, Any]:
-        images = [plan.to_json() for plan in self.images]
-        ends = {"source": self.source, "target": self.target}
-        return {**ends, "bytes": self.bytes, "images": images, "at_most_bytes": self.bytes}
+        return {**super().to_json(), "at_most_bytes": self.bytes}
 
 
 @dataclass(frozen=True)
 class CopyMoved:
-    """How far a copy is. Bytes are those of the files' content."""
+    """Progress of a copy. Bytes are those of the files' content."""
 
     sent: int
     total: int
@@ -73,8 +69,8 @@ class CopyMoved:
 
 
 @dataclass(frozen=True)
-class CopySent:
-    """What a sender has sent."""
+class CopySent(FactValue):
+    """The result of a sender."""
 
     sent: int  # bytes of the files' content
     wire: int  # bytes, with what rsync needs beside it
@@ -90,20 +86,17 @@ class CopySent:
         rails = rail_rates(self.rails, self.seconds)
         return f"sent {human(self.sent)} in {self.seconds:.1f} s, {rate:.1f} Gb/s  {rails}"
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "lost_rails": list(self.lost_rails)}
-
 
 @dataclass(frozen=True)
 class CopyProven(Silent):
-    """What the comparison of both nodes after a copy has shown."""
+    """The result of comparing both nodes after a copy."""
 
     proof: CopyProof
 
 
 @dataclass(frozen=True)
 class ImageMoved:
-    """How far a node is with saving or loading an image."""
+    """Progress of saving or loading an image."""
 
     verb: str  # "saved" or "loaded"
     done: int  # bytes
@@ -120,16 +113,13 @@ class ImageMoved:
 
 
 @dataclass(frozen=True)
-class ImageProven(Silent):
-    """What an engine has under a tag, as the source has it; `source` is None for the node's own store."""
+class ImageProven(Silent, FactValue):
+    """The image that an engine has under a tag, the same as on the source (None: the node's own store)."""
 
     source: str | None
     target: str
     tag: str
     contents: Contents
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def rail_rates(rails: Mapping[str, int], seconds: float) -> str:

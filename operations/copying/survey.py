@@ -5,32 +5,19 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 from pyinfra.api import Host
 
 from gb10.facts.copy import FileTree
 from gb10.facts.network import Interface, Interfaces
-from gb10.facts.reading.copy import UNFINISHED, Tree
+from gb10.facts.reading.copy import Tree
 from gb10.facts.reading.reports import Refused
-from gb10.operations.copying.options import CopyOptions
+from gb10.operations.copying.options import CopyRequest
 from gb10.operations.copying.plan import CopyPlan, conflicts, human, named, plan_copy
 from gb10.operations.kit.inventory import node_ip, rails_of
 from gb10.operations.kit.peers import read_facts
-from gb10.programs.room import is_short
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted(CopyOptions):
-    """What to copy, and how."""
-
-    src_path: str
-    dest_path: str
-    paths: tuple[str, ...] | None = None
-    also: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = UNFINISHED
-    delete: bool = False
+from gb10.programs.answer import RefusedError
 
 
 @dataclass(frozen=True)
@@ -38,7 +25,7 @@ class Way:
     """One way from the source to the target. Addresses are without prefix length."""
 
     name: str  # of the rail, or "management"
-    interface: str | None  # the source's, to which its streams are bound
+    interface: str | None  # on the source; its streams are bound to it
     local: str | None
     peer: str
     peer_interface: str | None
@@ -48,71 +35,61 @@ class Way:
 class Survey:
     """The result of the checks before a copy."""
 
+    source: Tree
+    target: Tree
+    plan: CopyPlan
+    ways: tuple[Way, ...]
+    extra: tuple[str, ...] = ()  # paths on the target alone, which the copy deletes
     refusals: tuple[Refused, ...] = ()
     notes: tuple[str, ...] = ()
-    source: Tree = field(default_factory=lambda: Tree("", 0))
-    target: Tree = field(default_factory=lambda: Tree("", 0))
-    plan: CopyPlan = field(default_factory=CopyPlan)
-    extra: tuple[str, ...] = ()  # paths on the target alone, which the copy deletes
-    ways: tuple[Way, ...] = ()
 
     @property
     def is_done(self) -> bool:
         return self.plan.is_empty and not self.extra
 
 
-def look(source: Host, target: Host, wanted: Wanted) -> Survey:
-    """Look at both nodes and the ways between them; change nothing."""
-    if mistakes := wanted.mistakes():
-        return Survey(tuple(Refused("SETTINGS_INVALID", text) for text in mistakes))
-    for path in (wanted.src_path, wanted.dest_path):
+def survey_copy(source: Host, target: Host, request: CopyRequest) -> Survey:
+    """Check both nodes and the ways between them. Raise RefusedError for a copy that cannot even be planned."""
+    request.check()
+    for path in (request.src_path, request.dest_path):
         if not path.startswith("/") or any(char in path for char in "%\n\r") or path.rstrip("/") == "":
-            text = f"{path!r} is no folder for a copy: absolute, not /, no % and no line break"
-            return Survey((Refused("COPY_PATH", text),))
+            raise RefusedError(
+                "COPY_PATH", f"{path!r} is no folder for a copy: absolute, not /, no % and no line break"
+            )
     if source.name == target.name:
-        return Survey((Refused("COPY_SAME_NODE", f"{source.name} is both source and target"),))
-    ours, theirs, *ends = read_facts(
-        (source, FileTree, selection(wanted, wanted.src_path)),
-        (target, FileTree, {"root": wanted.dest_path, "exclude": wanted.exclude}),
-        *((node, Interfaces, {}) for node in (source, target) if wanted.network == "rails"),
+        raise RefusedError("COPY_SAME_NODE", f"{source.name} is both source and target")
+    ours, theirs, *interfaces = read_facts(
+        (source, FileTree, request.listing(request.src_path)),
+        (target, FileTree, {"root": request.dest_path, "exclude": request.exclude}),
+        *((node, Interfaces, {}) for node in (source, target) if request.network == "rails"),
     )
     for node, tree in ((source, ours), (target, theirs)):
         if tree is None:
-            return Survey((Refused("NODE_UNREACHABLE", f"{node.name} cannot be reached"),))
-    if refused := _impossible(source, target, wanted, ours, theirs):
-        return Survey((refused,))
-    plan = plan_copy(ours, theirs, by_rsync=wanted.transport == "ssh")  # our own streams are not encrypted
-    ways, lost = find_ways(source, target, ends)
-    refusals, notes = judge(source, target, wanted, ours, theirs, plan, ways)
-    if ways and lost:
-        notes += (f"{lost[0]}: only {ways[0].name} carries the copy",)
-    extra = extras(ours, theirs, wanted.paths) if wanted.delete else ()
-    return Survey(refusals, notes, ours, theirs, plan, extra, ways)
+            raise RefusedError("NODE_UNREACHABLE", f"{node.name} cannot be reached")
+    _check_folders(source, target, request, ours, theirs)
+    plan = plan_copy(ours, theirs, by_rsync=request.transport == "ssh")  # our own streams are not encrypted
+    ways, lost = find_ways(source, target, interfaces)
+    extra = extras(ours, theirs, request.paths) if request.delete else ()
+    return _judged(source, target, request, Survey(ours, theirs, plan, ways, extra), lost)
 
 
-def selection(wanted: Wanted, root: str) -> dict[str, Any]:
-    """Return the arguments of FileTree that list what is copied, below one of the two roots."""
-    chosen = {"paths": wanted.paths, "also": wanted.also, "exclude": wanted.exclude}
-    return {"root": root, "copied_to": wanted.dest_path, **chosen}
-
-
-def _impossible(source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree) -> Refused | None:
+def _check_folders(source: Host, target: Host, request: CopyRequest, ours: Tree, theirs: Tree) -> None:
     if ours.machine == theirs.machine:
-        return Refused("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
-    place = theirs.root or os.path.normpath(wanted.dest_path)
+        raise RefusedError("COPY_SAME_NODE", f"{source.name} and {target.name} are one machine")
+    place = theirs.root or os.path.normpath(request.dest_path)
     if f"{place}/".startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - nothing is written there
-        return Refused("COPY_PATH", f"{target.name}:{place}: the receiver of a copy has a /tmp of its own")
+        raise RefusedError("COPY_PATH", f"{target.name}:{place}: the receiver of a copy has a /tmp of its own")
     if ours.absent:
-        return Refused("COPY_SOURCE_MISSING", f"there is no folder {wanted.src_path} on {source.name}")
+        raise RefusedError("COPY_SOURCE_MISSING", f"there is no folder {request.src_path} on {source.name}")
     if ours.missing:
-        return Refused("COPY_SOURCE_MISSING", f"{source.name}:{wanted.src_path} has no {named(ours.missing)}")
-    return None
+        text = f"{source.name}:{request.src_path} has no {named(ours.missing)}"
+        raise RefusedError("COPY_SOURCE_MISSING", text)
 
 
 def find_ways(
     source: Host, target: Host, interfaces: Sequence[Mapping[str, Interface]]
 ) -> tuple[tuple[Way, ...], tuple[str, ...]]:
-    """Return the rails from one node to another that are up, and what is wrong with the others.
+    """Return the rails between two nodes that are up, and the faults of the others.
 
     + interfaces: those of both nodes; empty for a copy over the management network
     """
@@ -135,23 +112,6 @@ def find_ways(
     return tuple(ways), tuple(lost)
 
 
-def management_address(node: Host) -> str:
-    """Return the address of a node on the management network."""
-    return numeric(node_ip(node))
-
-
-def numeric(name: str) -> str:
-    """Given the name of a node, return its address as this machine resolves it, or the name if it cannot.
-
-    Nodes compare addresses: they may know each other, or themselves, by other names.
-    """
-    try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return name
-    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
-
-
 def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, Interface]) -> list[str]:
     if interface not in found:
         return [f"{node} has no {interface}"]
@@ -162,36 +122,54 @@ def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, In
     return []
 
 
-def judge(
-    source: Host, target: Host, wanted: Wanted, ours: Tree, theirs: Tree, plan: CopyPlan, ways: Sequence[Way]
-) -> tuple[tuple[Refused, ...], tuple[str, ...]]:
-    """Return why a copy is refused, and notes about it."""
+def management_address(node: Host) -> str:
+    """Return the address of a node on the management network."""
+    return resolved(node_ip(node))
+
+
+def resolved(name: str) -> str:
+    """Return the address of a node as this machine resolves it, or its name if it cannot.
+
+    Nodes compare addresses: they may know each other, or themselves, by other names.
+    """
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return name
+    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
+
+
+def _judged(source: Host, target: Host, request: CopyRequest, survey: Survey, lost: Sequence[str]) -> Survey:
+    """Return the survey with the reasons to refuse the copy, and with notes."""
+    ours, theirs, plan, ways = survey.source, survey.target, survey.plan, survey.ways
     refusals, notes = [], []
     if ours.broken:
-        text = f"{len(ours.broken)} links on {source.name} lead nowhere, or out of {wanted.src_path}: "
+        text = f"{len(ours.broken)} links on {source.name} lead nowhere, or out of {request.src_path}: "
         text += named(ours.broken)
-        if wanted.dangling == "refuse":
+        if request.dangling == "refuse":
             refusals.append(Refused("COPY_DANGLING", text))
         else:
             notes.append(text)
     if found := conflicts(ours, theirs):
-        text = f"{target.name}:{wanted.dest_path}: a folder on one node, and none on the other: {named(found)}"
+        text = f"{target.name}:{request.dest_path}: a folder on one node, and none on the other: {named(found)}"
         refusals.append(Refused("COPY_CONFLICT", text))
     if left_out := [entry.path for entry in ours.entries if entry.type == "o"]:
         notes.append(f"left out, since neither file, folder nor link: {named(left_out)}")
-    if is_short(theirs.free, plan.room):
-        where = f"below {wanted.dest_path} on {target.name}"
+    if theirs.free < plan.room:
+        where = f"below {request.dest_path} on {target.name}"
         need = f"{human(plan.room)} are needed {where}, and {human(theirs.free)} are free"
         refusals.append(Refused("DISK_FULL", need))
     if not ways and not plan.is_empty:
         refusals.append(Refused("RAIL_DOWN", f"no rail between {source.name} and {target.name} is up"))
-    if wanted.network == "management" and not plan.is_empty:
+    if request.network == "management" and not plan.is_empty:
         notes.append("over the management network, as asked for: the rails are not used")
-    return tuple(refusals), tuple(notes)
+    if ways and lost:
+        notes.append(f"{lost[0]}: only {ways[0].name} carries the copy")
+    return replace(survey, refusals=tuple(refusals), notes=tuple(notes))
 
 
 def extras(source: Tree, target: Tree, paths: Sequence[str] | None) -> tuple[str, ...]:
-    """Return what only the target has, below the chosen paths, the deepest paths first."""
+    """Return the paths that only the target has, below the chosen ones, the deepest first."""
     ours = source.by_path()
     chosen = None if paths is None else tuple(f"{path.rstrip('/')}/" for path in paths)
     found = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gb10.facts.rdma import Method, RailBandwidth, judge
-from gb10.operations.copying.measurement import judge_rate
+from gb10.operations.copying.folder_copy import judge_rate
 
 WAY = "enp1s0f0np0 from spark-1 to spark-2"
 
@@ -30,4 +30,4 @@ def test_a_slow_link_that_says_so_is_not_throttled() -> None:
 def test_a_measurement_that_fails_is_told_and_stops_nothing(found: RailBandwidth | str) -> None:
     fault, text = judge_rate(found, WAY)
     assert not fault
-    assert text.startswith(f"what {WAY} carries is not known: ")
+    assert text.startswith(f"the bandwidth of {WAY} is not known: ")

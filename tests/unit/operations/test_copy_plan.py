@@ -24,7 +24,8 @@ from gb10.operations.copying.plan import (
     plan_copy,
     spread,
 )
-from gb10.operations.copying.survey import numeric
+from gb10.operations.copying.survey import resolved
+from gb10.programs.answer import RefusedError
 from gb10.programs.copying.protocol import PIECE_BYTES, merged, pieces
 from gb10.programs.copying.sending.rsync import blamed
 from gb10.programs.copying.sending.work import bundles
@@ -332,27 +333,31 @@ def test_brief_listings_prove_equality_and_nothing_else() -> None:
 # Settings ------------------------------------------------------------------------------------------------------------
 
 
-def test_words_that_no_copy_knows_are_named_with_those_that_it_knows() -> None:
-    assert CopyOptions().mistakes() == []
-    for name, text in {
-        "transport": "transport is 'SSH', and not one of: rsyncd, ssh",
-        "network": "network is 'SSH', and not one of: rails, management",
-        "verify": "verify is 'SSH', and not one of: size, hash",
-        "dangling": "dangling is 'SSH', and not one of: refuse, list",
-    }.items():
-        assert CopyOptions.of({name: "SSH"}).mistakes() == [text]
-    for streams in (0, -1, 65, "4"):
-        assert CopyOptions.of({"streams": streams}).mistakes() == [f"streams is {streams!r}, and not 1 to 64"]
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("transport", "SSH", "transport is 'SSH', and not one of: rsyncd, ssh"),
+        ("network", "SSH", "network is 'SSH', and not one of: rails, management"),
+        ("verify", "SSH", "verify is 'SSH', and not one of: size, hash"),
+        ("dangling", "SSH", "dangling is 'SSH', and not one of: refuse, list"),
+        *(("streams", count, f"streams is {count!r}, and not 1 to 64") for count in (0, -1, 65, "4")),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_refused(name: str, value: object, reason: str) -> None:
+    CopyOptions().check()
+    with pytest.raises(RefusedError) as caught:
+        CopyOptions.of({name: value}).check()
+    assert (caught.value.code, caught.value.reason) == ("SETTINGS_INVALID", reason)
 
 
-def test_an_option_that_no_copy_has_is_named_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match="there is no option 'verfy': did you mean verify"):
+def test_an_unknown_option_is_named_with_the_nearest() -> None:
+    with pytest.raises(RefusedError, match="SETTINGS_INVALID: there is no option 'verfy': did you mean verify"):
         CopyOptions.of({"verfy": "hash"})
 
 
 def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:
-    assert [numeric(name) for name in ("localhost", "198.18.0.7", "::1")] == ["127.0.0.1", "198.18.0.7", "::1"]
-    assert numeric("no-such-node.invalid") == "no-such-node.invalid"
+    assert [resolved(name) for name in ("localhost", "198.18.0.7", "::1")] == ["127.0.0.1", "198.18.0.7", "::1"]
+    assert resolved("no-such-node.invalid") == "no-such-node.invalid"
 
 
 # Words ---------------------------------------------------------------------------------------------------------------

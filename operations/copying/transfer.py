@@ -1,4 +1,4 @@
-"""A running copy: start the receiver on the target and the sender on the source, and pass on their reports."""
+"""The programs of a copy: start the receiver on the target and the sender on the source, pass on their reports."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pyinfra.api import Host, StringCommand
 from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import report
 from gb10.group_data.settings import SshSettings
+from gb10.operations.copying.options import CopyRequest
 from gb10.operations.copying.plan import file_jobs, large_jobs, owner_options, spread
 from gb10.operations.copying.reports import CopyMoved, CopySent
-from gb10.operations.copying.survey import Survey, Wanted, Way, management_address
+from gb10.operations.copying.survey import Survey, management_address
 from gb10.operations.kit.inventory import read_settings
 from gb10.operations.kit.peers import ask, peer_run
 from gb10.operations.kit.reports import Note
@@ -35,7 +36,7 @@ class _Session:
 
     source: Host
     target: Host
-    wanted: Wanted
+    request: CopyRequest
     survey: Survey
     key: ed25519.Ed25519PrivateKey | None  # of a copy by ssh
     id: str = field(default_factory=lambda: secrets.token_hex(6))
@@ -48,34 +49,38 @@ class _Session:
 
     @property
     def user(self) -> str:
-        """Who may come in by ssh."""
+        """The user who may log in by ssh."""
         return read_settings(SshSettings, self.target).user or "root"
 
     def receiver_job(self) -> dict[str, Any]:
         """Return the job of gb10.programs.copying.receiving.unit:begin."""
-        survey, wanted = self.survey, self.wanted
+        survey, plan = self.survey, self.survey.plan
+        top = survey.source.top
         return {
             "id": self.id,
             "secret": self.secret,
             "lifetime": self.lifetime,
             "user": self.user,
             "ssh": _public(self.key) if self.key else "",
-            "root": wanted.dest_path,
-            "top": file_jobs([survey.source.top], survey.source, survey.target)[0] if survey.source.top else None,
-            "rails": {way.name: {"address": way.peer, "peers": [self._address(way)]} for way in survey.ways},
-            "large": large_jobs(survey.plan, survey.source, survey.target),
-            "references": survey.plan.references,
-            "stale": survey.plan.stale,
-            "halves": survey.plan.halves,
+            "root": self.request.dest_path,
+            "top": file_jobs([top], survey.source, survey.target)[0] if top else None,
+            "rails": {
+                way.name: {"address": way.peer, "peers": [way.local or management_address(self.source)]}
+                for way in survey.ways
+            },
+            "large": large_jobs(plan, survey.source, survey.target),
+            "references": plan.references,
+            "stale": plan.stale,
+            "halves": plan.halves,
         }
 
     def sender_job(self, ready: dict[str, Any]) -> dict[str, Any]:
         """Return the job of gb10.programs.copying.sending.sender:main, given the answer of the receiver's `begin`."""
-        survey, plan, streams = self.survey, self.survey.plan, self.wanted.streams
+        survey, plan, streams = self.survey, self.survey.plan, self.request.streams
         lists = spread(plan.compared, streams * len(survey.ways))
         return {
             "secret": self.secret,
-            "ssh": self._ssh(ready["host_keys"]) if self.key else None,
+            "ssh": self._ssh(self.key, ready["host_keys"]) if self.key else None,
             "root": survey.source.root,
             "peer": self.target.name,
             "unit": f"gb10-copy-{self.id}",
@@ -100,46 +105,39 @@ class _Session:
             "owners": owner_options(survey.source, survey.target),
             "streams": streams,
             "total": plan.size,
-            "every": self.wanted.progress_seconds,
+            "every": self.request.progress_seconds,
         }
 
-    def _address(self, way: Way) -> str:
-        """Return the address from which the sender connects."""
-        return way.local or management_address(self.source)
-
-    def _ssh(self, host_keys: Sequence[str]) -> dict[str, Any]:
-        assert self.key is not None  # noqa: S101 - for mypy: the copy goes by ssh
+    def _ssh(self, key: ed25519.Ed25519PrivateKey, host_keys: Sequence[str]) -> dict[str, Any]:
+        openssh = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
+        private = key.private_bytes(*openssh, serialization.NoEncryption()).decode()
         port = read_settings(SshSettings, self.target).port
-        return {"user": self.user, "port": port, "key": _private(self.key), "host_keys": host_keys}
+        return {"user": self.user, "port": port, "key": private, "host_keys": host_keys}
 
 
-def transfer(source: Host, target: Host, wanted: Wanted, survey: Survey) -> None:
-    """Send what is planned. Raise RefusedError if not all of it was."""
+def transfer(source: Host, target: Host, request: CopyRequest, survey: Survey) -> None:
+    """Send what is planned. Raise RefusedError if not all of it was sent."""
     if survey.plan.is_empty:
         return
-    key = ed25519.Ed25519PrivateKey.generate() if wanted.transport == "ssh" else None
-    session = _Session(source, target, wanted, survey, key)
+    key = ed25519.Ed25519PrivateKey.generate() if request.transport == "ssh" else None
+    session = _Session(source, target, request, survey, key)
     begin = Launch(f"{PROGRAMS}.receiving.unit:begin", session.receiver_job(), seconds=START_SECONDS)
     ready = ask(target, begin, FAILURE)
     try:
-        _send(session, ready)
+        send = Launch(
+            f"{PROGRAMS}.sending.sender:main",
+            session.sender_job(ready),
+            seconds=session.lifetime,
+            memory_bytes=SENDER_MEMORY_BYTES,
+            told=lambda told: report(source, _progress(told)),
+        )
+        result = ask(source, send, FAILURE)
     except BaseException:
-        # It ends by itself, unless that is the very reason for this failure.
+        # The receiver ends by itself, unless that is the very reason for this failure.
         stop = f"timeout 30 systemctl stop gb10-copy-{session.id}.service 2>/dev/null || true"
         peer_run(target, StringCommand(stop))
         raise
-
-
-def _send(session: _Session, ready: dict[str, Any]) -> None:
-    send = Launch(
-        f"{PROGRAMS}.sending.sender:main",
-        session.sender_job(ready),
-        seconds=session.lifetime,
-        memory_bytes=SENDER_MEMORY_BYTES,
-        told=lambda told: report(session.source, _progress(told)),
-    )
-    result = ask(session.source, send, FAILURE)
-    report(session.source, CopySent(**{**result, "lost_rails": tuple(result["lost_rails"])}))
+    report(source, CopySent(**{**result, "lost_rails": tuple(result["lost_rails"])}))
 
 
 def _progress(told: dict[str, Any]) -> CopyMoved | Note:
@@ -153,12 +151,7 @@ def _public(key: ed25519.Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes(*openssh).decode()
 
 
-def _private(key: ed25519.Ed25519PrivateKey) -> str:
-    openssh = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
-    return key.private_bytes(*openssh, serialization.NoEncryption()).decode()
-
-
-def delete(target: Host, wanted: Wanted, paths: Sequence[str]) -> None:
+def delete(target: Host, request: CopyRequest, paths: Sequence[str]) -> None:
     """Remove paths on the target, the deepest first. Raise RefusedError if that fails."""
-    job = {"root": wanted.dest_path, "paths": paths}
+    job = {"root": request.dest_path, "paths": paths}
     ask(target, Launch(f"{PROGRAMS}.delete:main", job, seconds=DELETE_SECONDS), FAILURE)
