@@ -1,4 +1,4 @@
-"""What all tests have in common."""
+"""Settings and hooks for all tests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hypothesis import settings
 from gb10.lab.node_image import build_image
 from gb10.lab.problem import LabError
 
-# How long an example takes says nothing here: the machine is shared with the lab.
+# No deadline for an example: the lab's load makes times meaningless.
 settings.register_profile("gb10", deadline=None)
 settings.load_profile("gb10")
 
-# A shell lets its background jobs ignore Ctrl-C, and children inherit that; those under test are to be interrupted.
+# Background jobs of a shell ignore Ctrl-C, and their children inherit this. Tests interrupt their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# With several workers, what takes long goes first: otherwise one worker ends long after the others. At the very first
-# there is no node image yet, and these need none.
+# The longest files go first; otherwise one worker ends long after the others. At the start the node image may be
+# missing, so the first files are some that do not need it.
 WHILE_IMAGE_IS_BUILT = ("download", "kube_agent", "gb10_command", "rebuild_command", "image_store", "kube_helm")
 LONGEST = (
     "operators",
@@ -44,7 +44,7 @@ LONGEST = (
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Have the node image built by whoever has nothing else to do: the process that only hands tests to workers."""
+    """Build the node image in the main process, which otherwise only distributes tests to workers."""
     config = session.config
     needed = any("tests/lab" in argument for argument in config.args)
     if needed and config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
@@ -52,12 +52,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _build_node_image() -> None:
-    with suppress(LabError):  # the first test with a lab tries it once more, and tells
+    with suppress(LabError):  # the first test with a lab tries again and reports the error
         build_image()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the files, not what is in them."""
+    """Sort the tests by file. The order within a file stays."""
     firsts, labs = (
         {f"test_{name}": place for place, name in enumerate(names)} for names in (WHILE_IMAGE_IS_BUILT, LONGEST)
     )

@@ -1,4 +1,4 @@
-"""What the tests of the controller and of the command share: a real SSH server, and a pyinfra project around it."""
+"""Fixtures: a real SSH server on this machine, and a pyinfra project that uses it."""
 
 from __future__ import annotations
 

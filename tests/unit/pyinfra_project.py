@@ -1,4 +1,4 @@
-"""A folder with inventories and deploys, in which pyinfra really runs."""
+"""A pyinfra project for tests that run pyinfra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DEPLOYS = Path(__file__).with_name("tiny_deploys.py")
 
 
 class Project:
-    """A folder with inventories, in which pyinfra runs; `folder` is where the tiny deploys write."""
+    """A pyinfra project with the tiny deploys, which write to `folder`."""
 
     def __init__(self, root: Path, server: SshServer) -> None:
         self.root = root
@@ -20,7 +20,7 @@ class Project:
         (root / "tiny.py").write_text(DEPLOYS.read_text())
 
     def inventory(self, name: str = "inventory.py", **hosts: dict[str, object]) -> str:
-        """Write an inventory of hosts with what their data say otherwise; the first is the head."""
+        """Write an inventory with these hosts and their additional data, and return its name. The first is the head."""
         data = [(host.replace("_", "-"), self.server.host_data(**other)) for host, other in hosts.items()]
         (self.root / name).write_text(f"head = {pformat(data[:1])}\nworkers = {pformat(data[1:])}\n")
         return name

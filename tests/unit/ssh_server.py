@@ -1,4 +1,4 @@
-"""A real SSH server on the loopback that runs real commands as this user, and can be made to misbehave."""
+"""A real SSH server on the loopback interface. It runs commands as this user and can break connections."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 
 class SshServer:
-    """Listens from its making until `stop`. `path` goes before PATH of the commands that it runs."""
+    """A server that listens until `stop` is called. `path` is put first in the PATH of its commands."""
 
     def __init__(self, folder: Path, path: str = "") -> None:
         self.key = folder / "client_key"
         client = paramiko.ECDSAKey.generate()
         client.write_private_key_file(str(self.key))
         self._allowed = client.asbytes()
-        self.host_keys: list[paramiko.PKey] = [paramiko.ECDSAKey.generate()]  # shown from the next connection on
+        self.host_keys: list[paramiko.PKey] = [paramiko.ECDSAKey.generate()]  # used from the next connection on
         self.known_hosts = folder / "known_hosts"
         self.known_hosts.touch()
         self._environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
@@ -32,7 +32,7 @@ class SshServer:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def host_data(self, **other: object) -> dict[str, object]:
-        """What an inventory says about a host that this server plays."""
+        """Return the host data of an inventory for a host that connects to this server."""
         return {
             "ssh_hostname": "127.0.0.1",
             "ssh_port": self.port,
@@ -43,14 +43,16 @@ class SshServer:
         }
 
     def cut(self) -> None:
-        """Break every connection; the commands go on, as they do under sshd."""
+        """Break every connection. The commands continue, as under sshd."""
         for transport in self._transports:
             transport.close()
 
     def stop(self) -> None:
-        """Take no more connections and end what still runs."""
+        """Refuse new connections and kill the running commands."""
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # close alone would let the waiting accept have one more
+            self._listener.shutdown(
+                socket.SHUT_RDWR
+            )  # after close() alone, the waiting accept() would take one more connection
         self._listener.close()
         self.cut()
         for process in self._processes:
@@ -100,7 +102,7 @@ class SshServer:
             pump.join()
         status = process.wait()
         with suppress(OSError, paramiko.SSHException, EOFError):
-            channel.send_exit_status(status % 256)  # a command that was killed counts as failed
+            channel.send_exit_status(status % 256)  # a killed command counts as failed
             channel.close()
 
 

@@ -16,11 +16,11 @@ SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
 OPTIONS = SETUP["options"]
 ROOMS = re.findall(r"= (\w+)", OPTIONS["package_dir"])
-# Programs that run where these are: in the serving container, and on nodes with netplan.
-BROUGHT = {"programs/all_reduce.py": {"torch"}, "programs/netplan_probe.py": {"yaml"}}
-# These run in the pyinfra process only.
+# Packages that only some programs find where they run: in the serving container, and on nodes with netplan.
+PROVIDED = {"programs/all_reduce.py": {"torch"}, "programs/netplan_probe.py": {"yaml"}}
+# Modules that only the pyinfra process loads.
 PYINFRA_PROCESS = {f"gb10.controller.run.{name}" for name in ("connections", "process", "requests", "watching")}
-# Distributions whose packages have other names.
+# Distribution -> its packages, if the names differ.
 PACKAGES = {"pyyaml": {"yaml"}, "pyinfra": {"pyinfra", "pyinfra_cli"}}
 
 
@@ -31,10 +31,10 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.module, f"{path} imports by a relative name"
+            assert node.module, f"{path} has a relative import"
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     short = {re.sub(r"^(gb10\.\w+|\w+).*", r"\1", name) for name in names}
-    return short - sys.stdlib_module_names - BROUGHT.get(str(path.relative_to(ROOT)), set())
+    return short - sys.stdlib_module_names - PROVIDED.get(str(path.relative_to(ROOT)), set())
 
 
 def imported_by(room: str) -> set[str]:
@@ -49,7 +49,7 @@ def test_the_lowest_rooms_import_little(room: str, allowed: set[str]) -> None:
     assert imported_by(room) <= allowed
 
 
-def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+def test_imports_and_declared_dependencies_are_the_same() -> None:
     declared = re.findall(r"^\w+", OPTIONS["install_requires"], re.MULTILINE)
     foreign = {name for room in ROOMS for name in imported_by(room) if not name.startswith("gb10.")}
     assert foreign <= set().union(*(PACKAGES.get(name, {name}) for name in declared))
@@ -57,7 +57,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
 
 
 def test_the_process_of_the_command_loads_no_pyinfra() -> None:
-    """All of the command but what its pyinfra process consists of, in a new interpreter."""
+    """Import everything except the modules of the pyinfra process in a new interpreter."""
     paths = [path.relative_to(ROOT) for room in ("cli", "controller") for path in (ROOT / room).rglob("*.py")]
     modules = {"gb10." + ".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths}
     script = f"import sys, {', '.join(sorted(modules - PYINFRA_PROCESS))}; print(*sys.modules)"

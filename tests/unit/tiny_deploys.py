@@ -1,4 +1,4 @@
-"""Deploys and facts that are small and quick, and fail in every way that real ones do: tiny.py of a project."""
+"""Small, quick deploys and facts that fail in every way that real ones do: the file tiny.py of a test project."""
 
 from __future__ import annotations
 
