@@ -1,4 +1,4 @@
-"""Rebuilds with a person at the boxes."""
+"""Rebuilds with a simulated person who wipes the nodes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+from gb10.controller.errors import ExitStatus
 from gb10.lab.person import Person
 from tests.lab.product import Done, Product
 
@@ -21,14 +22,14 @@ SETTINGS: dict[str, Any] = {
 
 
 def locked(host: Any) -> bool:
-    """Whether a node has gb10's lock. As root: whoever else looks may not see into its folder."""
+    """Return True if a node is locked by gb10. Only root can read the lock's folder."""
     status = host.run("sudo test -e /var/lib/gb10/rebuild.lock").rc
     assert status in (0, 1)
     return bool(status == 0)
 
 
-class Attended:
-    """A rebuild with a person at the boxes, who reads the new host key from the node's own screen."""
+class AttendedRebuild:
+    """A rebuild with a person who wipes the nodes and reads each new host key from the node's own screen."""
 
     def __init__(self, lab: LabUnderTest, product: Product, *, keep_data: bool = False) -> None:
         self.product = product
@@ -36,13 +37,13 @@ class Attended:
         self.events = product.folder / "events.jsonl"
 
     def __call__(self, *arguments: str) -> Done:
-        """Begin a rebuild, and go on with it until it ends otherwise than for want of a person."""
+        """Start a rebuild and resume it, with the new host key, as long as it waits for a person."""
         stop = threading.Event()
         person = threading.Thread(target=self.person.follow, args=(self.events, stop))
         person.start()
         try:
             done = self.product.gb10("rebuild", *arguments, "--events", str(self.events), seconds=900)
-            while done.status == 7:
+            while done.status == ExitStatus.WAITING:
                 key = self.person.fingerprint(self.person.wiped[-1])
                 more = ("--events", str(self.events), "--accept-host-key", key)
                 done = self.product.gb10("rebuild", "resume", *more, seconds=900)
@@ -51,12 +52,12 @@ class Attended:
             stop.set()
             person.join()
 
-    def heard(self, event: str) -> list[dict[str, Any]]:
-        """The events of a name."""
+    def records(self, event: str) -> list[dict[str, Any]]:
+        """Return the recorded events of one name."""
         records = (json.loads(line) for line in self.events.read_text().splitlines())
         return [record for record in records if record["event"] == event]
 
     def own_seconds(self, node: str) -> float:
-        """How long our own work on a node took."""
-        done = (record for record in self.heard("step-done") if record["node"] == node and record["kind"] == "own")
+        """Return the seconds of gb10's own work on a node, without waits for the person and the node."""
+        done = (record for record in self.records("step-done") if record["node"] == node and record["kind"] == "own")
         return sum(float(record["seconds"]) for record in done)

@@ -1,4 +1,4 @@
-"""The lab under test, the product on it, and its nodes as a stranger sees them."""
+"""Fixtures: the lab under test, the product on it, and its nodes as testinfra sees them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.lab.console import on_console
 from tests.lab.product import Product
 
 HostOf = Callable[[str], Any]
-# All that a bootstrap would look at on a node, and since when it is so; the head tells of the members as well.
+# Everything that a bootstrap inspects on a node, with timestamps. On the head also the cluster's nodes.
 STATE_OF_K3S = r"""
 systemctl show -p ActiveState -p UnitFileState -p ExecMainStartTimestampMonotonic k3s k3s-agent docker
 find /etc/rancher /etc/systemd/system /usr/local/bin /var/lib/rancher/k3s/server/token -printf '%p %m %u %s %C@\n'
@@ -39,37 +39,37 @@ fi
 
 @dataclass
 class LabUnderTest:
-    """The lab of this test process, and what tests ask it for."""
+    """The lab of this test process."""
 
     lab: Lab
     state: LabState
-    is_bare: bool = False  # all nodes are new, but for what a refused command leaves
-    bootstrapped: list[str] | None = None  # how the nodes looked right behind the last bootstrap of `cluster`
+    is_bare: bool = False  # all nodes are new installations on which only refused commands ran
+    bootstrapped: list[str] | None = None  # state of K3s after the last bootstrap of the fixture `cluster`
 
     @property
     def mirror_url(self) -> str:
         return self.state.mirror_url
 
     def address(self, name: str, network: str = "management") -> str:
-        """The address of a node on one of the lab's networks."""
+        """Return the address of a node on one of the lab's networks."""
         return self.state.node(name).address(network)
 
     def wipe(self, name: str, keep_data: bool = False, trust: bool = False) -> None:
-        """Make a node another installation of the same machine."""
+        """Reinstall a node."""
         self.lab.wipe(name, keep_data=keep_data, trust=trust)
 
     def wipe_all(self) -> None:
-        """Make every node a new installation that the controller trusts."""
+        """Reinstall every node and trust its new host key."""
         for node in self.state.nodes:
             self.lab.wipe(node.name, trust=True)
 
-    def look(self) -> list[str]:
-        """How K3s is on each node, seen without the product."""
+    def k3s_state(self) -> list[str]:
+        """Return the state of K3s on each node, read without the product."""
         docker = Docker(self.state.docker_host)
         return [docker.inside(node.container, f"{STATE_OF_K3S}true") for node in self.state.nodes]
 
     def root(self, name: str) -> Path:
-        """The root folder of a node, seen from this machine."""
+        """Return the path of a node's root folder on this machine."""
         container = self.state.node(name).container
         pid = Docker(self.state.docker_host)("inspect", "-f", "{{.State.Pid}}", container).strip()
         return Path(f"/proc/{pid}/root")
@@ -77,7 +77,7 @@ class LabUnderTest:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[LabUnderTest]:
-    """A lab of this test process, taken down in the end unless it was up before."""
+    """A lab for this test process. Take it down at the end unless it was up before."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     given = os.environ.get("GB10_LAB", "test")
     name = f"{given}-{worker}" if worker else given
@@ -92,12 +92,12 @@ def lab() -> Iterator[LabUnderTest]:
 
 @pytest.fixture
 def over_ssh(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> HostOf:
-    """Given a node's name, return it as testinfra sees it over SSH, independently of pyinfra."""
+    """Return the testinfra host of a node, by its name, over SSH and independently of pyinfra."""
     config = tmp_path_factory.mktemp("ssh") / "config"
     config.write_text(
         f"Host *\n  IdentityFile {lab.state.key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {lab.state.known_hosts}\n"
         "  StrictHostKeyChecking yes\n  BatchMode yes\n  ConnectTimeout 10\n"
-        # Each look is a connection: the exchange of keys that is ssh's first choice takes most of its time.
+        # Every command makes a connection, and ssh's default key exchange takes most of its time.
         "  KexAlgorithms curve25519-sha256\n"
     )
     return lambda name: testinfra.get_host(f"ssh://{USER}@{lab.address(name)}", ssh_config=str(config))
@@ -105,10 +105,10 @@ def over_ssh(lab: LabUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Hos
 
 @pytest.fixture
 def host_of(lab: LabUnderTest, over_ssh: HostOf) -> HostOf:
-    """Given a node's name, return it for testinfra. By its console: files in which SSH itself counts take over_ssh."""
+    """Return the testinfra host of a node, by its name, without SSH if possible. Tests of SSH use over_ssh."""
     docker = Docker(lab.state.docker_host)
 
-    @cache  # as testinfra.get_host() has it: `with host.sudo()` is for whoever has the same host
+    @cache  # as in testinfra.get_host(): `with host.sudo()` applies to all calls for the same node
     def host(name: str) -> Any:
         container = lab.state.node(name).container
         return on_console(docker, container) if docker.reaches_into(container) else over_ssh(name)
@@ -118,7 +118,7 @@ def host_of(lab: LabUnderTest, over_ssh: HostOf) -> HostOf:
 
 @pytest.fixture
 def root_of(lab: LabUnderTest) -> Callable[[str], Path]:
-    """Given a node's name, return its root folder as this machine sees it."""
+    """Return the path of a node's root folder on this machine, by the node's name."""
     return lab.root
 
 
@@ -129,8 +129,8 @@ def fresh_nodes(lab: LabUnderTest) -> None:
 
 
 @pytest.fixture
-def untouched_nodes(lab: LabUnderTest, host_of: HostOf, request: pytest.FixtureRequest) -> Iterator[None]:
-    """All nodes are new installations, and the test leaves them as they are: the next such test has them, too."""
+def bare_nodes(lab: LabUnderTest, host_of: HostOf, request: pytest.FixtureRequest) -> Iterator[None]:
+    """All nodes are new installations. The test must not change them, so that the next such test can use them too."""
     if not lab.is_bare:
         lab.wipe_all()
     lab.is_bare = False
@@ -139,48 +139,48 @@ def untouched_nodes(lab: LabUnderTest, host_of: HostOf, request: pytest.FixtureR
     for node in lab.state.nodes:
         assert not host_of(node.name).file("/usr/local/bin/k3s").exists
         assert host_of(node.name).run("sudo ls /etc/rancher").rc != 0
-    lab.is_bare = request.session.testsfailed == failed  # a test that failed has not tidied up
+    lab.is_bare = request.session.testsfailed == failed  # a failed test has not cleaned up
 
 
 @pytest.fixture(autouse=True)
-def whatever_a_test_does(request: pytest.FixtureRequest) -> None:
-    """Nodes are no new ones any more when a test has had them that does not leave them untouched."""
-    if "untouched_nodes" not in request.fixturenames and "lab" in request.fixturenames:
+def other_tests_change_nodes(request: pytest.FixtureRequest) -> None:
+    """Nodes are not bare any more after a test without the fixture `bare_nodes`."""
+    if "bare_nodes" not in request.fixturenames and "lab" in request.fixturenames:
         request.getfixturevalue("lab").is_bare = False
 
 
 @pytest.fixture
 def whole(lab: LabUnderTest, tmp_path: Path) -> Product:
-    """The commands, in a folder of their own, on the lab's inventory: K3s with both operators."""
+    """The product with the lab's inventory, which enables both operators. It runs in a new folder."""
     environment = {"GB10_LAB": lab.state.name, "GB10_BACKUPS": str(labs_folder() / lab.state.name / "backups")}
     return Product(Path(str(files("gb10.lab") / "inventory.py")), tmp_path, environment)
 
 
 @pytest.fixture
 def product(whole: Product) -> Product:
-    """The same without operators: K3s alone."""
+    """The product with both operators disabled."""
     return whole.with_data()
 
 
 @pytest.fixture
 def cluster(lab: LabUnderTest, product: Product) -> None:
-    """A cluster that is up, at the default version: the one that is there, where it can be brought to that."""
-    if lab.bootstrapped and lab.bootstrapped == lab.look():
+    """A running cluster of the default version. Reuse and repair the existing one if possible."""
+    if lab.bootstrapped and lab.bootstrapped == lab.k3s_state():
         return
     if product.gb10("bootstrap").status != 0:
         lab.wipe_all()
         done = product.gb10("bootstrap")
         assert done.status == 0, done.output
-    lab.bootstrapped = lab.look()
-    assert lab.bootstrapped[0].count(" True\n") == len(lab.state.nodes), "the look tells whether nodes are Ready"
+    lab.bootstrapped = lab.k3s_state()
+    assert lab.bootstrapped[0].count(" True\n") == len(lab.state.nodes), "the state must show which nodes are Ready"
 
 
 @pytest.fixture
 def served(lab: LabUnderTest, whole: Product) -> Callable[..., Product]:
-    """Both nodes new, provisioned and serving over the cluster; with K3s or without."""
+    """Return a function that makes two new nodes serve a model, with or without K3s, and returns the product."""
 
     def ready(*, k3s: bool, **more: Any) -> Product:
-        whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")  # nodes of all labs have the same names
+        whole.environment["GB10_BACKUPS"] = str(whole.folder / "backups")  # all labs have the same node names
         product = whole.with_data(**{**SETTINGS, **more})
         lab.wipe_all()
         commands = [["provision", HEAD, WORKER], *([["bootstrap"]] if k3s else []), ["serving", "cluster"]]
@@ -197,7 +197,7 @@ def served(lab: LabUnderTest, whole: Product) -> Callable[..., Product]:
 
 @pytest.fixture
 def mirror(lab: LabUnderTest) -> Iterator[MirrorControl]:
-    """The control end of the lab's mirror, without faults before and after."""
+    """The control of the lab's mirror, without faults before and after the test."""
     control = MirrorControl(lab.state.mirror_control, lab.state.mirror_folder)
     control.clear()
     yield control
@@ -206,5 +206,5 @@ def mirror(lab: LabUnderTest) -> Iterator[MirrorControl]:
 
 @pytest.fixture
 def logs() -> Path:
-    """Where the commands keep their logs."""
+    """The folder of the commands' logs."""
     return private_folder("log")

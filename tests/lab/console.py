@@ -1,4 +1,4 @@
-"""A node as testinfra sees it by its user's shell on the node itself: without a login, which takes most of a look."""
+"""A testinfra host that runs commands as a node's user, without SSH. The login takes most of a command's time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConsoleBackend(BaseBackend):
         self._docker = docker
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
-        words = self.get_command(command, *args)
+        line = self.get_command(command, *args)
         home = f"/home/{USER}"
         environment = [f"HOME={home}", f"USER={USER}", f"LOGNAME={USER}", f"PATH={SYSTEM_PATH}"]
         done = subprocess.run(
@@ -32,16 +32,16 @@ class ConsoleBackend(BaseBackend):
                 *self._docker.entering(self.hostname),
                 *("env", f"--chdir={home}", "--ignore-environment", *environment),
                 *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--init-groups"),
-                *("bash", "-c", words),
+                *("bash", "-c", line),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=SECONDS,
             check=False,
         )
-        return self.result(done.returncode, self.encode(words), done.stdout, done.stderr)
+        return self.result(done.returncode, self.encode(line), done.stdout, done.stderr)
 
 
 def on_console(docker: Docker, container: str) -> Host:
-    """Given a container that reaches_into() is true of, return it for testinfra."""
+    """Return the testinfra host of a container. Docker.reaches_into() must be true for it."""
     return Host(ConsoleBackend(docker, container))

@@ -1,4 +1,4 @@
-"""A Hugging Face cache as huggingface_hub 2 leaves it: shared blobs, several revisions, downloads that broke off."""
+"""A Hugging Face cache as huggingface_hub 2 writes it: shared blobs, several revisions, unfinished downloads."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MARKER = "blobs/.huggingface-shared-blobs"
 
 @dataclass
 class Hub:
-    """The folder hub/ of a cache, being filled. Content follows from names, so that it is the same everywhere."""
+    """Fills the folder hub/ of a cache. The content depends only on the names, so it is the same everywhere."""
 
     root: Path
     commits: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def content(self, name: str, size: int) -> bytes:
-        return random.Random(name).randbytes(size)  # noqa: S311 - no secret, and the same every time
+        return random.Random(name).randbytes(size)  # noqa: S311 - no secret, and reproducible
 
     def classic(self, repository: str, revision: str, files: Mapping[str, int]) -> Path:
         """Add a revision whose blobs are files of the repository itself."""
@@ -47,10 +47,10 @@ class Hub:
             blob.parent.mkdir(parents=True, exist_ok=True)
             if not blob.is_symlink():
                 blob.symlink_to(f"../../blobs/{stored[:2]}/{stored}")
-            notes = self.root / "blobs" / stored[:2] / f"{stored}.refs"
+            refs = self.root / "blobs" / stored[:2] / f"{stored}.refs"
             line = f"{blob.relative_to(self.root)}\n"
-            if not notes.exists() or line not in notes.read_text():
-                with notes.open("a") as file:
+            if not refs.exists() or line not in refs.read_text():
+                with refs.open("a") as file:
                     file.write(line)
             (self.root / "blobs" / stored[:2] / f"{stored}.lock").touch()
             self.link(folder, revision, name, etag)
@@ -58,7 +58,7 @@ class Hub:
         return folder
 
     def unfinished(self, repository: str, size: int) -> Path:
-        """Add a repository of which only the first small file has come."""
+        """Add a repository with one small file and an unfinished download."""
         folder = self.folder(repository)
         etag = hashlib.sha256(repository.encode()).hexdigest()
         write(folder / "blobs" / f"{etag}.{'0' * 8}.incomplete", self.content(repository, size))
@@ -71,7 +71,7 @@ class Hub:
         return self.root / f"{kind}--{repository.removeprefix('datasets/').replace('/', '--')}"
 
     def commit(self, folder: Path, revision: str) -> str:
-        return hashlib.sha1(f"{folder.name} {revision}".encode()).hexdigest()  # noqa: S324 - as git has it
+        return hashlib.sha1(f"{folder.name} {revision}".encode()).hexdigest()  # noqa: S324 - as in git
 
     def link(self, folder: Path, revision: str, name: str, etag: str) -> None:
         link = folder / "snapshots" / self.commit(folder, revision) / name
@@ -93,7 +93,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def fill(root: Path, shard: int = 3 << 20) -> Hub:
-    """Given a folder, make it a hub with some of everything; `shard` is the size of a large file in bytes."""
+    """Fill a folder with a hub that has every kind of repository. `shard` is the size of a large file in bytes."""
     hub = Hub(root)
     weights = {"config.json": 700, "tokenizer/vocab.txt": 90_000, "model-1.safetensors": shard}
     hub.classic("acme/classic", "main", weights)

@@ -1,4 +1,4 @@
-"""The pyinfra CLI, with every report written to a file as well: for tests that need more than a person's line.
+"""Run the pyinfra CLI and also write every report to a file, for tests that need more than the printed lines.
 
     python -m tests.lab.reported FILE ARGUMENTS...      ARGUMENTS are those of the pyinfra CLI
 
@@ -15,24 +15,24 @@ from typing import Any
 
 
 def run(path: Path) -> None:
-    """Run the pyinfra CLI, and write every report before it is printed."""
+    """Run the pyinfra CLI. Write every report to the file before it is printed."""
     from pyinfra_cli.main import main  # noqa: PLC0415 # first: it patches the standard library
 
     from gb10.facts.reading import reports  # noqa: PLC0415
 
-    printed = reports._reporter
+    print_report = reports._reporter
 
     def write(host: Any, what: Any) -> None:
         with path.open("a") as file:
             file.write(json.dumps({"report": type(what).__name__, "host": host.name, **_fields(what)}) + "\n")
-        printed(host, what)
+        print_report(host, what)
 
     reports.set_reporter(write)
     main()
 
 
 def read(path: Path, name: str) -> list[dict[str, Any]]:
-    """Return the reports of a class that a file holds so far."""
+    """Return the complete reports of one class in a file that may still be written."""
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
     found = [json.loads(line) for line in whole.splitlines()]
     return [report for report in found if report["report"] == name]

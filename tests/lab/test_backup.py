@@ -1,4 +1,4 @@
-"""Backups on the lab: off the node, proven in each place, readable by nobody else, and honest about what went wrong."""
+"""Backups on the lab: every copy is proven, only its owner can read it, and every failure is reported."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from gb10.lab.probe import watched
 from gb10.lab.shell import Docker
 from gb10.programs.archive.manifest import ROOT
 from gb10.programs.archive.reading import unpack
-from tests.lab.product import Done, Processes, Product, wide_files, written_files
+from tests.lab.observe import ProcessScan, exposed_files, written_files
+from tests.lab.product import Done, Product
 
 CANARY = "canary4711canary4711canary4711ca"
 HEAD, WORKER = "spark-1", "spark-2"
 SERVER = "/var/lib/rancher/k3s/server"
 
-# What makes a head this head, by its path; and what is written down about it.
-CHARACTER = {
+# Files that a backup of the head must contain, and descriptions of the node that it must contain.
+REQUIRED_FILES = {
     *(f"/etc/ssh/ssh_host_{kind}_key{end}" for kind in ("ed25519", "rsa", "ecdsa") for end in ("", ".pub")),
     *("/etc/hostname", "/etc/hosts", "/etc/sudoers", "/etc/environment"),
     *("/home/nvidia/.ssh/authorized_keys", "/home/nvidia/.ssh/id_ed25519", "/root/.docker/config.json"),
@@ -35,7 +36,7 @@ CHARACTER = {
     *(f"{SERVER}/token", f"{SERVER}/tls/server-ca.crt", f"{SERVER}/tls/server-ca.key", f"{SERVER}/db/state.db"),
     "/srv/own/settings",
 }
-DESCRIPTION = {
+REQUIRED_DESCRIPTIONS = {
     f"gb10/{name}"
     for name in (
         *("users.json", "packages.txt", "packages-chosen.txt", "units.txt"),
@@ -49,17 +50,17 @@ HostOf = Callable[[str], Any]
 
 @pytest.fixture
 def folder(product: Product) -> Path:
-    """Where the controller keeps backups."""
+    """The controller's folder of backups."""
     return Path(product.environment["GB10_BACKUPS"])
 
 
 def proofs(done: Done) -> dict[tuple[str, str], list[str]]:
-    """What came of each copy: (node, where) -> codes, none for a proven one."""
+    """Return the error codes of each copy, by node and place. A proven copy has none."""
     return {(proof["node"], proof["where"]): proof["codes"] for proof in done.json["proofs"]}
 
 
-def plant(root: Path) -> None:
-    """Secrets where people have them: what a registry and another machine let in."""
+def plant_canary(root: Path) -> None:
+    """Write the canary into files that usually hold secrets: registry login, SSH key, a file of our own."""
     for place in ("root/.docker/config.json", "home/nvidia/.ssh/id_ed25519"):
         path = root / place
         path.parent.mkdir(0o700, parents=True, exist_ok=True)
@@ -74,8 +75,8 @@ def plant(root: Path) -> None:
         os.mkfifo(path.parent / "pipe")
 
 
-def open_to_others(store: Path) -> Iterator[str]:
-    """What of a store anybody but its owner could read: its content is packed, and shows no canary."""
+def accessible_to_others(store: Path) -> Iterator[str]:
+    """Yield the paths in a store that others can access. Packed content shows no canary, so this checks modes."""
     for place, folders, names in os.walk(store):
         for path in (place, *(os.path.join(place, name) for name in (*folders, *names))):
             with suppress(FileNotFoundError):
@@ -83,19 +84,19 @@ def open_to_others(store: Path) -> Iterator[str]:
                     yield path
 
 
-def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
+def test_backups_of_all_nodes_are_proven_and_leak_nothing(
     product: Product, cluster: Any, host_of: HostOf, root_of: RootOf, folder: Path, logs: Path, tmp_path: Path
 ) -> None:
     for name in (HEAD, WORKER):
-        plant(root_of(name))
+        plant_canary(root_of(name))
     wanted = product.with_data(backup_paths=["/srv/own", "/srv/absent"])
     before = written_files(host_of(HEAD))
     roots = [root_of(name) / place for name in (HEAD, WORKER) for place in ("var/lib/gb10", "tmp")]
     stores = [folder, *(root_of(name) / "data/backups" for name in (HEAD, WORKER))]
     with (
-        watched(Processes(CANARY).showing) as arguments,
-        watched(lambda: (found for root in roots for found in wide_files(root, CANARY))) as wide,
-        watched(lambda: (found for store in stores for found in open_to_others(store))) as opened,
+        watched(ProcessScan(CANARY).leaks) as leaks,
+        watched(lambda: (found for root in roots for found in exposed_files(root, CANARY))) as exposed,
+        watched(lambda: (found for store in stores for found in accessible_to_others(store))) as accessible,
     ):
         done = wanted.gb10("backup", "--all", "--json", "-vvv")
         raw = wanted.pyinfra("-vvv", "--debug", "--limit", WORKER, "--dry", "--diff", "gb10.deploys.backup")
@@ -104,39 +105,33 @@ def test_all_nodes_are_backed_up_and_proven_and_nothing_of_it_shows(
     assert (set(proofs(done)), any(proofs(done).values())) == (everywhere, False)
     head = next(proof for proof in done.json["proofs"] if proof["node"] == HEAD)
     assert head["nodes"] == [HEAD, WORKER]
-    assert (arguments, wide, opened) == ([], [], [])
+    assert (leaks, exposed, accessible) == ([], [], [])
     assert CANARY not in done.output + raw.output
     assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
     after = written_files(host_of(HEAD))
     changed = {path for path in {*before, *after} if before.get(path) != after.get(path)}
-    others = ("/data/backups", SERVER, "/var/lib/kubelet", "/root/.kube")  # K3s' own, and the cache of kubectl
-    assert {path for path in changed if not path.startswith(others)} <= {
-        *(
-            "/data",
-            "/root",
-            "/var/lib",
-            "/var/lib/gb10",
-        )  # their times: folders have come and gone
-    }
+    others = ("/data/backups", SERVER, "/var/lib/kubelet", "/root/.kube")  # written by K3s and kubectl
+    touched = {"/data", "/root", "/var/lib", "/var/lib/gb10"}  # temporary folders change the ctime of their parents
+    assert {path for path in changed if not path.startswith(others)} <= touched
     listed = {(one["node"], one["where"]): one for one in product.gb10("backup", "list", "--json").json["backups"]}
     assert set(listed) == everywhere
     assert all(one["complete"] and one["proven"] for one in listed.values())
-    restored(done, folder, root_of, tmp_path)
+    assert_restorable(done, folder, root_of, tmp_path)
 
 
-def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
-    """The archive has what the node has; and a throw-away K3s that is started on it is the old cluster."""
+def assert_restorable(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
+    """Check that the head's archive is complete and that a K3s server started from it is the old cluster."""
     backup = next(made["id"] for made in done.json["made"] if made["node"] == HEAD)
     with (folder / HEAD / f"{backup}.tar.gz").open("rb") as file:
         manifest = unpack(file, str(scratch / "out"))
-    assert {str(member.node_path) for member in manifest.members} >= CHARACTER
-    assert {member.path for member in manifest.members if member.node_path is None} >= DESCRIPTION
-    told = manifest.about
+    assert {str(member.node_path) for member in manifest.members} >= REQUIRED_FILES
+    assert {member.path for member in manifest.members if member.node_path is None} >= REQUIRED_DESCRIPTIONS
+    about = manifest.about
     for place, name in (
         *(("versions", name) for name in ("os", "k3s", "docker", "kernel")),
         *(("machine", name) for name in ("hostname", "machine_id", "macs", "architecture")),
     ):
-        assert told[place][name], (place, name)
+        assert about[place][name], (place, name)
     root = scratch / "out" / ROOT
     assert (root / "srv/own/settings").read_text() == CANARY
     assert {note.path for note in manifest.notes} >= {"/srv/own/pipe", "/srv/absent"}
@@ -147,7 +142,7 @@ def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
     )
     tools = root_of(HEAD) / "opt/gb10-lab/bin"
     environment = {**os.environ, "GB10_LAB_ROOT": str(root), "GB10_LAB_BIN": str(tools), "DOCKER_HOST": "unix:///none"}
-    with (scratch / "journal").open("wb") as journal, throw_away(root_of, environment, journal):
+    with (scratch / "journal").open("wb") as journal, temporary_server(root_of, environment, journal):
         deadline = time.monotonic() + 20
         while b"is up and running" not in (scratch / "journal").read_bytes():
             assert time.monotonic() < deadline, (scratch / "journal").read_text()
@@ -170,8 +165,8 @@ def restored(done: Done, folder: Path, root_of: RootOf, scratch: Path) -> None:
 
 
 @contextmanager
-def throw_away(root_of: RootOf, environment: dict[str, str], journal: Any) -> Iterator[None]:
-    """A K3s server of the test's own."""
+def temporary_server(root_of: RootOf, environment: dict[str, str], journal: Any) -> Iterator[None]:
+    """Run the head's K3s binary as a server on this machine while the block runs."""
     binary = str(root_of(HEAD) / "usr/local/bin/k3s")
     with subprocess.Popen([binary, "server"], env=environment, stderr=journal, stdout=journal) as process:
         try:
@@ -180,7 +175,7 @@ def throw_away(root_of: RootOf, environment: dict[str, str], journal: Any) -> It
             process.terminate()
 
 
-def test_a_stopped_k3s_is_backed_up_and_a_damaged_database_named(
+def test_a_backup_of_a_stopped_k3s_checks_its_database(
     product: Product, cluster: Any, host_of: HostOf, root_of: RootOf, folder: Path, tmp_path: Path
 ) -> None:
     node, database = host_of(HEAD), root_of(HEAD) / f"{SERVER[1:]}/db/state.db"
@@ -217,7 +212,7 @@ def test_a_node_without_k3s_is_backed_up_and_proven(product: Product, lab: Any, 
     assert {note.path for note in manifest.notes if "rancher" in note.path} == set()
 
 
-def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
+def test_damaged_and_missing_copies_are_reported(
     product: Product, lab: Any, host_of: HostOf, root_of: RootOf, tmp_path: Path
 ) -> None:
     assert product.gb10("backup", WORKER, "--no-prove").status == 0
@@ -230,7 +225,7 @@ def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
     assert done.status == 5, done.output
     assert proofs(done) == {(WORKER, "controller"): [], (WORKER, HEAD): ["BACKUP_DAMAGED"]}
     lost = replace(product, environment={**product.environment, "GB10_BACKUPS": str(tmp_path / "anew")})
-    assert lost.gb10("backup", "fetch", WORKER, "--from", backup).status == 1  # what arrives is not what was put in
+    assert lost.gb10("backup", "fetch", WORKER, "--from", backup).status == 1  # the copy is damaged
     assert not list((tmp_path / "anew" / WORKER).iterdir())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
@@ -255,9 +250,7 @@ def test_a_copy_that_changed_is_told_and_so_is_one_that_nobody_could_keep(
     assert (done.status, done.json["error"]["code"]) == (4, "NODE_UNREACHABLE")
 
 
-def test_a_controller_without_room_keeps_nothing_and_says_so(
-    product: Product, host_of: HostOf, root_of: RootOf
-) -> None:
+def test_a_full_controller_disk_keeps_no_partial_backup(product: Product, host_of: HostOf, root_of: RootOf) -> None:
     small = "/srv/small"
     host_of(HEAD).check_output(f"sudo mkdir -p {small} && sudo mount -t tmpfs -o size=16k,mode=700 none {small}")
     place = root_of(HEAD) / small[1:]
@@ -270,11 +263,11 @@ def test_a_controller_without_room_keeps_nothing_and_says_so(
 
 
 @contextmanager
-def on_its_way(product: Product, folder: Path, host_of: HostOf) -> Iterator[subprocess.Popen[str]]:
-    """A backup of the worker of which some has arrived, and by far not all."""
+def running_backup(product: Product, folder: Path, host_of: HostOf) -> Iterator[subprocess.Popen[str]]:
+    """A running backup of the worker, stopped in time: a small part of a large file has arrived."""
     host_of(WORKER).check_output("sudo sh -c 'umask 77; head -c 400M /dev/urandom > /srv/large'")
     large = product.with_data(backup_paths=["/srv/large"])
-    there = set((folder / WORKER).iterdir())
+    existing = set((folder / WORKER).iterdir())
     with subprocess.Popen(
         [*large.command("gb10"), "backup", WORKER],
         cwd=large.folder,
@@ -284,22 +277,22 @@ def on_its_way(product: Product, folder: Path, host_of: HostOf) -> Iterator[subp
         start_new_session=True,
     ) as process:
         deadline = time.monotonic() + 60
-        while not any(path.stat().st_size > 1 << 20 for path in set((folder / WORKER).glob("*.part")) - there):
+        while not any(path.stat().st_size > 1 << 20 for path in set((folder / WORKER).glob("*.part")) - existing):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         yield process
     host_of(WORKER).check_output("sudo rm /srv/large")
 
 
-def test_a_killed_backup_leaves_nothing_that_looks_like_one(
+def test_a_killed_backup_leaves_no_file_that_looks_complete(
     product: Product, host_of: HostOf, root_of: RootOf, folder: Path
 ) -> None:
-    there = set((folder / WORKER).iterdir())
-    with on_its_way(product, folder, host_of) as process:
+    existing = set((folder / WORKER).iterdir())
+    with running_backup(product, folder, host_of) as process:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        left = set((folder / WORKER).iterdir()) - there
-        assert {path.suffix for path in left} <= {".part"}
+        new = set((folder / WORKER).iterdir()) - existing
+        assert {path.suffix for path in new} <= {".part"}
     deadline = time.monotonic() + 20
     while (root_of(WORKER) / "var/lib/gb10/backup").exists() and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -308,22 +301,22 @@ def test_a_killed_backup_leaves_nothing_that_looks_like_one(
     assert not (root_of(WORKER) / "var/lib/gb10/backup").exists()
 
 
-def test_a_node_that_dies_during_its_backup_is_told_and_leaves_no_half_of_one(
+def test_a_reboot_during_a_backup_leaves_no_partial_copy(
     product: Product, lab: Any, host_of: HostOf, root_of: RootOf, folder: Path
 ) -> None:
-    there = set((folder / WORKER).iterdir())
-    with on_its_way(product, folder, host_of) as process:
+    existing = set((folder / WORKER).iterdir())
+    with running_backup(product, folder, host_of) as process:
         lab.lab.reboot(WORKER)
-        _, said = process.communicate(timeout=60)
-    assert (process.returncode, "NODE_UNREACHABLE" in said) == (4, True), said
-    assert set((folder / WORKER).iterdir()) == there
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "NODE_UNREACHABLE" in errors) == (4, True), errors
+    assert set((folder / WORKER).iterdir()) == existing
     assert not list((root_of(HEAD) / "data/backups" / WORKER).glob("*.part"))
     done = product.gb10("backup", WORKER, "--json")
     assert (done.status, any(proofs(done).values())) == (0, False), done.output
     assert not (root_of(WORKER) / "var/lib/gb10/backup").exists()
 
 
-def test_an_encrypted_backup_is_opened_by_its_key_alone(
+def test_an_encrypted_backup_opens_only_with_its_key(
     product: Product, folder: Path, root_of: RootOf, tmp_path: Path
 ) -> None:
     keys = [pyrage.x25519.Identity.generate() for _ in range(2)]
@@ -343,7 +336,7 @@ def test_an_encrypted_backup_is_opened_by_its_key_alone(
 
     hosts = root_of(WORKER) / "etc/hosts"
     before = hosts.read_text()
-    hosts.write_text(before + "# of another time\n")
+    hosts.write_text(before + "# added later\n")
     wanted = ("restore", WORKER, "--from", backup, "--only", "identity", "--json")
     done = product.with_data(backup_identity_file=str(files[1])).gb10(*wanted)
     assert (done.status, done.json["error"]["code"]) == (6, "BACKUP_KEY"), done.output

@@ -1,4 +1,4 @@
-"""From bare nodes to a cluster: the plan is the run, and a second run is silence."""
+"""From bare nodes to a cluster: the run does what its dry run lists, and a second run changes nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.lab.product import Product, written_files
+from tests.lab.observe import written_files
+from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 
@@ -21,9 +22,7 @@ def generations(host: Any) -> str:
     return str(host.check_output(f"sudo k3s kubectl {command}"))
 
 
-def test_a_dry_run_on_bare_nodes_is_the_run_and_writes_nothing(
-    product: Product, fresh_nodes: Any, host_of: Any
-) -> None:
+def test_a_dry_run_on_bare_nodes_lists_the_changes_of_the_run(product: Product, fresh_nodes: Any, host_of: Any) -> None:
     nodes = [host_of(HEAD), host_of(WORKER)]
     before = [written_files(node) for node in nodes]
     plan = product.plan()
@@ -35,7 +34,7 @@ def test_a_dry_run_on_bare_nodes_is_the_run_and_writes_nothing(
 def test_a_second_run_changes_nothing_and_restarts_nothing(product: Product, cluster: None, host_of: Any) -> None:
     nodes = [host_of(HEAD), host_of(WORKER)]
     pids = main_pid(nodes[0], "k3s"), main_pid(nodes[1], "k3s-agent")
-    generation = generations(nodes[0])  # kubectl writes its cache on the node: before and after the look at its files
+    generation = generations(nodes[0])  # outside of the two written_files(), because kubectl writes a cache
     before = [written_files(node) for node in nodes]
     assert product.plan() == set()
     assert product.run() == set()
@@ -45,13 +44,11 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(product: Product, clu
     changed = {
         path for old, new in zip(before, after, strict=True) for path in {*old, *new} if old.get(path) != new.get(path)
     }
-    # K3s itself goes on writing its database.
+    # K3s keeps writing its database.
     assert {path for path in changed if not path.startswith("/var/lib/rancher/k3s/server/db")} == set()
 
 
-def test_bootstrap_says_that_nothing_changed_when_it_is_asked_by_its_exit_status(
-    product: Product, cluster: None
-) -> None:
+def test_the_detailed_exit_code_reports_changes(product: Product, cluster: None) -> None:
     assert product.gb10("bootstrap", "--detailed-exitcode").status == 0
     product.gb10("teardown", "--yes")
     assert product.gb10("bootstrap", "--detailed-exitcode", "--dry-run").status == 3
@@ -79,7 +76,7 @@ HALVES = {
 
 
 @pytest.mark.parametrize("half", HALVES)
-def test_a_half_installed_cluster_is_planned_mended_and_then_left_alone(
+def test_a_half_installed_cluster_is_repaired_as_planned(
     product: Product, cluster: None, host_of: Any, half: str
 ) -> None:
     for name, command in HALVES[half]:
@@ -96,7 +93,7 @@ def test_a_half_installed_cluster_is_planned_mended_and_then_left_alone(
     assert (status.status, "healthy" in status.output) == (0, True), status.output
 
 
-def test_both_nodes_are_what_a_stranger_expects(product: Product, cluster: None, over_ssh: Any) -> None:
+def test_a_new_cluster_has_the_usual_services_and_files(product: Product, cluster: None, over_ssh: Any) -> None:
     head, worker = over_ssh(HEAD), over_ssh(WORKER)
     assert head.service("k3s").is_running
     assert head.service("k3s").is_enabled
@@ -121,22 +118,22 @@ def test_both_nodes_are_what_a_stranger_expects(product: Product, cluster: None,
     assert "traefik" not in deployments
 
 
-def test_pods_run_in_the_nodes_docker_beside_containers_that_are_not_ours(cluster: None, host_of: Any) -> None:
+def test_pods_run_in_the_nodes_docker(cluster: None, host_of: Any) -> None:
     names = host_of(HEAD).check_output(
         "sudo docker ps --filter label=io.kubernetes.pod.namespace --format '{{.Names}}'"
     )
     assert "k8s_coredns" in names
 
 
-def test_a_changed_key_of_config_yaml_restarts_what_reads_it(product: Product, cluster: None) -> None:
+def test_a_changed_server_setting_restarts_only_the_server(product: Product, cluster: None) -> None:
     more = product.with_data(k3s_server_config={"tls-san": ["spark.lan"]})
     plan = more.plan()
     assert plan == {("Cluster | Write config.yaml", HEAD), ("Cluster | Run the K3s server", HEAD)}
     assert more.run() == plan
 
 
-def test_further_keys_of_config_yaml_come_from_data(product: Product, fresh_nodes: Any, host_of: Any) -> None:
-    # Nodes take their labels when they join for the first time.
+def test_config_yaml_gets_more_keys_from_the_inventory(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+    # Labels from the settings apply only when a node joins for the first time.
     more = product.with_data(k3s_config={"node-label": ["rack=one"]}, k3s_server_config={"tls-san": ["spark.lan"]})
     more.run()
     labels = host_of(HEAD).check_output("sudo k3s kubectl get nodes -o jsonpath={.items[*].metadata.labels.rack}")
@@ -145,7 +142,7 @@ def test_further_keys_of_config_yaml_come_from_data(product: Product, fresh_node
         assert "spark.lan" in host_of(HEAD).file("/etc/rancher/k3s/config.yaml").content_string
 
 
-def test_the_containerd_runtime_is_the_other_choice(product: Product, fresh_nodes: Any, host_of: Any) -> None:
+def test_containerd_can_be_the_runtime(product: Product, fresh_nodes: Any, host_of: Any) -> None:
     product.with_data(k3s_runtime="containerd").run()
     runtimes = host_of(HEAD).check_output(
         "sudo k3s kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.containerRuntimeVersion}"
@@ -153,7 +150,7 @@ def test_the_containerd_runtime_is_the_other_choice(product: Product, fresh_node
     assert all(runtime.startswith("containerd://") for runtime in runtimes.split())
 
 
-def test_a_wiped_worker_comes_back_under_its_name(product: Product, cluster: None, lab: Any, host_of: Any) -> None:
+def test_a_wiped_worker_rejoins_under_its_name(product: Product, cluster: None, lab: Any, host_of: Any) -> None:
     password = host_of(WORKER).check_output("sudo cat /etc/rancher/node/password")
     lab.wipe(WORKER, trust=True)
     plan = product.plan()
@@ -163,9 +160,7 @@ def test_a_wiped_worker_comes_back_under_its_name(product: Product, cluster: Non
     assert host_of(WORKER).check_output("sudo cat /etc/rancher/node/password") != password
 
 
-def test_a_private_registry_and_a_proxy_reach_k3s_and_their_passwords_no_diff(
-    product: Product, fresh_nodes: Any, host_of: Any
-) -> None:
+def test_passwords_of_registry_and_proxy_are_in_no_diff(product: Product, fresh_nodes: Any, host_of: Any) -> None:
     registries = {"configs": {"registry.lan": {"auth": {"username": "u", "password": "canary-registry"}}}}
     more = product.with_data(k3s_registries=registries, https_proxy="http://u:canary-proxy@proxy.lan:3128")
     planned = more.pyinfra("--dry", "--diff", "gb10.deploys.cluster")
@@ -179,7 +174,7 @@ def test_a_private_registry_and_a_proxy_reach_k3s_and_their_passwords_no_diff(
         assert "10.42.0.0/16" in environment.content_string
 
 
-def test_a_node_without_internet_takes_its_files_from_the_controller(
+def test_offline_nodes_get_their_files_from_the_controller(
     product: Product, fresh_nodes: Any, host_of: Any, lab: Any, mirror: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "airgap"
@@ -202,6 +197,6 @@ def test_a_node_without_internet_takes_its_files_from_the_controller(
         assert host_of(name).check_output(left) == ""
 
 
-def test_a_file_that_is_missing_on_the_controller_is_named(product: Product, fresh_nodes: Any, tmp_path: Path) -> None:
+def test_a_missing_airgap_folder_has_its_own_error(product: Product, fresh_nodes: Any, tmp_path: Path) -> None:
     done = product.with_data(k3s_airgap=str(tmp_path / "nowhere")).gb10("bootstrap")
     assert (done.status, "AIRGAP_MISSING" in done.output) == (2, True), done.output

@@ -1,4 +1,4 @@
-"""The gate before a wipe: each of its proofs taken away at the last moment, and what a person does then."""
+"""The gate before a wipe: every proof is taken away at the last moment, then restored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from gb10.controller.rebuild.gate import DEMANDS
 from gb10.lab import serving
-from tests.lab.attended import HEAD, WORKER, Attended, locked
+from tests.lab.attended import HEAD, WORKER, AttendedRebuild, locked
 from tests.lab.conftest import LabUnderTest
 from tests.lab.product import Product
 
@@ -22,8 +22,8 @@ THEIR_LOCK = (
     '{"run": "theirs", "owner": "eve", "controller": "elsewhere", "pid": 1, "since": "2026-01-01T00:00:00.000Z", '
     '"step": "prepare spark-2"}'
 )
-# What happens to the node that stays, between the last step and the gate: its container dies and takes image and model
-# along, its disk loses images and backups, somebody lets pods onto the other node, and somebody else takes the lock.
+# Changes on the node that stays, between the last step and the gate: container, image and model are removed, saved
+# images and backups are deleted, the other node is uncordoned, and another run takes the lock.
 ON_THE_HEAD = f"""
 docker ps -aq --filter ancestor={serving.IMAGE} | xargs -r docker rm -f
 docker image rm -f {serving.IMAGE}
@@ -32,7 +32,7 @@ rm -rf /data/backups/*
 k3s kubectl uncordon {WORKER}
 echo '{THEIR_LOCK}' > /var/lib/gb10/rebuild.lock
 """
-# And to the one that is to be wiped: it gets a model that is larger than its disk. There is nothing in it but a hole.
+# Changes on the node to wipe: it gets a model that is larger than its disk, as a sparse file.
 ON_THE_WORKER = f"""
 mkdir -p {HUGE}/refs {HUGE}/blobs {HUGE}/snapshots/{"c" * 40}
 printf {"c" * 40} > {HUGE}/refs/main
@@ -40,7 +40,7 @@ truncate -s {HUGE_BYTES} {HUGE}/blobs/{"e" * 64}
 ln -s ../../blobs/{"e" * 64} {HUGE}/snapshots/{"c" * 40}/model.safetensors
 """
 
-# What each proof then lacks, in its own words.
+# Proof -> the expected reason.
 CAUSES = {
     "models": rf"not whole on {HEAD}: .*{serving.SOLO_MODEL}",
     "images": rf"not in the engine of {HEAD}: {serving.IMAGE}",
@@ -53,29 +53,29 @@ CAUSES = {
 }
 
 
-def hook_that_strikes_once(lab: LabUnderTest, folder: Path) -> Path:
-    """An executable for rebuild_hooks that does all this right before the gate is asked the first time."""
+def hook_that_removes_all_proofs_once(lab: LabUnderTest, folder: Path) -> Path:
+    """Return a hook for rebuild_hooks that makes these changes right before the first check of the gate."""
     hook, flag = folder / "strike", folder / "struck"
-    strikes = "".join(
+    changes = "".join(
         f"docker -H {lab.state.docker_host} exec -i {lab.state.node(name).container} sh -e <<'END'\n{script}END\n"
         for name, script in ((HEAD, ON_THE_HEAD), (WORKER, ON_THE_WORKER))
     )
-    hook.write_text(f'#!/bin/sh -e\n[ "$1 $2" = "before gate" ] && [ ! -e {flag} ] || exit 0\ntouch {flag}\n{strikes}')
+    hook.write_text(f'#!/bin/sh -e\n[ "$1 $2" = "before gate" ] && [ ! -e {flag} ] || exit 0\ntouch {flag}\n{changes}')
     hook.chmod(0o755)
     return hook
 
 
-def test_the_gate_opens_only_when_every_proof_is_back(
+def test_the_gate_opens_only_with_every_proof(
     lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any], tmp_path: Path
 ) -> None:
-    product = served(k3s=True, rebuild_hooks=[str(hook_that_strikes_once(lab, tmp_path))])
-    attended = Attended(lab, product)
+    product = served(k3s=True, rebuild_hooks=[str(hook_that_removes_all_proofs_once(lab, tmp_path))])
+    attended = AttendedRebuild(lab, product)
 
     refused = attended("run", WORKER)
 
     assert "GATE_CLOSED" in refused.output, refused.output
-    (asked,) = attended.heard("gate")
-    found = {demand["name"]: demand for demand in asked["demands"]}
+    (record,) = attended.records("gate")
+    found = {demand["name"]: demand for demand in record["demands"]}
     assert set(found) == set(DEMANDS)
     assert [name for name, demand in found.items() if demand["holds"]] == []
     assert all(demand["remedy"] for demand in found.values())
@@ -83,30 +83,30 @@ def test_the_gate_opens_only_when_every_proof_is_back(
         assert re.search(cause, found[name]["text"]), found[name]
     assert all(f"{name}: " in " ".join(refused.output.split()) for name in DEMANDS)
     assert attended.person.wiped == []
-    assert attended.heard("wipe-asked") == []
+    assert attended.records("wipe-asked") == []
 
-    # Somebody else's lock is theirs until a person says otherwise.
+    # Only a person can release another run's lock.
     held = attended("resume")
     assert re.search(r"NODE_LOCKED.*eve@elsewhere", held.output, re.DOTALL), held.output
-    assert product.gb10("rebuild", "unlock", HEAD).status == 7  # it asks, and nobody is there to answer
+    assert product.gb10("rebuild", "unlock", HEAD).status == 7  # it asks, and there is no terminal
     unlocked = product.gb10("rebuild", "unlock", HEAD, "--yes")
     assert unlocked.status == 0, unlocked.output
     assert "eve@elsewhere" in unlocked.output
     host_of(WORKER).check_output(f"sudo rm -rf {HUGE}")
-    # What somebody stops meanwhile is started by the next run.
+    # The next run starts services that somebody stopped meanwhile.
     host_of(HEAD).check_output("sudo systemctl stop k3s")
     host_of(WORKER).check_output("sudo systemctl stop k3s-agent docker.socket docker")
 
-    # All other proofs are made again without help, until a person is asked; Ctrl-C is safe there, and all can go back.
-    going_on = product.start("rebuild", "resume", "--events", str(attended.events))
+    # The run makes all other proofs again and then waits for a person. Here Ctrl-C is safe and an abort is possible.
+    resumed = product.start("rebuild", "resume", "--events", str(attended.events))
     deadline = time.monotonic() + 200
-    while not attended.heard("wipe-asked") and going_on.poll() is None and time.monotonic() < deadline:
+    while not attended.records("wipe-asked") and resumed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert all(demand["holds"] for demand in attended.heard("gate")[-1]["demands"])
-    going_on.send_signal(signal.SIGINT)
-    said, _ = going_on.communicate(timeout=60)
-    assert "gb10 rebuild resume" in said, said
-    assert [len(attended.heard(event)) for event in ("wipe-asked", "returned")] == [1, 0]
+    assert all(demand["holds"] for demand in attended.records("gate")[-1]["demands"])
+    resumed.send_signal(signal.SIGINT)
+    output, _ = resumed.communicate(timeout=60)
+    assert "gb10 rebuild resume" in output, output
+    assert [len(attended.records(event)) for event in ("wipe-asked", "returned")] == [1, 0]
 
     aborted = product.gb10("rebuild", "abort")
     assert aborted.status == 0, aborted.output

@@ -1,4 +1,4 @@
-"""Some points of the campaign (make faults): one rebuild, killed twelve times, and once surprised."""
+"""Some points of the fault campaign (`make faults`): one rebuild with twelve kills and one other fault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.faults.campaign import Ward
 from tests.faults.points import Point
 from tests.lab.conftest import LabUnderTest
 
-# What was killed before a step, in it or right behind it goes on there.
+# Kills before, inside and after steps. The rebuild resumes where it was killed.
 POINTS = [
     Point("sync-models", "kill", "before"),
     Point("sync-images", "kill", "inside", 1.5),
@@ -26,7 +26,7 @@ POINTS = [
 ]
 
 
-def test_a_rebuild_that_is_killed_twelve_times_goes_on_to_its_end(lab: LabUnderTest, tmp_path: Path) -> None:
+def test_a_rebuild_completes_after_twelve_kills(lab: LabUnderTest, tmp_path: Path) -> None:
     ward = Ward(lab.lab, tmp_path)
     ward.converge()
     verdicts = ward.course(POINTS)

@@ -1,4 +1,4 @@
-"""Docker images between two nodes, by real Docker engines: what moves, what does not, and bad luck on the way."""
+"""Syncs of Docker images between two nodes with real Docker engines: what is sent, and what happens after failures."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ SOURCE, TARGET = "spark-1", "spark-2"
 
 
 class Node:
-    """A node with its Docker engine, as somebody sees it who logs in."""
+    """A node with its Docker engine and its store of saved images, seen without the product."""
 
     def __init__(self, name: str, host: Any) -> None:
         self.name = name
         self._host = host
 
     def __call__(self, command: str) -> str:
-        """What a command of root prints. It must succeed."""
+        """Run a command as root and return its output. It must succeed."""
         done = self._host.run("sudo sh -c %s", command)
         assert done.rc == 0, done.stderr
         return str(done.stdout).strip()
 
     def build(self, tag: str, **files: str) -> None:
-        """Build an image with a layer for each file: so many random bytes, or a text."""
+        """Build an image with one layer for each file. Its content is a text, or a number of random bytes."""
         steps = "".join(f"COPY {name} /{name}\\n" for name in files)
         settings = "ENV A=1\\nLABEL b=c\\nEXPOSE 80\\nHEALTHCHECK CMD true\\nUSER 7\\nWORKDIR /x\\n"
         make = "; ".join(f"{_content(content)} > {name}" for name, content in files.items())
@@ -49,22 +49,22 @@ class Node:
         )
 
     def image(self, tag: str) -> Any:
-        """What its engine says of an image, or None."""
+        """Return the engine's description of an image, or None."""
         done = self._host.run(f"sudo docker image inspect {tag}")
         return json.loads(done.stdout)[0] if done.rc == 0 else None
 
     def layers(self, tag: str) -> Any:
-        """The layers of an image in its engine, or None."""
+        """Return the layers of an image in the engine, or None."""
         image = self.image(tag)
         return image and image["RootFS"]["Layers"]
 
     def blobs(self) -> dict[str, int]:
-        """Name -> size in bytes of what its store holds."""
+        """Return the size in bytes of each blob in the store, by its name."""
         lines = self(f"find {STORE}/blobs -type f -printf '%f %s\\n' 2>/dev/null || true").splitlines()
         return {name: int(size) for name, size in map(str.split, lines)}
 
     def damage(self) -> str:
-        """Change a byte of the largest blob; return its name."""
+        """Change a byte of the largest blob in the store and return its name."""
         name = max(self.blobs().items(), key=lambda blob: blob[1])[0]
         self(f"printf x | dd of={STORE}/blobs/sha256/{name} bs=1 seek=5000 conv=notrunc status=none")
         return name
@@ -74,12 +74,12 @@ class Node:
         self(f"docker image ls -aq | sort -u | xargs -r docker image rm -f; rm -rf {STORE} /root/build")
 
     def received(self) -> int:
-        """Bytes that came over all its networks."""
+        """Return the bytes received so far on all networks."""
         return sum(int(self(f"cat /sys/class/net/{name}/statistics/rx_bytes")) for name in INTERFACES)
 
 
 def _content(content: str) -> str:
-    """The command that prints a file: the same random bytes at every call, so that a layer can be built again."""
+    """Return the command that prints a file's content. Random bytes are reproducible, so that layers are too."""
     if not content.isdigit():
         return f"echo {content}"
     return f"openssl enc -aes-128-ctr -nosalt -pass pass:1 -in /dev/zero 2>/dev/null | head -c {content}"
@@ -87,7 +87,7 @@ def _content(content: str) -> str:
 
 @pytest.fixture
 def nodes(host_of: Callable[[str], Any]) -> Iterator[tuple[Node, Node]]:
-    """The source and the target, without any image."""
+    """The source and the target, without images."""
     pair = Node(SOURCE, host_of(SOURCE)), Node(TARGET, host_of(TARGET))
     for node in pair:
         node.forget()
@@ -102,7 +102,7 @@ Sync = Callable[..., Done]
 
 @pytest.fixture
 def sync(product: Product) -> Sync:
-    """Run the deploy on the target."""
+    """Return a function that syncs images from the source to the target."""
 
     def run(*tags: str, dry: bool = False) -> Done:
         flags = ["--dry"] if dry else ["-y", "--fail-percent", "0"]
@@ -113,14 +113,14 @@ def sync(product: Product) -> Sync:
 
 
 def changed(done: Done) -> bool:
-    """Whether a run, or a dry run, changes something."""
+    """Return True if a run or dry run changes something."""
     assert done.status == 0, done.output
     document = done.json
     operations = (document["results"] or {}).get("operations") or document["plan"]
     return any(operation.get("success") or operation.get("hosts_with_change") for operation in operations)
 
 
-def test_an_image_goes_to_another_node_and_stays_what_it_is(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_an_image_arrives_unchanged_on_another_node(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES), top="hello")
     plan = sync("vllm:1", dry=True)
@@ -138,7 +138,7 @@ def test_an_image_goes_to_another_node_and_stays_what_it_is(nodes: tuple[Node, N
     assert target.received() - before < 1_000_000
 
 
-def test_only_the_layer_that_changed_moves(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_only_a_changed_layer_is_sent(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES), top="hello")
     assert changed(sync("vllm:1"))
@@ -151,7 +151,7 @@ def test_only_the_layer_that_changed_moves(nodes: tuple[Node, Node], sync: Sync)
     assert len(large) == 1
 
 
-def test_another_environment_makes_another_image(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_an_image_with_another_environment_is_synced(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", top="hello")
     assert changed(sync("vllm:1"))
@@ -161,7 +161,7 @@ def test_another_environment_makes_another_image(nodes: tuple[Node, Node], sync:
     assert not changed(sync("vllm:1"))
 
 
-def test_one_more_tag_of_an_image_costs_nothing(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_another_tag_of_an_image_sends_no_blob(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES))
     assert changed(sync("vllm:1"))
@@ -184,9 +184,7 @@ def test_a_damaged_blob_is_named_and_fetched_again(nodes: tuple[Node, Node], syn
     assert target.layers("vllm:1") == source.layers("vllm:1")
 
 
-def test_a_blob_that_is_damaged_on_both_nodes_comes_anew_from_the_source_s_engine(
-    nodes: tuple[Node, Node], sync: Sync
-) -> None:
+def test_a_blob_damaged_on_both_nodes_is_saved_again(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES))
     assert changed(sync("vllm:1"))
@@ -196,7 +194,7 @@ def test_a_blob_that_is_damaged_on_both_nodes_comes_anew_from_the_source_s_engin
     assert target.layers("vllm:1") == source.layers("vllm:1")
 
 
-def test_a_blob_that_nobody_has_whole_is_an_error(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_a_blob_without_an_intact_copy_is_an_error(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES))
     assert changed(sync("vllm:1"))
@@ -210,7 +208,7 @@ def test_a_blob_that_nobody_has_whole_is_an_error(nodes: tuple[Node, Node], sync
     assert target.image("vllm:1") is None
 
 
-def test_a_tag_that_the_source_lacks_is_named_and_nothing_happens(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_a_tag_missing_on_the_source_stops_the_sync(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", top="hello")
     dry = sync("vllm:1", "vllm:9", dry=True)
@@ -221,7 +219,7 @@ def test_a_tag_that_the_source_lacks_is_named_and_nothing_happens(nodes: tuple[N
     assert target.image("vllm:1") is None
 
 
-def test_a_stopped_engine_of_the_target_is_named_before_anything_moves(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_a_stopped_docker_on_the_target_stops_the_sync(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", top="hello")
     target("systemctl stop docker.socket docker")
@@ -231,7 +229,7 @@ def test_a_stopped_engine_of_the_target_is_named_before_anything_moves(nodes: tu
     assert not source.blobs()
 
 
-def test_a_source_with_a_stopped_engine_gives_what_it_has_saved(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_saved_images_are_sent_while_docker_is_stopped(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", top="hello")
     layers = source.layers("vllm:1")
@@ -245,7 +243,7 @@ def test_a_source_with_a_stopped_engine_gives_what_it_has_saved(nodes: tuple[Nod
     assert "its Docker engine does not answer" in done.output
 
 
-def test_a_full_target_is_refused_before_anything_moves(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_a_full_target_is_refused_before_anything_is_sent(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES))
     target(f"mkdir -p {STORE} && mount -t tmpfs -o size=9m tmpfs {STORE} && mkdir -p {STORE}/blobs/sha256")
@@ -259,14 +257,12 @@ def test_a_full_target_is_refused_before_anything_moves(nodes: tuple[Node, Node]
     assert changed(sync("vllm:1"))
 
 
-def test_a_save_that_was_killed_leaves_an_intact_store_and_the_next_one_completes_it(
-    nodes: tuple[Node, Node], product: Product
-) -> None:
+def test_the_next_save_completes_a_killed_one(nodes: tuple[Node, Node], product: Product) -> None:
     source, _ = nodes
     source.build("vllm:1", first=str(LAYER_BYTES), second=str(20 * LAYER_BYTES))
     save = ("gb10.deploys.save_images", 'tags=["vllm:1"]')
-    killer = f"until [ -n \"$(ls {STORE}/blobs/sha256)\" ]; do sleep 0.01; done; kill -9 $(pgrep -f '^python3 -I ')"
-    source(f"systemd-run --quiet --collect timeout 60 bash -c {shlex.quote(killer)}")
+    kill_save = f"until [ -n \"$(ls {STORE}/blobs/sha256)\" ]; do sleep 0.01; done; kill -9 $(pgrep -f '^python3 -I ')"
+    source(f"systemd-run --quiet --collect timeout 60 bash -c {shlex.quote(kill_save)}")
     product.pyinfra("-y", f"--limit={SOURCE}", *save)
     found = saved(product, SOURCE)
     assert not found["images"]
@@ -278,9 +274,7 @@ def test_a_save_that_was_killed_leaves_an_intact_store_and_the_next_one_complete
     assert not image["damaged"]
 
 
-def test_an_image_goes_without_rails_and_encrypted_where_that_is_asked_for(
-    nodes: tuple[Node, Node], product: Product
-) -> None:
+def test_an_image_goes_over_ssh_on_request(nodes: tuple[Node, Node], product: Product) -> None:
     source, target = nodes
     source.build("vllm:1", first=str(LAYER_BYTES))
     options = ("--network", "management", "--transport", "ssh", "--verify", "hash", "--force")
@@ -291,7 +285,7 @@ def test_an_image_goes_without_rails_and_encrypted_where_that_is_asked_for(
     assert target.layers("vllm:1") == source.layers("vllm:1")
 
 
-def test_a_first_sync_without_room_is_foreseen_by_its_dry_run(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_the_dry_run_of_a_first_sync_detects_a_full_disk(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", first=str(LAYER_BYTES))
     target(f"mkdir -p {STORE} && mount -t tmpfs -o size=8m tmpfs {STORE}")
@@ -303,7 +297,7 @@ def test_a_first_sync_without_room_is_foreseen_by_its_dry_run(nodes: tuple[Node,
     assert source.blobs() == target.blobs() == {}
 
 
-def test_an_engine_without_room_is_foreseen_before_anything_moves(nodes: tuple[Node, Node], sync: Sync) -> None:
+def test_a_full_docker_disk_is_refused_before_sending(nodes: tuple[Node, Node], sync: Sync) -> None:
     source, target = nodes
     source.build("vllm:1", first=str(LAYER_BYTES))
     root = target("docker info --format '{{.DockerRootDir}}'")
@@ -317,9 +311,7 @@ def test_an_engine_without_room_is_foreseen_before_anything_moves(nodes: tuple[N
     assert target.blobs() == {}
 
 
-def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
-    nodes: tuple[Node, Node], product: Product
-) -> None:
+def test_the_next_sync_resumes_after_a_killed_controller(nodes: tuple[Node, Node], product: Product) -> None:
     source, target = nodes
     source.build("vllm:1", first=str(LAYER_BYTES), second=str(20 * LAYER_BYTES))
     command = ("sync", "images", SOURCE, TARGET, "vllm:1")
@@ -337,15 +329,13 @@ def test_a_killed_controller_leaves_nothing_running_and_the_next_call_goes_on(
 
 
 def saved(product: Product, node: str) -> Any:
-    """What a node's store holds, after reading all of it."""
+    """Return the content of a node's store, verified by digest."""
     done = product.pyinfra("--json", f"--limit={node}", "fact", "gb10.facts.images.SavedImages", "deep=true")
     (by_host,) = done.json.values()
     return by_host[node]
 
 
-def test_images_that_the_inventory_declares_come_from_whoever_has_them(
-    nodes: tuple[Node, Node], product: Product
-) -> None:
+def test_images_of_the_inventory_come_from_any_node(nodes: tuple[Node, Node], product: Product) -> None:
     source, target = nodes
     source.build("vllm:1", base=str(LAYER_BYTES))
     target.build("tools:1", top="hello")
@@ -356,14 +346,14 @@ def test_images_that_the_inventory_declares_come_from_whoever_has_them(
     assert source.layers("tools:1") == target.layers("tools:1")
     assert source.layers("vllm:1") == target.layers("vllm:1")
     assert declared.run("gb10.deploys.images") == set()
-    # from the own store, with the peer's engine empty
+    # Each node has one image only in its own store, and the source's store is empty.
     target("docker image rm vllm:1")
     source("docker image rm vllm:1")
     source(f"rm -rf {STORE}")
     assert {host for _, host in declared.run("gb10.deploys.images")} == {SOURCE, TARGET}
 
 
-def test_an_image_that_nobody_has_is_named(nodes: tuple[Node, Node], product: Product) -> None:
+def test_the_error_names_an_image_that_no_node_has(nodes: tuple[Node, Node], product: Product) -> None:
     done = product.with_data(images=["vllm:1"]).pyinfra("-y", "gb10.deploys.images")
     assert done.status != 0
     assert re.search("IMAGE_MISSING: .*neither spark-1 nor spark-2 has vllm:1", done.output)
@@ -371,7 +361,7 @@ def test_an_image_that_nobody_has_is_named(nodes: tuple[Node, Node], product: Pr
     assert "gb10: SETTINGS_INVALID" in done.output
 
 
-def test_a_prune_removes_what_the_last_images_do_not_need(nodes: tuple[Node, Node], product: Product) -> None:
+def test_a_prune_removes_only_unused_blobs(nodes: tuple[Node, Node], product: Product) -> None:
     source, _ = nodes
     save = ("--json", "-y", f"--limit={SOURCE}", "gb10.deploys.save_images", 'tags=["vllm:1"]')
     prune = ("--json", "-y", f"--limit={SOURCE}", "gb10.deploys.prune_images")
@@ -390,7 +380,7 @@ def test_a_prune_removes_what_the_last_images_do_not_need(nodes: tuple[Node, Nod
 
 @pytest.fixture
 def containerd(nodes: tuple[Node, Node]) -> Iterator[Node]:
-    """The target, with containerd's image store in place of Docker's own."""
+    """The target, with containerd's image store instead of Docker's own."""
     _, target = nodes
     before = target("cat /etc/docker/daemon.json 2>/dev/null || echo '{}'")
     settings = json.dumps({**json.loads(before), "features": {"containerd-snapshotter": True}})
@@ -402,7 +392,7 @@ def containerd(nodes: tuple[Node, Node]) -> Iterator[Node]:
     target(restart.format(shlex.quote(before)))
 
 
-def test_images_go_to_containerd_s_store_and_come_back(
+def test_images_go_to_containerds_store_and_back(
     nodes: tuple[Node, Node], containerd: Node, sync: Sync, product: Product
 ) -> None:
     source, target = nodes
@@ -418,7 +408,7 @@ def test_images_go_to_containerd_s_store_and_come_back(
 
 
 def pulled(tag: str) -> bytes:
-    """An image with a compressed layer, in the OCI layout: as a registry gives it, and containerd's store keeps it."""
+    """Return an image with a compressed layer in OCI layout, as a registry and containerd's store have it."""
     inner = _tar({"hello": b"hello" * 1000})
     layer = gzip.compress(inner, mtime=0)
     config = json.dumps(
@@ -463,7 +453,7 @@ def _tar(files: dict[str, bytes]) -> bytes:
     return output.getvalue()
 
 
-def test_an_image_as_a_registry_gives_it_stays_compressed_on_the_way_to_another_kind_of_engine(
+def test_compressed_layers_stay_compressed_in_a_sync(
     nodes: tuple[Node, Node], containerd: Node, root_of: Callable[[str], Path], product: Product
 ) -> None:
     source, target = nodes
@@ -477,7 +467,7 @@ def test_an_image_as_a_registry_gives_it_stays_compressed_on_the_way_to_another_
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         wanted = {name.rpartition("/")[2] for name in tar.getnames() if name.startswith("blobs/")}
     assert wanted == source.blobs().keys() == target.blobs().keys()
-    # and back into containerd's store, where it keeps its digest
+    # Back in containerd's store it has the same digest.
     before = target.image("pulled:1")["Id"]
     target("docker image rm pulled:1")
     again = ("gb10.deploys.sync_images", 'tags=["pulled:1"]', f"source={SOURCE}")

@@ -1,4 +1,4 @@
-"""Kubernetes objects, kept by operations on the head, and access to them from the controller."""
+"""Operations for Kubernetes objects on the head, and the kubeconfig on the controller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 MANIFEST = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ours, namespace: default}\ndata: {it's: kept}\n"
-# On the worker alone. A drain evicts no pod that nobody would make anew, hence the Deployment.
+# A pod on the worker. It belongs to a Deployment, because a drain evicts no pod that nothing would create again.
 PODS = """
 apiVersion: apps/v1
 kind: Deployment
@@ -31,26 +31,24 @@ spec:
 
 
 def changed(product: Product, operation: str, **arguments: Any) -> bool:
-    """Run an operation on the head; return whether it changed anything, as its dry run had said."""
-    words = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
-    target = ("--limit", HEAD, f"gb10.operations.kubectl.{operation}", *words)
+    """Dry-run and run an operation on the head. Return True if it changed something; the dry run must agree."""
+    values = [f"{name}={json.dumps(value)}" for name, value in arguments.items()]
+    target = ("--limit", HEAD, f"gb10.operations.kubectl.{operation}", *values)
     command = [*product.command("pyinfra"), "--json", str(product.inventory), *target]
     planned = product.run_command([*command, "--dry"])
     done = product.run_command([*command, "-y"])
     assert (planned.status, done.status) == (0, 0), planned.output + done.output
-    would = any(row["hosts_with_change"] for row in planned.json["plan"])
-    did = any(row["success"] for row in done.json["results"]["operations"])
-    assert would is did
-    return did
+    expected = any(row["hosts_with_change"] for row in planned.json["plan"])
+    actual = any(row["success"] for row in done.json["results"]["operations"])
+    assert actual is expected
+    return actual
 
 
 def get(host: Any, what: str) -> str:
     return str(host.check_output(f"sudo k3s kubectl get {what}"))
 
 
-def test_a_manifest_is_applied_once_and_again_when_it_has_drifted(
-    product: Product, cluster: None, host_of: Any
-) -> None:
+def test_a_manifest_is_applied_again_only_after_drift(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
     assert changed(product, "apply", manifest=MANIFEST)
     assert not changed(product, "apply", manifest=MANIFEST)
@@ -59,7 +57,7 @@ def test_a_manifest_is_applied_once_and_again_when_it_has_drifted(
     assert json.loads(get(head, "configmap ours -o json"))["data"] == {"it's": "kept"}
 
 
-def test_labels_are_put_on_and_taken_off(product: Product, cluster: None, host_of: Any) -> None:
+def test_labels_are_set_and_removed(product: Product, cluster: None, host_of: Any) -> None:
     assert changed(product, "label", node=WORKER, labels={"rack": "one"})
     assert not changed(product, "label", node=WORKER, labels={"rack": "one"})
     assert get(host_of(HEAD), f"node {WORKER} -o jsonpath={{.metadata.labels.rack}}") == "one"
@@ -67,7 +65,7 @@ def test_labels_are_put_on_and_taken_off(product: Product, cluster: None, host_o
     assert not changed(product, "label", node=WORKER, labels={"rack": None})
 
 
-def test_a_node_is_drained_and_let_in_again(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_node_is_drained_and_uncordoned(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
     assert changed(product, "apply", manifest=PODS)
     head.check_output("sudo k3s kubectl -n kube-system rollout status deployment/traveller --timeout=30s")
@@ -90,9 +88,7 @@ def test_a_node_is_deleted_with_its_password(product: Product, cluster: None, ho
     assert WORKER not in get(host_of(HEAD), "nodes,secrets -A -o name")
 
 
-def test_a_node_is_not_taken_for_deleted_when_no_api_server_answers(
-    product: Product, cluster: None, host_of: Any
-) -> None:
+def test_deleting_a_node_fails_without_an_api_server(product: Product, cluster: None, host_of: Any) -> None:
     host_of(HEAD).check_output("sudo systemctl stop k3s")
     done = product.pyinfra("-y", f"--limit={HEAD}", "gb10.operations.kubectl.delete_node", f"node={WORKER}")
     assert (done.status != 0, "gb10: SERVER_UNREACHABLE" in done.output) == (True, True), done.output
@@ -100,7 +96,7 @@ def test_a_node_is_not_taken_for_deleted_when_no_api_server_answers(
     assert changed(product, "delete_node", node=WORKER)
 
 
-def test_the_kubeconfig_works_from_here_and_leaves_other_contexts_alone(
+def test_the_kubeconfig_works_and_keeps_other_contexts(
     product: Product, cluster: None, tmp_path: Path, lab: Any
 ) -> None:
     path = tmp_path / "config"

@@ -1,4 +1,4 @@
-"""What the lab promises: real machines as far as the product can see, wiped, rebooted and cut off like real ones."""
+"""The lab's nodes look like real machines to the product, also when they are wiped, rebooted or disconnected."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ HELM = "/opt/gb10-lab/bin/helm"
 
 @pytest.fixture
 def host_of(over_ssh: Any) -> Any:
-    """Nodes as whoever uses the lab sees them: each look is a login."""
+    """Use SSH, as users of the lab do."""
     return over_ssh
 
 
 @pytest.fixture
 def worker(lab: Any, host_of: Callable[[str], Any]) -> Iterator[Callable[[], Any]]:
-    """The worker as a new SSH connection sees it; made new and trusted again in the end."""
+    """Return the worker's testinfra host with a new SSH connection. Reinstall the worker after the test."""
     yield lambda: host_of(WORKER)
     lab.wipe(WORKER, trust=True)
 
@@ -48,7 +48,7 @@ def identity(host: Any) -> dict[str, str]:
 
 
 def boot_id(host: Any) -> str | None:
-    """The id of this boot, or None while SSH does not answer."""
+    """Return the id of the current boot, or None while SSH does not answer."""
     try:
         return str(host.check_output("cat /proc/sys/kernel/random/boot_id"))
     except RuntimeError:
@@ -63,9 +63,7 @@ def images(host: Any) -> list[str]:
     return str(host.check_output("sudo docker images --format '{{.Repository}}:{{.Tag}}'")).split()
 
 
-def test_a_node_is_a_machine_with_systemd_ssh_sudo_docker_and_two_rails(
-    fresh_nodes: None, host_of: Callable[[str], Any]
-) -> None:
+def test_a_node_has_systemd_ssh_sudo_docker_and_two_rails(fresh_nodes: None, host_of: Callable[[str], Any]) -> None:
     for name in (HEAD, WORKER):
         host = host_of(name)
         assert host.check_output("systemctl is-system-running") == "running"
@@ -88,16 +86,16 @@ def test_a_node_runs_containers(worker: Callable[[], Any]) -> None:
         assert worker().check_output(run) == "works"
 
 
-def test_who_looks_from_the_console_may_do_what_a_login_may(lab: Any, over_ssh: Any) -> None:
+def test_the_console_has_the_rights_of_a_login(lab: Any, over_ssh: Any) -> None:
     node = lab.state.node(WORKER)
     docker = Docker(lab.state.docker_host)
     if not docker.reaches_into(node.container):
-        pytest.skip("Docker runs on another machine, and no test looks from the console")
-    looks = [
+        pytest.skip("Docker runs on another machine, so no test uses the console")
+    outputs = [
         host.check_output("id; pwd; sudo grep ^CapBnd /proc/self/status")
         for host in (on_console(docker, node.container), over_ssh(WORKER))
     ]
-    assert looks[0] == looks[1]
+    assert outputs[0] == outputs[1]
 
 
 def test_a_node_cannot_set_this_machines_clock(host_of: Callable[[str], Any]) -> None:
@@ -105,13 +103,13 @@ def test_a_node_cannot_set_this_machines_clock(host_of: Callable[[str], Any]) ->
     assert time.localtime().tm_year > 2020
 
 
-def test_a_hostname_can_be_set_and_survives_a_reboot(lab: Any, worker: Callable[[], Any]) -> None:
+def test_a_new_hostname_survives_a_reboot(lab: Any, worker: Callable[[], Any]) -> None:
     worker().check_output("sudo hostnamectl set-hostname renamed")
     lab.lab.reboot(WORKER)
     assert worker().check_output("hostname") == "renamed"
 
 
-def test_a_wiped_node_is_another_installation_of_the_same_machine(lab: Any, worker: Callable[[], Any]) -> None:
+def test_a_wipe_makes_a_new_installation_of_the_same_machine(lab: Any, worker: Callable[[], Any]) -> None:
     old = identity(worker())
     load_image(worker())
     worker().check_output("sudo touch /data/model && sudo hostnamectl set-hostname renamed")
@@ -129,7 +127,7 @@ def test_a_wiped_node_is_another_installation_of_the_same_machine(lab: Any, work
     assert worker().check_output("ls -A /data") == ""
 
 
-def test_a_wipe_keeps_data_where_it_is_asked_to(lab: Any, worker: Callable[[], Any]) -> None:
+def test_a_wipe_keeps_data_on_request(lab: Any, worker: Callable[[], Any]) -> None:
     worker().check_output("sudo sh -c 'echo weights > /data/model'")
     old = identity(worker())
     lab.wipe(WORKER, keep_data=True, trust=True)
@@ -137,7 +135,7 @@ def test_a_wipe_keeps_data_where_it_is_asked_to(lab: Any, worker: Callable[[], A
     assert identity(worker())["machine-id"] != old["machine-id"]
 
 
-def test_a_reboot_keeps_everything_but_the_boot_id_and_what_was_in_memory(lab: Any, worker: Callable[[], Any]) -> None:
+def test_a_reboot_loses_only_the_boot_id_and_memory(lab: Any, worker: Callable[[], Any]) -> None:
     load_image(worker())
     worker().check_output("sudo touch /root/kept /run/lost")
     old = identity(worker())
@@ -151,7 +149,7 @@ def test_a_reboot_keeps_everything_but_the_boot_id_and_what_was_in_memory(lab: A
 
 def test_a_node_that_reboots_itself_comes_back(worker: Callable[[], Any]) -> None:
     old = identity(worker())
-    with suppress(RuntimeError):  # the connection may end before the command does
+    with suppress(RuntimeError):  # the connection may end before the command
         worker().run("sudo systemctl reboot")
     deadline = time.monotonic() + 60
     while boot_id(worker()) in (None, old["boot-id"]):
@@ -161,7 +159,7 @@ def test_a_node_that_reboots_itself_comes_back(worker: Callable[[], Any]) -> Non
 
 
 @pytest.mark.parametrize("rail", ["a", "b"])
-def test_a_pulled_rail_carries_nothing_and_the_others_go_on(lab: Any, worker: Callable[[], Any], rail: str) -> None:
+def test_a_pulled_rail_carries_nothing_but_the_others_do(lab: Any, worker: Callable[[], Any], rail: str) -> None:
     def reached(network: str) -> bool:
         return bool(worker().run(f"ping -c 1 -W 1 {lab.address(HEAD, network)}").rc == 0)
 
@@ -177,30 +175,30 @@ def test_a_pulled_rail_carries_nothing_and_the_others_go_on(lab: Any, worker: Ca
 
 
 @pytest.mark.parametrize("rail", ["a", "b"])
-def test_sysfs_tells_of_the_rails_what_is_true(lab: Any, worker: Callable[[], Any], rail: str) -> None:
+def test_sysfs_shows_the_state_of_the_rails(lab: Any, worker: Callable[[], Any], rail: str) -> None:
     device = {"a": "rocep1s0f0", "b": "roceP2p1s0f0"}[rail]
     port, netdev = f"/sys/class/infiniband/{device}/ports/1", INTERFACES[rail]
 
-    def told() -> list[str]:
+    def port_state() -> list[str]:
         time.sleep(0.3)
         return str(worker().check_output(f"cd {port} && cat state phys_state rate link_layer")).splitlines()
 
-    assert told() == ["4: ACTIVE", "5: LinkUp", "200 Gb/sec (4X HDR)", "Ethernet"]
+    assert port_state() == ["4: ACTIVE", "5: LinkUp", "200 Gb/sec (4X HDR)", "Ethernet"]
     assert worker().check_output(f"ls /sys/class/infiniband/{device}/device/net") == netdev
     assert worker().check_output(f"ls /sys/class/net/{netdev}/device/infiniband") == device
     lab.lab.rail(WORKER, rail, plugged=False)
-    assert told() == ["1: DOWN", "2: Polling", "40 Gb/sec (4X QDR)", "Ethernet"]
+    assert port_state() == ["1: DOWN", "2: Polling", "40 Gb/sec (4X QDR)", "Ethernet"]
     lab.lab.reboot(WORKER)
     time.sleep(1)
-    assert told()[0] == "1: DOWN"
+    assert port_state()[0] == "1: DOWN"
     lab.lab.rail(WORKER, rail, plugged=True)
-    assert told()[0] == "4: ACTIVE"
+    assert port_state()[0] == "4: ACTIVE"
     worker().check_output(f"sudo ip link set {netdev} down")
-    assert told()[1] == "3: Disabled"
+    assert port_state()[1] == "3: Disabled"
     worker().check_output(f"sudo ip link set {netdev} up; sudo touch /etc/gb10-lab/no-cx7; sleep 0.3")
     assert worker().run(f"ls /sys/class/infiniband/ /sys/class/net/{netdev}/device/").stdout == ""
     worker().check_output("sudo rm /etc/gb10-lab/no-cx7")
-    assert told()[0] == "4: ACTIVE"
+    assert port_state()[0] == "4: ACTIVE"
     mtu = f"cat /sys/class/net/{netdev}/mtu; sudo ip link set {netdev} mtu 1400; cat /sys/class/net/{netdev}/mtu"
     assert worker().check_output(mtu).split() == ["1500", "1400"]
     toy = "/sys/class/net/gb10-toy"
@@ -208,7 +206,7 @@ def test_sysfs_tells_of_the_rails_what_is_true(lab: Any, worker: Callable[[], An
     assert not worker().file(toy).exists
 
 
-def test_a_rail_carries_jumbo_frames_once_the_nodes_want_them(
+def test_a_rail_carries_jumbo_frames_with_mtu_9000(
     lab: Any, worker: Callable[[], Any], host_of: Callable[[str], Any]
 ) -> None:
     large = f"ping -c 1 -W 1 -M do -s 8900 {lab.address(HEAD, 'a')}"
@@ -219,7 +217,7 @@ def test_a_rail_carries_jumbo_frames_once_the_nodes_want_them(
     host_of(HEAD).check_output(f"sudo ip link set {INTERFACES['a']} mtu 1500")
 
 
-def test_a_node_finishes_a_download_that_was_cut(lab: Any, mirror: Any, worker: Callable[[], Any]) -> None:
+def test_a_node_can_resume_an_interrupted_download(lab: Any, mirror: Any, worker: Callable[[], Any]) -> None:
     path = "/k3s/v1.36.4+k3s1/k3s"
     url = f"{lab.mirror_url}/k3s/v1.36.4%2Bk3s1/k3s"
     mirror.drop(r"/k3s$", after_bytes=mirror.size(path) // 2)
@@ -240,15 +238,15 @@ def test_the_mirror_serves_the_helm_archive(lab: Any, worker: Callable[[], Any])
     assert worker().check_output(f"/tmp/linux-{architecture}/helm version --short").startswith(version)
 
 
-def test_the_lab_is_reached_from_this_machine_and_leads_nowhere_else(worker: Callable[[], Any]) -> None:
+def test_a_node_has_no_default_route(worker: Callable[[], Any]) -> None:
     assert worker().check_output("ip route show default") == ""
 
 
-# Another lab beside the one under test --------------------------------------------------------------------------------
+# A second lab on the same machine ------------------------------------------------------------------------------------
 
 
 def traces(state: Path, name: str) -> dict[str, list[str]]:
-    """What there is of a lab on this machine: by the path of its state folder, or by its name."""
+    """Return what a lab has on this machine, found by the path of its state folder or by its name."""
     processes = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -275,16 +273,16 @@ def traces(state: Path, name: str) -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def short_path() -> Iterator[Path]:
-    """A folder with a path that is short enough for a socket."""
+def short_folder() -> Iterator[Path]:
+    """A temporary folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory(prefix="gb10-") as folder:
         yield Path(folder)
 
 
 @pytest.fixture
-def another(short_path: Path) -> Iterator[Callable[..., str]]:
-    """`gb10 lab` on a lab of its own, with a Docker engine of its own where none answers by default."""
-    environment = {**os.environ, "GB10_STATE": str(short_path / "s"), "GB10_LAB": f"another-{os.getpid()}"}
+def another(short_folder: Path) -> Iterator[Callable[..., str]]:
+    """Return a function that runs `gb10 lab` for a separate lab, with its own Docker engine if no other answers."""
+    environment = {**os.environ, "GB10_STATE": str(short_folder / "s"), "GB10_LAB": f"another-{os.getpid()}"}
 
     def gb10_lab(*arguments: str) -> str:
         done = subprocess.run(
@@ -297,24 +295,24 @@ def another(short_path: Path) -> Iterator[Callable[..., str]]:
     gb10_lab("down")
 
 
-def test_two_nodes_are_up_in_seconds_and_leave_nothing_behind(another: Callable[..., str], short_path: Path) -> None:
-    name, state = f"another-{os.getpid()}", short_path / "s"
+def test_a_lab_is_up_in_seconds_and_leaves_nothing_behind(another: Callable[..., str], short_folder: Path) -> None:
+    name, state = f"another-{os.getpid()}", short_folder / "s"
     before = traces(state, name)
     start = time.monotonic()
     another("up", "--nodes", "2")
-    # Less than 10 on an idle machine; other tests run beside this one.
+    # Less than 10 on an idle machine, but other tests run in parallel.
     assert time.monotonic() - start < 60
     shown = json.loads(another("status", "--json"))
     assert [node["state"] for node in shown["nodes"]] == ["running", "running"]
     assert traces(state, name) != before
     another("down")
     after = traces(state, name)
-    # Other labs of this machine may come and go meanwhile.
+    # Other labs on this machine may start and stop meanwhile.
     assert set(after.pop("bridges")) <= {*before.pop("bridges"), *traces(state, name)["bridges"]}
     assert after == before
 
 
-def test_up_brings_back_what_is_missing_and_leaves_the_rest(another: Callable[..., str]) -> None:
+def test_up_adds_only_what_is_missing(another: Callable[..., str]) -> None:
     another("up", "--nodes", "1")
     first = json.loads(another("status", "--json"))["nodes"]
     another("up", "--nodes", "2")

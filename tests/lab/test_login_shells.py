@@ -1,4 +1,4 @@
-"""What a node answers does not depend on the shell, the language and the noise of those who log in to it."""
+"""Facts and plans do not depend on the login's shell, language and output."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ FACTS = [
     "gb10.facts.node.Settled",
     "gb10.facts.network.SshdConfig",
 ]
-# What differs from one look to the next.
-PASSING = {
+# Keys whose values differ from one call to the next.
+VOLATILE_KEYS = {
     "age_seconds",
     "clock",
     "clock_offset_seconds",
@@ -51,31 +51,35 @@ echo '[sudo] password for nvidia:' >&2
 FRENCH = "LANG=fr_FR.UTF-8\nLC_ALL=fr_FR.UTF-8\nLANGUAGE=fr\n"
 
 
-def steady(value: Any) -> Any:
-    """The part of an answer that stays the same."""
+def without_volatile_keys(value: Any) -> Any:
+    """Return a value without the keys that change."""
     if isinstance(value, dict):
-        return {key: steady(inner) for key, inner in value.items() if key not in PASSING}
-    return [steady(inner) for inner in value] if isinstance(value, list) else value
+        return {key: without_volatile_keys(inner) for key, inner in value.items() if key not in VOLATILE_KEYS}
+    return [without_volatile_keys(inner) for inner in value] if isinstance(value, list) else value
 
 
 def answers(product: Product) -> dict[str, Any]:
-    """What facts, status and a dry run say of the nodes."""
+    """Return the facts, the status and the plan of a dry run."""
     facts = product.pyinfra("--json", "fact", *FACTS)
     assert facts.status == 0, facts.output
     status = product.gb10("status", "--json")
     assert status.status == 0, status.output
-    return {**steady(facts.json), "status": steady(status.json), "plan": product.plan(NODE)}
+    return {
+        **without_volatile_keys(facts.json),
+        "status": without_volatile_keys(status.json),
+        "plan": product.plan(NODE),
+    }
 
 
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
-    """What the nodes said before, once it is known."""
+    """The answers before the logins were changed. Empty until the first test."""
     return {}
 
 
 @pytest.fixture(params=["bash", "fish"])
 def odd_logins(lab: Any, request: pytest.FixtureRequest, product: Product, cluster: None, plain: Any) -> Iterator[None]:
-    """Logins that print a lot, speak French and may have a shell of another kind."""
+    """Logins that print noise, are French and use the shell of the parameter."""
     plain.update(plain or answers(product))
     docker = Docker(lab.state.docker_host)
     home, shell = f"/home/{USER}", f"/usr/bin/{request.param}"
@@ -99,17 +103,17 @@ usermod --shell /bin/bash {USER}"""
         docker.inside(node.container, restore)
 
 
-def test_logins_of_any_kind_change_no_answer(
+def test_noisy_logins_change_no_fact_or_plan(
     product: Product, odd_logins: None, plain: dict[str, Any], over_ssh: Any, lab: Any
 ) -> None:
     noisy = over_ssh("spark-1").run("ls /nowhere; :")
-    # The bytes: testinfra asks the noisy login for its encoding.
+    # Compare bytes, because testinfra asks the noisy login for its encoding.
     assert b"Bienvenue" in noisy.stdout_bytes
-    assert b"Aucun fichier" in noisy.stderr_bytes, "the login does not speak French"
-    before = lab.look()
+    assert b"Aucun fichier" in noisy.stderr_bytes, "the login is not French"
+    before = lab.k3s_state()
     found = answers(product)
     for name, answer in plain.items():
         assert found[name] == answer, name
     done = product.gb10("bootstrap")
     assert done.status == 0, done.output
-    assert lab.look() == before
+    assert lab.k3s_state() == before

@@ -1,4 +1,4 @@
-"""A vanilla node made ready, seen by testinfra: what is promised holds, and nobody is ever locked out."""
+"""Provisioning of new nodes: every part works, failures change nothing, and nobody is ever locked out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab.product import BIN, Done, Product, written_files
+from tests.lab.observe import shell, until, written_files
+from tests.lab.product import BIN, Done, Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 NODE = "gb10.deploys.node"
@@ -24,38 +24,24 @@ PARTS = [
 RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
 DAEMON = "/etc/docker/daemon.json"
 RAILS_FILE = "/etc/netplan/95-gb10-rails.yaml"
-PATIENCE = 12  # how long a node waits to be confirmed, in tests in which nobody does
+CONFIRM_SECONDS = 12  # time limit of a confirmation, for tests in which it never comes
 
 
 @pytest.fixture
 def host_of(over_ssh: Any) -> Any:
-    """Nobody is to be locked out of a node: each look is a login."""
+    """Use SSH, so that every command proves that nobody is locked out."""
     return over_ssh
 
 
 def provision(product: Product, **data: Any) -> Done:
-    """Provision the head alone, with other settings than the defaults."""
+    """Provision only the head, with additional host data."""
     inventory = product.with_data(**data) if data else product
     return inventory.pyinfra("-y", "--fail-percent", "0", f"--limit={HEAD}", NODE)
 
 
 def only(*parts: str) -> dict[str, bool]:
-    """Settings that switch every other part off."""
+    """Return settings that disable all other parts."""
     return {f"node_{part}": part in parts for part in PARTS}
-
-
-def shell(host: Any, script: str) -> str:
-    """Run a script as root, which must succeed; return what it prints."""
-    done = host.run("sudo sh -c %s", script)
-    assert done.rc == 0, done.stderr
-    return str(done.stdout).strip()
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -68,12 +54,12 @@ def head(product: Product, host_of: Any) -> Any:
 
 @pytest.fixture
 def new_head(lab: Any, host_of: Any) -> Any:
-    """The head as a new installation."""
+    """The head, newly installed."""
     lab.wipe(HEAD, trust=True)
     return host_of(HEAD)
 
 
-def test_freshly_wiped_nodes_are_provisioned_as_planned_and_only_once(
+def test_new_nodes_are_provisioned_as_planned_and_once(
     product: Product, fresh_nodes: Any, host_of: Any, lab: Any
 ) -> None:
     nodes = [host_of(HEAD), host_of(WORKER)]
@@ -97,7 +83,7 @@ def test_freshly_wiped_nodes_are_provisioned_as_planned_and_only_once(
 
 
 def assert_ready(node: Any, name: str, lab: Any) -> None:
-    """What provisioning promises of a node with the default settings."""
+    """Check a node that was provisioned with the default settings."""
     assert node.user("nvidia").exists
     assert "docker" in node.user("nvidia").groups
     rule = node.file("/etc/sudoers.d/90-gb10-nvidia")
@@ -132,7 +118,7 @@ def no_passwords(node: Any) -> bool:
     return "passwordauthentication no" in lines and "kbdinteractiveauthentication no" in lines
 
 
-def test_a_boot_keeps_everything(head: Any, lab: Any, product: Product) -> None:
+def test_a_reboot_keeps_everything(head: Any, lab: Any, product: Product) -> None:
     lab.lab.reboot(HEAD)
     mtu = f"cat /sys/class/net/{RAILS['a']}/mtu"
     until(lambda: head.run(mtu).stdout.strip() == "9000", 30)
@@ -142,7 +128,7 @@ def test_a_boot_keeps_everything(head: Any, lab: Any, product: Product) -> None:
 @pytest.mark.parametrize(
     "part", ["user", "sudo", "hostname", "hosts", "data", "huggingface", "docker", "rails", "sshd"]
 )
-def test_each_part_can_be_had_alone(part: str, product: Product, head: Any) -> None:
+def test_each_part_can_be_provisioned_alone(part: str, product: Product, head: Any) -> None:
     done = product.with_data(**only(part)).pyinfra("--json", "--dry", f"--limit={HEAD}", NODE)
     assert done.status == 0, done.output
     assert 1 <= len(done.json["plan"]) <= 2
@@ -151,11 +137,11 @@ def test_each_part_can_be_had_alone(part: str, product: Product, head: Any) -> N
 # The rails -----------------------------------------------------------------------------------------------------------
 
 
-def test_rails_that_cut_the_way_to_the_node_come_back_by_themselves(head: Any, lab: Any, product: Product) -> None:
+def test_rails_that_cut_off_the_node_are_rolled_back(head: Any, lab: Any, product: Product) -> None:
     addresses, file = head.interface("enP7s7").addresses, shell(head, f"cat {RAILS_FILE}")
     routes = head.check_output("ip route")
     cut = {"a": {"interface": "enP7s7", "address": "198.18.255.11/24"}}
-    done = provision(product, rails=cut, node_confirm_seconds=PATIENCE, **only("rails"))
+    done = provision(product, rails=cut, node_confirm_seconds=CONFIRM_SECONDS, **only("rails"))
     assert done.status != 0
     assert "gb10: RAILS_REJECTED:" in done.output
     assert head.interface("enP7s7").addresses == addresses == [lab.address(HEAD)]
@@ -164,20 +150,20 @@ def test_rails_that_cut_the_way_to_the_node_come_back_by_themselves(head: Any, l
     assert shell(head, "ls /run/netplan") == ""
 
 
-def test_a_node_without_a_connectx_has_no_rails_and_all_else_is_done(new_head: Any, product: Product) -> None:
-    shell(new_head, "mkdir -p /etc/gb10-lab; touch /etc/gb10-lab/no-cx7")  # the next wipe takes it away
+def test_a_node_without_connectx7_gets_no_rails(new_head: Any, product: Product) -> None:
+    shell(new_head, "mkdir -p /etc/gb10-lab; touch /etc/gb10-lab/no-cx7")  # the next wipe removes it
     assert json.loads(shell(new_head, "rdma -j link")) == []
     absent = {"a": {"interface": "enp9s9f0np0", "address": "192.168.100.11/24"}}
     done = provision(product, rails=absent)
     assert done.status == 0, done.output
     assert not new_head.file(RAILS_FILE).exists
-    assert "passwordauthentication no" in shell(new_head, "sshd -T"), "what comes after the rails is done, too"
+    assert "passwordauthentication no" in shell(new_head, "sshd -T"), "the parts after the rails must be done too"
 
 
-def test_rails_go_back_when_the_controller_is_killed_before_it_confirms(
+def test_rails_are_rolled_back_after_a_killed_controller(
     new_head: Any, lab: Any, product: Product, root_of: Callable[[str], Path]
 ) -> None:
-    inventory = product.with_data(node_confirm_seconds=PATIENCE, **only("rails"))
+    inventory = product.with_data(node_confirm_seconds=CONFIRM_SECONDS, **only("rails"))
     command = [str(BIN / "pyinfra"), "-y", f"--limit={HEAD}", str(inventory.inventory), NODE]
     trial = root_of(HEAD) / "run/gb10-trial/rails"
     environment = {**os.environ, **inventory.environment}
@@ -185,12 +171,12 @@ def test_rails_go_back_when_the_controller_is_killed_before_it_confirms(
         command, cwd=inventory.folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     ) as process:  # fmt: skip
-        until(trial.exists, 60)
+        until(trial.exists, 60, pause=0.05)
         os.killpg(process.pid, signal.SIGKILL)
     state = trial / "state"
     until(lambda: state.exists() and state.read_text() == "applied\n", 30)
     assert new_head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "9000"
-    until(lambda: state.read_text() == "undone\n", PATIENCE + 30)
+    until(lambda: state.read_text() == "undone\n", CONFIRM_SECONDS + 30)
     assert new_head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "1500"
     assert new_head.interface(RAILS["a"]).addresses == [lab.address(HEAD, "a")]
     assert not new_head.file(RAILS_FILE).exists
@@ -198,7 +184,7 @@ def test_rails_go_back_when_the_controller_is_killed_before_it_confirms(
     assert new_head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "9000"
 
 
-def test_a_pulled_cable_is_no_change_and_the_rails_come_back_with_it(head: Any, lab: Any, product: Product) -> None:
+def test_a_pulled_cable_is_not_a_change(head: Any, lab: Any, product: Product) -> None:
     lab.lab.rail(HEAD, "a", plugged=False)
     try:
         assert not [change for change in product.plan(NODE) if change[1] == HEAD]
@@ -208,15 +194,15 @@ def test_a_pulled_cable_is_no_change_and_the_rails_come_back_with_it(head: Any, 
     assert not [change for change in product.plan(NODE) if change[1] == HEAD]
 
 
-def test_an_mtu_that_something_reset_is_set_again(head: Any, product: Product) -> None:
+def test_a_reset_mtu_is_set_again(head: Any, product: Product) -> None:
     shell(head, f"ip link set {RAILS['b']} mtu 1500")
     assert {name for name, host in product.plan(NODE) if host == HEAD} == {"Node | Configure the rails"}
     assert provision(product).status == 0
     assert head.check_output(f"cat /sys/class/net/{RAILS['b']}/mtu") == "9000"
 
 
-def networkmanager(host: Any) -> None:
-    """Have NetworkManager for what netplan's files name no other renderer for, and rails that nobody configured."""
+def use_networkmanager(host: Any) -> None:
+    """Make NetworkManager netplan's default renderer, and remove the addresses of the rails."""
     everything = "network: {version: 2, renderer: NetworkManager}"
     shell(host, f"umask 077; echo '{everything}' > /etc/netplan/01-network-manager-all.yaml")
     shell(host, "; ".join(f"ip addr flush dev {interface}" for interface in RAILS.values()))
@@ -225,7 +211,7 @@ def networkmanager(host: Any) -> None:
 
 
 def assert_rails(host: Any, lab: Any, mtu: str = "9000") -> None:
-    """Both rails have their address and MTU, and nothing else."""
+    """Check that each rail has exactly its address, and this MTU."""
     for rail, interface in RAILS.items():
         (found,) = json.loads(host.check_output(f"ip -j addr show dev {interface}"))
         addresses = [(entry["family"], f"{entry['local']}/{entry['prefixlen']}") for entry in found["addr_info"]]
@@ -234,13 +220,13 @@ def assert_rails(host: Any, lab: Any, mtu: str = "9000") -> None:
 
 
 def connections(host: Any) -> str:
-    """What NetworkManager runs, and since when."""
+    """Return NetworkManager's active connections with their start times, and its process id."""
     return shell(host, "nmcli -g NAME,DEVICE,TIMESTAMP connection show --active; pidof NetworkManager")
 
 
-def test_rails_are_had_through_networkmanager_too(new_head: Any, lab: Any, product: Product) -> None:
+def test_networkmanager_can_configure_the_rails(new_head: Any, lab: Any, product: Product) -> None:
     management = shell(new_head, "ip -4 -o addr show dev enP7s7; ip route show dev enP7s7")
-    networkmanager(new_head)
+    use_networkmanager(new_head)
     done = provision(product)
     assert done.status == 0, done.output
     assert_rails(new_head, lab)
@@ -262,27 +248,25 @@ def test_rails_are_had_through_networkmanager_too(new_head: Any, lab: Any, produ
     assert not [change for change in product.plan(NODE) if change[1] == HEAD]
 
 
-def test_what_networkmanager_made_of_the_rails_is_taken_back_when_nobody_confirms_it(
-    new_head: Any, lab: Any, product: Product
-) -> None:
-    networkmanager(new_head)
+def test_rails_of_networkmanager_are_rolled_back_too(new_head: Any, lab: Any, product: Product) -> None:
+    use_networkmanager(new_head)
     states = "nmcli -t -f DEVICE,STATE device"
     routes = new_head.check_output("ip route show dev enP7s7")
     cut = {"a": {"interface": "enP7s7", "address": "198.18.255.11/24"}}
-    done = provision(product, rails=cut, node_confirm_seconds=PATIENCE, **only("rails"))
+    done = provision(product, rails=cut, node_confirm_seconds=CONFIRM_SECONDS, **only("rails"))
     assert done.status != 0
     assert "gb10: RAILS_REJECTED:" in done.output
     assert new_head.interface("enP7s7").addresses == [lab.address(HEAD)]
     assert new_head.check_output("ip route show dev enP7s7") == routes
     assert shell(new_head, "ls /run/netplan") == ""
-    # NetworkManager would ask for an address by DHCP, and take this one away when nobody answers.
+    # Otherwise NetworkManager would try DHCP and remove this address without an answer.
     until(lambda: "enP7s7:connected (externally)" in shell(new_head, states), 10)
     assert provision(product).status == 0
     assert_rails(new_head, lab)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "mend", "code"),
+    ("damage", "repair", "code"),
     [
         (
             "umask 077; echo 'network: {ethernets: {enp1s0f0np0: {addresses: [10.9.9.9/8]}}}' > /etc/netplan/50-x.yaml",
@@ -297,10 +281,10 @@ def test_what_networkmanager_made_of_the_rails_is_taken_back_when_nobody_confirm
         ),
     ],
 )
-def test_what_stands_in_the_way_of_the_rails_is_named_and_nothing_changes(
-    spoil: str, mend: str, code: str, head: Any, product: Product
+def test_a_netplan_problem_is_named_and_changes_nothing(
+    damage: str, repair: str, code: str, head: Any, product: Product
 ) -> None:
-    shell(head, spoil)
+    shell(head, damage)
     try:
         before = shell(head, f"cat {RAILS_FILE}")
         refused = product.with_data(node_rails_mtu=4000).pyinfra("--dry", "--json", f"--limit={HEAD}", NODE)
@@ -311,10 +295,10 @@ def test_what_stands_in_the_way_of_the_rails_is_named_and_nothing_changes(
         assert shell(head, f"cat {RAILS_FILE}") == before
         assert provision(product, node_rails=False).status == 0
     finally:
-        shell(head, mend)
+        shell(head, repair)
 
 
-def test_an_interface_that_the_node_lacks_is_named(head: Any, product: Product) -> None:
+def test_the_error_names_a_missing_interface(head: Any, product: Product) -> None:
     rails = {
         "a": {"interface": RAILS["a"], "address": "10.1.0.1/24"},
         "b": {"interface": "enX9", "address": "10.2.0.1/24"},
@@ -323,7 +307,7 @@ def test_an_interface_that_the_node_lacks_is_named(head: Any, product: Product) 
     assert "gb10: RAIL_UNKNOWN: spark-1: it has no enX9" in done.output
 
 
-def test_a_node_without_any_connectx_7_gets_everything_else(new_head: Any, product: Product) -> None:
+def test_a_node_without_rdma_tools_gets_everything_else(new_head: Any, product: Product) -> None:
     shell(new_head, "cd /usr/local/bin; rm -f rdma ibdev2netdev ibstat; touch /etc/gb10-lab/no-cx7")
     rails = {"a": {"interface": "enX8", "address": "10.1.0.1/24"}, "b": {"interface": "enX9", "address": "10.2.0.1/24"}}
     done = provision(product, rails=rails)
@@ -332,7 +316,7 @@ def test_a_node_without_any_connectx_7_gets_everything_else(new_head: Any, produ
     assert not new_head.file(RAILS_FILE).exists
 
 
-def test_two_rails_in_one_subnet_are_refused_before_anything_is_done(head: Any, product: Product) -> None:
+def test_two_rails_in_one_subnet_are_refused(head: Any, product: Product) -> None:
     rails = {rail: {"interface": name, "address": f"10.1.0.{len(name)}/24"} for rail, name in RAILS.items()}
     done = provision(product, rails=rails)
     assert done.status != 0
@@ -342,7 +326,7 @@ def test_two_rails_in_one_subnet_are_refused_before_anything_is_done(head: Any, 
 # sshd ----------------------------------------------------------------------------------------------------------------
 
 
-def test_passwords_stay_until_a_key_opens_the_node(new_head: Any, lab: Any, product: Product, tmp_path: Path) -> None:
+def test_passwords_stay_allowed_until_a_key_works(new_head: Any, lab: Any, product: Product, tmp_path: Path) -> None:
     shell(new_head, "echo nvidia:only-in-the-lab | chpasswd")
     stranger = tmp_path / "stranger"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)], check=True)
@@ -352,7 +336,7 @@ def test_passwords_stay_until_a_key_opens_the_node(new_head: Any, lab: Any, prod
     assert "gb10: KEY_LOGIN_FAILED:" in done.output
     assert not no_passwords(new_head)
 
-    # The same again, with the key among those that are brought.
+    # The same again, with this key among those to authorize.
     keys = [str(stranger.with_suffix(".pub"))]
     assert provision(product, **password, node_user_keys=keys).status == 0
     assert no_passwords(new_head)
@@ -364,7 +348,7 @@ def test_passwords_stay_until_a_key_opens_the_node(new_head: Any, lab: Any, prod
     )
 
 
-def test_sshd_goes_back_where_its_drop_in_folder_is_not_read(new_head: Any, product: Product) -> None:
+def test_sshd_is_rolled_back_if_it_ignores_the_drop_in(new_head: Any, product: Product) -> None:
     shell(new_head, "sed -i /^Include/d /etc/ssh/sshd_config; systemctl reload ssh")
     done = provision(product, **only("sshd"))
     assert done.status != 0
@@ -372,10 +356,8 @@ def test_sshd_goes_back_where_its_drop_in_folder_is_not_read(new_head: Any, prod
     assert not new_head.file("/etc/ssh/sshd_config.d/00-gb10.conf").exists
 
 
-def test_what_others_wrote_and_never_loaded_locks_nobody_out_when_sshd_reads_it(
-    new_head: Any, product: Product
-) -> None:
-    # The reload that our change needs would put it in force, and no way back would undo that.
+def test_an_unloaded_sshd_setting_locks_nobody_out(new_head: Any, product: Product) -> None:
+    # The reload for our change would also activate this setting, and a rollback could not undo that.
     shell(new_head, "echo 'AllowUsers somebody-else' > /etc/ssh/sshd_config.d/50-x.conf")
     done = provision(product, **only("sshd"))
     assert done.status != 0
@@ -386,7 +368,7 @@ def test_what_others_wrote_and_never_loaded_locks_nobody_out_when_sshd_reads_it(
     assert "rehearsal" not in shell(new_head, "ls /run; systemctl list-units --all --no-legend")
 
 
-def test_a_broken_configuration_of_others_is_noticed_before_anything_changes(new_head: Any, product: Product) -> None:
+def test_a_broken_sshd_configuration_changes_nothing(new_head: Any, product: Product) -> None:
     shell(new_head, "echo 'PubkeyAuthentication maybe' > /etc/ssh/sshd_config.d/50-x.conf")
     done = provision(product, **only("sshd"))
     shell(new_head, "rm /etc/ssh/sshd_config.d/50-x.conf")
@@ -400,7 +382,7 @@ def test_a_broken_configuration_of_others_is_noticed_before_anything_changes(new
 
 @pytest.fixture
 def serving(head: Any) -> Iterator[Callable[..., str]]:
-    """Given labels, start a container that could be serving; return its id."""
+    """Return a function that starts a container, which could be serving, with labels and returns its id."""
     shell(
         head,
         "docker image inspect toy >/dev/null 2>&1 || tar -C / -c bin/busybox usr/bin/busybox | docker import - toy",
@@ -422,9 +404,7 @@ def engine_pid(head: Any) -> str:
     return shell(head, "systemctl show -p MainPID --value docker")
 
 
-def test_docker_is_never_restarted_under_a_serving_container_unless_told_so(
-    head: Any, serving: Any, product: Product
-) -> None:
+def test_docker_is_restarted_while_serving_only_on_request(head: Any, serving: Any, product: Product) -> None:
     container, engine, before = serving(), engine_pid(head), shell(head, f"cat {DAEMON}")
     reload_only = {"node_docker_config": {"live-restore": True, "max-concurrent-downloads": 5}}
     assert provision(product, **reload_only, **only("docker")).status == 0
@@ -443,24 +423,24 @@ def test_docker_is_never_restarted_under_a_serving_container_unless_told_so(
     assert provision(product, **restart, **only("docker"), node_restart_while_serving=True).status == 0
     assert engine_pid(head) != engine
     assert json.loads(shell(head, f"cat {DAEMON}"))["log-driver"] == "json-file"
-    assert running(head, container)  # by live-restore
+    assert running(head, container)  # because of live-restore
 
 
-def test_containers_of_kubernetes_do_not_count_as_serving(head: Any, serving: Any, product: Product) -> None:
+def test_kubernetes_containers_do_not_count_as_serving(head: Any, serving: Any, product: Product) -> None:
     serving("io.kubernetes.pod.name=toy")
     engine = engine_pid(head)
     assert provision(product, node_docker_config={"log-level": "warn"}, **only("docker")).status == 0
     assert engine_pid(head) != engine
 
 
-def test_rails_are_not_changed_under_a_serving_container(head: Any, serving: Any, product: Product) -> None:
+def test_rails_are_not_changed_while_the_node_serves(head: Any, serving: Any, product: Product) -> None:
     serving()
     done = provision(product, node_rails_mtu=4000, **only("rails"))
     assert "gb10: SERVING_RUNS:" in done.output
     assert head.check_output(f"cat /sys/class/net/{RAILS['a']}/mtu") == "9000"
 
 
-def test_nvidias_runtime_becomes_the_default_beside_what_others_configured(new_head: Any, product: Product) -> None:
+def test_the_nvidia_runtime_keeps_other_docker_settings(new_head: Any, product: Product) -> None:
     toy = '#!/bin/sh\\nexec runc \\"$@\\"\\n'
     shell(new_head, f'printf "{toy}" > /usr/bin/nvidia-container-runtime; chmod 755 /usr/bin/nvidia-container-runtime')
     shell(new_head, f'echo \'{{"registry-mirrors": ["https://mirror.example"]}}\' > {DAEMON}; systemctl reload docker')
@@ -478,7 +458,7 @@ def test_nvidias_runtime_becomes_the_default_beside_what_others_configured(new_h
     ("content", "config"),
     [('{"debug": ', {"live-restore": True}), ("{}", {"no-such-key": 1}), ("{}", {"storage-driver": "no-such-driver"})],
 )
-def test_a_configuration_that_docker_does_not_take_leaves_everything_as_it_was(
+def test_a_rejected_docker_configuration_changes_nothing(
     content: str, config: dict[str, Any], new_head: Any, product: Product
 ) -> None:
     shell(new_head, f"echo '{content}' > {DAEMON}")
@@ -492,7 +472,7 @@ def test_a_configuration_that_docker_does_not_take_leaves_everything_as_it_was(
 # /data ---------------------------------------------------------------------------------------------------------------
 
 
-def test_data_is_told_to_be_a_device_of_its_own_or_not(new_head: Any, product: Product) -> None:
+def test_the_output_shows_where_data_is_stored(new_head: Any, product: Product) -> None:
     assert "/data is on a device of its own" in provision(product, **only("data")).output
     done = provision(product, node_data_path="/srv/data", **only("data"))
     assert "/srv/data will be a directory on the root file system" in done.output
@@ -500,24 +480,22 @@ def test_data_is_told_to_be_a_device_of_its_own_or_not(new_head: Any, product: P
     assert new_head.file("/srv/data/huggingface").user == "nvidia"
 
 
-def test_data_that_is_there_keeps_its_content_owner_and_mode(new_head: Any, product: Product) -> None:
+def test_existing_data_keeps_content_owner_and_mode(new_head: Any, product: Product) -> None:
     shell(new_head, "mkdir -m 700 /data/huggingface && echo weights > /data/huggingface/model")
     assert provision(product, **only("data")).status == 0
     assert shell(new_head, "stat -c '%a %U' /data/huggingface; cat /data/huggingface/model") == "700 root\nweights"
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code"),
+    ("damage", "code"),
     [
         ("echo '/dev/nvme0n1p9 /srv/data ext4 defaults,nofail 0 2' >> /etc/fstab", "DATA_NOT_MOUNTED"),
         ("touch /srv/data", "DATA_BLOCKED"),
         ("mkdir /srv/data; touch /srv/data/huggingface", "DATA_BLOCKED"),
     ],
 )
-def test_data_that_cannot_be_is_refused_and_nothing_is_written(
-    spoil: str, code: str, new_head: Any, product: Product
-) -> None:
-    shell(new_head, spoil)
+def test_an_impossible_data_folder_changes_nothing(damage: str, code: str, new_head: Any, product: Product) -> None:
+    shell(new_head, damage)
     before = shell(new_head, "ls -laR --time-style=full-iso /srv")
     done = provision(product, node_data_path="/srv/data", **only("data"))
     assert done.status != 0
@@ -536,7 +514,7 @@ esac
 """
 
 
-def test_performance_mode_is_on_now_and_after_a_boot(new_head: Any, lab: Any, product: Product) -> None:
+def test_performance_mode_survives_a_reboot(new_head: Any, lab: Any, product: Product) -> None:
     toy = "/usr/local/sbin/nvidia-smi"
     shell(new_head, f"cat > {toy} <<'END'\n{TOY_SMI}END\nchmod 755 {toy}; echo Disabled > /var/lib/toy-persistence")
     part = product.with_data(**only("performance"))
@@ -549,7 +527,7 @@ def test_performance_mode_is_on_now_and_after_a_boot(new_head: Any, lab: Any, pr
     until(lambda: shell(new_head, "cat /var/lib/toy-persistence") == "Enabled", 30)
 
 
-def test_another_user_is_made_who_may_log_in_use_sudo_and_docker(
+def test_a_new_user_can_log_in_and_use_sudo_and_docker(
     new_head: Any, lab: Any, product: Product, tmp_path: Path
 ) -> None:
     key = tmp_path / "anna"
@@ -563,7 +541,7 @@ def test_another_user_is_made_who_may_log_in_use_sudo_and_docker(
     assert not [change for change in anna.plan(NODE) if change[1] == HEAD]
 
 
-def test_root_can_provision_as_well(new_head: Any, product: Product) -> None:
+def test_root_can_provision_a_node(new_head: Any, product: Product) -> None:
     shell(new_head, "install -d -m 700 /root/.ssh && cp /home/nvidia/.ssh/authorized_keys /root/.ssh/")
     data = {"ssh_user": "root", "_sudo": False, "node_user_name": "nvidia"}
     done = provision(product, **data)
@@ -574,7 +552,7 @@ def test_root_can_provision_as_well(new_head: Any, product: Product) -> None:
     assert not [operation for operation in again.json["plan"] if operation["hosts_with_change"]]
 
 
-def test_the_firewall_lets_the_cluster_in_and_nobody_out_of_his_node(new_head: Any, lab: Any, product: Product) -> None:
+def test_the_firewall_admits_ssh_and_the_cluster(new_head: Any, lab: Any, product: Product) -> None:
     data = {"node_firewall_allow": ["allow 8000/tcp"], **only("firewall")}
     assert provision(product, **data).status == 0
     rules = shell(new_head, "ufw show added").splitlines()[1:]

@@ -1,4 +1,4 @@
-"""A wiped node gets its backup back: it is the node that it was, for people, for ssh and for the cluster."""
+"""Restores of wiped nodes: afterwards a node has its old identity for people, for ssh and for the cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gb10.lab.probe import watched
-from tests.lab.product import Done, Processes, Product, wide_files
+from tests.lab.observe import ProcessScan, exposed_files, shell
+from tests.lab.product import Done, Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 CANARY = "canary0815canary0815canary0815ca"
@@ -25,19 +26,12 @@ RootOf = Callable[[str], Path]
 
 @pytest.fixture
 def host_of(over_ssh: Any) -> Any:
-    """Host keys come back: each look is a login."""
+    """Use SSH, which proves that the host keys are restored."""
     return over_ssh
 
 
-def shell(host: Any, script: str) -> str:
-    """Run a script as root, which must succeed; return what it prints."""
-    done = host.run("sudo sh -c %s", script)
-    assert done.rc == 0, done.stderr
-    return str(done.stdout).strip()
-
-
-def settle_in(root: Path, node: Any) -> None:
-    """What an administrator did on a node since it was provisioned."""
+def customize(root: Path, node: Any) -> None:
+    """Change a provisioned node as an administrator might: a user, secrets, units, settings of Docker and netplan."""
     shell(node, f"id ada || {{ {PEOPLE}; }} && usermod -aG docker ada && sed -i '/of this inst/d' /etc/hosts")
     secrets = {"home/ada/.ssh/id_ed25519": 1234, "root/.docker/config.json": 0}
     for name, owner in secrets.items():
@@ -46,7 +40,7 @@ def settle_in(root: Path, node: Any) -> None:
             node, f"install -d -m 700 -o {owner} {Path('/', name).parent}; install -m 600 -o {owner} /dev/null /{name}"
         )
         path.write_text(CANARY)
-    # Open to everybody on the node, and nothing for a log nevertheless: there proxies have their passwords.
+    # Everybody on the node can read this file, but a log must not show it: it may hold passwords of proxies.
     with (root / "etc/environment").open("a") as file:
         file.write(f"# https_proxy=http://ada:{CANARY}@198.18.0.1\n")
     (root / "etc/systemd/system/own.timer").write_text(TIMER)
@@ -60,8 +54,8 @@ def settle_in(root: Path, node: Any) -> None:
     rails.write_text(rails.read_text() + "# ours\n")
 
 
-def character(node: Any) -> list[str]:
-    """What makes a node this node, as people and others see it."""
+def identity(node: Any) -> list[str]:
+    """Return a node's identity: names, host keys, users, secrets, units, settings and addresses."""
     return [
         shell(node, "hostname; cat /etc/ssh/ssh_host_*_key.pub"),
         shell(node, "id ada; getent shadow ada; stat -c '%a %u' /home/ada /home/ada/.ssh/id_ed25519"),
@@ -73,40 +67,40 @@ def character(node: Any) -> list[str]:
 
 
 def objects(head: Any) -> set[str]:
-    """What the cluster holds, by the ids that tell one object from another of its name."""
+    """Return the cluster's objects with their uids, which differ for a new object of the same name."""
     kinds = "nodes,namespaces,secrets,configmaps,deployments"
     found = json.loads(shell(head, f"k3s kubectl get {kinds} -A -o json"))["items"]
     return {f"{item['kind']} {item['metadata']['name']} {item['metadata']['uid']}" for item in found}
 
 
-def wiped(lab: Any, product: Product, name: str) -> None:
-    """A node as it comes out of the box, provisioned."""
+def reinstall(lab: Any, product: Product, name: str) -> None:
+    """Reinstall and provision a node."""
     lab.wipe(name, trust=True)
     done = product.gb10("provision", name)
     assert done.status == 0, done.output
 
 
-def restored(product: Product, name: str, *more: str) -> Done:
+def restore(product: Product, name: str, *more: str) -> Done:
     done = product.gb10("restore", name, *more)
     assert done.status == 0, done.output
     return done
 
 
-def test_a_worker_and_the_head_come_back_as_who_they_were(
+def test_worker_and_head_are_restored_with_their_identity(
     product: Product, cluster: Any, lab: Any, host_of: HostOf, root_of: RootOf, logs: Path
 ) -> None:
     done = product.gb10("provision", HEAD, WORKER)
     assert done.status == 0, done.output
-    settle_in(root_of(WORKER), host_of(WORKER))
+    customize(root_of(WORKER), host_of(WORKER))
     shell(host_of(HEAD), "k3s kubectl get namespace kept || k3s kubectl create namespace kept")
-    worker, cluster_before = character(host_of(WORKER)), objects(host_of(HEAD))
+    worker, cluster_before = identity(host_of(WORKER)), objects(host_of(HEAD))
     ca = shell(host_of(HEAD), CLUSTER)
     trusted = set(lab.state.known_hosts.read_text().splitlines())
     backup = product.gb10("backup", "--all")
     assert backup.status == 0, backup.output
 
-    # The worker, with everything that somebody did there.
-    wiped(lab, product, WORKER)
+    # Restore the worker with all changes.
+    reinstall(lab, product, WORKER)
     assert set(lab.state.known_hosts.read_text().splitlines()) != trusted
     root = root_of(WORKER)
     (root / "etc/hosts").write_text((root / "etc/hosts").read_text() + "# of this installation\n")
@@ -117,42 +111,42 @@ def test_a_worker_and_the_head_come_back_as_who_they_were(
     assert "-# of this installation" in plan.output.replace("- #", "-#")
     places = [root / place for place in ("var/lib/gb10", "tmp", "root", "home")]
     with (
-        watched(Processes(CANARY).showing) as arguments,
-        watched(lambda: (found for place in places for found in wide_files(place, CANARY))) as wide,
+        watched(ProcessScan(CANARY).leaks) as leaks,
+        watched(lambda: (found for place in places for found in exposed_files(place, CANARY))) as exposed,
     ):
-        done = restored(product, WORKER, "-vvv")
-    assert (arguments, wide) == ([], [])
+        done = restore(product, WORKER, "-vvv")
+    assert (leaks, exposed) == ([], [])
     assert CANARY not in done.output
     assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
     assert set(lab.state.known_hosts.read_text().splitlines()) == trusted
-    assert character(host_of(WORKER)) == worker
+    assert identity(host_of(WORKER)) == worker
     assert objects(host_of(HEAD)) >= cluster_before
     kept = shell(host_of(WORKER), "cat /etc/hosts.before-restore-*; test ! -e /var/lib/gb10/restore && echo gone")
     assert kept.splitlines()[-2:] == ["# of this installation", "gone"]
 
-    # The head, and with it the cluster.
-    wiped(lab, product, HEAD)
-    restored(product, HEAD)
+    # Restore the head, and with it the cluster.
+    reinstall(lab, product, HEAD)
+    restore(product, HEAD)
     head = host_of(HEAD)
     assert set(lab.state.known_hosts.read_text().splitlines()) == trusted
     assert shell(head, CLUSTER) == ca
     assert objects(head) >= cluster_before
     assert product.gb10("status").status == 0
 
-    # And then all is as in the backups, and as in the inventory.
+    # Now nothing differs from the backups and from the inventory.
     assert product.plan("gb10.deploys.restore") == set()
     assert product.plan() == set()
 
 
-# A cloud-init that is at work the first four times that it is asked.
+# A cloud-init that is still running at the first four calls.
 STILL_INSTALLING = (
     r"#!/bin/sh\necho >>/run/asked\n"
     r"if [ $(wc -l </run/asked) -gt 4 ]; then echo status: done; else echo status: running; fi\n"
 )
 
 
-def is_refused_before_anything_changes(product: Product, node: Any, root: Path) -> None:
-    """Docker would have to be restarted under a container that serves: not even what comes before Docker is changed."""
+def assert_refused_without_change(product: Product, node: Any, root: Path) -> None:
+    """Check that a restore which must restart Docker under a serving container changes nothing."""
     daemon, hosts = root / "etc/docker/daemon.json", root / "etc/hosts"
     before = {path: path.read_text() for path in (daemon, hosts)}
     daemon.write_text(json.dumps({**json.loads(before[daemon]), "debug": True}))
@@ -168,7 +162,7 @@ def is_refused_before_anything_changes(product: Product, node: Any, root: Path) 
         path.write_text(text)
 
 
-def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
+def test_an_unsuitable_or_unsafe_backup_is_not_restored(
     product: Product, lab: Any, host_of: HostOf, root_of: RootOf
 ) -> None:
     root, node = root_of(WORKER), host_of(WORKER)
@@ -183,12 +177,12 @@ def test_what_does_not_fit_or_would_lock_somebody_out_is_not_restored(
     assert backup.status == 0, backup.output
     for file, text in files.items():
         file.write_text(text)
-    is_refused_before_anything_changes(product, node, root)
+    assert_refused_without_change(product, node, root)
     shell(node, f"printf '{STILL_INSTALLING}' >/usr/local/bin/cloud-init; chmod 755 /usr/local/bin/cloud-init")
     for part, code in (("identity", "SSHD_REJECTED"), ("network", "RESTORE_NETWORK")):
         done = product.gb10("restore", WORKER, "--only", part, "--json")
         assert done.json["error"]["code"] == code, done.output
-    assert int(shell(node, "wc -l </run/asked; rm /usr/local/bin/cloud-init")) > 4, "nobody waited for cloud-init"
+    assert int(shell(node, "wc -l </run/asked; rm /usr/local/bin/cloud-init")) > 4, "nothing waited for cloud-init"
     assert {file.read_text() for file in files} == set(files.values())
     assert shell(node, "sshd -t && netplan generate && test ! -e /var/lib/gb10/restore && echo fine") == "fine"
     for file in files:

@@ -1,4 +1,4 @@
-"""What is served: switched, told, and left as it is where something is amiss. Checked over HTTP and by the engines."""
+"""Serving: switches between modes, their status, and refusals. Checked over HTTP and with docker ps."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 PORT = 8000
-LOAD_SECONDS = 2.5  # of the stand-in
+LOAD_SECONDS = 2.5  # of the stand-in for vLLM
 FAULT = "/run/gb10-lab/vllm"
 KEY, KEY_FILE = "c4n4ry", "/etc/vllm.env"
 DEPLOY = "gb10.deploys.serving"
-# A container that somebody else starts.
+# Starts a container that gb10 does not know.
 OPTIONS = f"{shlex.join(served.INVENTORY['serving_options'])} -e HF_HOME={served.HOME} -v {served.HOME}:{served.HOME}"
 THEIRS = f"sudo docker run -d --name theirs {OPTIONS}"
 
 
 @pytest.fixture
 def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str, Any]]:
-    """Both nodes with all that was downloaded, and nothing that runs: no pods of a cluster that was there before."""
+    """Both nodes with models and image, without any container."""
     hosts = {name: host_of(name) for name in (HEAD, WORKER)}
     if any(host.file("/usr/local/bin/k3s").exists for host in hosts.values()):
         lab.wipe_all()
 
-    def clear() -> None:
+    def remove_containers() -> None:
         for host in hosts.values():
             host.check_output(f"sudo rm -f {FAULT} {KEY_FILE}; sudo docker ps -aq | xargs -r sudo docker rm -f")
 
-    clear()
+    remove_containers()
     for name in hosts:
         lab.lab.download(name)
     yield hosts
-    clear()
+    remove_containers()
 
 
 def containers(host: Any) -> dict[str, str]:
-    """Name -> id of the containers that run."""
+    """Return the ids of the running containers, by name."""
     lines = host.check_output("sudo docker ps --no-trunc --format '{{.Names}} {{.ID}}'").splitlines()
     return dict(line.split() for line in lines)
 
 
-def test_a_switch_costs_one_gap_and_a_second_run_is_silence(
+def test_a_switch_makes_one_gap_and_a_second_run_none(
     nodes: dict[str, Any], product: Product, lab: LabUnderTest
 ) -> None:
     addresses = [lab.address(HEAD), lab.address(WORKER)]
@@ -77,9 +77,7 @@ def test_a_switch_costs_one_gap_and_a_second_run_is_silence(
     assert (status["serving"]["mode"], status["serving"]["node"], status["healthy"]) == ("solo", WORKER, True)
 
 
-def test_what_serves_goes_on_where_another_mode_lacks_something_or_somebody_else_serves(
-    nodes: dict[str, Any], product: Product
-) -> None:
+def test_a_refused_switch_leaves_the_model_serving(nodes: dict[str, Any], product: Product) -> None:
     assert product.gb10("serving", "solo", HEAD).status == 0
     before = containers(nodes[HEAD])
     nodes[WORKER].check_output(f"sudo rm -r {served.HOME}/hub/models--gb10-lab--large")
@@ -98,11 +96,11 @@ def test_what_serves_goes_on_where_another_mode_lacks_something_or_somebody_else
     assert list(containers(nodes[WORKER])) == ["theirs"]
 
 
-def test_an_engine_that_crashes_hangs_or_loses_its_peer_is_told_of(nodes: dict[str, Any], product: Product) -> None:
+def test_a_crash_a_hang_and_a_lost_peer_are_reported(nodes: dict[str, Any], product: Product) -> None:
     nodes[HEAD].check_output(f"sudo mkdir -p /run/gb10-lab && echo crash | sudo tee {FAULT}")
     failed = product.gb10("serving", "cluster")
     assert (failed.status, "SERVING_FAILED" in failed.output) == (5, True), failed.output
-    assert "CUDA error" in failed.output  # its last words
+    assert "CUDA error" in failed.output  # the engine's last line
     nodes[HEAD].check_output(f"sudo rm {FAULT}")
     assert product.gb10("serving", "cluster").status == 0
 
@@ -119,7 +117,7 @@ def test_an_engine_that_crashes_hangs_or_loses_its_peer_is_told_of(nodes: dict[s
     assert (status.status, "ended with status 1" in status.output) == (5, True), status.output
 
 
-def test_any_launcher_is_started_and_stopped_by_its_own_commands(nodes: dict[str, Any], product: Product) -> None:
+def test_a_launcher_has_its_own_start_and_stop_commands(nodes: dict[str, Any], product: Product) -> None:
     own = {
         "models": [served.SOLO_MODEL],
         "start": f'{THEIRS} {served.IMAGE} vllm serve "$GB10_MODEL" --port "$GB10_PORT"',

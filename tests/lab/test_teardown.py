@@ -1,12 +1,12 @@
-"""Teardown takes K3s away, proves it, and touches nothing else."""
+"""A teardown removes K3s, proves it, and changes nothing else."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
+from tests.lab.observe import shell
 from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
@@ -17,28 +17,25 @@ HALF_WRITTEN = ("/usr/local/bin/k3s.*", "/etc/systemd/system/k3s*")
 LEFT = (*(f"/usr/local/bin/{command}" for command in COMMANDS), *UNITS, *FOLDERS)
 
 
-def sh(host: Any, command: str) -> str:
-    return str(host.check_output(f"sudo sh -c {json.dumps(command)}"))
-
-
 def remaining(host: Any) -> list[str]:
+    """Return what is left of K3s on a node: files, containers, interfaces, firewall chains and processes."""
     found = [path for path in LEFT if host.run(f"sudo test -e {path}").rc == 0]
     found += host.run(f"ls -d {' '.join(HALF_WRITTEN)}").stdout.split()
-    found += sh(host, "docker ps -aq --filter label=io.kubernetes.pod.namespace").split()
+    found += shell(host, "docker ps -aq --filter label=io.kubernetes.pod.namespace").split()
     found += host.run("ls /sys/class/net | grep -x -e cni0 -e flannel.1").stdout.split()
     found += host.run("sudo iptables-save | grep -e ^:KUBE- -e ^:FLANNEL-").stdout.split()
     found += host.run("pgrep -f '^[^ ]*python3 /usr/local/bin/k3s|^/usr/local/bin/k3s'").stdout.split()
     return found
 
 
-def test_nothing_of_k3s_is_left_and_everything_else_is(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_teardown_removes_k3s_and_nothing_else(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
-    sh(head, "mkdir -p /data/huggingface && echo weights > /data/huggingface/model")
-    sh(head, "docker tag rancher/mirrored-pause:lab vllm:lab && docker run -d --name vllm vllm:lab")
+    shell(head, "mkdir -p /data/huggingface && echo weights > /data/huggingface/model")
+    shell(head, "docker tag rancher/mirrored-pause:lab vllm:lab && docker run -d --name vllm vllm:lab")
     assert product.gb10("teardown", "--yes").status == 0
     for name in (HEAD, WORKER):
         assert remaining(host_of(name)) == []
-    assert sh(head, "docker inspect -f '{{.State.Running}}' vllm") == "true"
+    assert shell(head, "docker inspect -f '{{.State.Running}}' vllm") == "true"
     assert head.file("/data/huggingface/model").content_string == "weights\n"
     again = product.gb10("teardown", "--yes", "--json")
     assert again.status == 0
@@ -46,7 +43,7 @@ def test_nothing_of_k3s_is_left_and_everything_else_is(product: Product, cluster
     assert product.gb10("status").status == 0
 
 
-def test_a_teardown_is_planned_before_it_is_done_and_agents_go_first(product: Product, cluster: None) -> None:
+def test_a_teardown_follows_its_plan_with_agents_first(product: Product, cluster: None) -> None:
     plan = product.plan("gb10.deploys.k3s_teardown")
     assert {host for _, host in plan} == {HEAD, WORKER}
     done = product.pyinfra("--json", "-y", "gb10.deploys.k3s_teardown")
@@ -58,80 +55,75 @@ def test_a_teardown_is_planned_before_it_is_done_and_agents_go_first(product: Pr
     ]
 
 
-def test_a_stopped_docker_is_no_proof_that_no_container_is_left(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_teardown_with_a_stopped_docker_is_refused(product: Product, cluster: None, host_of: Any) -> None:
     worker = host_of(WORKER)
-    sh(worker, "docker run -d --label io.kubernetes.pod.namespace=default rancher/mirrored-pause:lab")
-    sh(worker, "systemctl stop docker.socket docker")
+    shell(worker, "docker run -d --label io.kubernetes.pod.namespace=default rancher/mirrored-pause:lab")
+    shell(worker, "systemctl stop docker.socket docker")
     stopped = product.gb10("teardown", "--yes", "--limit", WORKER)
     assert (stopped.status, "DOCKER_STOPPED" in stopped.output) == (1, True), stopped.output
-    sh(worker, "systemctl start docker")
+    shell(worker, "systemctl start docker")
     assert product.gb10("teardown", "--yes", "--limit", WORKER).status == 0
     assert remaining(worker) == []
 
 
-def test_a_teardown_asks_and_takes_no_for_an_answer(product: Product, cluster: None) -> None:
+def test_a_declined_teardown_changes_nothing(product: Product, cluster: None) -> None:
     done = product.gb10("teardown", stdin="no\n")
     assert done.status != 0
     assert product.gb10("status").status == 0
 
 
-def test_what_is_mounted_below_is_unmounted_and_never_deleted_through(
-    product: Product, cluster: None, host_of: Any
-) -> None:
+def test_a_teardown_unmounts_and_deletes_no_mounted_data(product: Product, cluster: None, host_of: Any) -> None:
     worker = host_of(WORKER)
-    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/plugins/x/mount /data/state")
-    sh(worker, "echo gold > /data/precious/file; echo gold > /data/state/file")
-    sh(worker, "mount --bind /data/precious /var/lib/kubelet/plugins/x/mount")
-    sh(worker, "mkdir -p /var/lib/rancher/k3s/storage && mount --bind /data/state /var/lib/rancher/k3s/storage")
+    shell(worker, "mkdir -p /data/precious /var/lib/kubelet/plugins/x/mount /data/state")
+    shell(worker, "echo gold > /data/precious/file; echo gold > /data/state/file")
+    shell(worker, "mount --bind /data/precious /var/lib/kubelet/plugins/x/mount")
+    shell(worker, "mkdir -p /var/lib/rancher/k3s/storage && mount --bind /data/state /var/lib/rancher/k3s/storage")
     assert product.gb10("teardown", "--yes").status == 0
     assert remaining(worker) == []
     for path in ("/data/precious/file", "/data/state/file"):
         assert worker.file(path).content_string == "gold\n"
 
 
-def test_a_mount_that_something_uses_stops_the_deletion_before_it_begins(
-    product: Product, cluster: None, host_of: Any
-) -> None:
+def test_a_busy_mount_stops_the_teardown_before_it_deletes(product: Product, cluster: None, host_of: Any) -> None:
     worker = host_of(WORKER)
-    sh(worker, "mkdir -p /data/precious /var/lib/kubelet/plugins/x/mount; echo gold > /data/precious/file")
-    sh(worker, "mount --bind /data/precious /var/lib/kubelet/plugins/x/mount")
-    sh(worker, "systemd-run --unit holder -p WorkingDirectory=/var/lib/kubelet/plugins/x/mount sleep 600")
+    shell(worker, "mkdir -p /data/precious /var/lib/kubelet/plugins/x/mount; echo gold > /data/precious/file")
+    shell(worker, "mount --bind /data/precious /var/lib/kubelet/plugins/x/mount")
+    shell(worker, "systemd-run --unit holder -p WorkingDirectory=/var/lib/kubelet/plugins/x/mount sleep 600")
     done = product.gb10("teardown", "--yes")
     assert done.status != 0
     assert "/var/lib/kubelet/plugins/x/mount" in done.output + done.log
     assert worker.file("/data/precious/file").content_string == "gold\n"
     assert worker.run("sudo test -d /var/lib/rancher/k3s").rc == 0
-    sh(worker, "systemctl stop holder")
+    shell(worker, "systemctl stop holder")
     assert product.gb10("teardown", "--yes").status == 0
     assert remaining(worker) == []
     assert worker.file("/data/precious/file").content_string == "gold\n"
 
 
 HALVES = {
-    "a lone binary": "printf '#!/bin/sh\\n' > /usr/local/bin/k3s; chmod 755 /usr/local/bin/k3s",
-    "a lone config": "mkdir -p /etc/rancher/k3s && echo 'docker: true' > /etc/rancher/k3s/config.yaml",
+    "only a binary": "printf '#!/bin/sh\\n' > /usr/local/bin/k3s; chmod 755 /usr/local/bin/k3s",
+    "only a config": "mkdir -p /etc/rancher/k3s && echo 'docker: true' > /etc/rancher/k3s/config.yaml",
     "a unit without its binary": "printf '[Service]\\nExecStart=/usr/local/bin/k3s agent\\n'"
     " > /etc/systemd/system/k3s-agent.service",
-    "a download that was killed": "touch /usr/local/bin/k3s.0123456789abcdef.part"
+    "a killed download": "touch /usr/local/bin/k3s.0123456789abcdef.part"
     " /usr/local/bin/k3s.0123456789abcdef.part.error /usr/local/bin/k3s.sums /usr/local/bin/k3s.new"
     " /etc/systemd/system/k3s.service.new",
-    "state without anything else": "mkdir -p /var/lib/rancher/k3s/agent /etc/rancher/node"
-    " && echo x > /etc/rancher/node/password",
+    "only state": "mkdir -p /var/lib/rancher/k3s/agent /etc/rancher/node && echo x > /etc/rancher/node/password",
 }
 
 
 @pytest.mark.parametrize("half", HALVES)
 def test_a_half_installed_node_can_be_torn_down(product: Product, fresh_nodes: Any, host_of: Any, half: str) -> None:
-    sh(host_of(WORKER), HALVES[half])
+    shell(host_of(WORKER), HALVES[half])
     assert product.gb10("teardown", "--yes").status == 0
     assert remaining(host_of(WORKER)) == []
     assert product.plan("gb10.deploys.k3s_teardown") == set()
 
 
-def test_the_teardown_of_one_worker_lets_the_cluster_forget_it(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_teardown_of_a_worker_removes_it_from_the_cluster(product: Product, cluster: None, host_of: Any) -> None:
     assert product.gb10("teardown", "--yes", "--limit", WORKER).status == 0
     assert remaining(host_of(WORKER)) == []
     head = host_of(HEAD)
-    assert sh(head, "k3s kubectl get nodes -o name").split() == [f"node/{HEAD}"]
-    assert WORKER not in sh(head, "k3s kubectl -n kube-system get secrets -o name")
+    assert shell(head, "k3s kubectl get nodes -o name").split() == [f"node/{HEAD}"]
+    assert WORKER not in shell(head, "k3s kubectl -n kube-system get secrets -o name")
     assert product.gb10("bootstrap").status == 0

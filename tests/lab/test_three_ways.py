@@ -1,4 +1,4 @@
-"""The built wheel, installed as people install it: the pyinfra CLI, another project's imports, and the command."""
+"""The built wheel, installed as users install it: the pyinfra CLI, imports by another project, and the gb10 command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ k3s_agent()
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout, built from a copy of what git knows and what is new."""
+    """The wheel of this checkout, built from a copy of all tracked and new files."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -46,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an empty environment into which the wheel was installed, not in editable mode."""
+    """The bin folder of a new virtual environment with the wheel, not in editable mode."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     subprocess.run([str(folder / "bin" / "pip"), "install", "-q", str(wheel)], check=True)
@@ -55,7 +55,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(product: Product, tmp_path: Path) -> Path:
-    """Somebody else's pyinfra project on the lab's nodes, in a folder of its own."""
+    """Another pyinfra project for the lab's nodes, in its own folder."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "deploy.py").write_text(DEPLOY)
@@ -87,7 +87,7 @@ def test_the_wheel_holds_every_template_script_and_type_marker(wheel: Path) -> N
         assert f"gb10/{package}/py.typed" in inside
 
 
-def test_another_projects_deploy_is_in_order_and_no_operation_is_merged_across_hosts(
+def test_another_projects_deploy_runs_in_order(
     product: Product, environment: Path, project: Path, fresh_nodes: Any
 ) -> None:
     dry = json.loads(run(environment, project, product, "pyinfra", "--json", "--dry", "inventory.py", "deploy.py"))[
@@ -109,7 +109,7 @@ def test_another_projects_deploy_is_in_order_and_no_operation_is_merged_across_h
     assert names.index("K3s server | Run the K3s server") < names.index("K3s agent | Keep the join token")
 
 
-def test_the_pyinfra_cli_takes_a_deploy_by_its_name(
+def test_the_pyinfra_cli_runs_a_deploy_by_name(
     product: Product, environment: Path, project: Path, fresh_nodes: Any
 ) -> None:
     target = ("inventory.py", "gb10.deploys.k3s_server")
@@ -123,13 +123,13 @@ def test_the_pyinfra_cli_takes_a_deploy_by_its_name(
     assert "K10" not in text
 
 
-def test_the_command_does_the_same(product: Product, environment: Path, project: Path, fresh_nodes: Any) -> None:
+def test_the_gb10_command_does_the_same(product: Product, environment: Path, project: Path, fresh_nodes: Any) -> None:
     assert "healthy" in run(environment, project, product, "gb10", "bootstrap")
     status = json.loads(run(environment, project, product, "gb10", "status", "--json"))
     assert status["healthy"] is True
 
 
-def test_the_wheel_is_typed_for_those_who_import_it(environment: Path, tmp_path: Path) -> None:
+def test_the_wheel_has_types(environment: Path, tmp_path: Path) -> None:
     (tmp_path / "deploy.py").write_text(DEPLOY + "reveal_type(k3s_server)\nk3s_server(name=1)\n")
     python = str(environment / "python")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Upgrades go one node at a time, head first; installations of others are taken over."""
+"""Upgrades go one node at a time, head first. Installations of the official script are adopted."""
 
 from __future__ import annotations
 
@@ -10,33 +10,30 @@ from typing import Any
 
 import pytest
 
+from tests.lab.observe import shell
 from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
 OLD, NEW = "v1.36.4+k3s1", "v1.36.5+k3s1"
 
 
-def sh(host: Any, command: str) -> str:
-    return str(host.check_output(f"sudo sh -c {json.dumps(command)}"))
-
-
 def versions(head: Any) -> list[str]:
-    return sh(head, "k3s kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.kubeletVersion}").split()
+    return shell(head, "k3s kubectl get nodes -o jsonpath={.items[*].status.nodeInfo.kubeletVersion}").split()
 
 
 def cordoned(head: Any) -> list[str]:
-    return sh(head, "k3s kubectl get nodes --field-selector spec.unschedulable=true -o name").split()
+    return shell(head, "k3s kubectl get nodes --field-selector spec.unschedulable=true -o name").split()
 
 
-# At the version that is there: one cluster for all of them ---------------------------------------------------------
+# At the installed version, with one cluster for all tests ------------------------------------------------------------
 
 
-def test_a_binary_that_is_not_the_pinned_one_is_replaced(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_binary_without_the_pinned_digest_is_replaced(product: Product, cluster: None, host_of: Any) -> None:
     worker = host_of(WORKER)
     digest = worker.file("/usr/local/bin/k3s").sha256sum
     pinned = product.with_data(k3s_sha256={OLD: {"amd64": digest, "arm64": digest}})
     assert pinned.plan() == set()
-    sh(worker, "cp /usr/local/bin/k3s /tmp/k3s; echo >> /tmp/k3s; mv /tmp/k3s /usr/local/bin/k3s")
+    shell(worker, "cp /usr/local/bin/k3s /tmp/k3s; echo >> /tmp/k3s; mv /tmp/k3s /usr/local/bin/k3s")
     plan = pinned.plan()
     assert {host for _, host in plan} == {WORKER}
     assert pinned.run() == plan
@@ -45,7 +42,7 @@ def test_a_binary_that_is_not_the_pinned_one_is_replaced(product: Product, clust
 
 
 @pytest.mark.parametrize(("version", "code"), [("v1.38.0+k3s1", "VERSION_SKIP"), ("v1.35.8+k3s1", "VERSION_DOWNGRADE")])
-def test_a_skip_and_a_downgrade_are_refused_before_anything_is_changed(
+def test_a_skipped_version_and_a_downgrade_are_refused(
     product: Product, cluster: None, host_of: Any, version: str, code: str
 ) -> None:
     done = product.with_data(k3s_version=version).gb10("bootstrap")
@@ -54,7 +51,7 @@ def test_a_skip_and_a_downgrade_are_refused_before_anything_is_changed(
     assert product.plan() == set()
 
 
-# Upgrades -------------------------------------------------------------------------------------------------------------
+# Upgrades ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_pin_upgrades_the_head_then_the_worker(product: Product, cluster: None, host_of: Any) -> None:
@@ -70,20 +67,20 @@ def test_a_new_pin_upgrades_the_head_then_the_worker(product: Product, cluster: 
     assert versions(head) == [NEW, NEW]
     assert cordoned(head) == []
     assert new.plan() == set()
-    moments = [float(sh(host_of(name), "stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)]
+    moments = [float(shell(host_of(name), "stat -c %.Z /usr/local/bin/k3s")) for name in (HEAD, WORKER)]
     assert moments[0] < moments[1]
 
 
-def test_a_node_that_somebody_cordoned_stays_cordoned(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_cordoned_node_stays_cordoned(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
-    sh(head, f"k3s kubectl cordon {WORKER}")
+    shell(head, f"k3s kubectl cordon {WORKER}")
     product.with_data(k3s_version=NEW).run()
     assert versions(head) == [NEW, NEW]
     assert cordoned(head) == [f"node/{WORKER}"]
-    sh(head, f"k3s kubectl uncordon {WORKER}")
+    shell(head, f"k3s kubectl uncordon {WORKER}")
 
 
-def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Product, cluster: None, host_of: Any) -> None:
+def test_a_failed_drain_leaves_the_node_uncordoned(product: Product, cluster: None, host_of: Any) -> None:
     head = host_of(HEAD)
     budget = {
         "apiVersion": "policy/v1",
@@ -96,13 +93,11 @@ def test_a_drain_that_a_budget_forbids_leaves_the_node_as_it_was(product: Produc
     assert (done.status != 0, "DRAIN_FAILED" in done.output) == (True, True), done.output
     assert versions(head) == [OLD, OLD]
     assert cordoned(head) == []
-    sh(head, "k3s kubectl -n kube-system delete pdb keep")
+    shell(head, "k3s kubectl -n kube-system delete pdb keep")
 
 
 @pytest.mark.parametrize("seconds", [3.0, 5.0])
-def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
-    product: Product, cluster: None, host_of: Any, seconds: float
-) -> None:
+def test_the_next_upgrade_completes_a_killed_one(product: Product, cluster: None, host_of: Any, seconds: float) -> None:
     new = product.with_data(k3s_version=NEW)
     first = new.start("bootstrap")
     time.sleep(seconds)
@@ -115,21 +110,19 @@ def test_a_killed_upgrade_is_gone_on_with_and_leaves_nobody_cordoned(
     assert cordoned(head) == []
 
 
-def test_a_server_that_is_still_starting_is_no_stranger_on_its_port(
-    product: Product, cluster: None, host_of: Any
-) -> None:
+def test_a_starting_server_may_hold_its_port(product: Product, cluster: None, host_of: Any) -> None:
     head, folder = host_of(HEAD), "/run/systemd/system/k3s.service.d"
-    sh(head, f"mkdir -p {folder} && printf '[Service]\\nExecStartPost=/bin/sleep 8\\n' > {folder}/slow.conf")
-    sh(head, "systemctl daemon-reload && systemctl restart --no-block k3s")
+    shell(head, f"mkdir -p {folder} && printf '[Service]\\nExecStartPost=/bin/sleep 8\\n' > {folder}/slow.conf")
+    shell(head, "systemctl daemon-reload && systemctl restart --no-block k3s")
     starting = "systemctl is-active k3s | grep -q ^activating && ss -Hltn sport = :6443 | grep -q ."
-    sh(head, f"timeout 20 sh -c 'until {starting}; do sleep 0.1; done'")
+    shell(head, f"timeout 20 sh -c 'until {starting}; do sleep 0.1; done'")
     done = product.with_data(k3s_version=NEW).gb10("bootstrap")
     assert done.status == 0, done.output
     assert head.service("k3s").is_running
-    sh(head, f"rm -r {folder} && systemctl daemon-reload")
+    shell(head, f"rm -r {folder} && systemctl daemon-reload")
 
 
-# Adopting what the official script installed ------------------------------------------------------------------------
+# Adoption of the official script's installation ----------------------------------------------------------------------
 
 UNIT = """[Unit]
 Description=Lightweight Kubernetes
@@ -147,35 +140,35 @@ ExecStart=/usr/local/bin/k3s \\
 
 
 def install_officially(host: Any, mirror_url: str, role: str, flags: str, environment: str) -> None:
-    """What the official install script leaves: unit with flags, environment file with the token, uninstall script."""
+    """Install K3s like the official script: unit with flags, environment file with token, uninstall script."""
     unit = "k3s" if role == "server" else "k3s-agent"
     release = f"{mirror_url}/k3s/{OLD.replace('+', '%2B')}"
-    sh(host, f"curl -fsS -o /usr/local/bin/k3s {release}/k3s && chmod 755 /usr/local/bin/k3s")
+    shell(host, f"curl -fsS -o /usr/local/bin/k3s {release}/k3s && chmod 755 /usr/local/bin/k3s")
     host.check_output(f"sudo tee /etc/systemd/system/{unit}.service <<'X'\n{UNIT.format(unit=unit, flags=flags)}\nX")
-    sh(host, f"umask 077; printf '{environment}' > /etc/systemd/system/{unit}.service.env")
-    sh(
+    shell(host, f"umask 077; printf '{environment}' > /etc/systemd/system/{unit}.service.env")
+    shell(
         host,
         f"printf '#!/bin/sh\\necho official\\n' > /usr/local/bin/{unit}-uninstall.sh; chmod 755 /usr/local/bin/*.sh",
     )
-    sh(host, f"systemctl daemon-reload && systemctl enable -q --now {unit}")
+    shell(host, f"systemctl daemon-reload && systemctl enable -q --now {unit}")
 
 
-def test_a_cluster_of_the_official_script_is_taken_over_with_one_restart_and_its_token(
+def test_a_cluster_of_the_official_script_is_adopted(
     product: Product, fresh_nodes: Any, host_of: Any, lab: Any
 ) -> None:
     head, worker = host_of(HEAD), host_of(WORKER)
     token = "adopted-0815"  # noqa: S105
     names = {"head": f"--node-name {HEAD} --node-ip {lab.address(HEAD)}", "worker": f"--node-name {WORKER}"}
     server_flags = f"server '--docker' '--disable=traefik,servicelb' '--write-kubeconfig-mode' '644' {names['head']}"
-    # With `--token` the install script writes it into the unit, a word on each line.
+    # The official script writes `--token` into the unit, one word on each line.
     flags = f"{server_flags} \\\n '--token' \\\n '{token}'"
     install_officially(head, lab.mirror_url, "server", flags, f"K3S_TOKEN={token}\\n")
     url = f"https://{lab.address(HEAD)}:6443"
     agent_flags = f"agent '--docker' --node-ip {lab.address(WORKER)} {names['worker']}"
     install_officially(worker, lab.mirror_url, "agent", agent_flags, f"K3S_TOKEN={token}\\nK3S_URL={url}\\n")
-    sh(head, "k3s kubectl create configmap mine --from-literal=a=b")
-    certificate = sh(head, "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /usr/local/bin/k3s")
-    server_token = sh(head, "cat /var/lib/rancher/k3s/server/token")
+    shell(head, "k3s kubectl create configmap mine --from-literal=a=b")
+    certificate = shell(head, "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /usr/local/bin/k3s")
+    server_token = shell(head, "cat /var/lib/rancher/k3s/server/token")
     restarts = [starts(head, "k3s"), starts(worker, "k3s-agent")]
 
     seen = product.pyinfra("-vvv", "--debug", "--dry", "--diff", "gb10.deploys.cluster").output
@@ -183,45 +176,45 @@ def test_a_cluster_of_the_official_script_is_taken_over_with_one_restart_and_its
     plan = product.plan()
     assert product.run() == plan
     assert not any("Download" in operation for operation, _ in plan)
-    assert sh(head, "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /usr/local/bin/k3s") == certificate
-    assert sh(head, "cat /var/lib/rancher/k3s/server/token") == server_token
+    assert shell(head, "sha256sum /var/lib/rancher/k3s/server/tls/server-ca.crt /usr/local/bin/k3s") == certificate
+    assert shell(head, "cat /var/lib/rancher/k3s/server/token") == server_token
     assert [starts(head, "k3s"), starts(worker, "k3s-agent")] == [count + 1 for count in restarts]
-    assert sh(head, "k3s kubectl get configmap mine -o jsonpath={.data.a}") == "b"
+    assert shell(head, "k3s kubectl get configmap mine -o jsonpath={.data.a}") == "b"
     assert product.gb10("status").status == 0
-    assert token not in sh(head, "cat /etc/systemd/system/k3s.service.env")
+    assert token not in shell(head, "cat /etc/systemd/system/k3s.service.env")
     assert product.plan() == set()
 
 
 def starts(host: Any, unit: str) -> int:
-    """How often systemd has started a unit."""
-    return int(sh(host, f"journalctl --sync; journalctl -u {unit} -o cat | grep -c '^Starting {unit}.service' || true"))
+    """Return how often systemd has started a unit."""
+    return int(
+        shell(host, f"journalctl --sync; journalctl -u {unit} -o cat | grep -c '^Starting {unit}.service' || true")
+    )
 
 
-def test_a_flag_that_would_get_lost_is_named_and_nothing_is_changed(
-    product: Product, fresh_nodes: Any, host_of: Any, lab: Any
-) -> None:
+def test_an_adoption_refuses_to_lose_a_flag(product: Product, fresh_nodes: Any, host_of: Any, lab: Any) -> None:
     head = host_of(HEAD)
     names = f"--node-name {HEAD} --node-ip {lab.address(HEAD)}"
     flags = f"server --docker --disable=traefik,servicelb {names} --tls-san spark.lan"
     install_officially(head, lab.mirror_url, "server", flags, "K3S_TOKEN=adopted\\n")
-    pid = sh(head, "systemctl show -p MainPID --value k3s")
+    pid = shell(head, "systemctl show -p MainPID --value k3s")
     done = product.gb10("bootstrap")
     assert (done.status, "ADOPT_FLAGS" in done.output, "spark.lan" in done.output) == (6, True, True), done.output
-    assert sh(head, "systemctl show -p MainPID --value k3s") == pid
+    assert shell(head, "systemctl show -p MainPID --value k3s") == pid
     assert product.with_data(k3s_server_config={"tls-san": ["spark.lan"]}).gb10("bootstrap").status == 0
 
 
-def test_a_bare_server_is_not_made_another_one_without_a_word(
+def test_an_adoption_names_the_settings_that_would_change(
     product: Product, fresh_nodes: Any, host_of: Any, lab: Any
 ) -> None:
     head = host_of(HEAD)
-    # The lab's networks lead nowhere, so that no address is the node's own by its default route.
+    # The lab has no default route, so K3s cannot find the node's address itself.
     install_officially(head, lab.mirror_url, "server", f"server --node-ip {lab.address(HEAD)}", "K3S_TOKEN=adopted\\n")
-    pid = sh(head, "systemctl show -p MainPID --value k3s")
-    name = sh(head, "hostname").lower()
+    pid = shell(head, "systemctl show -p MainPID --value k3s")
+    name = shell(head, "hostname").lower()
     done = product.gb10("bootstrap")
     assert done.status == 6, done.output
     for setting in ("k3s_runtime = 'containerd'", "k3s_disable = []", f"node_name = '{name}'"):
         assert setting in done.output + done.log
-    assert sh(head, "systemctl show -p MainPID --value k3s") == pid
+    assert shell(head, "systemctl show -p MainPID --value k3s") == pid
     assert head.run("sudo test -e /etc/rancher/k3s/config.yaml").rc != 0

@@ -1,11 +1,11 @@
-"""What `gb10 validate` proves on real nodes, what it finds, and that it leaves nothing behind."""
+"""What `gb10 validate` proves and finds on lab nodes, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from gb10.controller.cluster.validate import CHECKS, Check, Validation
 from gb10.lab.hosts import NODE_TOOLS
+from tests.lab.observe import shell, until
 from tests.lab.product import Done, Product
 
 HEAD, WORKER = "spark-1", "spark-2"
@@ -22,13 +23,6 @@ BOTH = {"gpu_operator_enabled": True, "network_operator_enabled": True}
 QUICK = {"validate_bandwidth_seconds": 1, "node_rails_mtu": 1500}
 ALL_BUT_CONTAINER = [word for name in CHECKS if name != "gpu-container" for word in ("--skip", name)]
 ALL_BUT_RAILS = [word for name in CHECKS if not name.startswith("rail") for word in ("--skip", name)]
-
-
-def shell(host: Any, script: str) -> str:
-    """Run a script as root, which must succeed; return what it prints."""
-    done = host.run("sudo sh -c %s", script)
-    assert done.rc == 0, done.stderr
-    return str(done.stdout).strip()
 
 
 def validation(done: Done) -> Validation:
@@ -44,7 +38,7 @@ def run(product: Product, *arguments: str) -> Validation:
 
 
 def outcomes(found: Validation, name: str) -> dict[str | None, str]:
-    """Of a check on each node, the worst."""
+    """Return the worst outcome of a check on each node."""
     worst = sorted((check for check in found.checks if check.check == name), key=lambda check: check.outcome == "fail")
     return {check.node: check.outcome for check in worst}
 
@@ -54,7 +48,7 @@ def failed(found: Validation) -> list[Check]:
 
 
 def leftovers(host: Any) -> str:
-    """Units, containers and listeners of a validation."""
+    """Return the units, containers and listeners of a validation on a node."""
     units = "systemctl list-units --all --no-legend 'gb10-validate*'"
     containers = "docker ps -a --filter name=gb10-validate --format '{{.Names}}'"
     return shell(host, f"{units}; {containers}; ss -H -l -t -n '( sport = :8880 or sport = :8881 )'")
@@ -62,7 +56,7 @@ def leftovers(host: Any) -> str:
 
 @contextmanager
 def mtu_of_rail_a(host: Any, mtu: int) -> Iterator[None]:
-    """Rail a of a node has another MTU while the block runs."""
+    """Change the MTU of a node's rail a while the block runs."""
     before = shell(host, f"cat /sys/class/net/{RAILS['a']}/mtu")
     shell(host, f"ip link set {RAILS['a']} mtu {mtu}")
     try:
@@ -73,12 +67,12 @@ def mtu_of_rail_a(host: Any, mtu: int) -> Iterator[None]:
 
 @pytest.fixture
 def ready(whole: Product, lab: Any) -> Product:
-    """The product on a cluster with both operators, that measures for a second."""
+    """The product on a cluster with both operators. It measures each rail for one second."""
     product = whole.with_data(**BOTH, **QUICK)
     status = product.gb10("status", "--json").json
     operators = [status["gpu_operator"] or {}, status["network_operator"] or {}]
-    well = status["healthy"] and all(operator.get("ready") for operator in operators)
-    if not well and product.gb10("bootstrap").status != 0:
+    complete = status["healthy"] and all(operator.get("ready") for operator in operators)
+    if not complete and product.gb10("bootstrap").status != 0:
         lab.wipe_all()
         done = product.gb10("bootstrap")
         assert done.status == 0, done.output
@@ -92,13 +86,13 @@ def nodes(host_of: Any) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def clean(nodes: list[Any]) -> Iterator[None]:
-    """Every test leaves the nodes without a trace of a validation."""
+    """Check after every test that the validation has left nothing on the nodes."""
     yield
     for node in nodes:
         assert leftovers(node) == ""
 
 
-def test_a_cluster_that_works_passes_every_check(ready: Product) -> None:
+def test_a_working_cluster_passes_every_check(ready: Product) -> None:
     done = ready.gb10("validate", "--json")
     found = validation(done)
     assert {check.check for check in found.checks} == CHECKS.keys() - {"nccl"}
@@ -107,12 +101,12 @@ def test_a_cluster_that_works_passes_every_check(ready: Product) -> None:
     assert ways == [(HEAD, WORKER, "a"), (HEAD, WORKER, "b"), (WORKER, HEAD, "a"), (WORKER, HEAD, "b")]
     assert all(check.measured_gbps and check.measured_gbps > 0.5 for check in rates)
     assert all("Gb/s by ib_write_bw, the link says 10" in check.reason for check in rates)
-    # How fast the rails are is a matter of how busy this machine is.
+    # The speed of the rails depends on this machine's load.
     assert {check.outcome for check in found.checks if check not in rates} == {"pass"}, failed(found)
     assert {check.code for check in rates} <= {None, "RAIL_SLOW"}
 
 
-def test_a_person_sees_each_check_with_its_cure(ready: Product, nodes: list[Any]) -> None:
+def test_the_output_shows_each_check_with_its_remedy(ready: Product, nodes: list[Any]) -> None:
     with mtu_of_rail_a(nodes[1], 1500):
         done = ready.with_data(**BOTH, **{**QUICK, "node_rails_mtu": 9000}).gb10("validate", WORKER)
     assert done.status == 5
@@ -123,7 +117,7 @@ def test_a_person_sees_each_check_with_its_cure(ready: Product, nodes: list[Any]
     assert "VALIDATION_FAILED" in done.output
 
 
-def test_a_pulled_rail_fails_alone(ready: Product, lab: Any) -> None:
+def test_only_a_pulled_rail_fails(ready: Product, lab: Any) -> None:
     lab.lab.rail(WORKER, "b", plugged=False)
     try:
         found = run(ready)
@@ -137,7 +131,7 @@ def test_a_pulled_rail_fails_alone(ready: Product, lab: Any) -> None:
     assert set(outcomes(found, "gpu-container").values()) == {"pass"}
 
 
-def test_a_packet_that_does_not_fit_is_found(ready: Product, nodes: list[Any]) -> None:
+def test_an_mtu_mismatch_is_found(ready: Product, nodes: list[Any]) -> None:
     with mtu_of_rail_a(nodes[0], 4000), mtu_of_rail_a(nodes[1], 1400):
         found = run(ready.with_data(**BOTH, validate_bandwidth_seconds=1, node_rails=False), HEAD)
     packets = {check.rail: check for check in found.checks if check.check == "rail-mtu"}
@@ -146,7 +140,7 @@ def test_a_packet_that_does_not_fit_is_found(ready: Product, nodes: list[Any]) -
     assert packets["b"].outcome == "pass"
 
 
-def test_a_node_without_a_gpu_fails_alone(ready: Product, nodes: list[Any]) -> None:
+def test_only_a_node_without_a_gpu_fails(ready: Product, nodes: list[Any]) -> None:
     shell(nodes[1], "mkdir -p /etc/gb10-lab && touch /etc/gb10-lab/no-gpu")
     try:
         found = run(ready, *ALL_BUT_CONTAINER)
@@ -158,7 +152,7 @@ def test_a_node_without_a_gpu_fails_alone(ready: Product, nodes: list[Any]) -> N
     assert "driver not loaded" in check.reason
 
 
-def test_without_a_connectx7_rails_are_skipped_and_that_is_no_pass(ready: Product, nodes: list[Any]) -> None:
+def test_without_connectx7_the_rail_checks_are_skipped(ready: Product, nodes: list[Any]) -> None:
     for node in nodes:
         shell(node, "mkdir -p /etc/gb10-lab && touch /etc/gb10-lab/no-cx7")
     try:
@@ -173,29 +167,29 @@ def test_without_a_connectx7_rails_are_skipped_and_that_is_no_pass(ready: Produc
     assert "2 passed, 0 failed, 0 could not be made" in rest.stdout
 
 
-def test_rails_are_measured_by_tcp_where_rdma_does_not_work(ready: Product, nodes: list[Any]) -> None:
+def test_rails_are_measured_by_tcp_without_rdma(ready: Product, nodes: list[Any]) -> None:
     shell(nodes[1], "touch /etc/gb10-lab/no-rdma")
     try:
         found = run(ready, *ALL_BUT_RAILS)
     finally:
         shell(nodes[1], "rm /etc/gb10-lab/no-rdma")
     rates = [check for check in found.checks if check.check == "rail-bandwidth"]
-    said = {HEAD: "Unable to init the socket connection", WORKER: "Couldn't get context for the device"}
+    errors = {HEAD: "Unable to init the socket connection", WORKER: "Couldn't get context for the device"}
     for check in rates:
         assert check.node
-        assert f"Gb/s by tcp (ib_write_bw ended with status 1:  {said[check.node]})" in check.reason
+        assert f"Gb/s by tcp (ib_write_bw ended with status 1:  {errors[check.node]})" in check.reason
         assert check.measured_gbps
-    assert {(check.node, check.rail) for check in rates} == {(node, rail) for node in said for rail in RAILS}
+    assert {(check.node, check.rail) for check in rates} == {(node, rail) for node in errors for rail in RAILS}
 
 
-def test_an_image_that_cannot_be_had_fails_with_dockers_words(ready: Product) -> None:
+def test_an_unavailable_image_fails_with_dockers_error(ready: Product) -> None:
     found = run(ready.with_data(**BOTH, validate_gpu_image="registry.invalid/cuda:13"), HEAD, *ALL_BUT_CONTAINER)
     (check,) = found.checks
     assert (check.outcome, check.code) == ("fail", "GPU_CONTAINER_FAILED")
     assert "registry.invalid" in check.reason
 
 
-def test_a_container_that_hangs_is_ended_and_removed(ready: Product) -> None:
+def test_a_hanging_container_is_stopped_and_removed(ready: Product) -> None:
     hanging = ready.with_data(**BOTH, validate_gpu_command=["sleep", "600"], validate_container_seconds=3)
     began = time.monotonic()
     found = run(hanging, *ALL_BUT_CONTAINER)
@@ -203,7 +197,7 @@ def test_a_container_that_hangs_is_ended_and_removed(ready: Product) -> None:
     assert outcomes(found, "gpu-container") == {HEAD: "fail", WORKER: "fail"}
 
 
-def test_rails_are_left_alone_while_something_may_be_serving(ready: Product, nodes: list[Any]) -> None:
+def test_rails_are_not_measured_while_a_node_serves(ready: Product, nodes: list[Any]) -> None:
     shell(nodes[1], f"docker run -d --name vllm {IMAGE}")
     try:
         found = run(ready, HEAD, *ALL_BUT_RAILS)
@@ -216,7 +210,7 @@ def test_rails_are_left_alone_while_something_may_be_serving(ready: Product, nod
     assert all(check.measured_gbps for check in forced.checks if check.check == "rail-bandwidth")
 
 
-def test_a_port_that_is_taken_is_a_failure_and_no_hang(ready: Product, nodes: list[Any]) -> None:
+def test_a_taken_port_fails_the_check(ready: Product, nodes: list[Any]) -> None:
     shell(nodes[1], "systemd-run --unit squatter python3 -m http.server 8880")
     try:
         shell(nodes[1], "until ss -H -l -t -n 'sport = :8880' | grep -q .; do sleep 0.1; done")
@@ -227,7 +221,7 @@ def test_a_port_that_is_taken_is_a_failure_and_no_hang(ready: Product, nodes: li
 
 
 def all_reduce(product: Product, script: str, floor: float) -> Validation:
-    """With a stand-in for the program, which prints what a script prints."""
+    """Validate with a shell script instead of the all-reduce program."""
     return run(
         product.with_data(
             **BOTH,
@@ -242,8 +236,8 @@ def all_reduce(product: Product, script: str, floor: float) -> Validation:
     )
 
 
-def test_an_all_reduce_runs_on_all_nodes_at_once_and_has_to_be_fast(ready: Product, lab: Any) -> None:
-    # Rank 0 waits for rank 1 at the address and port that both are told.
+def test_an_all_reduce_runs_on_all_nodes_at_once(ready: Product, lab: Any) -> None:
+    # Rank 0 waits for rank 1 at the address and port that both have in their environment.
     where = '(os.environ[\\"MASTER_ADDR\\"], int(os.environ[\\"MASTER_PORT\\"]))'
     wait = f'python3 -c "import os, socket; s = socket.create_server({where}); s.settimeout(30); s.accept()"'
     call = f'python3 -c "import os, socket; socket.create_connection({where})"'
@@ -255,12 +249,12 @@ def test_an_all_reduce_runs_on_all_nodes_at_once_and_has_to_be_fast(ready: Produ
     assert (check.outcome, check.node, check.peer, check.measured_gbps) == ("pass", HEAD, WORKER, 120.5), check.reason
     (check,) = all_reduce(ready, 'echo "{\\"busbw_gbps\\": 24}"', 80.0).checks
     assert (check.outcome, check.code) == ("fail", "NCCL_FAILED")
-    told = 'echo "$NCCL_SOCKET_IFNAME $NCCL_IB_HCA $WORLD_SIZE $GB10_MEGABYTES $MASTER_ADDR"; exit 1'
-    (check,) = all_reduce(ready, told, 80.0).checks
+    environment = 'echo "$NCCL_SOCKET_IFNAME $NCCL_IB_HCA $WORLD_SIZE $GB10_MEGABYTES $MASTER_ADDR"; exit 1'
+    (check,) = all_reduce(ready, environment, 80.0).checks
     assert f"enp1s0f0np0,enP2p1s0f0np0 rocep1s0f0,roceP2p1s0f0 2 128 {lab.address(HEAD, 'a')}" in check.reason
 
 
-def test_an_all_reduce_without_an_image_is_skipped_and_a_large_one_is_refused(ready: Product) -> None:
+def test_an_all_reduce_needs_an_image_and_a_valid_size(ready: Product) -> None:
     only = [word for name in CHECKS if name != "nccl" for word in ("--skip", name)]
     (check,) = run(ready, "--nccl", *only).checks
     assert (check.outcome, check.reason) == ("skip", "no image is set: validate_nccl_image")
@@ -270,34 +264,25 @@ def test_an_all_reduce_without_an_image_is_skipped_and_a_large_one_is_refused(re
     assert "nccl_megabytes" in check.reason
 
 
-def test_a_killed_controller_leaves_nothing_for_long(ready: Product, nodes: list[Any]) -> None:
+def test_a_killed_controller_leaves_nothing_behind(ready: Product, nodes: list[Any]) -> None:
     process = ready.with_data(
         **BOTH, **QUICK, validate_gpu_command=["sleep", "20"], validate_container_seconds=10
     ).start("validate")
-    await_true(lambda: leftovers(nodes[0]) != "", 60)
+    until(lambda: leftovers(nodes[0]) != "", 60)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    await_true(lambda: leftovers(nodes[0]) == leftovers(nodes[1]) == "", 60)
+    until(lambda: leftovers(nodes[0]) == leftovers(nodes[1]) == "", 60)
 
 
-def test_a_controller_that_is_killed_while_it_measures_leaves_nothing_for_long(
-    ready: Product, nodes: list[Any]
-) -> None:
+def test_a_controller_killed_while_measuring_leaves_nothing(ready: Product, nodes: list[Any]) -> None:
     process = ready.start("validate", HEAD, *ALL_BUT_RAILS)
-    await_true(lambda: "LISTEN" in leftovers(nodes[1]), 60)
+    until(lambda: "LISTEN" in leftovers(nodes[1]), 60)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    await_true(lambda: leftovers(nodes[0]) == leftovers(nodes[1]) == "", 60)
+    until(lambda: leftovers(nodes[0]) == leftovers(nodes[1]) == "", 60)
 
 
-def await_true(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.2)
-
-
-def test_the_deploy_alone_fails_on_the_node_that_failed_and_tells_each_check(ready: Product, nodes: list[Any]) -> None:
+def test_the_deploy_fails_only_on_the_failed_node(ready: Product, nodes: list[Any]) -> None:
     shell(nodes[1], "mkdir -p /etc/gb10-lab && touch /etc/gb10-lab/no-gpu")
     try:
         done = ready.pyinfra("-y", "gb10.deploys.validate", "pairs={}")
@@ -312,7 +297,7 @@ def test_the_deploy_alone_fails_on_the_node_that_failed_and_tells_each_check(rea
     assert "gpu-container spark" not in plan.output
 
 
-def test_nodes_without_k3s_are_validated_all_the_same(whole: Product, fresh_nodes: None, nodes: list[Any]) -> None:
+def test_nodes_without_k3s_are_validated(whole: Product, fresh_nodes: None, nodes: list[Any]) -> None:
     empty = "gb10-lab-empty:latest"
     for node in nodes:
         shell(node, f"tar -cf - -T /dev/null | docker import - {empty}")

@@ -1,4 +1,4 @@
-"""All nodes wiped by a person, in the middle of which the command is killed, and a new cluster made of them."""
+"""A person wipes all nodes, the command is killed meanwhile, and the nodes become a new cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.lab.product import Done, Product
 
 NODES = ("spark-1", "spark-2")
 MODEL = "org/mine"
-# A client of the Hub that needs no Hub: it makes the model that it is asked for.
+# A stand-in for the Hub's client `hf`, which creates the requested model.
 CLIENT = """#!/bin/sh
 for name; do :; done
 commit=0123456789012345678901234567890123456789
@@ -36,13 +36,13 @@ ln -sf ../../blobs/w "$folder/snapshots/$commit/model.safetensors"
 
 @pytest.fixture
 def host_of(over_ssh: Any) -> Any:
-    """Host keys come back: each look is a login."""
+    """Use SSH, which proves that the host keys are restored."""
     return over_ssh
 
 
 @contextmanager
-def at_the_boxes(lab: LabUnderTest, events: Path) -> Iterator[Person]:
-    """A person who does what the events ask for."""
+def person_at_nodes(lab: LabUnderTest, events: Path) -> Iterator[Person]:
+    """A person who follows the events and wipes nodes on request while the block runs."""
     person, stop = Person(Lab(lab.state.name)), threading.Event()
     thread = threading.Thread(target=person.follow, args=(events, stop))
     thread.start()
@@ -60,23 +60,23 @@ def wait_for(events: Path, wanted: str) -> None:
         time.sleep(0.1)
 
 
-def through(product: Product, events: Path, person: Person) -> Done:
-    """Go on until it is done, with the fingerprints that the boxes show, and agreeing to a backup without proof."""
-    agreed: list[str] = []
+def finish(product: Product, events: Path, person: Person) -> Done:
+    """Resume a full wipe until it is done. Accept the nodes' new host keys, and once a backup without proof."""
+    accepted: list[str] = []
     for _ in range(5):
         keys = [word for node in NODES for word in ("--accept-host-key", person.fingerprint(node))]
-        done = product.gb10("wipe-all", "--json", "--download", "--events", str(events), *keys, *agreed, seconds=600)
+        done = product.gb10("wipe-all", "--json", "--download", "--events", str(events), *keys, *accepted, seconds=600)
         if done.status == 0:
             return done
         if "RESTORE_UNPROVEN" in done.output:
-            assert not agreed, done.output
+            assert not accepted, done.output
             assert "Or rely on it: gb10 wipe-all" in done.json["error"]["remedy"]
-            agreed = ["--accept", "RESTORE_UNPROVEN"]
+            accepted = ["--accept", "RESTORE_UNPROVEN"]
     raise AssertionError(done.output[-3000:])
 
 
 def hook_that_loses_a_proof(product: Product, folder: Path) -> Path:
-    """An executable for rebuild_hooks: while the nodes were away, somebody lost what proves the backup of one."""
+    """Return a hook for rebuild_hooks that deletes the proof of spark-2's backup right before its restore."""
     hook = folder / "lose"
     proofs = f"{product.environment['GB10_BACKUPS']}/spark-2/*.proof.json"
     hook.write_text(f'#!/bin/sh\n[ "$*" != "before restore spark-2" ] || rm -f {proofs}\n')
@@ -84,23 +84,21 @@ def hook_that_loses_a_proof(product: Product, folder: Path) -> Path:
     return hook
 
 
-def test_nothing_is_asked_for_before_the_names_of_all_nodes_are_typed(
-    product: Product, cluster: None, lab: LabUnderTest
-) -> None:
+def test_a_full_wipe_needs_the_names_of_all_nodes(product: Product, cluster: None, lab: LabUnderTest) -> None:
     before = [node.machine_id for node in lab.lab.status()]
     for arguments, code in (((), "NAMES_NEEDED"), (("--names", "spark-1"), "DECLINED")):
         done = product.gb10("wipe-all", *arguments)
         assert code in done.output
         assert done.status != 0
-    asked = shlex.join([*product.command("gb10"), "wipe-all"])
-    for typed in ("spark-1\n", "spark-2 spark-2\n", "\n"):  # at a terminal
+    asked = shlex.join([*product.command("gb10"), "wipe-all"])  # in a terminal it asks
+    for typed in ("spark-1\n", "spark-2 spark-2\n", "\n"):
         done = product.run_command(["script", "--quiet", "--return", "--command", asked, "/dev/null"], stdin=typed)
         assert "DECLINED" in done.output
         assert done.status != 0
     assert [node.machine_id for node in lab.lab.status()] == before
 
 
-def test_a_full_wipe_is_given_up_as_long_as_nobody_was_asked_to_wipe(
+def test_a_full_wipe_can_be_aborted_before_the_first_wipe(
     product: Product, cluster: None, lab: LabUnderTest, host_of: Any, tmp_path: Path
 ) -> None:
     before = [node.machine_id for node in lab.lab.status()]
@@ -109,7 +107,7 @@ def test_a_full_wipe_is_given_up_as_long_as_nobody_was_asked_to_wipe(
     hook.chmod(0o755)
     done = product.with_data(rebuild_hooks=[str(hook)]).gb10("wipe-all", "--names", ",".join(NODES))
     assert ("HOOK_FAILED" in done.output, "not today" in done.output) == (True, True), done.output
-    assert "LOST: the cluster itself" in done.output  # also for whoever types the names beforehand
+    assert "LOST: the cluster itself" in done.output  # even if the names are given as an option
     assert [locked(host_of(node)) for node in NODES] == [True, True]
     done = product.gb10("wipe-all", "--abort")
     assert done.status == 0, done.output
@@ -140,7 +138,7 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
     hooks = [str(hook_that_loses_a_proof(product, tmp_path))]
     product = product.with_data(**settings, backup_paths=["/usr/local/bin/hf"], rebuild_hooks=hooks)
     events = tmp_path / "events.jsonl"
-    with at_the_boxes(lab, events) as person:
+    with person_at_nodes(lab, events) as person:
         running = product.start("wipe-all", "--names", ",".join(NODES), "--events", str(events))
         wait_for(events, '"wiped"')
         running.send_signal(signal.SIGKILL)
@@ -149,16 +147,16 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
         assert "NODE_AWAY" in product.gb10("wipe-all", "--abort").output
         early = product.gb10("wipe-all", "--accept", "RESTORE_UNPROVEN")
         assert "--accept goes on with a restore that was refused, and none was" in early.output
-        done = through(product, events, person)
+        done = finish(product, events, person)
 
     assert sorted(person.wiped) == sorted(NODES), "each exactly once"
     assert all(node.machine_id != ids[node.name] for node in lab.lab.status())
-    (agreed,) = (
+    (accepted,) = (
         record for line in events.read_text().splitlines() if (record := json.loads(line))["event"] == "accepted"
     )
-    assert (agreed["node"], agreed["codes"]) == ("spark-2", ["RESTORE_UNPROVEN"])
+    assert (accepted["node"], accepted["codes"]) == ("spark-2", ["RESTORE_UNPROVEN"])
     assert done.json["models_to_download"] == {}
-    assert sorted(lab.state.known_hosts.read_text().splitlines()) == known, "the host keys of before"
+    assert sorted(lab.state.known_hosts.read_text().splitlines()) == known, "the host keys must be the old ones"
     head = host_of("spark-1")
     assert head.check_output("sudo cat /var/lib/rancher/k3s/server/token") != token
     listed = json.loads(head.check_output("sudo k3s kubectl get nodes -o json"))
@@ -172,6 +170,6 @@ def test_all_nodes_are_wiped_and_come_back_as_a_new_cluster(
 
 @pytest.fixture(autouse=True, scope="module")
 def clean_afterwards(lab: LabUnderTest) -> Iterator[None]:
-    """Other tests find new nodes."""
+    """Leave new nodes to other tests."""
     yield
     lab.wipe_all()
