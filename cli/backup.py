@@ -16,7 +16,7 @@ from gb10.controller.cluster.asks import BACKUPS
 from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.results import RunResult
-from gb10.programs.archive.manifest import ID
+from gb10.programs.backups.listing import ID
 
 BACKUP, PROVE, FETCH = "gb10.deploys.backup", "gb10.deploys.prove_backup", "gb10.deploys.fetch_backup"
 
@@ -180,7 +180,7 @@ def _end(session: Session, runs: Sequence[RunResult], view: BackupView) -> None:
             console.print_error(error)
         for node in dict.fromkeys(proof.node for proof in view.proofs):
             proofs = [proof for proof in view.proofs if proof.node == node]
-            if all(proof.found.proven for proof in proofs):
+            if all(proof.proven for proof in proofs):
                 places = ", ".join(proof.where for proof in proofs)
                 console.print_done(f"{node}: {proofs[0].id} is proven on {places}")
     document = {

@@ -19,7 +19,8 @@ from gb10.operations.backups.making import about_node, make
 from gb10.operations.backups.proving import machine, prove_copies
 from gb10.operations.backups.reports import NoKeeper
 from gb10.operations.kit.operation import Commands, known, operation, refuse
-from gb10.programs.archive.manifest import ID, shown
+from gb10.programs.archive.manifest import shown
+from gb10.programs.backups.listing import ID
 from gb10.programs.backups.store import is_whole, made_at
 
 

@@ -1,10 +1,13 @@
-"""Files that have their name only once they are whole and on the disk."""
+"""Files: renamed into place once they are whole and on the disk, and hashed."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from os import PathLike
 from typing import IO, Any
+
+HASHED_BYTES = 1 << 20  # read at a time
 
 
 def finish(file: IO[Any], unfinished: str | PathLike[str], path: str | PathLike[str]) -> None:
@@ -27,3 +30,13 @@ def sync_folder(path: str | PathLike[str]) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sha256_of(path: str | PathLike[str]) -> str:
+    """Return the sha256 of a file."""
+    digest, buffer = hashlib.sha256(), bytearray(HASHED_BYTES)
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+    return digest.hexdigest()

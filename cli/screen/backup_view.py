@@ -16,7 +16,7 @@ from gb10.controller.run.messages import Event, Reported
 from gb10.facts.reading.backups import BackupCopy
 from gb10.operations.backups.reports import Kept, Made, NoKeeper, Noted, Pruned, Transferred, Tried
 from gb10.operations.copying.plan import human
-from gb10.programs.backups.evidence import Evidence
+from gb10.programs.backups.store import ProofResult
 
 LINE_SECONDS = 10  # between two lines that say how far something is
 
@@ -27,7 +27,7 @@ class BackupView:
     def __init__(self, progress: Progress | None, quiet: bool) -> None:
         self.made: list[Made] = []
         self.kept: list[Kept] = []
-        self.proofs: list[Evidence] = []
+        self.proofs: list[ProofResult] = []
         self._progress = progress
         self._quiet = quiet
         self._tasks: dict[tuple[str, str], TaskID] = {}
@@ -51,8 +51,8 @@ class BackupView:
                 self.made.append(report)
             case Kept():
                 self.kept.append(report)
-            case Tried(evidence):
-                self.proofs.append(evidence)
+            case Tried(result):
+                self.proofs.append(result)
 
     def _show(self, host: str, moved: Transferred) -> None:
         if self._progress is None:

@@ -18,9 +18,8 @@ from gb10.operations.kit.operation import say
 from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import CHUNK
-from gb10.programs.archive.summary import decode_summary, encode_summary
-from gb10.programs.backups.evidence import Evidence, write_evidence
-from gb10.programs.backups.store import CONTROLLER, node_folder, receive
+from gb10.programs.archive.manifest import decode_summary, encode_summary
+from gb10.programs.backups.store import CONTROLLER, ProofResult, node_folder, receive, write_proofs
 
 
 def fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[tuple[Host, BackupCopy]], backup: str) -> bool:
@@ -32,8 +31,8 @@ def fetch(state: State, host: Host, keeping: Keeping, sources: Sequence[tuple[Ho
         except RefusedError as error:
             say(host, error.code, f"{backup} of {source.name}: {error.reason}")
             continue
-        evidence = [Evidence.from_json(one.to_json()) for one in copy.evidence]
-        write_evidence(keeping.folder, keeping.node, backup, evidence)
+        results = [ProofResult.from_json(one.to_json()) for one in copy.evidence]
+        write_proofs(keeping.folder, keeping.node, backup, results)
         report(host, Kept(backup, CONTROLLER))
         return True
     return False

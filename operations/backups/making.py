@@ -25,10 +25,8 @@ from gb10.operations.kit.operation import known, say
 from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import stream_digest
-from gb10.programs.archive.manifest import Note
-from gb10.programs.archive.summary import encode_summary
-from gb10.programs.backups.pruning import prune
-from gb10.programs.backups.store import CONTROLLER, SUFFIXES, SUMMARY, archive_name, incoming, put
+from gb10.programs.archive.manifest import Note, encode_summary
+from gb10.programs.backups.store import CONTROLLER, SUFFIXES, SUMMARY, archive_name, incoming, prune, put
 
 MAKE_SECONDS = 3600
 
@@ -76,7 +74,7 @@ def _received(host: Host, keeping: Keeping, wanted: Wanted, about: dict[str, Any
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
     job = {"id": backup, "node": keeping.node, "created": created, "about": about}
     job |= {"paths": wanted.paths, "hub": wanted.hub, "serving": wanted.serving}
-    launch = Launch("gb10.programs.backups.maker:main", job, seconds=MAKE_SECONDS, streams=True)
+    launch = Launch("gb10.programs.backups.making:main", job, seconds=MAKE_SECONDS, streams=True)
     sealed = bool(wanted.recipients)
     try:
         with incoming(keeping.folder, keeping.node, backup + SUFFIXES[sealed]) as file:

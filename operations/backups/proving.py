@@ -22,9 +22,17 @@ from gb10.operations.kit.operation import say
 from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import FULL
-from gb10.programs.backups.evidence import ODD_ERRORS, Evidence, Findings, write_evidence
 from gb10.programs.backups.proof import prove
-from gb10.programs.backups.store import CONTROLLER, archive_name, ids, made_at, read_summary
+from gb10.programs.backups.store import (
+    CONTROLLER,
+    ODD_ERRORS,
+    ProofResult,
+    archive_name,
+    ids,
+    made_at,
+    read_summary,
+    write_proofs,
+)
 
 PROVE_SECONDS = 1800
 
@@ -50,18 +58,18 @@ def prove_copies(
     report(host, _begun(chosen, CONTROLLER))
     first = _proven_here(job, keeping, identity_file)
     found = [first]
-    opened = first.found.proven and first.found.opened and first.found.encrypted
+    opened = first.proven and first.opened and first.encrypted
     for keeper in keeping.keepers:
         report(host, _begun(chosen, str(keeper.name)))
-        trusted = first.found.sha256 if opened else None
+        trusted = first.sha256 if opened else None
         found.append(_proven_there(keeper, {**job, "trusted": trusted}, keeping))
-    write_evidence(keeping.folder, keeping.node, chosen, found)
-    for evidence in found:
-        report(host, Tried(evidence))
-        if not evidence.found.proven:
-            reasons = "; ".join(evidence.found.texts)
-            say(host, evidence.found.codes[0], f"{chosen} on {evidence.where} is not proven: {reasons}")
-    return all(evidence.found.proven for evidence in found)
+    write_proofs(keeping.folder, keeping.node, chosen, found)
+    for result in found:
+        report(host, Tried(result))
+        if not result.proven:
+            reasons = "; ".join(result.texts)
+            say(host, result.codes[0], f"{chosen} on {result.where} is not proven: {reasons}")
+    return all(result.proven for result in found)
 
 
 def _begun(backup: str, where: str) -> Transferred:
@@ -74,11 +82,11 @@ def _newest(keeping: Keeping) -> str | None:
     return max([*ids(keeping.folder, keeping.node), *there], key=made_at, default=None)
 
 
-def _untried(where: str, job: Mapping[str, Any], code: str, reason: str) -> Evidence:
-    return Evidence(where, job["node"], job["id"], time.time(), Findings(reasons=((code, reason),)))
+def _untried(where: str, job: Mapping[str, Any], code: str, reason: str) -> ProofResult:
+    return ProofResult(where, job["node"], job["id"], time.time(), reasons=((code, reason),))
 
 
-def _proven_here(job: Mapping[str, Any], keeping: Keeping, identity_file: str | None) -> Evidence:
+def _proven_here(job: Mapping[str, Any], keeping: Keeping, identity_file: str | None) -> ProofResult:
     """Try the controller's copy."""
     try:
         summary = read_summary(keeping.folder, job["node"], job["id"])
@@ -104,13 +112,13 @@ def _decrypted(folder: str, summary: Mapping[str, Any], identity_file: str | Non
         yield f"/proc/self/fd/{plain.fileno()}"
 
 
-def _proven_there(keeper: Host, job: Mapping[str, Any], keeping: Keeping) -> Evidence:
+def _proven_there(keeper: Host, job: Mapping[str, Any], keeping: Keeping) -> ProofResult:
     """Have another node try its copy."""
     where = str(keeper.name)
     task = {**job, "root": keeping.keeper_folder, "where": where}
     launch = Launch("gb10.programs.backups.keeper:prove_here", task, seconds=PROVE_SECONDS, streams=True)
     try:
-        found = Evidence.from_json(run_stream(keeper, launch, failed="BACKUP_FAILED"))
+        found = ProofResult.from_json(run_stream(keeper, launch, failed="BACKUP_FAILED"))
     except BrokenStreamError as error:
         return _untried(where, job, "NODE_UNREACHABLE", str(error))
     except RefusedError as error:

@@ -8,8 +8,7 @@ from typing import Any
 
 from gb10.operations.copying.plan import human
 from gb10.programs.archive.manifest import Note, shown
-from gb10.programs.backups.evidence import Evidence
-from gb10.programs.backups.store import CONTROLLER
+from gb10.programs.backups.store import CONTROLLER, ProofResult
 
 
 @dataclass(frozen=True)
@@ -65,13 +64,13 @@ class Kept:
 class Tried:
     """A copy of a backup was tried."""
 
-    evidence: Evidence
+    result: ProofResult
     colour = None
 
     @property
     def line(self) -> str:
-        told = self.evidence
-        verdict = "proven" if told.found.proven else f"NOT proven: {'; '.join(told.found.texts)}"
+        told = self.result
+        verdict = "proven" if told.proven else f"NOT proven: {'; '.join(told.texts)}"
         return f"{told.id} on {told.where}: {verdict}"
 
 

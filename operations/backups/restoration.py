@@ -125,7 +125,7 @@ class Restoration:
         compared = [*others, *server_marks(self.selection["k3s"])]
         job = {"wanted": [wanted(member, self.contents) for member in compared], "folder": FOLDER}
         try:
-            return read_look(run_on_node(self.node, "looking:look", job, LOOK_SECONDS))
+            return read_look(run_on_node(self.node, "differences:compare", job, LOOK_SECONDS))
         except RefusedError as error:
             self.node.log(error.reason)
         except ODD_ERRORS as error:

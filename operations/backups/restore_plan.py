@@ -23,7 +23,7 @@ UNIT_ENDS = (".service", ".timer", ".socket", ".mount", ".path")
 
 @dataclass(frozen=True)
 class NodeLook:
-    """What a look at the node found: see programs/backups/looking.py."""
+    """What a look at the node found: see programs/backups/differences.py."""
 
     different: Mapping[str, Sequence[str]]  # path -> how it differs, and the sha256 of other content
     accounts: NodeAccounts
@@ -33,7 +33,7 @@ class NodeLook:
 
 
 def read_look(found: Mapping[str, Any]) -> NodeLook:
-    """Given the answer of looking:look, return what it found. Raise ODD_ERRORS for anything else."""
+    """Given the answer of differences:compare, return what it found. Raise ODD_ERRORS for anything else."""
     told = found["accounts"]
     groups = {name: (int(gid), tuple(members)) for name, (gid, members) in told["groups"].items()}
     return NodeLook(
@@ -79,7 +79,7 @@ def select(manifest: Manifest, only: Sequence[str] | None) -> Selection:
 
 
 def wanted(member: Member, contents: Mapping[str, bytes]) -> dict[str, Any]:
-    """Given a member, return what programs/backups/looking.py compares a path of the node with."""
+    """Given a member, return what programs/backups/differences.py compares a path of the node with."""
     assert member.node_path is not None  # noqa: S101 - what has no path on the node is in no step
     found: dict[str, Any] = {
         "path": member.node_path,

@@ -14,13 +14,13 @@ from typing import Any, BinaryIO, cast
 from gb10.operations.backups import age
 from gb10.operations.backups.parts import HOST_KEYS
 from gb10.programs.answer import RefusedError
-from gb10.programs.archive.files import FULL, file_digest
-from gb10.programs.archive.manifest import ID, Manifest, Member, damaged, shown
+from gb10.programs.archive.files import FULL
+from gb10.programs.archive.manifest import Manifest, Member, agree, damaged, shown
 from gb10.programs.archive.reading import check
-from gb10.programs.archive.summary import agree
 from gb10.programs.backups import store
-from gb10.programs.backups.evidence import evidence, is_proven
-from gb10.programs.backups.pruning import same_machine
+from gb10.programs.backups.listing import ID
+from gb10.programs.backups.store import is_proven, read_proofs, same_machine
+from gb10.programs.files import sha256_of
 
 LATEST = "latest"
 HELD_BYTES = 256 << 10  # of a file whose content the controller looks at
@@ -108,11 +108,11 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
         if error.errno in FULL:
             raise RefusedError("KEEPER_FULL", f"there is no room to decrypt it in {path.parent}") from None
         raise damaged(f"it cannot be read: {error.strerror}") from None
-    own = next((one for one in evidence(root, node, found) if one.where == store.CONTROLLER), None)
+    own = next((one for one in read_proofs(root, node, found) if one.where == store.CONTROLLER), None)
     return replace(
         backup,
         proven=is_proven(root, node, found, None),
-        reasons=own.found.texts if own else (),
+        reasons=own.texts if own else (),
         is_latest=wanted == LATEST,
         passed_over=tuple(one for one in store.ids(root, node) if wanted == LATEST and _is_newer(one, found)),
     )
@@ -147,7 +147,7 @@ def _checked(path: Path, mtime: int, identity_file: str | None) -> Backup:
     """Read a backup whole, once for each version of its file."""
     backup = path.name.partition(".tar.gz")[0]
     summary = store.read_summary(str(path.parent.parent), path.parent.name, backup)
-    if (summary["size"], summary["sha256"]) != (path.stat().st_size, file_digest(str(path))):
+    if (summary["size"], summary["sha256"]) != (path.stat().st_size, sha256_of(str(path))):
         raise damaged("it is not the file of which its summary tells")
     with _opened(path, identity_file) as stream:
         manifest = check(stream)

@@ -54,7 +54,7 @@ def public_texts(members: Sequence[Member]) -> frozenset[str]:
 def may_show(path: str, how: str, public: Collection[str], readable: Collection[str]) -> bool:
     """Return True if a diff may show what of a file would change: nothing of it is, or was, closed to anybody.
 
-    + how: the word for how it differs, see programs/backups/looking.py
+    + how: the word for how it differs, see programs/backups/differences.py
     + public, readable: the paths of the backup, and of the node as it is, that everybody can read
     """
     return path in public and (how == "absent" or (how == "content" and path in readable))

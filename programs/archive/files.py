@@ -1,4 +1,4 @@
-"""Files as an archive sees them: opened without following links, described, hashed."""
+"""Files as members of an archive: opened without following links, described, hashed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from gb10.programs.archive.manifest import Member, Owner
 
 CHUNK = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)  # errors of a disk without room
-_TESTS = (("f", stat.S_ISREG), ("d", stat.S_ISDIR), ("l", stat.S_ISLNK))
+KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
 
 
 def kind_of(found: os.stat_result) -> str:
-    """Given what lstat found, return the type of a member: f, d, l, or "" for anything else."""
-    return next((kind for kind, test in _TESTS if test(found.st_mode)), "")
+    """Return the type of a member for what lstat found: f, d, l, or "" for anything else."""
+    return KINDS.get(stat.S_IFMT(found.st_mode), "")
 
 
 def attributes(path: str, found: os.stat_result) -> dict[str, Any]:
-    """Given a path and what lstat found there, return its attributes as a member has them."""
+    """Return the attributes of a path as a member has them.
+
+    + found: by lstat
+    """
     return {
         "mode": stat.S_IMODE(found.st_mode),
         "owner": Owner(
@@ -47,20 +50,17 @@ def _named(look: Callable[[], str]) -> str:
 
 
 def extended(path: str) -> dict[str, str]:
-    """Given a path, return its extended attributes: ACLs and capabilities are such. A link is not followed."""
+    """Return the extended attributes of a path, such as ACLs and capabilities. A link is not followed."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
-        return {name: _base64(os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)}
+        content = {name: os.getxattr(path, name, follow_symlinks=False) for name in sorted(names)}
     except OSError:  # a file system without any
         return {}
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+    return {name: base64.b64encode(value).decode() for name, value in content.items()}
 
 
 def apply_attributes(place: str, member: Member) -> None:
-    """Give what lies at a place the attributes of a member. Its owner, by number, only if this process is root."""
+    """Give a file, folder or link the attributes of a member; as root also its owner, by number."""
     if os.geteuid() == 0:
         os.chown(place, member.owner.uid, member.owner.gid, follow_symlinks=False)
     if member.type != "l":
@@ -71,7 +71,7 @@ def apply_attributes(place: str, member: Member) -> None:
 
 
 def opened(path: str) -> BinaryIO:
-    """Open without following a link, and without waiting for the other end of what became a pipe meanwhile."""
+    """Open a file without following a link, and without waiting at a pipe, if it has become one."""
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
@@ -81,15 +81,9 @@ def digest(content: bytes) -> str:
 
 
 def stream_digest(stream: BinaryIO) -> str:
-    """Return the sha256 of all that a stream holds, from its beginning."""
+    """Return the sha256 of a stream, from its beginning."""
     stream.seek(0)
     found = hashlib.sha256()
     while chunk := stream.read(CHUNK):
         found.update(chunk)
     return found.hexdigest()
-
-
-def file_digest(path: str) -> str:
-    """Return the sha256 of a file."""
-    with open(path, "rb") as file:
-        return stream_digest(file)

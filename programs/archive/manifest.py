@@ -1,26 +1,28 @@
-"""The manifest of a backup: its members, the node, and what was left out."""
+"""The manifest of a backup, in the archive, and its summary, beside the archive.
+
+The manifest names the members, the node, and what was left out. The summary is what may be known of a backup without
+opening it: nothing secret.
+"""
 
 from __future__ import annotations
 
 import base64
-import calendar
 import hashlib
 import json
-import re
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, cast
 
 from gb10.programs.answer import RefusedError
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
-ROOT = "root"  # the room of the node's own files
-OWN = "gb10"  # the room of what was written down about it
+ROOT = "root"  # folder of the node's own files
+OWN = "gb10"  # folder of descriptions of the node
 PARTS = ("identity", "users", "network", "docker", "k3s", "system", "serving", "inventory-of", "extra")
-ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)")
 TYPES = {"f": "file", "d": "folder", "l": "link", "h": "further name"}
+SUMMARIZED = ("role", "machine", "versions")  # of `about`
+TEXTS = ("id", "node", "created", "sha256", "manifest_sha256")
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,29 @@ class Member:
 
     @property
     def node_path(self) -> str | None:
-        """The path on the node, or None for what only describes the node."""
+        """The path on the node, or None for a description of the node."""
         return self.path.removeprefix(ROOT) if self.path.startswith(f"{ROOT}/") else None
 
-    def document(self) -> dict[str, Any]:
-        """Return the member as a manifest has it."""
-        told = asdict(self)
-        owner = told.pop("owner")
-        return {**told, **owner}
+    @property
+    def is_climbing(self) -> bool:
+        """True for a link that leads above the root folder: harmless on a node, but not where it is unpacked."""
+        depth = 0 if self.target.startswith("/") else self.path.count("/") - 1
+        for part in self.target.split("/"):
+            depth += -1 if part == ".." else 0 if part in ("", ".") else 1
+            if depth < 0:
+                return True
+        return False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the member as it is written in a manifest."""
+        document = asdict(self)
+        owner = document.pop("owner")
+        return {**document, **owner}
 
 
 @dataclass(frozen=True)
 class Note:
-    """What is not in the backup as it is on the node. With one that harms, the backup is incomplete."""
+    """A difference between the backup and the node. One that harms makes the backup incomplete."""
 
     path: str
     text: str
@@ -71,7 +83,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup holds, and of which node. programs/backups/maker.py says what is in `about`."""
+    """The contents of a backup and the node it is of. programs/backups/making.py says what is in `about`."""
 
     id: str
     node: str
@@ -88,24 +100,23 @@ class Manifest:
         return tuple(part for part in PARTS if part in there)
 
     def encoded(self) -> bytes:
-        """Return the manifest as it stands in the archive: equal manifests have equal bytes."""
-        members = [member.document() for member in self.members]
-        told = {**vars(self), "members": members, "notes": [vars(note) for note in self.notes]}
-        return json.dumps(told, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+        """Return the manifest as it is written in the archive. Equal manifests have equal bytes."""
+        members = [member.to_json() for member in self.members]
+        document = {**vars(self), "members": members, "notes": [vars(note) for note in self.notes]}
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
     @property
     def sha256(self) -> str:
-        """The digest of the manifest."""
         return hashlib.sha256(self.encoded()).hexdigest()
 
 
 def decoded(content: bytes) -> Manifest:
-    """Given the bytes of a manifest, return it. Raise RefusedError for anything else, and for a newer format."""
+    """Return the manifest with these bytes. Raise RefusedError if there is none, or in a newer format."""
     try:
         found = json.loads(content)
         version = found["format"]
         if not isinstance(version, int) or version > FORMAT:
-            raise newer(f"version {version!r}")
+            raise _newer(version)
         members = tuple(_member(member) for member in found.pop("members"))
         notes = tuple(Note(**note) for note in found.pop("notes"))
         manifest = Manifest(**found, members=members, notes=notes)
@@ -127,26 +138,23 @@ _KINDS: Mapping[str, type] = {"str": str, "int": int, "Owner": Owner, "Mapping[s
 
 
 def _is_plain(manifest: Manifest) -> bool:
-    """Return True if all values of a manifest have the types that a writer gives them.
-
-    It may raise what `decoded` catches.
-    """
+    """Return True if all values have the types that a writer gives them. It may raise what `decoded` catches."""
     for member in manifest.members:
         for content in member.xattrs.values():
             base64.b64decode(content, validate=True)
         if not (_has_kinds(member) and _has_kinds(member.owner)):
             return False
     notes = all(isinstance(note.path, str) and isinstance(note.text, str) for note in manifest.notes)
-    told = all(isinstance(text, str) for text in (manifest.id, manifest.node, manifest.created))
-    return notes and told and is_about(manifest.about)
+    texts = all(isinstance(text, str) for text in (manifest.id, manifest.node, manifest.created))
+    return notes and texts and _is_about(manifest.about)
 
 
 def _has_kinds(value: Member | Owner) -> bool:
     return all(type(getattr(value, one.name)) is _KINDS[str(one.type)] for one in fields(value))
 
 
-def is_about(about: Any) -> bool:
-    """Return True if what a backup says of its node has lists and names wherever they are read."""
+def _is_about(about: Any) -> bool:
+    """Return True if the description of a node has lists and names in all places that are read."""
     if not isinstance(about, dict):
         return False
     machine, versions, cluster = (about.get(name) or {} for name in ("machine", "versions", "cluster"))
@@ -159,24 +167,69 @@ def is_about(about: Any) -> bool:
     return len(lists) == len(cluster) and all(word is None or isinstance(word, str) for word in words)
 
 
-def seconds(created: str) -> float:
-    """Given when a backup was created, return seconds since the epoch. Raise ValueError for anything else."""
-    return float(calendar.timegm(time.strptime(created, "%Y-%m-%dT%H:%M:%SZ")))
-
-
 def damaged(reason: str) -> RefusedError:
-    """Return the refusal of an archive that has changed, or that gb10 did not make."""
+    """Return the error for an archive that has changed, or that gb10 did not make."""
     return RefusedError("BACKUP_DAMAGED", reason)
 
 
-def newer(version: str) -> RefusedError:
-    """Return the refusal of a backup in a newer format."""
-    return RefusedError(
-        "BACKUP_NEWER", f"its format is {version}, and this gb10 knows version {FORMAT}: install a newer one"
-    )
+def _newer(version: object) -> RefusedError:
+    text = f"its format is version {version!r}, and this gb10 knows version {FORMAT}: install a newer one"
+    return RefusedError("BACKUP_NEWER", text)
 
 
 def shown(text: str) -> str:
-    """Given text of any bytes, return it printable, in one line."""
+    """Return text with any bytes as one printable line."""
     printable = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in printable)
+
+
+def summary_of(manifest: Manifest, sha256: str, size: int, encrypted: bool) -> dict[str, Any]:
+    """Return the summary of a backup. The digest and the size are those of the archive as it is kept."""
+    return {
+        "format": manifest.format,
+        "id": manifest.id,
+        "node": manifest.node,
+        "created": manifest.created,
+        "sha256": sha256,
+        "size": size,
+        "manifest_sha256": manifest.sha256,
+        "encrypted": encrypted,
+        "parts": list(manifest.parts),
+        "members": len(manifest.members),
+        "notes": len(manifest.notes),
+        **{name: manifest.about.get(name) for name in SUMMARIZED},
+    }
+
+
+def encode_summary(summary: Mapping[str, Any]) -> bytes:
+    """Return a summary as it is written in its file."""
+    return json.dumps(summary, sort_keys=True, indent=1).encode() + b"\n"
+
+
+def decode_summary(content: bytes) -> dict[str, Any]:
+    """Return the summary with this content. Raise RefusedError if gb10 did not write it."""
+    try:
+        found = json.loads(content)
+        if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] > FORMAT:
+            raise _newer(found["format"])
+        whole = (
+            isinstance(found, dict)
+            and encode_summary(found) == content
+            and all(isinstance(found.get(name), str) for name in TEXTS)
+            and isinstance(found.get("size"), int)
+            and isinstance(found.get("encrypted"), bool)
+            and _is_about(found)
+        )
+    except (ValueError, RecursionError):
+        whole = False
+    if not whole:
+        raise damaged("its summary is not as it was written")
+    return cast(dict[str, Any], found)
+
+
+def agree(manifest: Manifest, summary: Mapping[str, Any]) -> None:
+    """Raise RefusedError if a summary does not describe this manifest."""
+    if manifest.sha256 != summary["manifest_sha256"]:
+        raise damaged("its manifest is not the one that its summary names")
+    if summary_of(manifest, summary["sha256"], summary["size"], summary["encrypted"]) != summary:
+        raise damaged("its summary describes another backup")

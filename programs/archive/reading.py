@@ -1,4 +1,4 @@
-"""Reading an archive: checked as a whole, and unpacked into a folder that nothing leads out of."""
+"""Reads an archive: checks it as a whole, unpacks it into a folder that nothing leads out of, compares the two."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ import os
 import stat
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
-from gb10.programs.archive.files import CHUNK, apply_attributes
-from gb10.programs.archive.manifest import MANIFEST, Manifest, Member, Owner, damaged, decoded, shown
-from gb10.programs.archive.places import refuse_member, refuse_place
-from gb10.programs.archive.writing import TAR_TYPES
-from gb10.programs.archive.zipping import HEADER, Joined
+from gb10.programs.answer import RefusedError
+from gb10.programs.archive.files import CHUNK, apply_attributes, extended, kind_of
+from gb10.programs.archive.manifest import (
+    MANIFEST,
+    OWN,
+    PARTS,
+    ROOT,
+    TYPES,
+    Manifest,
+    Member,
+    Owner,
+    damaged,
+    decoded,
+    shown,
+)
+from gb10.programs.archive.writing import HEADER, TAR_TYPES
+from gb10.programs.files import sha256_of
 
 MANIFEST_BYTES = 256 << 20  # a larger manifest is not read
 
 
 def check(stream: BinaryIO) -> Manifest:
-    """Read an archive whole and return its manifest. Raise RefusedError if it is not as gb10 made it."""
+    """Read a whole archive; return its manifest. Raise RefusedError if it is damaged or gb10 did not make it."""
     return _read(stream, None)
 
 
@@ -30,8 +42,7 @@ def unpack(stream: BinaryIO, folder: str, attributes: bool = False) -> Manifest:
 
     + attributes: give members their own mode, time, extended attributes and, as root, owner
 
-    Raise RefusedError if it is not as gb10 made it: then what is in the folder is worth nothing. Raise OSError if
-    there is no room.
+    Raise RefusedError as `check` does: then the content of the folder is worthless. Raise OSError if there is no room.
     """
     os.makedirs(folder, 0o700, exist_ok=True)
     if os.listdir(folder):
@@ -51,10 +62,10 @@ def unpack(stream: BinaryIO, folder: str, attributes: bool = False) -> Manifest:
 
 
 def _read(stream: BinaryIO, folder: str | None) -> Manifest:
-    """Read every member, hash it, write it into the folder if there is one, and compare all with the manifest."""
+    """Read and hash every member, write it into the folder, if any, and compare all with the manifest."""
     if stream.read(len(HEADER)) != HEADER:
         raise damaged("it does not begin as a backup does")
-    unzipped = gzip.GzipFile(fileobj=cast(BinaryIO, Joined(HEADER, stream)), mode="rb")
+    unzipped = gzip.GzipFile(fileobj=cast(BinaryIO, _Joined(HEADER, stream)), mode="rb")
     seen: dict[str, Member] = {}
     manifest: bytes | None = None
     try:
@@ -89,14 +100,14 @@ def _manifest_bytes(archive: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
 def _member(
     archive: tarfile.TarFile, header: tarfile.TarInfo, folder: str | None, seen: Mapping[str, Member]
 ) -> Member:
-    """Read one member, into the folder if there is one. A tar does not tell its part or extended attributes."""
+    """Read one member, into the folder, if any. A tar does not hold its part or extended attributes."""
     kind = next((kind for kind, number in TAR_TYPES.items() if header.type == number), "")
     name = header.name
     if not kind:
         raise damaged(f"{shown(name)} is no file, folder or link")
     if name in seen:
         raise damaged(f"{shown(name)} is in it twice")
-    refuse_place(name)
+    _check_path(name)
     if folder is not None:
         _make_folder(folder, name if kind == "d" else os.path.dirname(name))
     size, sha256 = 0, ""
@@ -104,7 +115,7 @@ def _member(
         content = archive.extractfile(header)
         if content is None:
             raise damaged(f"{shown(name)} has no content")
-        size, sha256 = _taken(cast(BinaryIO, content), name, folder)
+        size, sha256 = _read_content(cast(BinaryIO, content), name, folder)
     return Member(
         path=name,
         part="",
@@ -118,8 +129,8 @@ def _member(
     )
 
 
-def _taken(content: BinaryIO, name: str, folder: str | None) -> tuple[int, str]:
-    """Read a member's content, into the folder if there is one; return its size and sha256."""
+def _read_content(content: BinaryIO, name: str, folder: str | None) -> tuple[int, str]:
+    """Read the content of a member, into the folder, if any; return its size and sha256."""
     found, size = hashlib.sha256(), 0
     with open(os.devnull, "wb") if folder is None else _new_file(folder, name) as out:
         while chunk := content.read(CHUNK):
@@ -130,7 +141,7 @@ def _taken(content: BinaryIO, name: str, folder: str | None) -> tuple[int, str]:
 
 
 def _new_file(folder: str, name: str) -> BinaryIO:
-    """Open a new file for a member: none is ever followed or overwritten."""
+    """Open a new file for a member. Never follow a link or overwrite a file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(os.path.join(folder, name), flags, 0o600), "wb")
@@ -164,18 +175,105 @@ def _agreed(manifest: Manifest, seen: Mapping[str, Member]) -> Manifest:
         if path not in wanted:
             raise damaged(f"{shown(path)} is not in its manifest")
     for path, member in wanted.items():
-        refuse_member(member, wanted)
-        told, found = _comparable(member), _comparable(seen[path])
-        wrong = next((name for name in told if told[name] != found[name]), None)
+        _check_member(member, wanted)
+        stated, found = _comparable(member), _comparable(seen[path])
+        wrong = next((name for name in stated if stated[name] != found[name]), None)
         if wrong:
             raise damaged(f"{shown(path)} has another {wrong} than its manifest says")
     return manifest
 
 
 def _comparable(member: Member) -> dict[str, Any]:
-    """Return what a tar header tells as well: it shows a manifest that was exchanged, if the content does not."""
-    told = member.document()
-    told["mtime"] = member.mtime // 10**9  # a tar keeps seconds
+    """Return what a tar header holds as well. It must agree with the manifest, which could have been exchanged."""
+    document = member.to_json()
+    document["mtime"] = member.mtime // 10**9  # a tar keeps seconds
     for name in ("part", "xattrs"):
-        del told[name]
-    return told
+        del document[name]
+    return document
+
+
+def _unsafe(reason: str) -> RefusedError:
+    """Return the error for an archive that leads out of its folder."""
+    return RefusedError("BACKUP_UNSAFE", reason)
+
+
+def _check_path(path: str) -> None:
+    """Raise RefusedError for a path that is not clearly inside one of the archive's two folders."""
+    parts = path.split("/")
+    if path.startswith("/"):
+        raise _unsafe(f"{shown(path)} is an absolute path")
+    if ".." in parts:
+        raise _unsafe(f"{shown(path)} leads out of the archive")
+    if parts[0] not in (ROOT, OWN) or "" in parts or "." in parts or "\0" in path:
+        raise _unsafe(f"{shown(path)} is no path of a backup")
+
+
+def _check_member(member: Member, members: Mapping[str, Member]) -> None:
+    """Raise RefusedError for a member that is of no known kind, lies behind a link, or leads out of the archive."""
+    if member.part not in PARTS or member.type not in TYPES or member.mode & ~0o7777:
+        raise damaged(f"{shown(member.path)} is of no known kind")
+    for parent in _parents(member.path):
+        if parent in members and members[parent].type != "d":
+            raise _unsafe(f"{shown(member.path)} lies behind {shown(parent)}, which is no folder")
+    if member.type == "l" and member.is_climbing:
+        raise _unsafe(f"the link {shown(member.path)} leads out of the tree")
+    if member.type == "l" and (not member.path.startswith(f"{ROOT}/") or not member.target or "\0" in member.target):
+        raise _unsafe(f"{shown(member.path)} is no link of a node")
+    if member.type == "h" and (member.target not in members or members[member.target].type != "f"):
+        raise _unsafe(f"{shown(member.path)} is a further name of what is not in the archive")
+
+
+def _parents(path: str) -> Iterator[str]:
+    """Yield the folders above a relative path, the nearest first."""
+    while path := os.path.dirname(path):
+        yield path
+
+
+class _Joined:
+    """Bytes that were read ahead, and the stream that goes on after them."""
+
+    def __init__(self, first: bytes, stream: BinaryIO) -> None:
+        self._first = first
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if self._first:
+            given, self._first = (self._first, b"") if size < 0 else (self._first[:size], self._first[size:])
+            return given
+        return self._stream.read(size)
+
+
+def compare(folder: str, manifest: Manifest, attributes: bool = False) -> list[str]:
+    """Return the differences between a folder, into which an archive was unpacked, and its manifest, as texts."""
+    wanted = {member.path: member for member in manifest.members}
+    found = set(_below(folder))
+    known = {parent for path in wanted for parent in _parents(path)} | set(wanted)
+    wrong = [f"{path} is not in the manifest" for path in sorted(found - known)]
+    for path, member in wanted.items():
+        if path not in found:
+            wrong.append(f"{path} is missing")
+        elif difference := _difference(os.path.join(folder, path), member, attributes):
+            wrong.append(f"{path} has another {difference}")
+    return [shown(line) for line in wrong]
+
+
+def _difference(place: str, member: Member, attributes: bool) -> str:
+    found = os.lstat(place)
+    kind = kind_of(found)
+    pairs: list[tuple[str, Any, Any]] = [("type", kind, "f" if member.type == "h" else member.type)]
+    if kind == "f" and member.type == "f":
+        pairs += [("size", found.st_size, member.size), ("content", sha256_of(place), member.sha256)]
+    if kind == "l":
+        pairs += [("target", os.readlink(place), member.target)]
+    if attributes:
+        owner = (member.owner.uid, member.owner.gid)
+        pairs += [("time", found.st_mtime_ns, member.mtime), ("extended attributes", extended(place), member.xattrs)]
+        pairs += [("mode", stat.S_IMODE(found.st_mode), member.mode)] if kind != "l" else []
+        pairs += [("owner", (found.st_uid, found.st_gid), owner)] if os.geteuid() == 0 else []
+    return next((what for what, one, other in pairs if one != other), "")
+
+
+def _below(folder: str) -> Iterator[str]:
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            yield os.path.relpath(os.path.join(place, name), folder)

@@ -1,28 +1,33 @@
-"""Writing an archive, to a stream and in one pass."""
+"""Writes an archive to a stream, in one pass.
+
+Its gzip stream has several parts, so that content that cannot be compressed costs no time.
+"""
 
 from __future__ import annotations
 
 import os
+import struct
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
-from gb10.programs.archive import files
-from gb10.programs.archive.files import CHUNK, attributes, digest, kind_of, stream_digest
+from gb10.programs.archive.files import CHUNK, attributes, digest, kind_of, opened, stream_digest
 from gb10.programs.archive.manifest import MANIFEST, OWN, ROOT, Manifest, Member, Note, Owner, shown
-from gb10.programs.archive.places import climbs
-from gb10.programs.archive.zipping import Sink, Zipped
 
-HELD_BYTES = 8 << 20  # larger files go by way of a file, so that one that grows does not end up torn
+HELD_BYTES = 8 << 20  # in memory; a larger file is copied to the scratch folder first, since it may grow meanwhile
 BLOCK = 1 << 18  # bytes that are compressed at a time
 TRIES = 3
 TAR_TYPES = {"f": tarfile.REGTYPE, "d": tarfile.DIRTYPE, "l": tarfile.SYMTYPE, "h": tarfile.LNKTYPE}
+HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # no name, no time, fast, on no system in particular
+SAMPLE_BYTES = 1 << 13  # of each block, to find out if it can be compressed
+WORTHWHILE = 0.95  # a sample is compressed to less than this of its size
 
 
 class UnwritableError(Exception):
-    """An archive cannot be written: not the fault of what is put into it."""
+    """The archive itself, or a file in the scratch folder, cannot be written."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -31,10 +36,10 @@ class UnwritableError(Exception):
 
 
 class Writer:
-    """An archive that is being written to a stream. Without `close` it has no manifest, and nobody accepts it.
+    """An archive that is being written to a stream. It is valid only after `close`, which writes the manifest.
 
-    + scratch: a folder, closed to others, for files that are too large to be held
-    + root: the node's root folder, as seen from here
+    + scratch: a folder, closed to others, for files that are too large for memory
+    + root: path of the node's root folder
     """
 
     def __init__(self, out: Sink, scratch: str, root: str = "/") -> None:
@@ -54,11 +59,11 @@ class Writer:
         )
 
     def note(self, path: str, text: str, harms: bool = False) -> None:
-        """Write down what is not in the archive as it is on the node."""
+        """Note a difference between the archive and the node."""
         self.notes.append(Note(path, text, harms))
 
     def add_tree(self, path: str, part: str, skip: Callable[[str], bool] = lambda path: False) -> None:
-        """Given an absolute path, add it with all below it, on its own file system. What is absent is left out."""
+        """Add an absolute path with everything below it on the same file system. An absent one is left out."""
         waiting = [path]
         device = os.lstat(path).st_dev if os.path.lexists(path) else None
         while waiting:
@@ -76,11 +81,9 @@ class Writer:
                 self.note(found, f"cannot be listed: {error.strerror}", harms=True)
 
     def add(self, path: str, part: str, content_of: str | None = None) -> str:
-        """Given an absolute path, add it alone; return its type, "" if nothing was added.
+        """Add an absolute path alone; return its type, or "" if nothing was added. Raise UnwritableError.
 
-        Raise UnwritableError if the archive, or what is held in the scratch folder, cannot be written.
-
-        With `content_of` the content is that of another file: a consistent copy of one that changes.
+        + content_of: another file with the content: a consistent copy
         """
         name = f"{ROOT}/{os.path.relpath(path, self._root)}"
         if name in self.members:
@@ -89,7 +92,7 @@ class Writer:
             try:
                 kind = self._try(name, path, content_of or path, part, last)
             except FileNotFoundError:
-                return ""  # removed while we look: then it is not on the node
+                return ""  # removed meanwhile
             except OSError as error:
                 self.note(path, f"cannot be read: {error.strerror}", harms=True)
                 return ""
@@ -98,13 +101,13 @@ class Writer:
         raise AssertionError("the last try returns")
 
     def add_text(self, name: str, text: str, part: str) -> None:
-        """Add what was written down about the node, under a name of our own."""
+        """Add a description of the node under a name of our own."""
         content = text.encode("utf-8", "surrogateescape")
         root = Owner(0, 0, "root", "root")
         self._put(Member(f"{OWN}/{name}", part, "f", 0o600, root, 0, len(content), digest(content)), [content])
 
     def close(self, **about: Any) -> Manifest:
-        """Write the manifest, whose fields are given except members and notes, and so complete the archive."""
+        """Write the manifest, with these fields besides members and notes, and end the archive."""
         manifest = Manifest(**about, members=tuple(self.members.values()), notes=tuple(self.notes))
         content = manifest.encoded()
         with _writing():
@@ -114,7 +117,7 @@ class Writer:
         return manifest
 
     def _try(self, name: str, path: str, source: str, part: str, last: bool) -> str | None:
-        """Add one path; return its type, or None if its content changed meanwhile and is to be read again."""
+        """Add one path; return its type, or None if its content changed meanwhile: then it is tried again."""
         found = os.lstat(path)
         kind = kind_of(found)
         if not kind:
@@ -125,7 +128,7 @@ class Writer:
             kind = "h"
         target = os.readlink(path) if kind == "l" else known or ""
         member = {"path": name, "part": part, "type": kind, "target": target, **attributes(path, found)}
-        if kind == "l" and climbs(Member(**member)):
+        if kind == "l" and Member(**member).is_climbing:
             self.note(path, f"is a link to {shown(target)}, which climbs above the root folder, and was left out")
             return ""
         if kind != "f":
@@ -137,8 +140,8 @@ class Writer:
         return kind
 
     def _put_content(self, member: dict[str, Any], path: str, source: str, last: bool) -> bool:
-        """Add a file with its content; return False if that changed meanwhile, unless this is the last try."""
-        with files.opened(source) as file:
+        """Add a file with its content; return False if it changed meanwhile, unless this is the last try."""
+        with opened(source) as file:
             before = os.fstat(file.fileno())
             content = self._held(file, before.st_size)
             after = os.fstat(file.fileno())
@@ -154,7 +157,7 @@ class Writer:
         return True
 
     def _held(self, file: BinaryIO, size: int) -> BinaryIO:
-        """Read as much as a file had when it was opened: one that somebody goes on writing to has no end."""
+        """Read the bytes that a file had when it was opened: one that grows steadily has no end."""
         held = cast(BinaryIO, tempfile.SpooledTemporaryFile(HELD_BYTES, dir=self._scratch))  # noqa: SIM115 - returned
         while size > 0 and (chunk := file.read(min(CHUNK, size))):
             with _writing():
@@ -200,3 +203,42 @@ def _header(name: str, mode: int, size: int) -> tarfile.TarInfo:
     header = tarfile.TarInfo(name)
     header.mode, header.size = mode, size
     return header
+
+
+class Sink(Protocol):
+    """Something that bytes are written to: a file, or the outlet of a program."""
+
+    def write(self, data: bytes, /) -> int: ...
+
+
+class Zipped:
+    """A stream that compresses what is written to it, in parts that follow one another."""
+
+    def __init__(self, out: Sink) -> None:
+        self._out = out
+        self._level = -1  # of the open part; -1 if none is open
+        self._crc = self._size = 0
+        self._deflate = zlib.compressobj()
+
+    def write(self, data: bytes) -> int:
+        """Write data, compressed if a sample shows that this pays."""
+        sample = data[:SAMPLE_BYTES]
+        pays = len(data) < SAMPLE_BYTES or len(zlib.compress(sample, 1)) < SAMPLE_BYTES * WORTHWHILE
+        if self._level != int(pays):
+            self.end()
+            self._begin(int(pays))
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        self._out.write(self._deflate.compress(data))
+        return len(data)
+
+    def end(self) -> None:
+        """End the open part."""
+        if self._level >= 0:
+            self._out.write(self._deflate.flush() + struct.pack("<LL", self._crc, self._size & 0xFFFFFFFF))
+            self._level = -1
+
+    def _begin(self, level: int) -> None:
+        self._out.write(HEADER)
+        self._level, self._crc, self._size = level, zlib.crc32(b""), 0
+        self._deflate = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)

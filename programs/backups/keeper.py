@@ -1,4 +1,4 @@
-"""What a node does with the backups that it keeps of others: take one, prove one, give one back."""
+"""A node that keeps backups of others: it receives, proves and returns them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 
 from gb10.programs.answer import Outlet, RefusedError
 from gb10.programs.archive.files import CHUNK, FULL
-from gb10.programs.backups.evidence import write_evidence
 from gb10.programs.backups.proof import prove
-from gb10.programs.backups.pruning import prune
-from gb10.programs.backups.store import archive_name, read_summary, receive
+from gb10.programs.backups.store import archive_name, prune, read_summary, receive, write_proofs
 from gb10.programs.room import free_bytes, is_short
 
 ROOM_BYTES = 32 << 20  # must stay free
 
 
 def keep(job: dict[str, Any], outlet: Outlet) -> None:
-    """Take an archive from standard input.
+    """Receive an archive from standard input.
 
     + job: root, where (the name of this node's store), summary, count, days
     """
@@ -37,13 +35,13 @@ def keep(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def prove_here(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Prove a backup that this node keeps; return what came of it.
+    """Prove a backup that this node keeps; return the result.
 
     + job: root, and as for `prove`
     """
-    found = prove(job["root"], job)
-    write_evidence(job["root"], job["node"], job["id"], [found])
-    return found.to_json()
+    result = prove(job["root"], job)
+    write_proofs(job["root"], job["node"], job["id"], [result])
+    return result.to_json()
 
 
 def give(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:

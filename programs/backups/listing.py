@@ -1,14 +1,10 @@
-"""What lies in a folder of backups. See programs/backups/store.py for what it consists of.
-
-This file also runs on the nodes, as text for their own python3: standard library only.
-"""
+"""The listing of a folder of backups. programs/backups/store.py says what lies in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import sys
 from typing import Any
 
 ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)")
@@ -20,29 +16,22 @@ def main(job: dict[str, Any], outlet: object) -> list[dict[str, Any]] | None:
 
 
 def listing(root: str) -> list[dict[str, Any]] | None:
-    """Every backup with its summary, the size of its file and what came of its proofs; None without the folder."""
+    """Return every backup with its summary, file size and proof results, or None if there is no folder."""
     if not os.path.isdir(root):
         return None
     found = []
     for node in sorted(os.listdir(root)):
         folder = os.path.join(root, node)
-        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        for name in names:
-            match = ID.fullmatch(name.partition(".tar.gz")[0])
+        for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+            backup = name.partition(".tar.gz")[0]
+            match = ID.fullmatch(backup)
             if match and match["node"] == node and name.endswith((".tar.gz", ".tar.gz.age")):
-                found.append(_backup(folder, node, match[0], name))
+                entry = {"node": node, "id": backup, "file": name}
+                entry["file_size"] = os.lstat(os.path.join(folder, name)).st_size
+                entry["summary"] = _json(os.path.join(folder, f"{backup}.json"))
+                entry["proofs"] = _json(os.path.join(folder, f"{backup}.proof.json")).get("copies", [])
+                found.append(entry)
     return found
-
-
-def _backup(folder: str, node: str, backup: str, name: str) -> dict[str, Any]:
-    return {
-        "node": node,
-        "id": backup,
-        "file": name,
-        "file_size": os.lstat(os.path.join(folder, name)).st_size,
-        "summary": _json(os.path.join(folder, f"{backup}.json")),
-        "proofs": _json(os.path.join(folder, f"{backup}.proof.json")).get("copies", []),
-    }
 
 
 def _json(path: str) -> dict[str, Any]:
@@ -52,7 +41,3 @@ def _json(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-if __name__ == "__main__":
-    print(json.dumps(listing(sys.argv[1])))

@@ -1,4 +1,4 @@
-"""What of a node is in a backup, and where it lies."""
+"""The paths of a node that are in its backup."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ DATABASE = f"{SERVER}/db/state.db"
 TOKEN = f"{SERVER}/token"
 AUTHORITY = f"{SERVER}/tls/server-ca.crt"
 CERTIFICATES = (TOKEN, f"{SERVER}/tls", f"{SERVER}/cred")
-# What is not worth keeping of K3s' server: charts that it brings itself; its database is added as a consistent copy.
+# Not copied as files: charts that K3s brings itself, and its database, which is added as a consistent copy.
 DISPENSABLE = (f"{SERVER}/static", f"{SERVER}/db")
 AGENT_CONFIG = "/etc/rancher/k3s/config.yaml"
-NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105 - where it lies
-NEVER = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108 - never in a backup, even if somebody lists them
+NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105 - a path
+NEVER = ("/proc", "/sys", "/dev", "/run", "/tmp")  # noqa: S108 - not even if they are listed
 
 PATHS = {
     "identity": ("/etc/ssh", "/etc/hostname", "/etc/hosts"),
@@ -65,7 +65,7 @@ PATHS = {
     ),
 }
 TOKENS = ("token", "stored_tokens")  # of the Hugging Face Hub, in the folder HF_HOME
-# Below the home of each human: an account's keys and what it logs in to registries and hubs with.
+# Below the home of each person: keys, and credentials for registries and hubs.
 HOMES = {
     "users": (".ssh", *(f".cache/huggingface/{name}" for name in TOKENS), ".netrc"),
     "docker": (".docker/config.json",),

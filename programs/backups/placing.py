@@ -1,7 +1,7 @@
-"""Putting members of an unpacked backup where they belong on the node.
+"""Puts members of an unpacked backup in place on the node.
 
-The contract: nothing that is there is lost. What a file of the backup replaces is kept beside it, and a reader sees the
-old file or the new one, never half of it. Whatever holds a secret is never wider than its final mode.
+The contract: nothing on the node is lost. A file that is replaced is kept beside its place, and a reader sees the old
+file or the new one, never half of it. A secret is never wider than its final mode.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from gb10.programs.archive.files import CHUNK, apply_attributes, file_digest
+from gb10.programs.archive.files import CHUNK, apply_attributes
 from gb10.programs.archive.manifest import ROOT, Member, Owner, decoded
-from gb10.programs.backups.looking import numbers
-from gb10.programs.files import sync_folder
+from gb10.programs.backups.differences import numbers
+from gb10.programs.files import sha256_of, sync_folder
 
 MANIFEST, TREE = "manifest.json", "tree"  # in the folder of the restore
-NEW = ".gb10-restore"  # ends the name of a file that is not yet complete
-BESIDE = ".before-restore-"  # and the time of the restore: ends the name of what it replaced
+NEW = ".gb10-restore"  # suffix of a file that is not yet complete
+BESIDE = ".before-restore-"  # suffix of what was replaced, followed by the time of the restore
 
 
 class Placer:
     """Puts members of the unpacked backup in place, and keeps what it replaces.
 
-    + job: folder (of the restore), stamp (the time of the restore), root (of the node); "moved" maps a path of the node
-      to another one, under which its content goes instead
+    + job: folder and stamp (time) of the restore, root (of the node), moved (path of the node -> path to use instead)
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -36,33 +35,36 @@ class Placer:
         self.root: str = job.get("root", "")
         self.stamp = job["stamp"]
         self.moved: dict[str, str] = job.get("moved", {})
-        self.replaced: list[tuple[str, str | None]] = []  # a place, and where its former content is
+        self.replaced: list[tuple[str, str | None]] = []  # place and path of its former content
         with open(os.path.join(job["folder"], MANIFEST), "rb") as file:
             self.members: dict[str, Member] = {m.node_path: m for m in decoded(file.read()).members if m.node_path}
 
     def put(self, paths: Sequence[str], merge: Collection[str] = ()) -> None:
-        """Put these paths in place, folders first; `merge` names files of which the node's own lines stay as well."""
+        """Put these paths in place, folders first. Files in `merge` also keep the lines that only the node has."""
         chosen = [self.members[path] for path in sorted(paths)]
-        for member in chosen:
-            if member.type == "d":
-                self._folder(member)
+        folders = [member for member in chosen if member.type == "d"]
+        for member in folders:
+            self._folder(member)
         for member in sorted(chosen, key=lambda member: member.type == "h"):  # further names last
             if member.type != "d":
                 self._file(member, merge=member.node_path in merge)
-        for member in reversed([member for member in chosen if member.type == "d"]):
-            self._attributes(self.place(member.path.removeprefix(ROOT)), member)
-        for folder in {os.path.dirname(self.place(member.path.removeprefix(ROOT))) for member in chosen}:
+        for member in reversed(folders):
+            self._attributes(self._place_of(member), member)
+        for folder in {os.path.dirname(self._place_of(member)) for member in chosen}:
             sync_folder(folder)
 
     def place(self, path: str) -> str:
-        """Return where a path of the node goes."""
+        """Return the place for a path of the node."""
         for old, new in self.moved.items():
             if path == old or path.startswith(f"{old}/"):
                 return self.root + new + path[len(old) :]
         return self.root + path
 
+    def _place_of(self, member: Member) -> str:
+        return self.place(member.path.removeprefix(ROOT))
+
     def put_folder(self, path: str) -> None:
-        """Put a folder in place as a whole, the former one kept beside."""
+        """Put a folder in place as a whole, and keep the former one beside it."""
         self.moved = {**self.moved, path: path + NEW}
         remove(self.place(path))
         self.put([below for below in self.members if below == path or below.startswith(f"{path}/")])
@@ -71,7 +73,7 @@ class Placer:
         os.rename(self.place(path), self.root + path)
 
     def keep(self, place: str) -> None:
-        """Keep what is at a place beside it; a file also stays there, until it is replaced."""
+        """Keep the content of a place beside it. A file also stays there until it is replaced."""
         if not os.path.lexists(place):
             self.replaced.append((place, None))
             return
@@ -84,7 +86,7 @@ class Placer:
         self.replaced.append((place, kept))
 
     def take_back(self) -> None:
-        """Undo what was put in place."""
+        """Undo all replacements."""
         for place, kept in reversed(self.replaced):
             if kept is None:
                 remove(place)
@@ -92,13 +94,13 @@ class Placer:
                 os.replace(kept, place)
 
     def _folder(self, member: Member) -> None:
-        place = self.place(member.path.removeprefix(ROOT))
+        place = self._place_of(member)
         if os.path.lexists(place) and (os.path.islink(place) or not os.path.isdir(place)):
             self.keep(place)
         make_folders(place)
 
     def _file(self, member: Member, merge: bool) -> None:
-        place, source = self.place(member.path.removeprefix(ROOT)), os.path.join(self.tree, member.path)
+        place, source = self._place_of(member), os.path.join(self.tree, member.path)
         make_folders(os.path.dirname(place))
         new = place + NEW
         remove(new)
@@ -125,12 +127,12 @@ def _has_content(place: str, member: Member) -> bool:
     """Return True if only the attributes of a file differ."""
     with suppress(OSError):
         found = os.lstat(place)
-        return stat.S_ISREG(found.st_mode) and found.st_size == member.size and file_digest(place) == member.sha256
+        return stat.S_ISREG(found.st_mode) and found.st_size == member.size and sha256_of(place) == member.sha256
     return False
 
 
 def make_folders(path: str) -> None:
-    """Make folders that are missing, each owned and closed as the one above it."""
+    """Make missing folders, each with the owner and mode of the one above it, but not writable for others."""
     if os.path.isdir(path):
         return
     make_folders(os.path.dirname(path))
@@ -141,7 +143,7 @@ def make_folders(path: str) -> None:
 
 
 def _own_lines(source: str, place: str) -> bytes:
-    """Return the lines of a file of the node that the backup's does not have."""
+    """Return the lines of a file that the node has and the backup lacks."""
     if not os.path.isfile(place):
         return b""
     with open(source, "rb") as file:
@@ -151,7 +153,7 @@ def _own_lines(source: str, place: str) -> bytes:
 
 
 def _copy(source: str, new: str, more: bytes) -> None:
-    """Copy a file under a name that is free, closed to others, and write it to the disk."""
+    """Copy a file and add more bytes: to a new file on the disk that is closed to others."""
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
         with open(source, "rb") as file:
             last = b"\n"
@@ -164,7 +166,7 @@ def _copy(source: str, new: str, more: bytes) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove whatever is there, if anything is."""
+    """Remove a file, link or folder, if it exists."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:

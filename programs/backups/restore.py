@@ -1,6 +1,6 @@
-"""The steps of a restore on the node: unpack the backup, put files in place, have what reads them take them over.
+"""The steps of a restore on the node: unpack the backup, put files in place, have services read them.
 
-Every function here takes a job with "folder", where the backup is unpacked, and "stamp", the time of the restore.
+The job of each function has "folder", where the backup is unpacked, and "stamp", the time of the restore.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from gb10.programs.archive.manifest import damaged
 from gb10.programs.archive.reading import unpack as unpack_archive
 from gb10.programs.backups.placing import BESIDE, MANIFEST, TREE, Placer, remove
 
-NOTED = 5  # lines of what a command complains of
-SHOWN_SECONDS = 10  # for sshd to show the restored keys
+NOTED = 5  # lines of an error output
+SHOWN_SECONDS = 10  # to wait until sshd shows the restored keys
 UNIT_SECONDS = 120
 RELOAD_SECONDS = 60
 
 
 def unpack(job: dict[str, Any], outlet: Outlet) -> None:
-    """Unpack the archive that follows on standard input into "folder", which is emptied first, and closed to others."""
+    """Unpack the archive on standard input into "folder", which is emptied first, and closed to others."""
     folder = job["folder"]
     remove(folder)
     os.makedirs(os.path.dirname(folder), 0o755, exist_ok=True)
@@ -41,7 +41,7 @@ def unpack(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def put(job: dict[str, Any], outlet: Outlet) -> None:
-    """Put "paths" in place; of those in "merge" the node's own lines stay as well."""
+    """Put "paths" in place. Those in "merge" also keep the lines that only the node has."""
     try:
         Placer(job).put(job["paths"], job.get("merge", ()))
     except OSError as error:
@@ -49,9 +49,9 @@ def put(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def users(job: dict[str, Any], outlet: Outlet) -> None:
-    """Run "commands" that make accounts; then put "paths" in place.
+    """Run "commands", which make accounts; then put "paths" in place.
 
-    "created" names the accounts that get their old password, out of the backup's own lines of shadow.
+    The accounts in "created" get their old password, from the lines of shadow in the backup.
     """
     for path in job["sudoers"]:
         _run(["visudo", "-cf", job["folder"] + f"/{TREE}/root{path}"], "SUDOERS_REJECTED")
@@ -66,7 +66,7 @@ def users(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def docker(job: dict[str, Any], outlet: Outlet) -> None:
-    """Put "paths" in place, but "file" beside its place, as FILE.new, if dockerd accepts it."""
+    """Put "paths" in place, but "file" beside its place, as FILE.new. Refuse one that dockerd does not accept."""
     file, paths = job["file"], job["paths"]
     others = [path for path in paths if path != file]
     put({**job, "paths": others}, outlet)
@@ -80,11 +80,11 @@ def docker(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def system(job: dict[str, Any], outlet: Outlet) -> None:
-    """Put "paths" in place; then have the kernel take over its settings, and start "units" once."""
+    """Put "paths" in place; then apply kernel settings, and restart those of "units" that are enabled."""
     put(job, outlet)
     _reload_units()
     if any(path.startswith("/etc/sysctl") for path in job["paths"]):
-        done = _tried(["sysctl", "--system"], RELOAD_SECONDS)
+        done = _tried(["sysctl", "--system"])
         for line in done.stderr.splitlines()[:NOTED] if done.returncode else ():
             outlet.report(note=line.strip())
     for unit in job["units"]:
@@ -95,9 +95,9 @@ def system(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def k3s(job: dict[str, Any], outlet: Outlet) -> None:
-    """Put the folder "server" in place as a whole, the former one kept beside; then "paths".
+    """Put the folder "server" in place as a whole, keep the former one beside it; then put "paths" in place.
 
-    K3s refuses a datastore beside files that are newer than it: so nothing of another cluster may be left there.
+    K3s refuses a datastore beside files that are newer, so nothing of another cluster may be left there.
     """
     try:
         if job["server"]:
@@ -108,10 +108,9 @@ def k3s(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def sshd(job: dict[str, Any], outlet: Outlet) -> None:
-    """Put sshd's "paths" in place, have it take them over, and see that it shows the restored "keys".
+    """Put "paths" of sshd in place, reload it, and check that it shows the restored host "keys".
 
-    All goes back to what it was if sshd does not accept its configuration, or does not show them, or if this program is
-    ended meanwhile.
+    Undo everything if sshd does not accept its configuration or does not show the keys, or if this program is ended.
     """
     placer = Placer(job)
     trouble: str | None = "it was ended"
@@ -129,7 +128,7 @@ def sshd(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def _sshd_trouble(keys: list[str]) -> str | None:
-    """Reload sshd; return why it does not run with its files, or None."""
+    """Reload sshd; return why it does not work with its new files, or None."""
     tested = _tried(["sshd", "-t"])
     if tested.returncode:
         return (tested.stderr.strip().splitlines() or ["sshd -t fails"])[-1]
@@ -138,17 +137,17 @@ def _sshd_trouble(keys: list[str]) -> str | None:
 
 
 def _reload_sshd() -> None:
-    """Have a running sshd read its files anew. Sessions that are open stay open."""
+    """Reload sshd, if it runs. Open sessions stay open."""
     for unit in ("ssh.service", "sshd.service"):
         if _tried(["systemctl", "is-active", "--quiet", unit]).returncode == 0:
-            _tried(["systemctl", "reload", unit], RELOAD_SECONDS)
+            _tried(["systemctl", "reload", unit])
             return
 
 
 def _shows(keys: list[str]) -> bool:
-    """Return True if sshd shows one of these public keys, "type base64" each, within ten seconds."""
-    told = _tried(["sshd", "-T"]).stdout
-    port = next((line.split()[1] for line in told.splitlines() if line.startswith("port ")), "22")
+    """Return True if sshd shows one of these public keys, each as "type base64", within SHOWN_SECONDS."""
+    settings = _tried(["sshd", "-T"]).stdout
+    port = next((line.split()[1] for line in settings.splitlines() if line.startswith("port ")), "22")
     deadline = time.monotonic() + SHOWN_SECONDS
     while keys and time.monotonic() < deadline:
         found = _tried(["ssh-keyscan", "-T", "3", "-p", port, "127.0.0.1"]).stdout
@@ -159,7 +158,7 @@ def _shows(keys: list[str]) -> bool:
 
 
 def _reload_units() -> None:
-    _tried(["systemctl", "daemon-reload"], RELOAD_SECONDS)
+    _tried(["systemctl", "daemon-reload"])
 
 
 def _tried(command: list[str], seconds: int = RELOAD_SECONDS) -> subprocess.CompletedProcess[str]:
@@ -168,9 +167,9 @@ def _tried(command: list[str], seconds: int = RELOAD_SECONDS) -> subprocess.Comp
     )
 
 
-def _run(command: list[str], code: str, given: str = "") -> None:
+def _run(command: list[str], code: str, stdin: str = "") -> None:
     """Run a command. Raise RefusedError with the code if it fails."""
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RefusedError(code, f"{command[0]}: {' '.join((done.stderr or done.stdout).split())[-300:]}")
 

@@ -1,34 +1,45 @@
-"""Walks a folder: every file, folder and link, and where the links lead."""
+"""A walk through a folder: every file, folder and link, and where the links lead.
+
+Hugging Face models share a store of blobs. What its owner notes beside the blobs is merged by a copy, never copied.
+"""
 
 from __future__ import annotations
 
 import collections
+import fnmatch
+import functools
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import Any
 
 from gb10.programs.copying.places import PARTIAL, WORKSHOP
-from gb10.programs.tree.patterns import excluded_in
-from gb10.programs.tree.store import STORE_BLOB, STORE_MARKER, STORE_OWN
+
+Entry = dict[str, Any]
 
 KINDS = {stat.S_IFREG: "f", stat.S_IFDIR: "d", stat.S_IFLNK: "l"}
+STORE_BLOB = re.compile(r"blobs/[0-9a-f]{2}/[0-9a-f]{64}")
+CLASSIC_BLOB = re.compile(r"(?:models|datasets|spaces)--[^/]+/blobs/([0-9a-f]{64})")
+STORE_MARKER = "blobs/.huggingface-shared-blobs"
+STORE_OWN = re.compile(
+    STORE_BLOB.pattern + r"\.(refs|lock(\.soft)?)|blobs/\.huggingface-shared-blobs\.[0-9a-f]{8}\.tmp"
+)
 
 
 class Walk:
-    """What is found below one folder.
+    """Everything below one folder.
 
-    + job: that of the listing
+    + job: of the listing
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.root = os.path.realpath(job["root"])
         self.job = job
-        self.entries: dict[str, dict[str, Any]] = {}
-        self.halves: dict[str, int] = {}  # path -> bytes, of files that came by ssh in part
-        self._links: list[str] = []  # that have been listed, and not yet followed
-        self.references: dict[str, list[str]] = collections.defaultdict(list)
-        # Beside a shared store of blobs lies what its owner notes about them: it is merged, never copied.
+        self.entries: dict[str, Entry] = {}  # by path
+        self.halves: dict[str, int] = {}  # path -> bytes, of files that rsync over ssh has begun
+        self.references: dict[str, list[str]] = collections.defaultdict(list)  # blob -> links that lead to it
+        self._links: list[str] = []  # listed, but not yet followed
         self._is_hub = os.path.isfile(self.full(STORE_MARKER))
 
     def full(self, path: str) -> str:
@@ -36,7 +47,7 @@ class Walk:
         return self.root if path == "." else f"{self.root}/{path}"
 
     def run(self) -> list[str]:
-        """Find what the job wants; return the paths of the job that are not there, if there are such."""
+        """List what the job wants; return the wanted paths that do not exist. If there are any, nothing is listed."""
         paths = self.job.get("paths")
         if paths is None:
             self._add(".")
@@ -67,7 +78,7 @@ class Walk:
             self._add(folder)
 
     def _next_hop(self, link: str) -> Iterator[str]:
-        """Yield where a link leads, without following the links there, if that exists inside the root."""
+        """Yield the path that a link names, if it exists inside the root. Later links are followed later."""
         target = os.path.join(os.path.dirname(self.full(link)), os.readlink(self.full(link)))
         place = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
         if place.startswith(self.root + "/") and os.path.lexists(place) and os.path.basename(target) not in ("", ".."):
@@ -82,11 +93,11 @@ class Walk:
                 names = sorted(entry.name for entry in found)
             for name in names:
                 path = name if folder == "." else f"{folder}/{name}"
-                if not excluded.match(name) and not self._is_ours(path, name) and self._add(path) == "d":
+                if not excluded.match(name) and not self._is_internal(path, name) and self._add(path) == "d":
                     waiting.append(path)
 
-    def _is_ours(self, path: str, name: str) -> bool:
-        """Return True for what belongs to a running copy or to the owner of a store, and to nobody's content."""
+    def _is_internal(self, path: str, name: str) -> bool:
+        """Return True for files of a running copy, and for notes of a shared store: they are not content."""
         if name == PARTIAL:
             self._add_halves(path)
             return True
@@ -99,7 +110,7 @@ class Walk:
                 self.halves[path] = entry.stat(follow_symlinks=False).st_size
 
     def _add(self, path: str) -> str:
-        """List one path; return its type: f, d, l, or o for what cannot be copied."""
+        """List one path; return its type: f, d, l, o for what cannot be copied, or "" if it does not exist."""
         try:
             found = os.lstat(self.full(path))
         except FileNotFoundError:
@@ -137,6 +148,27 @@ class Walk:
         return {"target": target, "state": state}
 
     def _stays_inside(self, target: str) -> bool:
-        """Return True if a link leads inside at the place of the copy too: an absolute one knows one place only."""
+        """Return True unless a link is absolute and leads out of the folder that will hold the copy."""
         there = self.job.get("copied_to")
         return not there or not target.startswith("/") or f"{os.path.normpath(target)}/".startswith(f"{there}/")
+
+
+def excluded_in(folder: str, patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """Return what matches the names in a folder that these patterns of the shell exclude.
+
+    A pattern means names anywhere or, with a leading slash, whole paths. Its `*` never stands for a slash.
+    """
+    above = [] if folder == "." else folder.split("/")
+    names = []
+    for pattern in patterns:
+        *folders, name = pattern.removeprefix("/").split("/")
+        if not pattern.startswith("/") or (
+            len(folders) == len(above) and all(map(fnmatch.fnmatchcase, above, folders))
+        ):
+            names.append(name)
+    return _any_of(tuple(names))
+
+
+@functools.cache
+def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(fnmatch.translate, names)) or r"(?!)")  # (?!) matches nothing

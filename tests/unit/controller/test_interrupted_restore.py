@@ -14,8 +14,8 @@ from gb10.controller.inventory import load_inventory
 from gb10.controller.restore import know_host
 from gb10.operations.backups import age
 from gb10.programs.archive.files import digest
+from gb10.programs.archive.manifest import summary_of
 from gb10.programs.archive.reading import check
-from gb10.programs.archive.summary import summary_of
 from gb10.programs.backups import store
 from tests.unit.programs.test_backup_proof import MACHINE, made
 from tests.unit.pyinfra_project import Project

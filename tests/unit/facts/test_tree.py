@@ -21,8 +21,7 @@ from gb10.facts.reading.copy import RunningCopy, Tree, prove_copy, shown
 from gb10.facts.reading.huggingface import HUB_FILES, HuggingFaceCache, folder_name, read_cache
 from gb10.facts.reading.launcher import Launch
 from gb10.operations.models import describe_repository, givers, split_name
-from gb10.programs.tree.hashing import hash_files
-from gb10.programs.tree.summary import summary
+from gb10.programs.tree.listing import hash_files, summary
 from gb10.programs.tree.walk import Walk
 from tests.lab.hub import Hub, fill
 from tests.unit.facts.reading import altered, process, shell_accepts

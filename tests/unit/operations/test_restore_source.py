@@ -9,7 +9,7 @@ import pytest
 
 from gb10.operations.backups.restore_source import LATEST, Backup, open_backup
 from gb10.programs.answer import RefusedError
-from gb10.programs.backups.evidence import write_evidence
+from gb10.programs.backups.store import write_proofs
 from tests.unit.programs.test_backup_proof import MACHINE, made, proof, refused, stored
 
 DAYS = ("20260101", "20260102", "20260103")
@@ -41,9 +41,9 @@ def kept(node: Path, store: Path, day: str, installation: str, *, proven: bool =
     machine = {**MACHINE, "machine_id": installation}
     backup = stored(store, made(node, f"spark-1-{day}T000000Z", role=None, cluster=None, machine=machine))
     if proven:
-        evidence = proof(store, backup)
-        assert evidence.found.proven, evidence
-        write_evidence(str(store), "spark-1", backup, [evidence])
+        result = proof(store, backup)
+        assert result.proven, result
+        write_proofs(str(store), "spark-1", backup, [result])
     return backup
 
 
@@ -58,7 +58,7 @@ def test_the_latest_backup_is_the_newest_that_is_proven(node: Path, store: Path)
     found = latest(store)
     assert (found.id, found.proven, found.passed_over) == (good, True, (bad,))
     damaged = refused(proof(store, bad), ("BACKUP_DAMAGED", "its content has changed"))
-    write_evidence(str(store), "spark-1", bad, [damaged])
+    write_proofs(str(store), "spark-1", bad, [damaged])
     assert latest(store).id == good
     named = open_backup(str(store), "spark-1", bad, None)
     assert (named.id, named.proven, named.reasons) == (bad, False, ("its content has changed",))
@@ -68,7 +68,7 @@ def test_a_copy_is_as_good_as_another_place_proved_it_for_it_is_hashed_when_it_i
     node: Path, store: Path
 ) -> None:
     backup = kept(node, store, DAYS[0], "a", proven=False)
-    write_evidence(str(store), "spark-1", backup, [replace(proof(store, backup), where="spark-2")])
+    write_proofs(str(store), "spark-1", backup, [replace(proof(store, backup), where="spark-2")])
     assert latest(store).proven
     path = store / "spark-1" / f"{backup}.tar.gz"
     path.write_bytes(path.read_bytes()[:-1])

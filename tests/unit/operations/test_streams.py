@@ -17,7 +17,7 @@ from gb10.facts.reading.launcher import Launch
 from gb10.operations.kit.peers import BrokenStreamError, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import digest
-from gb10.programs.archive.summary import summary_of
+from gb10.programs.archive.manifest import summary_of
 from tests.unit.programs.test_archive import made
 from tests.unit.ssh_server import SshServer
 

@@ -25,13 +25,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.archive.comparing import compare
 from gb10.programs.archive.files import CHUNK, digest
-from gb10.programs.archive.manifest import ROOT, Manifest, Member, Owner, decoded
-from gb10.programs.archive.reading import check, unpack
-from gb10.programs.archive.summary import agree, decode_summary, encode_summary, summary_of
-from gb10.programs.archive.writing import BLOCK, HELD_BYTES, UnwritableError, Writer
-from gb10.programs.archive.zipping import SAMPLE_BYTES
+from gb10.programs.archive.manifest import (
+    ROOT,
+    Manifest,
+    Member,
+    Owner,
+    agree,
+    decode_summary,
+    decoded,
+    encode_summary,
+    summary_of,
+)
+from gb10.programs.archive.reading import check, compare, unpack
+from gb10.programs.archive.writing import BLOCK, HELD_BYTES, SAMPLE_BYTES, UnwritableError, Writer
 
 NAMES = st.binary(min_size=1, max_size=20).filter(
     lambda name: not set(name) & set(b"/\0") and name not in (b".", b"..")
@@ -424,5 +431,5 @@ def test_a_manifest_survives_encoding_and_decoding(tree: Path) -> None:
     assert decoded(manifest.encoded()) == manifest
     assert json.loads(manifest.encoded()) == {
         **json.loads(json.dumps(asdict(manifest))),
-        "members": [m.document() for m in manifest.members],
+        "members": [m.to_json() for m in manifest.members],
     }

@@ -17,9 +17,8 @@ import pytest
 
 from gb10.programs.archive.reading import check
 from gb10.programs.archive.writing import Writer
-from gb10.programs.backups import database as backup_database
-from gb10.programs.backups import maker as backup_maker
-from gb10.programs.backups.described import models, own_containers
+from gb10.programs.backups import making as backup_maker
+from gb10.programs.backups.node_lists import models, own_containers
 
 
 def test_models_are_listed_with_the_digests_in_their_blob_names(tmp_path: Path) -> None:
@@ -108,7 +107,7 @@ def test_a_vanishing_container_does_not_hide_the_others(
 
 def test_k3s_is_stopped_only_if_nobody_can_open_its_database() -> None:
     states = ("active", "activating", "deactivating", "reloading", "inactive\n", "failed\n", None)
-    assert [backup_database.is_running(state) for state in states] == [True, True, True, True, False, False, True]
+    assert [backup_maker.is_running(state) for state in states] == [True, True, True, True, False, False, True]
 
 
 @contextmanager
@@ -140,11 +139,11 @@ def written(path: Path) -> Iterator[None]:
 def test_a_database_in_use_is_copied_between_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "node/db/state.db"
     path.parent.mkdir(parents=True)
-    monkeypatch.setattr(backup_database, "DATABASE", str(path))
+    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
     with written(path):
         for number in range(5):
             copy = tmp_path / f"copy{number}"
-            assert backup_database.copied(str(copy), str(tmp_path), running=True) is None
+            assert backup_maker.copied(str(copy), str(tmp_path), running=True) is None
             with closing(sqlite3.connect(copy)) as database:
                 ((count,),) = database.execute("SELECT count(*) FROM kine").fetchall()
             assert count % 2 == 0
@@ -164,7 +163,7 @@ while True:
 
 def test_a_large_database_is_copied_during_constant_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.db"
-    monkeypatch.setattr(backup_database, "DATABASE", str(path))
+    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("CREATE TABLE kine (name BLOB)")
@@ -174,7 +173,7 @@ def test_a_large_database_is_copied_during_constant_writes(tmp_path: Path, monke
         assert process.stdout
         process.stdout.readline()
         copying = threading.Thread(
-            target=backup_database.copied, args=(str(tmp_path / "copy"), str(tmp_path), True), daemon=True
+            target=backup_maker.copied, args=(str(tmp_path / "copy"), str(tmp_path), True), daemon=True
         )
         copying.start()
         copying.join(30)
@@ -187,10 +186,10 @@ def test_a_file_that_is_not_a_database_is_backed_up_as_is(tmp_path: Path, monkey
     path = tmp_path / "db/state.db"
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 100)
-    monkeypatch.setattr(backup_database, "DATABASE", str(path))
+    monkeypatch.setattr(backup_maker, "DATABASE", str(path))
     out = io.BytesIO()
     writer = Writer(out, str(tmp_path))
-    assert backup_database.add_database(writer, str(tmp_path)) == {"kind": "sqlite", "consistent": False}
+    assert backup_maker.add_database(writer, str(tmp_path)) == {"kind": "sqlite", "consistent": False}
     manifest: Any = writer.close(id="x", node="x", created="x", about={})
     assert check(io.BytesIO(out.getvalue())) == manifest
     (note,) = manifest.notes

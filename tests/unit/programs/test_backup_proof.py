@@ -22,14 +22,20 @@ import pytest
 from gb10.controller.backups import evidence_for, local_backups
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import digest
+from gb10.programs.archive.manifest import encode_summary, summary_of
 from gb10.programs.archive.reading import check
-from gb10.programs.archive.summary import encode_summary, summary_of
 from gb10.programs.archive.writing import Writer
-from gb10.programs.backups.evidence import UNTOLD, Evidence, is_proven, write_evidence
-from gb10.programs.backups.proof import prove, prove_copy
-from gb10.programs.backups.pruning import prune
-from gb10.programs.backups.store import made_at, made_seconds, receive
-from gb10.programs.backups.workshop import PROVING
+from gb10.programs.backups.proof import PROVING, prove
+from gb10.programs.backups.store import (
+    UNTRIED,
+    ProofResult,
+    is_proven,
+    made_at,
+    made_seconds,
+    prune,
+    receive,
+    write_proofs,
+)
 
 SERVER = "var/lib/rancher/k3s/server"
 MACHINE = {"hostname": "spark-1", "machine_id": "a1", "macs": {"enP7s7": "02:00:00:00:00:01"}, "architecture": "arm64"}
@@ -90,15 +96,15 @@ def stored(folder: Path, content: bytes) -> str:
     return manifest.id
 
 
-def proof(folder: Path, backup: str, node: str = "spark-1", **expected: Any) -> Evidence:
+def proof(folder: Path, backup: str, node: str = "spark-1", **expected: Any) -> ProofResult:
     """Prove a backup of a store."""
     job = {"where": "controller", "node": node, "id": backup, "expected": {"node": node, **expected}}
     return prove(str(folder), job)
 
 
-def refused(one: Evidence, *reasons: tuple[str, str]) -> Evidence:
-    """Return the evidence with reasons against the copy."""
-    return replace(one, found=replace(one.found, sha256=None, reasons=reasons))
+def refused(one: ProofResult, *reasons: tuple[str, str]) -> ProofResult:
+    """Return the result with reasons against the copy."""
+    return replace(one, sha256=None, reasons=reasons)
 
 
 @pytest.fixture
@@ -109,14 +115,14 @@ def store(tmp_path: Path) -> Path:
 def test_a_sound_backup_of_a_head_is_proven(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     found = proof(store, backup, macs=["02:00:00:00:00:01"], architecture="arm64", machine_id="a1", most_age_seconds=60)
-    assert found.found.proven, found
-    assert (found.found.opened, found.found.nodes) == (True, ("spark-1", "spark-2"))
+    assert found.proven, found
+    assert (found.opened, found.nodes) == (True, ("spark-1", "spark-2"))
     assert not list((store / PROVING).iterdir())
 
 
 def reason(head: Path, store: Path, expected: dict[str, Any] | None = None, **about: Any) -> tuple[str, str]:
     """Return the code and the text of the refusal of a head's backup."""
-    found = proof(store, stored(store, made(head, **about)), **(expected or {})).found
+    found = proof(store, stored(store, made(head, **about)), **(expected or {}))
     assert not found.proven
     return found.reasons[0]
 
@@ -138,22 +144,22 @@ def test_a_backup_of_another_machine_is_refused(
 def test_an_old_backup_is_refused_and_keeps_its_proof(head: Path, store: Path) -> None:
     backup = stored(store, made(head, "spark-1-20260101T000000Z"))
     sound = proof(store, backup)
-    write_evidence(str(store), "spark-1", backup, [sound])
+    write_proofs(str(store), "spark-1", backup, [sound])
     old = proof(store, backup, most_age_seconds=3600)
-    assert (old.found.proven, old.found.codes) == (False, ("BACKUP_STALE",))
-    write_evidence(str(store), "spark-1", backup, [old])
+    assert (old.proven, old.codes) == (False, ("BACKUP_STALE",))
+    write_proofs(str(store), "spark-1", backup, [old])
     assert is_proven(str(store), "spark-1", backup, "controller")
 
 
 def test_another_nodes_backup_is_refused_under_any_name(head: Path, store: Path) -> None:
     other = stored(store, made(head, "spark-2-20260101T000000Z"))
-    assert proof(store, other, node="spark-2").found.proven is True
+    assert proof(store, other, node="spark-2").proven is True
     (store / "spark-1").mkdir()
     for suffix in (".tar.gz", ".json"):
         for name in (other, "spark-1-20260101T000000Z"):
             (store / "spark-1" / f"{name}{suffix}").write_bytes((store / "spark-2" / f"{other}{suffix}").read_bytes())
-    assert proof(store, other).found.codes == ("BACKUP_FOREIGN",)
-    assert proof(store, "spark-1-20260101T000000Z").found.codes[:2] == ("BACKUP_FOREIGN", "BACKUP_FOREIGN")
+    assert proof(store, other).codes == ("BACKUP_FOREIGN",)
+    assert proof(store, "spark-1-20260101T000000Z").codes[:2] == ("BACKUP_FOREIGN", "BACKUP_FOREIGN")
 
 
 def test_a_damaged_database_is_named(head: Path, store: Path) -> None:
@@ -288,8 +294,8 @@ def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_p
     two = stored(store, made(head, "spark-1-20261121T100000Z"))
     folder = store / "spark-1"
     files, other = ({s: (folder / f"{of}{s}").read_bytes() for s in (".tar.gz", ".json")} for of in (one, two))
-    assert proof(store, one).found.proven
-    assert proof(store, two).found.proven
+    assert proof(store, one).proven
+    assert proof(store, two).proven
     three = stored(store, made(head, "spark-2-20261120T100000Z"))
     of_another_node = {s: (store / "spark-2" / f"{three}{s}").read_bytes() for s in (".tar.gz", ".json")}
 
@@ -302,8 +308,7 @@ def test_five_hundred_changed_backups_are_refused(head: Path, store: Path, tmp_p
         place.mkdir(parents=True)
         for suffix, content in change(files, other).items():
             (place / f"{one}{suffix}").write_bytes(content)
-        scratch = tmp_path / f"scratch{number}"
-        found = prove_copy(str(place.parent), "spark-1", one, {"node": "spark-1"}, str(scratch))
+        found = proof(place.parent, one)
         assert not found.proven, f"{change.__name__} {number}"
         assert found.reasons, number
 
@@ -318,13 +323,13 @@ def kept(store: Path) -> list[str]:
 def test_old_backups_are_removed_but_not_the_last_proven_one(head: Path, store: Path) -> None:
     days = ["20260101", "20260102", "20260103", "20260104", "20260105"]
     names = [stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days]
-    write_evidence(str(store), "spark-1", names[1], [proof(store, names[1])])
+    write_proofs(str(store), "spark-1", names[1], [proof(store, names[1])])
     now = made_seconds(names[-1])
     assert prune(str(store), "spark-1", 2, None, now, "controller")
     assert kept(store) == ["20260102", "20260104", "20260105"]
     prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
     assert kept(store) == ["20260102", "20260105"]  # the proven one, and the newest
-    write_evidence(str(store), "spark-1", names[4], [proof(store, names[4])])
+    write_proofs(str(store), "spark-1", names[4], [proof(store, names[4])])
     prune(str(store), "spark-1", None, 1, now + 10 * 86400, "controller")
     assert kept(store) == ["20260105"]
 
@@ -332,23 +337,23 @@ def test_old_backups_are_removed_but_not_the_last_proven_one(head: Path, store: 
 def test_a_proof_that_cannot_run_keeps_the_earlier_one(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
     sound = proof(store, backup)
-    for code in sorted(UNTOLD):
+    for code in sorted(UNTRIED):
         untried = refused(sound, (code, "no room"))
-        write_evidence(str(store), "spark-1", backup, [replace(untried, where="spark-2")])
-        write_evidence(str(store), "spark-1", backup, [sound])
-        write_evidence(str(store), "spark-1", backup, [untried])
+        write_proofs(str(store), "spark-1", backup, [replace(untried, where="spark-2")])
+        write_proofs(str(store), "spark-1", backup, [sound])
+        write_proofs(str(store), "spark-1", backup, [untried])
         assert is_proven(str(store), "spark-1", backup, "controller"), code
         assert not is_proven(str(store), "spark-1", backup, "spark-2"), code
     damaged = refused(sound, ("KEEPER_FULL", "no room"), ("BACKUP_DAMAGED", "changed"))
-    write_evidence(str(store), "spark-1", backup, [damaged])
+    write_proofs(str(store), "spark-1", backup, [damaged])
     assert not is_proven(str(store), "spark-1", backup, "controller")
 
 
 def test_a_proof_of_one_copy_keeps_no_other_copy(head: Path, store: Path) -> None:
     days = ["20260101", "20260102", "20260103"]
     here, there, _ = (stored(store, made(head, f"spark-1-{day}T000000Z")) for day in days)
-    write_evidence(str(store), "spark-1", here, [proof(store, here)])
-    write_evidence(str(store), "spark-1", there, [replace(proof(store, there), where="spark-2")])
+    write_proofs(str(store), "spark-1", here, [proof(store, here)])
+    write_proofs(str(store), "spark-1", there, [replace(proof(store, there), where="spark-2")])
     prune(str(store), "spark-1", 1, None, time.time(), "controller")
     assert kept(store) == ["20260101", "20260103"]
 
@@ -383,7 +388,7 @@ def test_a_partly_received_archive_gets_no_name(head: Path, store: Path) -> None
 
 def test_only_the_owner_can_read_a_store(head: Path, store: Path) -> None:
     backup = stored(store, made(head))
-    write_evidence(str(store), "spark-1", backup, [proof(store, backup)])
+    write_proofs(str(store), "spark-1", backup, [proof(store, backup)])
     assert {path.stat().st_mode & 0o777 for path in store.rglob("*") if path.is_file()} == {0o600}
     assert {path.stat().st_mode & 0o777 for path in [store, *store.rglob("*")] if path.is_dir()} == {0o700}
 
@@ -394,7 +399,7 @@ def test_the_controller_recognizes_its_evidence(head: Path, store: Path, monkeyp
     backup = stored(store, made(head))
     assert evidence_for("spark-1") == []
     found = [proof(store, backup), replace(proof(store, backup), where="spark-2")]
-    write_evidence(str(store), "spark-1", backup, found)
+    write_proofs(str(store), "spark-1", backup, found)
     assert [(one.where, one.id, one.proven) for one in evidence_for("spark-1")] == [
         ("controller", backup, True),
         ("spark-2", backup, True),
@@ -402,7 +407,7 @@ def test_the_controller_recognizes_its_evidence(head: Path, store: Path, monkeyp
     (copy,) = local_backups("spark-1")
     assert copy.proven
     damaged = refused(found[0], ("BACKUP_DAMAGED", "its content has changed"))
-    write_evidence(str(store), "spark-1", backup, [damaged, found[1]])
+    write_proofs(str(store), "spark-1", backup, [damaged, found[1]])
     (damaged_copy,) = local_backups("spark-1")
     assert not damaged_copy.proven  # a proof at another place does not count for this copy
     assert copy.from_json(copy.to_json()).id == copy.id

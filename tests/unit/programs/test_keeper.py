@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gb10.programs.archive.files import digest
-from gb10.programs.archive.summary import summary_of
-from gb10.programs.backups.evidence import Evidence
+from gb10.programs.archive.manifest import summary_of
+from gb10.programs.backups.store import ProofResult
 from tests.unit.programs.launching import launched, streamed, ubuntu_python
 from tests.unit.programs.test_archive import made
 
@@ -40,8 +40,8 @@ def test_a_keeper_takes_proves_and_gives_a_backup(
     kept = launched(f"{KEEPER}:keep", job, content, python)
     assert (kept.complete, kept.refusal) == (True, None), kept.others
     task = {"root": root, "node": NODE, "id": ID, "where": "spark-1", "expected": {"node": NODE}, "trusted": None}
-    proof = Evidence.from_json(launched(f"{KEEPER}:prove_here", task, python=python).value)
-    assert (proof.where, proof.found.opened, proof.found.sha256) == ("spark-1", True, summary["sha256"])
+    proof = ProofResult.from_json(launched(f"{KEEPER}:prove_here", task, python=python).value)
+    assert (proof.where, proof.opened, proof.sha256) == ("spark-1", True, summary["sha256"])
     answer, sent = streamed(f"{KEEPER}:give", {"root": root, "node": NODE, "id": ID}, python=python)
     assert (sent, answer.value) == (content, summary)
 

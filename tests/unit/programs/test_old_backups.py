@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from gb10.operations.backups.restore_source import LATEST, open_backup
-from gb10.programs.archive.comparing import compare
-from gb10.programs.archive.reading import check, unpack
-from gb10.programs.archive.summary import agree
-from gb10.programs.backups.evidence import evidence, is_proven
+from gb10.programs.archive.manifest import agree
+from gb10.programs.archive.reading import check, compare, unpack
 from gb10.programs.backups.proof import prove
-from gb10.programs.backups.store import is_whole, read_summary
+from gb10.programs.backups.store import is_proven, is_whole, read_proofs, read_summary
 
 SAMPLES = Path(__file__).parent / "samples" / "backups"
 NODE, ID = "spark-2", "spark-2-20261123T201500Z"
@@ -43,7 +41,7 @@ def test_an_old_archive_is_unpacked_as_it_was(store: str, tmp_path: Path) -> Non
 
 
 def test_old_evidence_is_accepted(store: str) -> None:
-    assert [(one.where, one.found.proven) for one in evidence(store, NODE, ID)] == [
+    assert [(one.where, one.proven) for one in read_proofs(store, NODE, ID)] == [
         ("controller", True),
         ("spark-1", False),
     ]
@@ -55,7 +53,7 @@ def test_old_evidence_is_accepted(store: str) -> None:
 
 def test_an_old_backup_is_proven_again(store: str) -> None:
     assert is_whole(store, NODE, ID)
-    found = prove(store, {"node": NODE, "id": ID, "where": "controller", "expected": {"node": NODE}}).found
+    found = prove(store, {"node": NODE, "id": ID, "where": "controller", "expected": {"node": NODE}})
     assert (found.proven, found.opened) == (True, True), found
 
 

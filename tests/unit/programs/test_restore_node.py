@@ -21,7 +21,7 @@ from gb10.programs.answer import RefusedError
 from gb10.programs.archive.manifest import Manifest, Owner
 from gb10.programs.archive.reading import unpack
 from gb10.programs.backups import restore as restore_node
-from gb10.programs.backups.looking import is_open, look, numbers
+from gb10.programs.backups.differences import compare, is_open, numbers
 from gb10.programs.backups.placing import BESIDE, MANIFEST, NEW, TREE
 from tests.unit.programs.launching import SILENT, launched
 from tests.unit.programs.test_archive import NAMES, TREES, grow, listed, made
@@ -42,15 +42,15 @@ class Node:
         (self.folder / MANIFEST).write_bytes(manifest.encoded())
         root.mkdir(exist_ok=True)
 
-    def look(self, contents: dict[str, bytes] | None = None) -> dict[str, list[str]]:
+    def compare(self, contents: dict[str, bytes] | None = None) -> dict[str, list[str]]:
         """Return the differences by path."""
         members = [wanted(member, contents or {}) for member in self.manifest.members if member.node_path]
-        found: dict[str, list[str]] = look(self.job(wanted=members), SILENT)["different"]
+        found: dict[str, list[str]] = compare(self.job(wanted=members), SILENT)["different"]
         return found
 
     def put(self, **job: Any) -> None:
         """Restore the differences."""
-        restore_node.put(self.job(paths=list(self.look()), **job), SILENT)
+        restore_node.put(self.job(paths=list(self.compare()), **job), SILENT)
 
     def job(self, **more: Any) -> dict[str, Any]:
         """Return a job as the node receives it, through JSON."""
@@ -80,10 +80,10 @@ def test_after_a_restore_nothing_differs(tree: dict[bytes, Any]) -> None:
         grow(os.fsencode(source), ("d", tree, 0o755), [], itertools.count(1))
         content, manifest = made(source)
         node = Node(Path(folder) / "root", Path(folder), content, manifest)
-        assert set(node.look()) == {member.node_path for member in manifest.members if member.node_path}
+        assert set(node.compare()) == {member.node_path for member in manifest.members if member.node_path}
         node.put()
         assert listed(Path(str(node.root) + str(source))) == listed(source)
-        assert node.look() == {}
+        assert node.compare() == {}
 
 
 def test_only_differing_files_are_replaced_and_kept_beside(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_only_differing_files_are_replaced_and_kept_beside(tmp_path: Path) -> No
         (place / name).write_text(text)
     (place / "wide").chmod(0o666)
     before = (place / "same").stat()
-    assert {Path(path).name: what[0] for path, what in node.look().items() if Path(path) != tmp_path / "tree"} == {
+    assert {Path(path).name: what[0] for path, what in node.compare().items() if Path(path) != tmp_path / "tree"} == {
         "other": "content",
         "wide": "mode",
         "gone": "absent",
@@ -143,7 +143,7 @@ def test_keys_that_open_the_node_now_stay_valid(tmp_path: Path) -> None:
     node.put(merge=[path])
     text = (place / ".ssh/authorized_keys").read_text()
     assert text == "ssh-ed25519 OLD\nssh-ed25519 BOTH\nssh-ed25519 NEW\n"
-    assert path not in node.look({f"root{path}": b"ssh-ed25519 OLD\nssh-ed25519 BOTH"})
+    assert path not in node.compare({f"root{path}": b"ssh-ed25519 OLD\nssh-ed25519 BOTH"})
 
 
 def test_a_killed_restore_is_continued(tmp_path: Path) -> None:
@@ -232,4 +232,4 @@ def test_extended_attributes_are_restored(tmp_path: Path) -> None:
     node.put()
     place = f"{node.root}{tree}/tool"
     assert {name: os.getxattr(place, name) for name in os.listxattr(place)} == {"user.origin": b"\0of Ada"}
-    assert not node.look()
+    assert not node.compare()

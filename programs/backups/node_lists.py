@@ -1,4 +1,4 @@
-"""What is written down about a node: its containers, images, models, and what its cluster holds."""
+"""Descriptions of a node that are in its backup: containers, images, models, cluster."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cluster_names() -> dict[str, list[str]] | None:
 
 
 def own_containers(writer: Writer) -> list[Any] | None:
-    """Return how every container was started that is not of Kubernetes, or None if Docker does not answer."""
+    """Return the settings of every container outside Kubernetes, or None if Docker does not answer."""
     found = _inspected(writer, ("docker", "container", "ls", "--all"), ("docker", "container", "inspect"))
     if found is None:
         return None
@@ -65,18 +65,18 @@ def images(writer: Writer) -> list[dict[str, Any]] | None:
 
 
 def _inspected(writer: Writer, listing: tuple[str, ...], inspection: tuple[str, ...]) -> list[Any] | None:
-    """Return what Docker tells of all that it lists; None without an engine or, noted, if it does not tell.
+    """Inspect all that Docker lists. Return None if there is no engine, or after noting that inspecting failed.
 
-    One that goes between the two commands makes the second fail for all: then both are tried again.
+    If one is removed between the two commands, the second fails for all: then both are tried again.
     """
     for _ in range(TRIES):
         names = output(*listing, "--quiet", "--no-trunc")
         if names is None:
             return None
         unique = sorted(set(names.split()))
-        told = output(*inspection, *unique) if unique else "[]"
-        if told is not None:
-            found: list[Any] = json.loads(told)
+        printed = output(*inspection, *unique) if unique else "[]"
+        if printed is not None:
+            found: list[Any] = json.loads(printed)
             return found
     writer.note(f"gb10/{inspection[1]}s.json", f"{' '.join(inspection)} failed {TRIES} times")
     return None
@@ -86,7 +86,7 @@ def _inspected(writer: Writer, listing: tuple[str, ...], inspection: tuple[str, 
 
 
 def models(hub: str) -> list[dict[str, Any]]:
-    """Return the repositories of the Hugging Face cache: revisions, and of each file its size and its blob's name."""
+    """Return the repositories of the Hugging Face cache with their revisions, and the files of each: size and blob."""
     return [_repository(path) for path in sorted(glob.glob(f"{glob.escape(hub)}/*--*")) if os.path.isdir(path)]
 
 

@@ -1,4 +1,4 @@
-"""What a node has, compared with what a backup holds: nothing is changed."""
+"""How a node differs from a backup. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from contextlib import suppress
 from typing import Any
 
 from gb10.programs.answer import Outlet
-from gb10.programs.archive.files import file_digest, kind_of
+from gb10.programs.archive.files import kind_of
 from gb10.programs.archive.manifest import Owner
+from gb10.programs.files import sha256_of
 from gb10.programs.room import free_bytes
 
 
-def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Given "wanted", what each path is to be, return how paths differ, and what the node has of accounts.
+def compare(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
+    """Return how paths of the node differ from job["wanted"], and the accounts of the node.
 
-    + job: wanted, folder (of the restore)
+    + job: wanted, folder (of the restore), root (of the node)
     """
     root, different = job.get("root", ""), {}
     for wanted in job["wanted"]:
@@ -36,7 +37,7 @@ def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
 
 
 def is_open(path: str, root: str) -> bool:
-    """Return True if everybody on the node can read a file: it and every folder above it let them."""
+    """Return True if everybody on the node can read a file: its mode and the folders above allow it."""
     try:
         found = os.lstat(root + path)
         above = path
@@ -49,7 +50,7 @@ def is_open(path: str, root: str) -> bool:
 
 
 def difference(place: str, wanted: dict[str, Any], root: str) -> list[str] | None:
-    """Return how a place differs: a word and, of a file with other content, its sha256; None if it does not."""
+    """Return how a path differs: a word and, for a file with other content, its sha256; None if it does not differ."""
     try:
         found = os.lstat(place)
     except (FileNotFoundError, NotADirectoryError):
@@ -62,10 +63,10 @@ def difference(place: str, wanted: dict[str, Any], root: str) -> list[str] | Non
         return None if os.path.lexists(first) and os.path.samestat(found, os.lstat(first)) else ["content"]
     if kind == "l":
         return None if os.readlink(place) == wanted["target"] else ["target"]
-    if wanted.get("any"):  # whatever its content is
+    if wanted.get("any"):  # any content will do
         return None
-    other = _content_differs(place, found.st_size, wanted) if kind == "f" else None
-    return other or _attributes_differ(found, wanted)
+    different = _content_differs(place, found.st_size, wanted) if kind == "f" else None
+    return different or _attributes_differ(found, wanted)
 
 
 def _attributes_differ(found: os.stat_result, wanted: dict[str, Any]) -> list[str] | None:
@@ -75,16 +76,16 @@ def _attributes_differ(found: os.stat_result, wanted: dict[str, Any]) -> list[st
 
 
 def _content_differs(place: str, size: int, wanted: dict[str, Any]) -> list[str] | None:
-    if "lines" in wanted:  # they must be there; others may be, too
+    if "lines" in wanted:  # these must be there, and others may be
         with open(place, encoding="utf-8", errors="surrogateescape") as file:
             have = set(file.read().splitlines())
         return ["content"] if set(wanted["lines"]) - have else None
-    found = file_digest(place)
+    found = sha256_of(place)
     return None if (size, found) == (wanted["size"], wanted["sha256"]) else ["content", found]
 
 
 def numbers(owner: Owner) -> tuple[int, int]:
-    """Return the numbers of an owner: those of its name if the node knows it, else those of the backup."""
+    """Return uid and gid of an owner: those of its name if the node knows it, else those of the backup."""
     if os.geteuid() != 0:
         return os.geteuid(), os.getegid()  # nobody else can be made the owner
     uid, gid = owner.uid, owner.gid
