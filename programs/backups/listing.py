@@ -26,7 +26,7 @@ def listing(root: str) -> list[dict[str, Any]] | None:
             backup = name.partition(".tar.gz")[0]
             match = ID.fullmatch(backup)
             if match and match["node"] == node and name.endswith((".tar.gz", ".tar.gz.age")):
-                entry = {"node": node, "id": backup, "file": name}
+                entry: dict[str, Any] = {"node": node, "id": backup, "file": name}
                 entry["file_size"] = os.lstat(os.path.join(folder, name)).st_size
                 entry["summary"] = _json(os.path.join(folder, f"{backup}.json"))
                 entry["proofs"] = _json(os.path.join(folder, f"{backup}.proof.json")).get("copies", [])

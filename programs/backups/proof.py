@@ -163,7 +163,7 @@ def _incomplete(manifest: Manifest) -> Iterator[Reason]:
         if note.harms:
             yield "BACKUP_INCOMPLETE", f"{note.path} {note.text}"
     there = {member.node_path for member in manifest.members}
-    for path in ("/etc/hostname", *NEEDED.get(manifest.about.get("role"), ())):
+    for path in ("/etc/hostname", *NEEDED.get(str(manifest.about.get("role")), ())):
         if path not in there:
             yield "BACKUP_INCOMPLETE", f"{path} is not in it"
     if not any(path and path.startswith("/etc/ssh/ssh_host_") for path in there):
