@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gb10.facts.reading.backups import BackupCopy, BackupProof, parse_backups
+from gb10.facts.reading.backups import BackupCopy, BackupProof, read_backups
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.programs.backups.listing import listing
 
@@ -11,7 +11,7 @@ CONTROLLER = "controller"  # how evidence names this place
 
 def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
     """Return the controller's own copies, of one node or of all; the oldest of each node comes first."""
-    found = parse_backups(listing(str(backups_folder())), CONTROLLER) or ()
+    found = read_backups(listing(str(backups_folder())), CONTROLLER) or ()
     return tuple(copy for copy in found if node is None or copy.node == node.lower())
 
 

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from pyinfra.context import host
 
-from gb10.facts.reading.backups import BackupCopy, BackupProof, parse_backups
+from gb10.facts.reading.backups import BackupCopy, BackupProof, read_backups
 from gb10.facts.reading.launcher import Launch, ProgramFact
 from gb10.facts.reading.settings import settings_of
 from gb10.group_data.settings import BackupSettings
@@ -26,17 +26,15 @@ class Backups(_Listing[tuple[BackupCopy, ...] | None]):
     """The backups that the node keeps, of all nodes, oldest first; None if it has no folder for them.
 
     + root: the folder, instead of the one that `backup_folder` of the inventory names
-
-    Raises FactProcessError for the host whose output is not understood.
     """
 
     def read(self, answer: Any) -> tuple[BackupCopy, ...] | None:
-        return parse_backups(answer)
+        return read_backups(answer)
 
 
 class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
     """The last proof of each backup that the node keeps. See Backups for `root`, None and what it raises."""
 
     def read(self, answer: Any) -> tuple[BackupProof, ...] | None:
-        copies = parse_backups(answer)
+        copies = read_backups(answer)
         return None if copies is None else tuple(proof for copy in copies for proof in copy.evidence)

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
-from gb10.facts.reading.cluster import ClusterNode, read_nodes
+from gb10.facts.reading.cluster import ClusterNode, read_items, read_nodes
 from gb10.facts.reading.k3s import KUBECTL
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.values import Section
+from gb10.facts.reading.values import Sections
 
 
 class ClusterNodes(SectionsFact[tuple[ClusterNode, ...] | None]):
-    """The nodes of the cluster by name; None if no API server answers on this host.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The nodes of the cluster by name; None if no API server answers on this host."""
 
     def command(self) -> Launch:
         # By its path: kubectl need not ask first which kinds there are.
         return self.sections({"nodes": f"{KUBECTL} get --raw /api/v1/nodes"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[ClusterNode, ...] | None:
-        section = found["nodes"]
-        if section.status != 0:
-            return None
-        return read_nodes(json.loads(section.text)["items"])
+    def read_sections(self, found: Sections) -> tuple[ClusterNode, ...] | None:
+        items = read_items(found["nodes"])
+        return None if items is None else read_nodes(items)
 
 
 class NodePasswords(SectionsFact[tuple[str, ...] | None]):
@@ -39,7 +32,7 @@ class NodePasswords(SectionsFact[tuple[str, ...] | None]):
     def command(self) -> Launch:
         return self.sections({"secrets": f"{KUBECTL} -n kube-system get secrets -o name"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[str, ...] | None:
+    def read_sections(self, found: Sections) -> tuple[str, ...] | None:
         section = found["secrets"]
         if section.status != 0:
             return None
@@ -54,30 +47,25 @@ class ManifestDrift(SectionsFact[bool | None]):
     def command(self, manifest: str) -> Launch:
         return self.sections({"diff": f"{KUBECTL} diff -f - <<'MANIFEST'\n{manifest.rstrip()}\nMANIFEST\n"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> bool | None:
-        status = found["diff"].status
-        return {0: False, 1: True}.get(status)
-
-
-MIRROR = "kubernetes.io/config.mirror"  # a static pod, which belongs to its node
+    def read_sections(self, found: Sections) -> bool | None:
+        return {0: False, 1: True}.get(found["diff"].status)
 
 
 class EvictablePods(SectionsFact[dict[str, tuple[str, ...]] | None]):
     """Node -> "namespace/name" of the pods that a drain moves away; None if no API server answers here.
 
-    Pods of DaemonSets and static pods stay on their node, finished ones run nowhere. Raises FactProcessError for the
-    host whose output is not understood.
+    Pods of DaemonSets and static pods stay on their node; finished ones run nowhere.
     """
 
     def command(self) -> Launch:
         return self.sections({"pods": f"{KUBECTL} get pods -A -o json"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> dict[str, tuple[str, ...]] | None:
-        section = found["pods"]
-        if section.status != 0:
+    def read_sections(self, found: Sections) -> dict[str, tuple[str, ...]] | None:
+        items = read_items(found["pods"])
+        if items is None:
             return None
         pods: dict[str, list[str]] = {}
-        for pod in json.loads(section.text)["items"]:
+        for pod in items:
             if is_evictable(pod):
                 name = f"{pod['metadata'].get('namespace', 'default')}/{pod['metadata']['name']}"
                 pods.setdefault(pod["spec"]["nodeName"], []).append(name)
@@ -89,5 +77,5 @@ def is_evictable(pod: dict[str, Any]) -> bool:
     metadata = pod["metadata"]
     kinds = {owner.get("kind") for owner in metadata.get("ownerReferences") or ()}
     finished = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-    is_static = MIRROR in (metadata.get("annotations") or {})
+    is_static = "kubernetes.io/config.mirror" in (metadata.get("annotations") or {})
     return bool(pod["spec"].get("nodeName")) and not finished and not is_static and "DaemonSet" not in kinds

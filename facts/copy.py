@@ -25,8 +25,6 @@ class FileTree(ProgramFact[Tree]):
     + hashed: with the sha256 of every file, read at the speed of the storage
     + brief: without the entries themselves
     + copied_to: folder of another node that is to get a copy: absolute links that do not lead into it are broken
-
-    Raises FactProcessError for the host whose output is not understood.
     """
 
     def command(
@@ -55,10 +53,7 @@ class FileTree(ProgramFact[Tree]):
 
 
 class CopyProgress(ProgramFact[tuple[RunningCopy, ...]]):
-    """The copies that this node receives now; none is an empty tuple.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The copies that this node receives now; none is an empty tuple."""
 
     default = tuple
 

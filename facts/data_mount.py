@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.node import FOLDER, DataPlace, read_data_place
-from gb10.facts.reading.values import Section
+from gb10.facts.reading.values import Sections
 
 
 class DataMount(SectionsFact[DataPlace]):
-    """The data folder at `path`, and the kind of each of `folders` below it.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The data folder at `path`, and the kind of each of `folders` below it."""
 
     def command(self, path: str, folders: Sequence[str] = ()) -> Launch:
         place = shlex.quote(path)
@@ -32,7 +29,7 @@ class DataMount(SectionsFact[DataPlace]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> DataPlace:
+    def read_sections(self, found: Sections) -> DataPlace:
         return read_data_place(found)
 
 

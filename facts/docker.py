@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from gb10.facts.reading.docker import Belongings
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,12 @@ class Engine(FactValue):
 
 
 class DockerEngine(SectionsFact[Engine | None]):
-    """The Docker engine, or None if none answers.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The Docker engine, or None if none answers."""
 
     def command(self) -> Launch:
         return self.sections({"info": "timeout 20 docker info --format '{{json .}}'"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> Engine | None:
+    def read_sections(self, found: Sections) -> Engine | None:
         section = found["info"]
         info = json.loads(section.text) if section.status == 0 and section.lines else {}
         if not info.get("ServerVersion"):
@@ -66,17 +63,14 @@ class Container(FactValue):
 
 
 class RunningContainers(SectionsFact[tuple[Container, ...] | None]):
-    """The running containers, or None if no Docker engine answers.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The running containers, or None if no Docker engine answers."""
 
     def command(self) -> Launch:
         # One that ends between the two commands makes `docker inspect` fail, after it has printed the others.
         inspect = f"timeout 20 docker inspect --type container --format '{FORMAT}'"
         return self.sections({"engine": "timeout 20 docker ps -q", "ps": f"docker ps -q | xargs -r {inspect}"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[Container, ...] | None:
+    def read_sections(self, found: Sections) -> tuple[Container, ...] | None:
         if found["engine"].status != 0:
             return None
         rows = (json.loads(line) for line in found["ps"].lines if line)
@@ -103,10 +97,7 @@ NAMELESS = re.compile(r"[0-9a-f]{64}")
 
 
 class DockerBelongings(SectionsFact[Belongings | None]):
-    """Volumes and containers of users, or None if no engine answers.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """Volumes and containers of users, or None if no engine answers."""
 
     def command(self) -> Launch:
         return self.sections(
@@ -116,7 +107,7 @@ class DockerBelongings(SectionsFact[Belongings | None]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> Belongings | None:
+    def read_sections(self, found: Sections) -> Belongings | None:
         if any(found[name].status != 0 for name in ("volumes", "containers")):
             return None
         names = [name for name in found["volumes"].lines if name]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 MASK = "*MASKED*"
 # Flags of k3s whose value is a secret, or may hold a password (docs.k3s.io/cli/server).
@@ -54,14 +54,14 @@ class TextFileState(FactValue):
 class TextFile(SectionsFact[TextFileState | None]):
     """The text file at `path`, or None if there is none.
 
-    Raises FactProcessError for the host whose output is not understood. Not for secrets: see gb10.facts.file.
+    Not for secrets: see gb10.facts.file.
     """
 
     def command(self, path: str) -> Launch:
         file = shlex.quote(path)
         return self.sections({"file": f"test -e {file} || exit 0; {STAT} {file} && cat {file} && echo {END}"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> TextFileState | None:
+    def read_sections(self, found: Sections) -> TextFileState | None:
         lines = found["file"].printed
         if not lines:
             return None
@@ -81,17 +81,14 @@ class MaskedFileState(FactValue):
 
 
 class MaskedFile(SectionsFact[MaskedFileState | None]):
-    """The file of K3s at `path`, or None if there is none. Its secrets do not leave the node.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The file of K3s at `path`, or None if there is none. Its secrets do not leave the node."""
 
     def command(self, path: str) -> Launch:
         file = shlex.quote(path)
         read = f"{STAT} {file} && sha256sum <{file} && {masked(path)} && echo {END}"
         return self.sections({"file": f"test -e {file} || exit 0; {read}"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> MaskedFileState | None:
+    def read_sections(self, found: Sections) -> MaskedFileState | None:
         lines = found["file"].printed
         if not lines:
             return None
@@ -117,16 +114,13 @@ class SecretFileState(FactValue):
 
 
 class SecretFile(SectionsFact[SecretFileState | None]):
-    """State of the secret at `path`, or None if the file does not exist.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """State of the secret at `path`, or None if the file does not exist."""
 
     def command(self, path: str) -> Launch:
         file = shlex.quote(path)
         return self.sections({"file": f"test -e {file} || exit 0; stat -c '%a %U' {file} && sha256sum <{file}"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> SecretFileState | None:
+    def read_sections(self, found: Sections) -> SecretFileState | None:
         lines = found["file"].printed
         if not lines:
             return None

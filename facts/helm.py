@@ -8,7 +8,7 @@ Secrets hold all of it, for every version of helm, and before helm is installed.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from gb10.facts.reading.cluster import HelmRelease, read_releases
 from gb10.facts.reading.k3s import KUBECTL
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 # By its path: kubectl need not ask first which kinds there are.
 SECRETS = f"/api/v1/secrets?{urlencode({'labelSelector': 'owner=helm,status!=superseded'})}"
@@ -27,8 +27,6 @@ class HelmReleases(ProgramFact[tuple[HelmRelease, ...] | None]):
     """Every release of the cluster by namespace and name; None where no API server answers on this host.
 
     + charts: of whose releases the values are read; they may hold secrets
-
-    Raises FactProcessError for the host whose output is not understood.
     """
 
     def command(self, charts: Sequence[str] = ()) -> Launch:
@@ -54,10 +52,7 @@ class HelmBinary(FactValue):
 
 
 class HelmClient(SectionsFact[HelmBinary]):
-    """The helm binary of the node.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The helm binary of the node."""
 
     def command(self) -> Launch:
         return self.sections(
@@ -67,5 +62,5 @@ class HelmClient(SectionsFact[HelmBinary]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> HelmBinary:
+    def read_sections(self, found: Sections) -> HelmBinary:
         return HelmBinary(version=found["version"].first, busy=found["busy"].status == 0)

@@ -17,10 +17,7 @@ SMALL_FILES = ("*--*/refs/*", "*--*/trees/*.json")
 
 
 class HuggingFaceModels(ProgramFact[HuggingFaceCache | None]):
-    """The Hugging Face cache whose hub is the folder `hub`, or None if there is no such folder.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The Hugging Face cache whose hub is the folder `hub`, or None if there is no such folder."""
 
     def command(self, hub: str) -> Launch:
         return FileTree().command(hub, exclude=LOCKS, read=SMALL_FILES)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.node import IDENTITY_JOB, RELEASE_FILE, Identity, Release, parse_release, read_identity
 from gb10.facts.reading.requests import SECTIONS
-from gb10.facts.reading.values import Section
+from gb10.facts.reading.values import Sections
 
 
 class NodeIdentity(SectionsFact[Identity]):
-    """Identity of the node. Raises FactProcessError for the host whose output is not understood."""
+    """Identity of the node."""
 
     def command(self) -> Launch:
         return Launch(SECTIONS, IDENTITY_JOB)
 
-    def read_sections(self, found: Mapping[str, Section]) -> Identity:
+    def read_sections(self, found: Sections) -> Identity:
         return read_identity(found)
 
 
@@ -30,7 +29,7 @@ class DgxRelease(SectionsFact[Release | None]):
     def command(self) -> Launch:
         return self.sections({}, {"release": RELEASE_FILE})
 
-    def read_sections(self, found: Mapping[str, Section]) -> Release | None:
+    def read_sections(self, found: Sections) -> Release | None:
         if found["release"].status == errno.ENOENT:
             return None
         return parse_release(found["release"].printed)

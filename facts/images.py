@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from gb10.facts.reading.docker import STORE, SavedStore, read_store
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
-from gb10.facts.reading.values import Section
+from gb10.facts.reading.values import Sections
 from gb10.programs.images.contents import EngineImage
 
 LIST_SECONDS, CHECK_SECONDS = 120, 4 * 3600
 
 
 class DockerImages(SectionsFact[tuple[EngineImage, ...] | None]):
-    """Every image in the Docker engine that has a tag, or None if no engine answers.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """Every image in the Docker engine that has a tag, or None if no engine answers."""
 
     def command(self) -> Launch:
         return self.sections(
@@ -30,7 +26,7 @@ class DockerImages(SectionsFact[tuple[EngineImage, ...] | None]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[EngineImage, ...] | None:
+    def read_sections(self, found: Sections) -> tuple[EngineImage, ...] | None:
         if not found["engine"].first:
             return None
         images = (EngineImage.inspected(json.loads(line)) for line in found["images"].lines if line.startswith("{"))
@@ -41,8 +37,6 @@ class SavedImages(ProgramFact[SavedStore | None]):
     """The node's store of saved images; None if there is no store.
 
     + deep: read every blob and compare its sha256, not only its size: as long as the disk takes
-
-    Raises FactProcessError for the host whose output is not understood.
     """
 
     def command(self, deep: bool = False) -> Launch:

@@ -6,7 +6,6 @@ Paths and names are those of the official install script (k3s-io/k3s, install.sh
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
 
 import yaml
 from pyinfra.api.hiddenvalue import HiddenValue
@@ -34,7 +33,7 @@ from gb10.facts.reading.k3s import (
     unit_file,
 )
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.values import Section
+from gb10.facts.reading.values import Section, Sections
 
 
 class Secret(HiddenValue):
@@ -48,10 +47,7 @@ class Secret(HiddenValue):
 
 
 class K3sInstall(SectionsFact[K3sInstallation | None]):
-    """The K3s installation of the node, whole or half, or None if there is nothing of K3s.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The K3s installation of the node, whole or half, or None if there is nothing of K3s."""
 
     def command(self) -> Launch:
         started_from = " ".join((BINARY, CONFIG, REGISTRIES, TOKEN_FILE))
@@ -76,15 +72,12 @@ class K3sInstall(SectionsFact[K3sInstallation | None]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> K3sInstallation | None:
+    def read_sections(self, found: Sections) -> K3sInstallation | None:
         return read_installation(found)
 
 
 class ForeignK3s(SectionsFact[ForeignSettings]):
-    """Settings of a K3s that somebody else installed, by role. Its secrets do not leave the node.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """Settings of a K3s that somebody else installed, by role. Its secrets do not leave the node."""
 
     def command(self, role: str) -> Launch:
         names = "sed -n 's/^[[:space:]]*\\([A-Za-z_][A-Za-z0-9_]*\\)=.*/\\1/p'"
@@ -96,7 +89,7 @@ class ForeignK3s(SectionsFact[ForeignSettings]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> ForeignSettings:
+    def read_sections(self, found: Sections) -> ForeignSettings:
         config = yaml.safe_load(found["config"].text) or {}
         if not isinstance(config, dict):
             raise ValueError(f"{CONFIG} is no mapping")
@@ -114,7 +107,7 @@ class K3sToken(SectionsFact[Secret | None]):
     def command(self) -> Launch:
         return self.sections({}, {"token": f"{SERVER}/node-token"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> Secret | None:
+    def read_sections(self, found: Sections) -> Secret | None:
         text = _text(found["token"])
         return Secret(text.strip()) if text else None
 
@@ -125,7 +118,7 @@ class Kubeconfig(SectionsFact[Secret | None]):
     def command(self) -> Launch:
         return self.sections({}, {"kubeconfig": KUBECONFIG})
 
-    def read_sections(self, found: Mapping[str, Section]) -> Secret | None:
+    def read_sections(self, found: Sections) -> Secret | None:
         text = _text(found["kubeconfig"])
         return Secret(text) if text else None
 
@@ -136,10 +129,7 @@ def _text(section: Section) -> str:
 
 
 class K3sLeftovers(SectionsFact[Leftovers]):
-    """All that K3s leaves on a node: paths, mounts, processes, labelled Docker containers, CNI interfaces.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """All that K3s leaves on a node: paths, mounts, processes, labelled Docker containers, CNI interfaces."""
 
     def command(self) -> Launch:
         files = (BINARY, KILLALL, *UNINSTALL.values(), *map(unit_file, UNITS), *map(env_file, UNITS))
@@ -167,5 +157,5 @@ class K3sLeftovers(SectionsFact[Leftovers]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> Leftovers:
+    def read_sections(self, found: Sections) -> Leftovers:
         return read_leftovers(found)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any
 
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class Interface(FactValue):
 
 
 class Interfaces(SectionsFact[dict[str, Interface]]):
-    """Name -> interface. Raises FactProcessError for the host whose output is not understood."""
+    """Name -> interface."""
 
     def command(self) -> Launch:
         return self.sections({"ip": "ip -j addr"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> dict[str, Interface]:
+    def read_sections(self, found: Sections) -> dict[str, Interface]:
         return {
             row["ifname"]: Interface(
                 mtu_bytes=int(row["mtu"]),
@@ -56,7 +56,7 @@ class Netplan(FactValue):
 class NetplanConfig(ProgramFact[Netplan | None]):
     """The netplan configuration of `interfaces`, or None if the node has no netplan.
 
-    Needs root. Raises FactProcessError for the host whose output is not understood.
+    Needs root.
     """
 
     def command(self, interfaces: Sequence[str]) -> Launch:
@@ -93,15 +93,12 @@ class Listener(FactValue):
 
 
 class TcpListeners(SectionsFact[dict[int, Listener]]):
-    """Port -> the process that listens on it.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """Port -> the process that listens on it."""
 
     def command(self) -> Launch:
         return self.sections({"listeners": LISTENERS})
 
-    def read_sections(self, found: Mapping[str, Section]) -> dict[int, Listener]:
+    def read_sections(self, found: Sections) -> dict[int, Listener]:
         lines = found["listeners"].printed
         units = dict(filter(None, map(_unit, lines)))
         return dict(_listener(line, units) for line in lines if line and not line.startswith("/proc/"))
@@ -136,13 +133,13 @@ class Firewall(FactValue):
 class UfwRules(SectionsFact[Firewall | None]):
     """The firewall, or None if the node has no ufw.
 
-    Needs root. Raises FactProcessError for the host whose output is not understood.
+    Needs root.
     """
 
     def command(self) -> Launch:
         return self.sections({"status": f"{UFW} status", "added": f"{UFW} show added"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> Firewall | None:
+    def read_sections(self, found: Sections) -> Firewall | None:
         if found["status"].status == NOT_FOUND:
             return None
         status = dict(line.split(": ", 1) for line in found["status"].lines if line.startswith("Status: "))["Status"]
@@ -166,13 +163,13 @@ class Sshd(FactValue):
 class SshdConfig(SectionsFact[Sshd | None]):
     """The SSH server's configuration, or None without sshd, or if its files are broken.
 
-    Needs root. Raises FactProcessError for the host whose output is not understood.
+    Needs root.
     """
 
     def command(self) -> Launch:
         return self.sections({"sshd": "sshd -T"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> Sshd | None:
+    def read_sections(self, found: Sections) -> Sshd | None:
         section = found["sshd"]
         if section.status != 0:
             return None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gb10.facts.reading.gpu import GpuState, read_gpu
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.node import LOCK_FILE, LockHolder, SettledState, read_settled
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 
 class Settled(SectionsFact[SettledState]):
     """Boot, cloud-init, package installation, Docker and the GPU driver: which of them is not done.
 
-    What is not on the node is not waited for. Raises FactProcessError for the host whose output is not understood.
+    What is not on the node is not waited for.
     """
 
     def command(self) -> Launch:
@@ -32,17 +32,17 @@ class Settled(SectionsFact[SettledState]):
             {"boot": "/proc/sys/kernel/random/boot_id", "uptime": "/proc/uptime"},
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> SettledState:
+    def read_sections(self, found: Sections) -> SettledState:
         return read_settled(found)
 
 
 class NodeLock(SectionsFact[LockHolder | None]):
-    """The holder of the node's lock, or None. Raises FactProcessError for a lock that is not understood."""
+    """The holder of the node's lock, or None."""
 
     def command(self) -> Launch:
         return self.sections({}, {"lock": LOCK_FILE})
 
-    def read_sections(self, found: Mapping[str, Section]) -> LockHolder | None:
+    def read_sections(self, found: Sections) -> LockHolder | None:
         section = found["lock"]
         return LockHolder.from_json(json.loads(section.text)) if section.status == 0 else None
 
@@ -56,7 +56,7 @@ class CommandPaths(SectionsFact[dict[str, str | None]]):
     def command(self, names: Sequence[str]) -> Launch:
         return self.sections({name: f"command -v {name} || ls /usr/local/bin/{name}" for name in names})
 
-    def read_sections(self, found: Mapping[str, Section]) -> dict[str, str | None]:
+    def read_sections(self, found: Sections) -> dict[str, str | None]:
         return {name: section.first for name, section in found.items()}
 
 
@@ -74,10 +74,7 @@ class Account(FactValue):
 
 
 class UserAccount(SectionsFact[Account | None]):
-    """The account of a name, or None if the node has none.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """The account of a name, or None if the node has none."""
 
     def command(self, user: str) -> Launch:
         name = shlex.quote(user)
@@ -90,7 +87,7 @@ class UserAccount(SectionsFact[Account | None]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> Account | None:
+    def read_sections(self, found: Sections) -> Account | None:
         if found["passwd"].status == 2:  # getent: no such key
             return None
         name, _, uid, _, _, home, shell = found["passwd"].lines[0].split(":")
@@ -129,7 +126,7 @@ class Speed(FactValue):
 
 
 class PerformanceMode(SectionsFact[Speed]):
-    """Settings of the node's speed. Raises FactProcessError for the host whose output is not understood."""
+    """Settings of the node's speed."""
 
     def command(self) -> Launch:
         return self.sections(
@@ -142,7 +139,7 @@ class PerformanceMode(SectionsFact[Speed]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> Speed:
+    def read_sections(self, found: Sections) -> Speed:
         rows = [line.split("|") for line in found["governors"].lines if line]
         persistence = {"Enabled": True, "Disabled": False}.get((found["persistence"].first or "").strip())
         return Speed(
@@ -175,5 +172,5 @@ class Gpu(SectionsFact[GpuState | None]):
             {"memory": "/proc/meminfo"},
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> GpuState | None:
+    def read_sections(self, found: Sections) -> GpuState | None:
         return read_gpu(found)

@@ -6,12 +6,12 @@ not when some pod runs.
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from gb10.facts.reading.cluster import read_items
 from gb10.facts.reading.k3s import KUBECTL
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.operators import (
@@ -21,32 +21,23 @@ from gb10.facts.reading.operators import (
     NicClusterPolicy,
     OperatorPod,
     WarningEvent,
-    read_cluster_policy,
     read_events,
-    read_items,
-    read_nic_cluster_policy,
     read_pods,
-    read_policies,
 )
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Section, Sections
 
-Value = TypeVar("Value")
+Policy = TypeVar("Policy", ClusterPolicy, NicClusterPolicy)
 
 
 class OperatorPods(SectionsFact[tuple[OperatorPod, ...] | None]):
-    """Pods of a namespace by name; None where no API server answers on this host.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    """Pods of a namespace by name; None where no API server answers on this host."""
 
     def command(self, namespace: str) -> Launch:
         return self.sections({"pods": f"{KUBECTL} -n {shlex.quote(namespace)} get pods -o json"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[OperatorPod, ...] | None:
-        section = found["pods"]
-        if section.status != 0:
-            return None
-        return read_pods(read_items(section))
+    def read_sections(self, found: Sections) -> tuple[OperatorPod, ...] | None:
+        items = read_items(found["pods"])
+        return None if items is None else read_pods(items)
 
 
 class GpuOperatorPods(OperatorPods):
@@ -73,17 +64,16 @@ class OperatorWarnings(SectionsFact[tuple[WarningEvent, ...] | None]):
         select = "--field-selector type=Warning"
         return self.sections({"events": f"{KUBECTL} -n {shlex.quote(namespace)} get events {select} -o json"})
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[WarningEvent, ...] | None:
-        section = found["events"]
-        if section.status != 0:
-            return None
-        return read_events(read_items(section))
+    def read_sections(self, found: Sections) -> tuple[WarningEvent, ...] | None:
+        items = read_items(found["events"])
+        return None if items is None else read_events(items)
 
 
-class _PolicyState(SectionsFact[Value], Generic[Value]):
-    """Policies of one kind."""
+class _PolicyState(SectionsFact[tuple[Policy, ...] | None], Generic[Policy]):
+    """Policies of one kind: none where its operator is not installed; None where no API server answers."""
 
     resource: str
+    policy: type[Policy]
 
     def command(self) -> Launch:
         # A resource that nobody defined and a server that does not answer both end with status 1: the definition tells
@@ -95,29 +85,25 @@ class _PolicyState(SectionsFact[Value], Generic[Value]):
             }
         )
 
-
-class ClusterPolicyState(_PolicyState[tuple[ClusterPolicy, ...] | None]):
-    """Policies of the GPU Operator, none where it is not installed; None where no API server answers on this host.
-
-    Raises FactProcessError for the host whose output is not understood.
-    """
-
-    resource = "clusterpolicies.nvidia.com"
-
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[ClusterPolicy, ...] | None:
-        return read_policies(found, read_cluster_policy)
+    def read_sections(self, found: Sections) -> tuple[Policy, ...] | None:
+        if found["definition"].status != 0:
+            return None
+        if not found["definition"].text.strip():
+            return ()
+        items = read_items(found["policies"])
+        return None if items is None else tuple(map(self.policy.read, items))
 
 
-class NicClusterPolicyState(_PolicyState[tuple[NicClusterPolicy, ...] | None]):
-    """Policies of the Network Operator, none where it is not installed; None where no API server answers on this host.
+class ClusterPolicyState(_PolicyState[ClusterPolicy]):
+    """Policies of the GPU Operator, none where it is not installed; None where no API server answers on this host."""
 
-    Raises FactProcessError for the host whose output is not understood.
-    """
+    resource, policy = "clusterpolicies.nvidia.com", ClusterPolicy
 
-    resource = "nicclusterpolicies.mellanox.com"
 
-    def read_sections(self, found: Mapping[str, Section]) -> tuple[NicClusterPolicy, ...] | None:
-        return read_policies(found, read_nic_cluster_policy)
+class NicClusterPolicyState(_PolicyState[NicClusterPolicy]):
+    """Policies of the Network Operator, none if it is not installed; None where no API server answers on this host."""
+
+    resource, policy = "nicclusterpolicies.mellanox.com", NicClusterPolicy
 
 
 # Remains -------------------------------------------------------------------------------------------------------------
@@ -151,8 +137,8 @@ class OperatorRemains(FactValue):
 class OperatorRemnants(SectionsFact[OperatorRemains | None]):
     """Objects of an operator, by its API groups, its namespace and its release.
 
-    None where no API server answers on this host. Raises FactProcessError for the host whose output is not understood,
-    and where a part could not be read: what is not known is not absent.
+    None where no API server answers on this host. Fails for a host on which a part could not be read: what is not known
+    is not absent.
     """
 
     def command(self, groups: Sequence[str], namespace: str, release: str) -> Launch:
@@ -172,7 +158,7 @@ class OperatorRemnants(SectionsFact[OperatorRemains | None]):
             }
         )
 
-    def read_sections(self, found: Mapping[str, Section]) -> OperatorRemains | None:
+    def read_sections(self, found: Sections) -> OperatorRemains | None:
         if found["definitions"].status == NO_API:
             return None
         if failed := [name for name, section in found.items() if section.status != 0]:
@@ -199,9 +185,8 @@ def _definitions(lines: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _items(section: Section) -> list[dict[str, Any]]:
-    # kubectl prints nothing at all where it found nothing and was told that this is no error
-    items: list[dict[str, Any]] = json.loads(section.text)["items"] if section.text.strip() else []
-    return items
+    # kubectl prints nothing where it finds nothing and runs with --ignore-not-found
+    return (read_items(section) or []) if section.text.strip() else []
 
 
 def _contents(section: Section, namespace: str, release: str) -> list[str]:

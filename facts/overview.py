@@ -12,12 +12,15 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.node import Gpu
 from gb10.facts.operators import ClusterPolicyState, NicClusterPolicyState
 from gb10.facts.rdma import RdmaLinks
+from gb10.facts.reading.cluster import read_items, read_nodes
 from gb10.facts.reading.k3s import KUBECONFIG, KUBECTL
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
-from gb10.facts.reading.operators import read_items
-from gb10.facts.reading.overview import CLUSTER_PARTS, Items, Overview
+from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE, ClusterPolicy, NicClusterPolicy, read_pods
+from gb10.facts.reading.overview import Overview
 from gb10.facts.reading.requests import sections_job
 from gb10.facts.reading.values import read_answer
+
+Items = list[dict[str, Any]]
 
 # Slow ones first.
 NODE_PARTS: dict[str, SectionsFact[Any]] = {
@@ -35,6 +38,14 @@ READ_CLUSTER = f"""kinds=nodes,pods
 defined=$({KUBECTL} get crd {DEFINITIONS} --ignore-not-found -o name) || exit 1
 for name in $defined; do kinds=$kinds,${{name#*/}}; done
 {KUBECTL} get "$kinds" -A -o json"""
+
+CLUSTER_PARTS: dict[str, Callable[[Items], Any]] = {
+    "nodes": lambda items: read_nodes(_of(items, "Node")),
+    "cluster_policies": lambda items: tuple(map(ClusterPolicy.read, _of(items, "ClusterPolicy"))),
+    "nic_cluster_policies": lambda items: tuple(map(NicClusterPolicy.read, _of(items, "NicClusterPolicy"))),
+    "gpu_operator_pods": lambda items: read_pods(_of(items, "Pod", GPU_NAMESPACE)),
+    "network_operator_pods": lambda items: read_pods(_of(items, "Pod", NETWORK_NAMESPACE)),
+}
 
 
 class NodeOverview(ProgramFact[Overview]):
@@ -76,10 +87,14 @@ class NodeOverview(ProgramFact[Overview]):
 
 def _items(answer: Any) -> Items | None:
     """Return the objects that the API server told of, or None if it did not answer."""
-    section = read_answer(answer)[CLUSTER]
-    return read_items(section) if section.status == 0 else None
+    return read_items(read_answer(answer)[CLUSTER])
 
 
 def _cluster_part(read: Callable[[Items], Any], items: Callable[[], Items | None]) -> Any:
     found = items()
     return None if found is None else read(found)
+
+
+def _of(items: Items, kind: str, namespace: str | None = None) -> Items:
+    chosen = [item for item in items if item["kind"] == kind]
+    return [item for item in chosen if namespace in (None, item["metadata"].get("namespace"))]

@@ -16,14 +16,14 @@ from typing import Any
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
 from gb10.facts.reading.rdma import ConnectX7, read_connectx7
 from gb10.facts.reading.requests import sections_job
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 
 class RdmaLinks(SectionsFact[ConnectX7 | None]):
     """Every ConnectX-7 half of the node; None without RDMA and such a NIC.
 
     From `rdma -j link` (its text form where the JSON is none), then ibdev2netdev, sysfs and ibstat for what is
-    missing, and `ip -j addr`. Raises FactProcessError for the host whose output is not understood.
+    missing, and `ip -j addr`.
     """
 
     def command(self) -> Launch:
@@ -36,7 +36,7 @@ class RdmaLinks(SectionsFact[ConnectX7 | None]):
         }
         return Launch("gb10.programs.connectx7:main", sections_job(commands))
 
-    def read_sections(self, found: Mapping[str, Section]) -> ConnectX7 | None:
+    def read_sections(self, found: Sections) -> ConnectX7 | None:
         return read_connectx7(found)
 
 

@@ -20,15 +20,21 @@ UNFINISHED = ("*.incomplete", *LOCKS, ".*.shared")
 
 
 @dataclass(frozen=True)
-class Entry(FactValue):
-    """One file, folder or link. Times in nanoseconds since the epoch."""
+class EntryAttributes(FactValue):
+    """What every file, folder and link has."""
 
     path: str
     type: str  # f, d, l, or o for what cannot be copied
     mode: int
     uid: int
     gid: int
-    mtime: int
+    mtime: int  # nanoseconds since the epoch
+
+
+@dataclass(frozen=True)
+class Entry(EntryAttributes):
+    """One file, folder or link."""
+
     size: int = 0  # bytes of a file
     sparse: bool = False  # it has holes
     inode: int | None = None  # of a file that has several names
@@ -38,32 +44,44 @@ class Entry(FactValue):
 
 
 @dataclass(frozen=True)
-class Tree(FactValue):
-    """A listing. An absent folder has no entries, and `free` of the file system where it would be made.
+class TreeSummary(FactValue):
+    """A folder, in numbers.
 
     `digest` stands for all that a copy must have: paths, types, sizes, where links lead and, where it was asked for,
     the content; `version` for the times of files instead of their content.
     """
 
     root: str
-    free: int  # bytes that root's file system has left
+    free: int  # bytes that root's file system has left, or that of the nearest folder if the root is absent
     machine: str = ""  # the node's machine-id
     digest: str = ""
     version: str = ""
     file_count: int = 0
     size: int = 0  # bytes of its files; a file with several names counts once
     links: int = 0
+    absent: bool = False
+
+
+@dataclass(frozen=True)
+class TreeFaults(TreeSummary):
+    """A folder, and the paths in it that a copy could not have."""
+
     broken: tuple[str, ...] = ()  # links that do not resolve inside the root
     damaged: tuple[str, ...] = ()  # files whose name tells their sha256, and that have another
     unread: tuple[str, ...] = ()  # files whose content was asked for, and could not be read
-    absent: bool = False
     missing: tuple[str, ...] = ()  # of the paths that were asked for; then nothing else is listed
+    unreferenced: tuple[str, ...] = ()  # blobs of which the shared store does not note all of these links
+
+
+@dataclass(frozen=True)
+class Tree(TreeFaults):
+    """A folder, and everything in it."""
+
     top: Entry | None = None  # the root itself
     entries: tuple[Entry, ...] = ()
     users: Mapping[int, str] = field(default_factory=dict)  # of the node, by number
     groups: Mapping[int, str] = field(default_factory=dict)
     references: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # blob of a shared store -> links to it
-    unreferenced: tuple[str, ...] = ()  # blobs of which the store does not note all of these links
     texts: Mapping[str, str | None] = field(default_factory=dict)
     halves: Mapping[str, int] = field(default_factory=dict)  # path -> bytes, of files that came by ssh in part
     parts: Mapping[str, int] = field(default_factory=dict)  # key -> bytes, of files that have arrived in part
@@ -127,26 +145,16 @@ def read_running(found: dict[str, Any]) -> RunningCopy:
 
 
 @dataclass(frozen=True)
-class CopyProof(FactValue):
-    """The proof that a copy is complete, or the reasons why it is not. Paths are printable.
+class CopyFaults(FactValue):
+    """The reasons why a copy is not complete. Paths are printable."""
 
-    `digest` stands for the whole listing: two proofs of the same content have the same one.
-    """
-
-    source: str  # node:folder
-    target: str
-    files: int
-    bytes: int
-    links: int
-    hashed: bool
-    digest: str
     missing: tuple[str, ...] = ()  # on the target
     different: tuple[str, ...] = ()  # in type, size, where a link leads, or (hashed) in content
     broken_links: tuple[str, ...] = ()  # do not resolve inside the target's folder
     damaged: tuple[str, ...] = ()  # content is not what the name of the file says, already on the source
     unread: tuple[str, ...] = ()  # node:path of what should have been read (hashed) and could not be
     unnoted: tuple[str, ...] = ()  # shared blobs that the target's store may remove too early
-    allowed: tuple[str, ...] = field(default=())  # links that are broken on the source too, and were allowed to be
+    allowed: tuple[str, ...] = ()  # links that are broken on the source too, and were allowed to be
 
     @property
     def holds(self) -> bool:
@@ -166,8 +174,23 @@ class CopyProof(FactValue):
         }
         return tuple(f"{len(paths)} {what}: {_first(paths)}" for what, paths in found.items() if paths)
 
-    def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "holds": self.holds}
+
+@dataclass(frozen=True, kw_only=True)
+class CopyProof(CopyFaults):
+    """The proof that a copy is complete, or the reasons why it is not.
+
+    `digest` stands for the whole listing: two proofs of the same content have the same one.
+    """
+
+    source: str  # node:folder
+    target: str
+    files: int
+    bytes: int
+    links: int
+    hashed: bool
+    digest: str
+
+    also = ("holds",)
 
 
 def prove_copy(

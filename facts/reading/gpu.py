@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Sections
 
 ABSENT = 127
 
@@ -41,7 +41,7 @@ class GpuState(FactValue):
     trouble: str | None = None  # what nvidia-smi said when it failed
 
 
-def read_gpu(found: Mapping[str, Section]) -> GpuState | None:
+def read_gpu(found: Sections) -> GpuState | None:
     """Return what the sections of Gpu tell."""
     gpus, processes, memory = found["gpus"], found["processes"], parse_meminfo(found["memory"].lines)
     if gpus.status == ABSENT:

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gb10.facts.reading.copy import Entry, Tree, shown
 from gb10.facts.reading.values import FactValue
@@ -44,8 +43,7 @@ class Revision(FactValue):
         """True if it is sound and no file is known to be absent."""
         return self.sound and not self.absent
 
-    def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "sound": self.sound, "complete": self.complete}
+    also = ("sound", "complete")
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,7 @@ class Repository(FactValue):
         """True if every revision is complete, and no download is unfinished."""
         return not self.incomplete_downloads and all(revision.complete for revision in self.revisions) and self.sound
 
-    def to_json(self) -> dict[str, Any]:
-        revisions = [revision.to_json() for revision in self.revisions]
-        return {**super().to_json(), "revisions": revisions, "sound": self.sound, "complete": self.complete}
+    also = ("sound", "complete")
 
 
 @dataclass(frozen=True)
@@ -87,9 +83,6 @@ class HuggingFaceCache(FactValue):
     def repository(self, name: str, kind: str = "model") -> Repository | None:
         """Given a name as on the Hub, return that repository, or None."""
         return next((r for r in self.repositories if (r.name, r.kind) == (name, kind)), None)
-
-    def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "repositories": [found.to_json() for found in self.repositories]}
 
 
 def folder_name(name: str, kind: str = "model") -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.node import ARCHITECTURES
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Section, Sections
 from gb10.group_data.settings import API_PORT
 
 BINARY = "/usr/local/bin/k3s"
@@ -45,31 +44,37 @@ def env_file(role: str) -> str:
     return f"{unit_file(role)}.env"
 
 
-@dataclass(frozen=True)
-class K3sInstallation(FactValue):
-    """An installation of K3s, whole or half."""
+@dataclass(frozen=True, kw_only=True)
+class K3sUnit(FactValue):
+    """The systemd unit of K3s."""
 
     role: str | None  # "server" or "agent", by the unit that is there
-    version: str | None  # "v1.36.4+k3s1"; None without a binary that answers
-    binary_sha256: str | None
-    architecture: str  # of the machine: "arm64", "amd64", or what uname says
     unit_state: str | None  # systemd's ActiveState: "active", "activating", "failed" ...
     unit_enabled: bool
     main_pid: int | None
-    config_sha256: str | None
-    uninstall_scripts: tuple[str, ...]
     stale: bool  # the running process is older than a file that it was started from
     foreign: bool  # somebody else wrote the unit: see ForeignK3s
     exec_start: str | None  # the unit's command line: flags, when somebody else installed it
-    node_password: bool  # the node has joined a cluster since it was installed
-    drained: bool  # an upgrade drained the node and has not yet put it back
 
     @property
     def is_active(self) -> bool:
         return self.unit_state == "active"
 
 
-def read_installation(found: Mapping[str, Section]) -> K3sInstallation | None:
+@dataclass(frozen=True, kw_only=True)
+class K3sInstallation(K3sUnit):
+    """An installation of K3s, whole or half."""
+
+    version: str | None  # "v1.36.4+k3s1"; None without a binary that answers
+    binary_sha256: str | None
+    architecture: str  # of the machine: "arm64", "amd64", or what uname says
+    config_sha256: str | None
+    uninstall_scripts: tuple[str, ...]
+    node_password: bool  # the node has joined a cluster since it was installed
+    drained: bool  # an upgrade drained the node and has not yet put it back
+
+
+def read_installation(found: Sections) -> K3sInstallation | None:
     """Return what the sections of K3sInstall tell."""
     units = _units(found["units"])
     role = next((role for role in UNITS if units.get(role, {}).get("LoadState") == "loaded"), None)
@@ -158,7 +163,7 @@ class Leftovers(FactValue):
         return self.is_empty and self.containers is not None
 
 
-def read_leftovers(found: Mapping[str, Section]) -> Leftovers:
+def read_leftovers(found: Sections) -> Leftovers:
     """Return what the sections of K3sLeftovers tell."""
     return Leftovers(
         paths=found["paths"].lines,

@@ -31,7 +31,7 @@ from gb10.facts.reading.requests import (
     Request,
     sections_job,
 )
-from gb10.facts.reading.values import Section, read_answer
+from gb10.facts.reading.values import Sections, read_answer
 
 OTHER_BYTES = 4 << 20  # what a node may print beside an answer
 
@@ -52,7 +52,10 @@ class Launch(Request, StringCommand):
 
 
 class ProgramFact(FactBase[Value], Generic[Value]):
-    """A fact whose `command` returns a Launch. `read` makes the value of the program's answer."""
+    """A fact whose `command` returns a Launch. `read` makes the value of the program's answer.
+
+    It raises FactProcessError for a host whose answer is not understood; facts on other hosts go on.
+    """
 
     command: Callable[..., Launch]
 
@@ -62,7 +65,7 @@ class ProgramFact(FactBase[Value], Generic[Value]):
         return None
 
     def read(self, answer: Any) -> Value:
-        """Given the program's answer, return the value. Whatever it raises fails the fact on this host alone."""
+        """Given the program's answer, return the value."""
         raise NotImplementedError
 
     def understand(self, answer: Any) -> Value:
@@ -90,8 +93,8 @@ class SectionsFact(ProgramFact[Value], Generic[Value]):
     def read(self, answer: Any) -> Value:
         return self.read_sections(read_answer(answer))
 
-    def read_sections(self, found: Mapping[str, Section]) -> Value:
-        """Given the sections by name, return the value. Whatever it raises fails the fact on this host alone."""
+    def read_sections(self, found: Sections) -> Value:
+        """Given the sections, return the value."""
         raise NotImplementedError
 
 

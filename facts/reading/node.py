@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.requests import sections_job
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Section, Sections
 
 # Identity and release ------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ class Identity(FactValue):
     clock: float  # seconds since the epoch
 
 
-def read_identity(found: Mapping[str, Section]) -> Identity:
+def read_identity(found: Sections) -> Identity:
     """Return what the sections of NodeIdentity tell."""
     machine = found["machine"].first or "unknown"
     release = dict(line.split("=", 1) for line in found["os"].lines if "=" in line)
@@ -93,8 +93,7 @@ class Release(FactValue):
         """The version that runs: of the last update, or of the image."""
         return self.ota_version or self.factory_version
 
-    def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "version": self.version}
+    also = ("version",)
 
 
 def parse_release(lines: Iterable[str]) -> Release:
@@ -145,7 +144,7 @@ class SettledState(FactValue):
         return tuple(what for what in self.waits_for if what not in SERVICES)
 
 
-def read_settled(found: Mapping[str, Section]) -> SettledState:
+def read_settled(found: Sections) -> SettledState:
     """Return what the sections of Settled tell."""
     system = (found["system"].lines or ("unknown",))[0]
     waits = {
@@ -180,18 +179,6 @@ class LockHolder(FactValue):
     def __str__(self) -> str:
         return f"{self.owner}@{self.controller} (pid {self.pid}, {self.step})"
 
-    @classmethod
-    def from_json(cls, document: dict[str, Any]) -> LockHolder:
-        """Given what `to_json` returned, return it. Raise KeyError or ValueError for anything else."""
-        return cls(
-            run=str(document["run"]),
-            owner=str(document["owner"]),
-            controller=str(document["controller"]),
-            pid=int(document["pid"]),
-            since=str(document["since"]),
-            step=str(document["step"]),
-        )
-
 
 # Data folder ---------------------------------------------------------------------------------------------------------
 
@@ -220,7 +207,7 @@ class DataPlace(FactValue):
         return self.expected is not None and self.mounted_at != self.path
 
 
-def read_data_place(found: Mapping[str, Section]) -> DataPlace:
+def read_data_place(found: Sections) -> DataPlace:
     """Given the sections of DataMount, return the data folder."""
     place, root = _filesystem(found["place"]), _filesystem(found["root"])
     return DataPlace(

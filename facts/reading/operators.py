@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from gb10.facts.reading.cluster import ClusterNode
-from gb10.facts.reading.values import FactValue, Section
-
-Policy = TypeVar("Policy")
+from gb10.facts.reading.values import FactValue
 
 GPU_NAMESPACE = "gpu-operator"
 NETWORK_NAMESPACE = "nvidia-network-operator"
@@ -40,8 +37,7 @@ class OperatorPod(FactValue):
         running = self.phase == "Running" and self.ready_containers == self.total_containers
         return self.phase == "Succeeded" or (running and self.status == "Running")
 
-    def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "healthy": self.healthy}
+    also = ("healthy",)
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,13 @@ class ClusterPolicy(FactValue):
     name: str
     state: str | None  # ready, notReady, ignored
     trouble: str | None  # what the operator complains about
+
+    @classmethod
+    def read(cls, item: dict[str, Any]) -> ClusterPolicy:
+        """Return the policy of a ClusterPolicy object."""
+        status = item.get("status") or {}
+        trouble = _condition(status, "Error", "True")
+        return cls(name=str(item["metadata"]["name"]), state=status.get("state") or None, trouble=trouble)
 
     @property
     def ready(self) -> bool:
@@ -85,6 +88,18 @@ class NicClusterPolicy(FactValue):
     applied_states: tuple[AppliedState, ...]
     trouble: str | None  # what the operator complains about
 
+    @classmethod
+    def read(cls, item: dict[str, Any]) -> NicClusterPolicy:
+        """Return the policy of a NicClusterPolicy object."""
+        status = item.get("status") or {}
+        applied = status.get("appliedStates") or []
+        return cls(
+            name=str(item["metadata"]["name"]),
+            state=status.get("state") or None,
+            applied_states=tuple(AppliedState(str(part["name"]), str(part["state"])) for part in applied),
+            trouble=status.get("reason") or _condition(status, "Ready", "False"),
+        )
+
     @property
     def ready(self) -> bool:
         return self.state == "ready"
@@ -94,44 +109,7 @@ class NicClusterPolicy(FactValue):
         """The parts that are asked for and not ready."""
         return tuple(applied for applied in self.applied_states if applied.state not in UNHURT)
 
-    def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "lagging": [applied.to_json() for applied in self.lagging]}
-
-
-def read_policies(found: Mapping[str, Section], read: Callable[[dict[str, Any]], Policy]) -> tuple[Policy, ...] | None:
-    """Given the sections of a kind of policy, return its policies; None if no API server answers."""
-    if found["definition"].status != 0:
-        return None
-    if not found["definition"].text.strip():
-        return ()
-    return tuple(map(read, read_items(found["policies"]))) if found["policies"].status == 0 else None
-
-
-def read_items(section: Section) -> list[dict[str, Any]]:
-    """Given a list as the API has it, return its objects. Raise ValueError for anything else."""
-    items = json.loads(section.text)["items"]
-    if not isinstance(items, list):
-        raise ValueError("the list has no items")
-    return items
-
-
-def read_cluster_policy(item: dict[str, Any]) -> ClusterPolicy:
-    """Given a ClusterPolicy object, return the policy."""
-    status = item.get("status") or {}
-    trouble = _condition(status, "Error", "True")
-    return ClusterPolicy(name=str(item["metadata"]["name"]), state=status.get("state") or None, trouble=trouble)
-
-
-def read_nic_cluster_policy(item: dict[str, Any]) -> NicClusterPolicy:
-    """Given a NicClusterPolicy object, return the policy."""
-    status = item.get("status") or {}
-    applied = status.get("appliedStates") or []
-    return NicClusterPolicy(
-        name=str(item["metadata"]["name"]),
-        state=status.get("state") or None,
-        applied_states=tuple(AppliedState(str(part["name"]), str(part["state"])) for part in applied),
-        trouble=status.get("reason") or _condition(status, "Ready", "False"),
-    )
+    also = ("lagging",)
 
 
 def _condition(status: dict[str, Any], kind: str, value: str) -> str | None:

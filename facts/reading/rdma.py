@@ -10,14 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import reduce
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any, TypeVar
 
-from gb10.facts.reading.values import FactValue, Section
+from gb10.facts.reading.values import FactValue, Section, Sections
 from gb10.programs.connectx7 import MELLANOX
 
 HALVES_PER_PORT = 2
@@ -35,20 +35,28 @@ class PortFault(StrEnum):
 
 
 @dataclass(frozen=True)
-class RdmaLink(FactValue):
-    """One half of a ConnectX-7 port. None stands for what could not be read."""
+class RdmaHalf(FactValue):
+    """Names of one half of a ConnectX-7 port. None stands for what could not be read."""
 
     device: str | None = None  # RDMA device; None where the kernel shows only a network interface
     port: int | None = None  # port of the RDMA device, 1 on a Spark
     netdev: str | None = None
+    pci_address: str | None = None
+    physical_port: int | None = None  # QSFP port; 0 is the one next to the RJ45 socket
+
+
+@dataclass(frozen=True)
+class RdmaLink(RdmaHalf):
+    """One half of a ConnectX-7 port, and the state of its link."""
+
     state: str | None = None  # ACTIVE, DOWN, INIT... whatever the tool's spelling
     physical_state: str | None = None  # LINK_UP, DISABLED, POLLING...
     operstate: str | None = None  # of the netdev: UP, DOWN
     rate_gbps: float | None = None  # says little while the link is down: a dark port reports 40
     mtu_bytes: int | None = None
     addresses: tuple[str, ...] | None = None  # with prefix length
-    pci_address: str | None = None
-    physical_port: int | None = None  # QSFP port; 0 is the one next to the RJ45 socket
+
+    also = ("up",)
 
     @property
     def up(self) -> bool:
@@ -89,6 +97,9 @@ class PhysicalPort(FactValue):
         """True if both halves are up, on two subnets, with equal MTU."""
         return not self.faults
 
+    def to_json(self) -> dict[str, Any]:
+        return {"number": self.number, "ready": self.ready, "faults": list(self.faults)}
+
 
 @dataclass(frozen=True)
 class ConnectX7(FactValue):
@@ -115,12 +126,10 @@ class ConnectX7(FactValue):
         """Network interfaces of the halves that are up."""
         return tuple(link.netdev for link in self.links if link.up and link.netdev)
 
-    def to_json(self) -> dict[str, Any]:
-        ports = [{"number": p.number, "ready": p.ready, "faults": [str(f) for f in p.faults]} for p in self.ports]
-        return {"links": [{**link.to_json(), "up": link.up} for link in self.links], "ports": ports}
+    also = ("ports",)
 
 
-def read_connectx7(found: Mapping[str, Section]) -> ConnectX7 | None:
+def read_connectx7(found: Sections) -> ConnectX7 | None:
     """Given the sections of RdmaLinks, return the halves of the node, or None."""
     sysfs = _answer(found["sysfs rdma"], _sysfs_rows)
     readings = [

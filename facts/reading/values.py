@@ -1,18 +1,43 @@
-"""Values of facts, and the sections of output that they are read from."""
+"""Values of facts, and the sections of output that they are read from.
+
+A section keeps its command's exit status, so that "the tool is absent" (127) and "the tool printed nothing" never look
+alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Self
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True)
 class FactValue:
-    """A typed result of a fact. The pyinfra CLI prints it by `to_json`."""
+    """A typed result of a fact. The pyinfra CLI prints it by `to_json`: its fields, and the properties in `also`."""
+
+    also: ClassVar[tuple[str, ...]] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        names = [*(field.name for field in fields(self)), *self.also]
+        return {name: _json(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """Return the value that a document describes. Raise ValueError if it describes none."""
+        value: Self = TypeAdapter(cls).validate_python(document)
+        return value
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, FactValue):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {key: _json(item) for key, item in value.items()}
+    return list(map(_json, value)) if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)
@@ -39,8 +64,11 @@ class Section:
         return self.lines[0] if self.status == 0 and self.lines else None
 
 
+Sections = Mapping[str, Section]  # by name
+
+
 def read_answer(answer: Mapping[str, Any]) -> dict[str, Section]:
-    """Given the answer of programs/sections.py, return the sections by name. Raise an error for anything else."""
+    """Given the answer of programs/sections.py, return its sections. Raise an error for anything else."""
     return {name: Section(_lines(text), int(status)) for name, (status, text) in answer.items()}
 
 

@@ -18,16 +18,6 @@ MOST_LINES, MOST_ATTRIBUTES = 200, 10
 TOO_LARGE: set[str] = {
     "controller/cluster/status_model.py:NodeStatus",
     "controller/cluster/status_model.py:OperatorStatus",
-    "facts/reading/backups.py:BackupCopy",
-    "facts/reading/backups.py:BackupProof",
-    "facts/reading/cluster.py:ClusterNode",
-    "facts/reading/copy.py:CopyProof",
-    "facts/reading/cluster.py:HelmRelease",
-    "facts/reading/k3s.py:K3sInstallation",
-    "facts/reading/overview.py:Overview",
-    "facts/reading/rdma.py:RdmaLink",
-    "facts/reading/copy.py:Entry",
-    "facts/reading/copy.py:Tree",
 }
 
 

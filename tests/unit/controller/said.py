@@ -58,4 +58,6 @@ def serving(mode: Mode, *, age_seconds: float = 1.0, **other: Any) -> NodeServin
 
 
 def backup_copy(node: str, backup: str, sha256: str) -> BackupCopy:
-    return BackupCopy(node, backup, True, 3, None, sha256, False, ())
+    return BackupCopy(
+        node=node, id=backup, complete=True, size=3, created=None, sha256=sha256, encrypted=False, parts=()
+    )

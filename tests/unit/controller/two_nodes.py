@@ -79,12 +79,11 @@ def node(name: str, **other: Any) -> ClusterNode:
         "name": name,
         "ready": True,
         "cordoned": False,
-        "roles": ("control-plane",) if name == "spark-1" else (),
         "version": "v1.36.4+k3s1",
-        "internal_ip": "198.18.0.11",
         "addresses": {"InternalIP": ["198.18.0.11"]},
         "runtime": "docker://26.1.5",
         "allocatable": {"cpu": "20"},
+        "labels": {"node-role.kubernetes.io/control-plane": "true"} if name == "spark-1" else {},
     }
     return ClusterNode(**{**found, **other})
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.identity import NodeIdentity
-from gb10.facts.overview import CLUSTER, NODE_PARTS, RELEASES, NodeOverview
+from gb10.facts.overview import CLUSTER, CLUSTER_PARTS, NODE_PARTS, RELEASES, NodeOverview
 from gb10.facts.reading.k3s import BINARY, KUBECONFIG
 from gb10.facts.reading.operators import ClusterPolicy
-from gb10.facts.reading.overview import CLUSTER_PARTS, Overview
+from gb10.facts.reading.overview import Overview
 from tests.unit.facts.reading import altered, process, run, shell_accepts
 
 Answer = dict[str, Any]

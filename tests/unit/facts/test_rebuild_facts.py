@@ -9,7 +9,7 @@ import pytest
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.cluster import EvictablePods
-from gb10.facts.docker import FORMAT, DockerBelongings
+from gb10.facts.docker import BELONGINGS_FORMAT, DockerBelongings
 from gb10.facts.node import NodeLock, Settled
 from gb10.facts.reading.docker import Belongings
 from gb10.facts.reading.node import LockHolder
@@ -125,4 +125,4 @@ def test_what_is_in_an_engine_beside_images_is_named_but_for_what_is_made_again(
 def test_the_shell_understands_the_question_for_what_is_in_an_engine() -> None:
     question = DockerBelongings().command()
     assert shell_accepts(question)
-    assert '{{json (.Label "gb10.serving")}}' in FORMAT
+    assert '{{json (.Label "gb10.serving")}}' in BELONGINGS_FORMAT
