@@ -1,4 +1,4 @@
-"""The gb10 command: the deploys in their order, with a lock, one status, and errors that say what to type next.
+"""The gb10 command.
 
 Nothing heavy is imported here, so that `gb10 --help` and completion answer at once.
 """

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -25,7 +24,7 @@ LAB_FAILED = 1
 def lab() -> None:
     """Two or more simulated GB10 nodes on this machine, to try everything on.
 
-    GB10_LAB chooses one of several labs by name. lab/README.md tells what is real in it and what is a stand-in.
+    GB10_LAB chooses one of several labs by name. lab/README.md says what is real in it and what is a stand-in.
     """
 
 
@@ -39,82 +38,64 @@ def lab() -> None:
 )
 def up(nodes: int, k3s_release: Path | None) -> None:
     """Bring the lab up. What is up already stays as it is."""
-
-    def work(found: Lab) -> None:
-        state = found.up(nodes, k3s_release)
+    with _current_lab() as current:
+        state = current.up(nodes, k3s_release)
         for node in state.nodes:
-            click.echo(
-                f"  {node.name}  ssh -i {state.key} -o UserKnownHostsFile={state.known_hosts} "
-                f"nvidia@{node.address('management')}"
-            )
-
-    _with_lab(work)
+            login = f"-o UserKnownHostsFile={state.known_hosts} nvidia@{node.address('management')}"
+            click.echo(f"  {node.name}  ssh -i {state.key} {login}")
 
 
 @lab.command()
 @click.option("--all", "every", is_flag=True, help="All labs of this user, whatever their names.")
 def down(every: bool) -> None:
     """Remove the lab, and all that it left on this machine."""
-
-    def work(found: Lab) -> None:
-        for name in {found.name, *lab_names()} if every else {found.name}:
+    with _current_lab() as current:
+        for name in {current.name, *lab_names()} if every else {current.name}:
             Lab(name, _step).down()
-
-    _with_lab(work)
 
 
 @lab.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def status(as_json: bool) -> None:
     """Show the lab's nodes."""
-
-    def work(found: Lab) -> None:
-        nodes = found.status()
+    with _current_lab() as current:
+        nodes = current.status()
         if as_json:
-            click.echo(status_json(require(found.name), nodes))
+            click.echo(status_json(require(current.name), nodes))
             return
-        rows = [
-            (
-                node.name,
-                node.role,
-                node.address,
-                node.state,
-                node.hostname or "-",
-                *(("up" if node.rails[rail] else "down") if node.rails else "-" for rail in ("a", "b")),
-            )
-            for node in nodes
-        ]
-        _print_table(f"lab {found.name}", ("node", "role", "address", "state", "hostname", "rail a", "rail b"), rows)
-
-    _with_lab(work)
+        columns = ("node", "role", "address", "state", "hostname", "rail a", "rail b")
+        table = Table(*columns, title=f"lab {current.name}", title_justify="left")
+        for node in nodes:
+            rails = [("up" if node.rails[rail] else "down") if node.rails else "-" for rail in ("a", "b")]
+            table.add_row(node.name, node.role, node.address, node.state, node.hostname or "-", *rails)
+        Console().print(table)
 
 
 @lab.command()
 @click.argument("node")
-@click.option("--keep-data", is_flag=True, help="/data survives, as a partition of its own would.")
+@click.option("--keep-data", is_flag=True, help="/data survives, like a partition of its own.")
 @click.option("--trust", is_flag=True, help="Put the new host keys into the lab's known_hosts.")
 def wipe(node: str, keep_data: bool, trust: bool) -> None:
     """Make NODE another installation of the same machine."""
-    _with_lab(lambda found: found.wipe(node, keep_data, trust))
+    with _current_lab() as current:
+        current.wipe(node, keep_data, trust)
 
 
 @lab.command()
 @click.argument("node")
 def reboot(node: str) -> None:
     """Reboot NODE and wait until it answers."""
-    _with_lab(lambda found: found.reboot(node))
+    with _current_lab() as current:
+        current.reboot(node)
 
 
 @lab.command()
 @click.argument("nodes", metavar="NODE...", nargs=-1, required=True)
 def download(nodes: tuple[str, ...]) -> None:
-    """Put vLLM's image and two models on each NODE, as people download them: here both are stand-ins."""
-
-    def work(found: Lab) -> None:
+    """Put vLLM's image and two models on each NODE, as people download them. Here they are stand-ins."""
+    with _current_lab() as current:
         for node in nodes:
-            found.download(node)
-
-    _with_lab(work)
+            current.download(node)
 
 
 @lab.command()
@@ -122,22 +103,25 @@ def download(nodes: tuple[str, ...]) -> None:
 @click.argument("name", metavar="a|b", type=click.Choice(["a", "b"]))
 @click.argument("state", metavar="up|down", type=click.Choice(["up", "down"]))
 def rail(node: str, name: str, state: str) -> None:
-    """Plug the cable of a rail in at NODE, or pull it."""
-    _with_lab(lambda found: found.rail(node, name, plugged=state == "up"))
+    """Plug in the cable of a rail at NODE, or pull it."""
+    with _current_lab() as current:
+        current.rail(node, name, plugged=state == "up")
 
 
-def _with_lab(work: Callable[[Lab], None]) -> None:
-    """Do something with the lab that GB10_LAB names; show in two lines what went wrong."""
-
+@contextmanager
+def _current_lab() -> Iterator[Lab]:
+    """Yield the lab that GB10_LAB names. A LabError ends the command with two lines: the problem and its cure."""
     try:
-        work(Lab(lab_name(), _step))
+        yield Lab(lab_name(), _step)
     except LabError as error:
-        _fail(error.what, error.cure)
+        click.secho(error.what, fg="red", err=True)
+        click.echo(error.cure, err=True)
+        raise SystemExit(LAB_FAILED) from error
 
 
 @contextmanager
 def _step(text: str) -> Iterator[None]:
-    """One line per step: a spinner while it runs, then how long it took."""
+    """Show one line: a spinner while the step runs, then how long it took."""
     console = Console(stderr=True, highlight=False)
     start = time.monotonic()
     try:
@@ -147,18 +131,3 @@ def _step(text: str) -> Iterator[None]:
         console.print(f"[red]✗[/red] {escape(text)} [dim]{time.monotonic() - start:.1f} s[/dim]")
         raise
     console.print(f"[green]✓[/green] {escape(text)} [dim]{time.monotonic() - start:.1f} s[/dim]")
-
-
-def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _fail(what: str, cure: str) -> NoReturn:
-    click.secho(what, fg="red", err=True)
-    click.echo(cure, err=True)
-    raise SystemExit(LAB_FAILED)

@@ -1,15 +1,12 @@
-"""gb10 serving: what is served, and in which mode."""
+"""gb10 serving: show what is served, or switch the mode."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
-
 import click
 
-from gb10.cli.screen import console
-from gb10.cli.screen.session import Session, command_options, run_options, run_status
-from gb10.controller.cluster.serving import DEPLOY, ServingStatus, described, serving_status
+from gb10.cli.screen import console, status_view
+from gb10.cli.screen.session import Session, command_options, run_options
+from gb10.controller.cluster.serving import DEPLOY, described, serving_status
 from gb10.controller.errors import ExitStatus, Gb10Error
 
 
@@ -26,62 +23,52 @@ def serving() -> None:
 def show(session: Session) -> None:
     """Show what is served, where, and whether it answers.
 
-    The exit status tells it too: 0 for a model that answers.
+    The exit status is 0 if a model answers.
     """
-    with console.waiting("Asking the nodes", quiet=session.as_json):
+    with console.waiting("Asking the nodes"):
         found = serving_status(session.runner())
-    if not session.as_json:
-        console.print_serving(found)
+    status_view.print_serving(found)
     status = ExitStatus.OK if found.healthy else ExitStatus.UNVERIFIED
-    session.finish({"serving": found.model_dump(mode="json")}, None, status)
+    session.finish({"serving": found.model_dump(mode="json")}, status=status)
 
 
 @serving.command()
 @command_options()
 @run_options
-def cluster(session: Session, **options: Any) -> None:
+def cluster(session: Session) -> None:
     """Serve over all nodes together."""
-    switch(session, "cluster", None, **options)
+    _switch(session, "cluster")
 
 
 @serving.command()
 @click.argument("node")
 @command_options()
 @run_options
-def solo(session: Session, node: str, **options: Any) -> None:
+def solo(session: Session, node: str) -> None:
     """Serve on NODE alone."""
-    switch(session, "solo", session.inventory.select([node])[0].name, **options)
+    _switch(session, "solo", session.inventory.select([node])[0].name)
 
 
 @serving.command()
 @command_options()
 @run_options
-def off(session: Session, **options: Any) -> None:
+def off(session: Session) -> None:
     """Serve nothing."""
-    switch(session, "off", None, **options)
+    _switch(session, "off")
 
 
-def switch(
-    session: Session, mode: str, node: str | None, *, dry_run: bool, diff: bool, detailed_exitcode: bool
-) -> None:
-    """Bring a mode about and say where it answers. What serves is stopped only when all that it needs is there."""
+def _switch(session: Session, mode: str, node: str | None = None) -> None:
+    """Switch to a mode and show where it answers."""
     if not described(session.inventory):
         raise Gb10Error("SERVING_UNDESCRIBED")
     before = serving_status(session.runner(), complete=False)
-    title = f"{'Dry run of serving' if dry_run else 'Serving'} {mode}{f' on {node}' if node else ''}"
-    with nullcontext() if dry_run else session.lock():
-        result = session.run(DEPLOY, title, dry=dry_run, diff=diff, kwargs={"mode": mode, "node": node})
-    after = serving_status(session.runner()) if result.ok and not dry_run else None
-    if not session.as_json:
-        console.print_result(result, diff)
-        if after:
-            console.print_serving(after)
-            print_move(before, after)
+    with session.lock():
+        result = session.run(DEPLOY, f"Serving {mode}{f' on {node}' if node else ''}", mode=mode, node=node)
+    after = serving_status(session.runner()) if result.ok and not session.options.dry_run else None
+    session.print_result(result)
+    if after:
+        status_view.print_serving(after)
+        if before.address and after.address and before.address != after.address:
+            console.print_note(f"It was at {before.address}: clients must use the new address.")
     document = {"run": result.to_json(), "serving": after.model_dump(mode="json") if after else None}
-    session.finish(document, result.error, run_status([result], detailed_exitcode))
-
-
-def print_move(before: ServingStatus, after: ServingStatus) -> None:
-    """Say so where clients have to ask another address than before."""
-    if before.address and after.address and before.address != after.address:
-        console.print_note(f"It was at {before.address}: tell those who ask it.")
+    session.finish(document, results=[result])

@@ -1,4 +1,4 @@
-"""How a copy between nodes is shown: its plan, how far it is, and its proof."""
+"""Show a copy between nodes: its plan, its progress and its proof."""
 
 from __future__ import annotations
 
@@ -33,59 +33,51 @@ from gb10.operations.copying.reports import (
 )
 from gb10.operations.kit.reports import Foreseen
 
-PLAIN_SECONDS = 10.0  # between lines, where there is no terminal
+LINE_SECONDS = 10.0  # between two lines of progress without a terminal
 
 
-class Transfer:
-    """Follows the copies of one run, and keeps what it reports."""
+class Bars:
+    """Progress bars of a terminal, each with a key; without a terminal there are none."""
 
-    def __init__(self, progress: Progress | None, quiet: bool, verbosity: int) -> None:
-        self.found = Found()
-        self._bars = Bars(progress) if progress else None
-        self._quiet = quiet
-        self._verbosity = verbosity
-        self._told: set[str] = set()
-        self._last_line = 0.0
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._tasks: dict[str, tuple[str, TaskID]] = {}  # by key: the text of the bar, and its task
 
-    def hear(self, event: Event) -> None:
-        """Take in the next event of the run."""
-        match event:
-            case Reported(host, report):
-                self._show(host, report)
-            case Logged(text, str()) if self._verbosity:
-                self._print(f"  {text}")
-            case StageStarted("prepare"):
-                self._print("Look at the nodes", dim=True)
-            case OperationStarted(name):
-                self._print(name, dim=True)
+    @property
+    def drawn(self) -> bool:
+        return self._progress is not None
 
-    def _show(self, host: str, report: Any) -> None:
-        self.found.keep(report)
-        if self._bars:
-            self._bars.move(host, report)
-        match report:
-            case Foreseen():
-                pass
-            case CopyMoved() | ImageMoved():
-                self._now_and_then(host, report)
-            case _ if report.line and report.line not in self._told and not self._verbosity:
-                self._told.add(report.line)
-                self._print(f"  {report.line}")
+    def begin(self, key: str, text: str, total: int | None) -> None:
+        """Draw a bar. It replaces the bar of this key, unless that has the same text."""
+        if self._progress and self._tasks.get(key, ("",))[0] != text:
+            self.end(key)
+            self._tasks[key] = (text, self._progress.add_task(text, total=total, rails=""))
 
-    def _now_and_then(self, host: str, moved: CopyMoved | ImageMoved) -> None:
-        """Say in a line how far something is, where there is no bar."""
-        if self._bars or not moved.line or time.monotonic() - self._last_line <= PLAIN_SECONDS:
-            return
-        self._last_line = time.monotonic()
-        self._print(f"  {f'{host} ' if isinstance(moved, ImageMoved) else ''}{moved.line}")
+    def move(self, key: str, done: int, rails: str = "") -> None:
+        if self._progress and key in self._tasks:
+            self._progress.update(self._tasks[key][1], completed=done, rails=rails)
 
-    def _print(self, text: str, dim: bool = False) -> None:
-        if self._quiet:
-            return
-        if self._bars:
-            self._bars.print(text, "dim" if dim else None)
-        elif not dim:
-            print(text, file=console.stderr().file, flush=True)
+    def end(self, key: str) -> None:
+        if self._progress and key in self._tasks:
+            self._progress.remove_task(self._tasks.pop(key)[1])
+
+
+@contextmanager
+def drawn_bars() -> Iterator[Bars]:
+    """Draw progress bars on a terminal while the context lasts."""
+    if not console.is_live():
+        yield Bars(None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rails]}", style="dim"),
+    )
+    with Progress(*columns, console=console.stderr, transient=True) as progress:
+        yield Bars(progress)
 
 
 @dataclass
@@ -97,71 +89,72 @@ class Found:
     proofs: list[CopyProof] = field(default_factory=list)
     images: list[ImageProven] = field(default_factory=list)
 
-    def keep(self, report: Any) -> None:
-        """Keep a report that counts in the end."""
-        match report:
-            case CopyPlanned() | ImagesPlanned():
-                self.plans.append(report)
-            case CopySent():
-                self.results.append(report)
-            case CopyProven(proof):
-                self.proofs.append(proof)
-            case ImageProven():
-                self.images.append(report)
-
     def to_json(self) -> dict[str, Any]:
         return {entry.name: [found.to_json() for found in getattr(self, entry.name)] for entry in fields(self)}
 
 
-class Bars:
-    """The bars of a terminal: one of the copy, one of the image that is saved or loaded."""
+class TransferView:
+    """Show the copies of a run, and keep what they report."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._copy: TaskID | None = None
-        self._image: tuple[str, TaskID] | None = None
+    def __init__(self, bars: Bars, verbosity: int) -> None:
+        self.found = Found()
+        self._bars = bars
+        self._verbosity = verbosity
+        self._printed: set[str] = set()
+        self._last_line = 0.0
 
-    def print(self, text: str, style: str | None) -> None:
-        """Print a line above the bars."""
-        self._progress.console.print(text, style=style, markup=False, highlight=False)
+    def hear(self, event: Event) -> None:
+        match event:
+            case Reported(host, report):
+                self._keep(report)
+                self._draw(host, report)
+                self._print(host, report)
+            case Logged(text, str()) if self._verbosity:
+                console.print_line(f"  {text}")
+            case StageStarted("prepare") if self._bars.drawn:
+                console.print_note("Look at the nodes")
+            case OperationStarted(name) if self._bars.drawn:
+                console.print_note(name)
 
-    def move(self, host: str, report: Any) -> None:
-        """Show what a report says."""
+    def _keep(self, report: Any) -> None:
         match report:
             case CopyPlanned() | ImagesPlanned():
-                where = f"{report.source} → {report.target}"
-                self._copy = self._progress.add_task(where, total=report.bytes, rails="")
-            case CopyMoved(sent, _, seconds, rails) if self._copy is not None:
-                self._progress.update(self._copy, completed=sent, rails=rail_rates(rails, seconds))
-            case CopySent() if self._copy is not None:
-                self._progress.remove_task(self._copy)
-                self._copy = None
-            case ImageMoved(verb, done, total):
-                self._progress.update(self._image_bar(f"{host} {verb}", total), completed=done)
+                self.found.plans.append(report)
+            case CopySent():
+                self.found.results.append(report)
+            case CopyProven(proof):
+                self.found.proofs.append(proof)
+            case ImageProven():
+                self.found.images.append(report)
 
-    def _image_bar(self, what: str, total: int) -> TaskID:
-        if self._image and self._image[0] != what:
-            self._progress.remove_task(self._image[1])
-            self._image = None
-        if self._image is None:
-            self._image = (what, self._progress.add_task(what, total=total, rails=""))
-        return self._image[1]
+    def _draw(self, host: str, report: Any) -> None:
+        match report:
+            case CopyPlanned() | ImagesPlanned():
+                self._bars.end("copy")
+                self._bars.begin("copy", f"{report.source} → {report.target}", report.bytes)
+            case CopyMoved(sent, _, seconds, rails):
+                self._bars.move("copy", sent, rail_rates(rails, seconds))
+            case CopySent():
+                self._bars.end("copy")
+            case ImageMoved(verb, done, total):
+                self._bars.begin("image", f"{host} {verb}", total)
+                self._bars.move("image", done)
+
+    def _print(self, host: str, report: Any) -> None:
+        match report:
+            case Foreseen():
+                pass
+            case CopyMoved() | ImageMoved():
+                if report.line and not self._bars.drawn and time.monotonic() - self._last_line > LINE_SECONDS:
+                    self._last_line = time.monotonic()
+                    console.print_line(f"  {f'{host} ' if isinstance(report, ImageMoved) else ''}{report.line}")
+            case _ if report.line and report.line not in self._printed and not self._verbosity:
+                self._printed.add(report.line)
+                console.print_line(f"  {report.line}")
 
 
 @contextmanager
-def transfer(*, quiet: bool, verbosity: int) -> Iterator[Transfer]:
-    """Show copies: a bar on a terminal, lines elsewhere and under NO_COLOR, nothing if `quiet`."""
-    terminal = console.stderr()
-    if quiet or not terminal.is_terminal or terminal.no_color:
-        yield Transfer(None, quiet, verbosity)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rails]}", style="dim"),
-    )
-    with Progress(*columns, console=terminal, transient=True) as progress:
-        yield Transfer(progress, quiet, verbosity)
+def transfer(verbosity: int) -> Iterator[TransferView]:
+    """Show copies: with bars on a terminal, as lines elsewhere and under NO_COLOR."""
+    with drawn_bars() as bars:
+        yield TransferView(bars, verbosity)

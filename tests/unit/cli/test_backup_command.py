@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from gb10.cli.screen import console
 from gb10.cli.screen.backup_view import BackupView
+from gb10.cli.screen.transfer import Bars
 from gb10.controller.run.messages import Reported
 from gb10.operations.backups.reports import Kept, Transferred
 from tests.unit.pyinfra_project import Project
@@ -23,7 +25,7 @@ def heard(view: BackupView, report: Any) -> None:
 
 
 def test_without_a_terminal_what_takes_long_is_told_in_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    view = BackupView(None, quiet=False)
+    view = BackupView(Bars(None))
     for done in range(1, 1000):
         heard(view, Transferred("Send b1 to spark-1", done << 20, 1 << 30))
     heard(view, Kept("b1", "spark-1"))
@@ -36,9 +38,10 @@ def test_a_long_transfer_is_told_now_and_then(
 ) -> None:
     monkeypatch.setattr("gb10.cli.screen.backup_view.LINE_SECONDS", 0)
     fetched = Transferred("Fetch b1 from spark-1", 1 << 20, 1 << 30)
-    heard(BackupView(None, quiet=False), fetched)
+    heard(BackupView(Bars(None)), fetched)
     assert capsys.readouterr().err == "  Fetch b1 from spark-1: 1.0 MiB of 1.0 GiB so far\n"
-    heard(BackupView(None, quiet=True), fetched)
+    monkeypatch.setattr(console.stderr, "quiet", True)
+    heard(BackupView(Bars(None)), fetched)
     assert capsys.readouterr().err == ""
 
 

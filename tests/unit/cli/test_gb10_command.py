@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from gb10.cli.app import Gb10Group
-from gb10.cli.screen.session import Session
+from gb10.cli.screen.session import Options, Session
 from gb10.controller.errors import ExitStatus
 from gb10.controller.lock import cluster_lock
 from tests.unit.pyinfra_project import Project
@@ -86,7 +86,7 @@ def test_version_is_that_of_the_distribution() -> None:
 
 def test_pyinfra_is_never_imported_into_gb10() -> None:
     """It patches the whole process."""
-    code = "import sys; from gb10.cli import bootstrap, kubeconfig, status, teardown; sys.exit('gevent' in sys.modules)"
+    code = "import sys; from gb10.cli import cluster, rebuild, status, sync; sys.exit('gevent' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -106,6 +106,22 @@ def test_errors_are_json_where_json_is_wanted(project: Project) -> None:
 
 def test_a_wrong_option_is_usage(project: Project) -> None:
     assert gb10("bootstrap", "--no-such-option").returncode == ExitStatus.USAGE
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (["status"], "gb10 status"),
+        (["bootstrap"], "gb10 bootstrap --dry-run --diff"),
+        (["sync", "models", "spark-1", "spark-2"], "gb10 sync models spark-1 spark-2 --dry-run"),
+    ],
+)
+def test_a_misspelt_setting_advises_an_existing_command(project: Project, command: list[str], advice: str) -> None:
+    project.inventory(spark_1={"node_rails_mtuu": 9000}, spark_2={})
+    found = gb10(*command)
+    assert found.returncode == ExitStatus.USAGE
+    assert "SETTINGS_INVALID" in found.stderr
+    assert f"then: {advice}\n" in found.stderr
 
 
 def test_an_unknown_limit_names_the_hosts(down: Project) -> None:
@@ -134,7 +150,7 @@ def test_a_command_that_went_well_names_its_log_too_but_not_to_a_program(
     as_json: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
-    session = Session("bootstrap", as_json=as_json)
+    session = Session("bootstrap", Options(as_json=as_json))
     session.log.write("what was done")
     with pytest.raises(SystemExit) as ended:
         session.finish({}, None)

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from gb10.cli.screen.transfer import Transfer
+from gb10.cli.screen.transfer import Bars, TransferView
 from gb10.controller.run.messages import Reported
 from gb10.operations.copying.reports import CopyMoved, CopySent, ImageMoved, ImageProven
 from gb10.operations.kit.reports import Note
 from gb10.programs.images.contents import Contents
 
 
-def shown(reports: list[Any], capsys: pytest.CaptureFixture[str]) -> tuple[Transfer, list[str]]:
-    view = Transfer(None, quiet=False, verbosity=0)
+def shown(reports: list[Any], capsys: pytest.CaptureFixture[str]) -> tuple[TransferView, list[str]]:
+    view = TransferView(Bars(None), verbosity=0)
     for report in reports:
         view.hear(Reported("spark-1", report))
     return view, capsys.readouterr().err.splitlines()

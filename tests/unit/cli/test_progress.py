@@ -59,9 +59,9 @@ def _ended(result: OperationResult) -> Event:
 
 
 def shown(events: list[Event], capsys: pytest.CaptureFixture[str], verbosity: int = 0) -> list[str]:
-    with console.progress("Bootstrap", HOSTS, verbosity) as view:
+    with console.progress("Bootstrap", HOSTS, verbosity) as on_event:
         for event in events:
-            view.hear(event)
+            on_event(event)
     return [re.sub(r"  \d+\.\d s$", "", line) for line in capsys.readouterr().err.splitlines()]
 
 
@@ -91,10 +91,10 @@ def test_what_hosts_print_is_shown_on_request(capsys: pytest.CaptureFixture[str]
 
 def test_on_a_terminal_lines_that_are_too_long_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
-    monkeypatch.setattr(console, "stderr", lambda: terminal)
-    with console.progress("Bootstrap", HOSTS) as view:
+    monkeypatch.setattr(console, "stderr", terminal)
+    with console.progress("Bootstrap", HOSTS) as on_event:
         for event in run_first():
-            view.hear(event)
+            on_event(event)
     assert isinstance(terminal.file, io.StringIO)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.file.getvalue())
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in plain.split("\n")]
