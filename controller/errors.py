@@ -56,7 +56,7 @@ UNKNOWN: Mapping[str, str] = {
     "owner": "another gb10",
     "options": "",  # where the inventory is, to go with other commands than this one
     "path": "the file",
-    "plan": "gb10 bootstrap --dry-run",
+    "plan": "gb10 bootstrap --dry-run --diff",  # the command itself if it has no dry run
     "reason": "no reason given",
     "resume": "gb10 rebuild resume",  # the command that goes on with what was interrupted
     "since": "a while ago",
@@ -208,7 +208,7 @@ _CATALOGUE = (
         "ADOPT_FLAGS",
         _S.REFUSED,
         "the K3s on {host} was set up otherwise than gb10 would have it",
-        "Set what is named above in the inventory or in group_data/, then: {plan} --diff",
+        "Set what is named above in the inventory or in group_data/, then: {plan}",
     ),
     Trouble(
         "KUBECONFIG_CONFLICT",
@@ -360,7 +360,7 @@ _CATALOGUE = (
         "RAILS_REJECTED",
         _S.FAILED,
         "the network settings of the rails cut the way to {host}, or netplan refused them, and were taken back",
-        "Correct rails in the inventory, then look at what would be written: {plan} --diff",
+        "Correct rails in the inventory, then look at what would be written: {plan}",
     ),
     Trouble(
         "FIREWALL_REJECTED",
@@ -526,7 +526,7 @@ _CATALOGUE = (
         "VALUES_REJECTED",
         _S.FAILED,
         "the chart rejects its values",
-        "Correct the values in group_data/, then: {plan} --diff",
+        "Correct the values in group_data/, then: {plan}",
     ),
     Trouble(
         "HELM_PENDING",
@@ -961,7 +961,7 @@ _CATALOGUE = (
         "RESTORE_NETWORK",
         _S.FAILED,
         "the backup's network settings cut the way to {host}, and were taken back",
-        "Compare them: {plan} --diff. Restore the rest with --only, and mend /etc/netplan by hand",
+        "Compare them: {plan}. Restore the rest with --only, and mend /etc/netplan by hand",
     ),
     Trouble(
         "RESTORE_FAILED",
@@ -1070,7 +1070,7 @@ def _commands(code: str) -> dict[str, Detail]:
     """The command that ends with a code, for the documentation: without a name here it is gb10 bootstrap."""
     commands = {"BACKUP": "gb10 backup HOST", "KEEPER": "gb10 backup HOST", "RESTORE": "gb10 restore HOST"}
     again = commands.get(code.partition("_")[0])
-    return {"again": again, "plan": f"{again} --dry-run"} if again else {}
+    return {"again": again, "plan": f"{again} --dry-run --diff"} if again else {}
 
 
 def markdown_statuses() -> str:
