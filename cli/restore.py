@@ -14,11 +14,11 @@ from gb10.controller.inventory import InventoryHost
 from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
 from gb10.controller.run.messages import Event, Reported
 from gb10.controller.run.results import RunResult
-from gb10.operations.backups.parts import RESTORABLE
-from gb10.operations.backups.reports import Remark, Sent, ToRestore, ToRun
+from gb10.operations.backups.reports import Remark, ToRestore, Transferred
+from gb10.operations.backups.restore_plan import RESTORABLE
 
-SHOWN_REPORTS = (Remark, Sent)
-SHOWN_IN_DRY_RUN = (ToRestore, ToRun, Remark, Sent)
+SHOWN_REPORTS = (Remark, Transferred)
+SHOWN_IN_DRY_RUN = (ToRestore, Remark, Transferred)
 
 
 def _parts(ctx: click.Context, parameter: click.Parameter, text: str | None) -> list[str] | None:

@@ -9,7 +9,7 @@ from gb10.controller.host_keys import settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.results import RunResult
 from gb10.group_data.settings import Acceptable, BackupSettings
-from gb10.operations.backups.parts import HOST_KEYS, TITLES
+from gb10.operations.backups.restore_plan import HOST_KEYS, TITLES
 from gb10.operations.backups.restore_source import LATEST, open_backup
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, public_keys

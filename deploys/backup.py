@@ -8,7 +8,7 @@ from pyinfra.context import host
 from gb10.group_data.settings import BackupSettings, ServingSettings
 from gb10.operations import backup as operations
 from gb10.operations.backups.age import recipient
-from gb10.operations.backups.keeping import Keeping, Wanted
+from gb10.operations.backups.making import BackupPolicy, BackupRequest
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.kit.inventory import deploy, hub_of, invalid, named, node_name, read_settings
 
@@ -26,8 +26,8 @@ def backup(progress_seconds: float = 10.0) -> None:
     settings, modes = backup_settings(), read_settings(ServingSettings).modes
     operations.made(
         name="Back up the node",
-        keeping=keeping(host, settings),
-        wanted=Wanted(
+        policy=policy(host, settings),
+        request=BackupRequest(
             paths=tuple(settings.paths),
             recipients=tuple(settings.recipients),
             hub=hub_of(host),
@@ -51,7 +51,7 @@ def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool 
     hours = None if any_age else settings.fresh_hours
     operations.proven(
         name="Prove the backup",
-        keeping=keeping(of, settings),
+        policy=policy(of, settings),
         identity_file=settings.identity_file,
         backup=backup,
         most_age_seconds=None if hours is None else hours * 3600,
@@ -68,7 +68,7 @@ def fetch_backup(node: str, backup: str = "latest") -> None:
     + node: whose backup; it may be away
     + backup: its id, or "latest"
     """
-    operations.fetched(name="Fetch the backup", keeping=keeping(named(node), backup_settings()), backup=backup)
+    operations.fetched(name="Fetch the backup", policy=policy(named(node), backup_settings()), backup=backup)
 
 
 def backup_settings() -> BackupSettings:
@@ -82,11 +82,11 @@ def backup_settings() -> BackupSettings:
     return settings
 
 
-def keeping(of: Host, settings: BackupSettings) -> Keeping:
+def policy(of: Host, settings: BackupSettings) -> BackupPolicy:
     """Given a node, return where its backups are kept: never on itself."""
     names = settings.keepers
     found = list(host.inventory) if names is None else [named(name) for name in names]
-    return Keeping(
+    return BackupPolicy(
         node=node_name(of),
         folder=str(backups_folder()),
         keepers=tuple(sorted((one for one in found if one.name != of.name), key=lambda one: str(one.name))),

@@ -8,8 +8,8 @@ from pyinfra.context import host
 
 from gb10.group_data.settings import BackupSettings, K3sSettings, NodeNetwork, RestoreSettings
 from gb10.operations import restore as operations
-from gb10.operations.backups.parts import TITLES
 from gb10.operations.backups.restoration import Restoration
+from gb10.operations.backups.restore_plan import TITLES
 from gb10.operations.backups.restore_source import open_backup
 from gb10.operations.backups.state_folder import backups_folder
 from gb10.operations.kit.inventory import deploy, node_name, read_settings

@@ -1,7 +1,7 @@
-"""A backup put back onto a node: what differs and nothing else, in an order in which nobody is locked out.
+"""Restore of a backup onto its node: only what differs, in an order in which nobody is locked out.
 
-The contract: a node that a backup does not belong to is refused before anything is changed; what a restore replaces is
-kept beside it; each step is planned from what the node has, so that a second restore changes nothing.
+A backup of another node is refused before anything is changed. What a restore replaces is kept beside it. Each step is
+planned from what the node has, so a second restore changes nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.node import Settled
 from gb10.facts.reading.reports import Refused, report
 from gb10.operations import docker
-from gb10.operations.backups import fitting
-from gb10.operations.backups.parts import STEPS, TITLES
-from gb10.operations.backups.reports import Remark, ToRestore, ToRun
+from gb10.operations.backups.reports import Remark, ToRestore
 from gb10.operations.backups.restoration import Restoration
+from gb10.operations.backups.restore_plan import STEPS, TITLES, described, foreign, may_show, other_k3s
 from gb10.operations.backups.restoring import ACTIONS, bring, clear, cleared_up, network, put_docker
-from gb10.operations.backups.shown_texts import described, may_show
 from gb10.operations.file import show_diff
 from gb10.operations.kit.operation import Commands, known, operation, refuse, say
 from gb10.operations.kit.waiting import await_condition
@@ -47,9 +45,9 @@ def unusable(code: str, reason: str) -> Commands:
 @operation()
 def settled(seconds: int = SETTLE_SECONDS) -> Commands:
     """
-    Wait until the installation of this node is over: it would undo what is restored, or boot in the middle of it.
+    Wait until the installation of this node is over: it would undo the restore, or reboot in the middle of it.
 
-    + seconds: for how long at most
+    + seconds: time limit
     """
     if installs := known(Settled).installs:
         host.log(f"{host.name} still has to end {', '.join(installs)}")
@@ -81,10 +79,12 @@ def fits(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> Co
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
     if not state.is_executing:
-        for part in restoration.vain:
-            report(host, Remark(f"{restoration.backup.id} holds nothing of {part}"))
-        for newer in restoration.backup.passed_over:
-            report(host, Remark(f"{newer} is newer, and passed over: no copy of it is proven"))
+        backup = restoration.backup
+        for part in restoration.only or ():
+            if part not in backup.manifest.parts:
+                report(host, Remark(f"note: {backup.id} holds nothing of {part}"))
+        for newer in backup.passed_over:
+            report(host, Remark(f"note: {newer} is newer, and passed over: no copy of it is proven"))
         for step in () if refusals else STEPS:
             _describe(restoration, step)
 
@@ -92,34 +92,36 @@ def fits(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> Co
 def _refusals(restoration: Restoration) -> list[Refused]:
     backup, install, identity = restoration.backup, known(K3sInstall), known(NodeIdentity)
     manifest = backup.manifest
-    found = list(fitting.foreign(manifest, restoration.name, identity))
+    found = list(foreign(manifest, restoration.name, identity))
     if not backup.proven:
-        found.append(fitting.unproven(backup.id, backup.reasons))
+        why = "; ".join(backup.reasons) or "nobody has tried it"
+        found.append(Refused("RESTORE_UNPROVEN", f"no copy of {backup.id} is proven: {why}"))
     machine = manifest.about.get("machine") or {}
     former = backup.before_wipe() if backup.is_latest and machine.get("machine_id") == identity.machine_id else None
     if former:
-        found.append(fitting.after_wipe(backup.id, former))
+        text = f"the newest backup, {backup.id}, is of the new installation, with its host keys"
+        found.append(Refused("RESTORE_AFTER_WIPE", f"{text}; {former} is of the one before"))
     if restoration.selection["k3s"]:
-        installed = install.version if install else None
-        found += fitting.other_k3s(manifest, installed, restoration.k3s_version)
+        found += other_k3s(manifest, install.version if install else None, restoration.k3s_version)
     found += restoration.accounts.refusals
-    size, free = 2 * sum(member.size for member in manifest.members), restoration.look.free
+    size, free = 2 * sum(member.size for member in manifest.members), restoration.comparison.free
     if free < size:
         found.append(Refused("DISK_FULL", f"{size >> 20} MiB are needed, {free >> 20} MiB are free"))
     return found
 
 
 def _describe(restoration: Restoration, step: str) -> None:
-    """Report what a step would change: of secrets not more than a digest."""
+    """Report what a step would change: of secrets no more than a digest."""
     for command in restoration.accounts.commands if step == "users" else ():
-        report(host, ToRun(command))
+        report(host, ToRestore(f"to run: {' '.join(command)}"))
+    comparison = restoration.comparison
     for member in restoration.different(step):
         path = str(member.node_path)
-        how = restoration.look.different.get(path)
+        how = comparison.different.get(path)
         if how is None:
             continue
-        report(host, ToRestore(described(path, how, member.sha256)))
-        if state.config.DIFF and may_show(path, how[0], restoration.public, restoration.look.open):
+        report(host, ToRestore(f"to restore: {described(path, how, member.sha256)}"))
+        if state.config.DIFF and may_show(path, how[0], restoration.public, comparison.readable):
             text = _text(restoration.contents.get(member.path))
             current = known(TextFile, path=path) if how[0] == "content" else None
             if text is not None:
@@ -136,7 +138,7 @@ def _text(content: bytes | None) -> str | None:
 @operation()
 def brought(restoration: Restoration) -> Commands:
     """
-    Bring the backup to the node, closed to others, unless nothing is to be restored from it.
+    Unpack the backup on the node, closed to others, unless nothing is to be restored.
 
     + restoration: of this node
     """
@@ -153,7 +155,7 @@ def removed(restoration: Restoration) -> Commands:
 
     + restoration: of this node
     """
-    if not restoration.look.left and not restoration.is_needed:
+    if not restoration.comparison.left and not restoration.is_needed:
         host.noop("no copy of the backup is on the node")
         return
     yield FunctionCommand(clear, (), {})
@@ -162,13 +164,13 @@ def removed(restoration: Restoration) -> Commands:
 @operation()
 def step(restoration: Restoration, step: str, disturb: bool, patterns: Sequence[str], seconds: int) -> Commands:
     """
-    Put a step's files in place, and have what reads them take them over.
+    Put the files of one step in place, and have the services that read them take them over.
 
     + restoration: of this node
-    + step: which of STEPS
+    + step: one of STEPS
     + disturb: restart Docker although a container is serving
     + patterns: names of containers that count as serving
-    + seconds: how long the node waits for a new login after a change of its network before it takes that back
+    + seconds: time for a new login after a change of the network; without one the node takes the change back
     """
     if not restoration.needs(step):
         host.noop(f"{TITLES[step]}: as in the backup")
@@ -183,7 +185,7 @@ def step(restoration: Restoration, step: str, disturb: bool, patterns: Sequence[
 
 
 def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, patterns: Sequence[str]) -> Commands:
-    # Looked at once more: it may have begun since the node was compared with the backup.
+    # Checked once more: serving may have begun since the node was compared with the backup.
     refusals = _disturbed(restoration, disturb, patterns)
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
@@ -198,7 +200,7 @@ def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, 
 
 
 def _disturbed(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> list[Refused]:
-    """Return the refusal to restart Docker under a container that is serving, if that is what the restore would do."""
+    """Return the refusal of a restore that would restart Docker while a container is serving."""
     if disturb or not _restarts(restoration.different("docker")):
         return []
     running = known(RunningContainers)
@@ -207,10 +209,9 @@ def _disturbed(restoration: Restoration, disturb: bool, patterns: Sequence[str])
 
 
 def _restarts(members: Sequence[Member]) -> bool:
-    """Return True if Docker takes these files over only when it is restarted, and runs."""
-    return any(_is_daemon_json(m) or str(m.node_path).startswith(DOCKER_UNIT) for m in members) and bool(
-        known(DockerEngine)
-    )
+    """Return True if Docker runs, and has to be restarted to take these files over."""
+    restarting = any(_is_daemon_json(m) or str(m.node_path).startswith(DOCKER_UNIT) for m in members)
+    return restarting and bool(known(DockerEngine))
 
 
 def _is_daemon_json(member: Member) -> bool:

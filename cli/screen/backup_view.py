@@ -14,7 +14,7 @@ from gb10.cli.screen import console
 from gb10.cli.screen.transfer import LINE_SECONDS, Bars, drawn_bars
 from gb10.controller.run.messages import Event, Reported
 from gb10.facts.reading.backups import BackupCopy
-from gb10.operations.backups.reports import Kept, Made, NoKeeper, Noted, Pruned, Transferred, Tried
+from gb10.operations.backups.reports import Kept, Made, ProofDone, Remark, Transferred
 from gb10.operations.copying.plan import human
 from gb10.programs.backups.store import ProofResult
 
@@ -35,20 +35,20 @@ class BackupView:
                 self._bars.begin(host, moved.what, moved.total_bytes)
                 self._bars.move(host, moved.done_bytes)
                 self._print_progress(host, moved)
-            case Reported(host, Made() | Kept() | Tried() as report):
+            case Reported(host, Made() | Kept() | ProofDone() as report):
                 self._bars.end(host)
                 self._keep(report)
                 console.print_line(f"  {report.line}")
-            case Reported(host, Noted() | NoKeeper() | Pruned() as report):
+            case Reported(host, Remark() as report):
                 console.print_line(f"  {host}: {report.line}")
 
-    def _keep(self, report: Made | Kept | Tried) -> None:
+    def _keep(self, report: Made | Kept | ProofDone) -> None:
         match report:
             case Made():
                 self.made.append(report)
             case Kept():
                 self.kept.append(report)
-            case Tried(result):
+            case ProofDone(result):
                 self.proofs.append(result)
 
     def _print_progress(self, host: str, moved: Transferred) -> None:

@@ -1,4 +1,4 @@
-"""Accounts of a backup: which commands make them exist on a node with their old numbers."""
+"""Accounts of a backup: the commands that create them on a node with their old numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gb10.facts.reading.reports import Refused
 
-SYSTEM_NUMBERS = 1000  # below it the numbers of groups are the installation's own business
+SYSTEM_NUMBERS = 1000  # below it numbers belong to the installation
 
 Groups = Mapping[str, tuple[int, tuple[str, ...]]]  # name -> number and members
 Command = tuple[str, ...]
@@ -27,7 +27,7 @@ class Account:
 
 @dataclass(frozen=True)
 class AccountPlan:
-    """What makes the backup's accounts exist with their old numbers."""
+    """What gives a node the backup's accounts with their old numbers."""
 
     commands: tuple[Command, ...] = ()
     created: tuple[str, ...] = ()  # accounts that get their old password
@@ -44,7 +44,7 @@ class NodeAccounts:
 
 
 def read_accounts(passwd: str) -> list[Account]:
-    """Given lines of passwd, return the accounts. Raise ValueError for a line that is none."""
+    """Return the accounts in lines of passwd. Raise ValueError for a line that is not understood."""
     found = []
     for line in passwd.splitlines():
         name, _, uid, gid, comment, home, shell = line.split(":")
@@ -52,8 +52,8 @@ def read_accounts(passwd: str) -> list[Account]:
     return found
 
 
-def read_groups(group: str) -> dict[str, tuple[int, tuple[str, ...]]]:
-    """Given lines of group, return the groups: number and members. Raise ValueError for a line that is none."""
+def read_groups(group: str) -> Groups:
+    """Return the groups in lines of group. Raise ValueError for a line that is not understood."""
     found = {}
     for line in group.splitlines():
         name, _, gid, members = line.split(":")
@@ -62,9 +62,9 @@ def read_groups(group: str) -> dict[str, tuple[int, tuple[str, ...]]]:
 
 
 def plan_accounts(accounts: Sequence[Account], groups: Groups, node: NodeAccounts) -> AccountPlan:
-    """Given the backup's accounts and groups, return what makes them exist on the node with their numbers.
+    """Plan how a node gets the backup's accounts and groups with their numbers.
 
-    What exists stays: only its number changes, if nobody is at work under it.
+    What exists stays: only its number changes, if no process of the user runs.
     """
     own = {name: gid for name, (gid, _) in groups.items() if gid >= SYSTEM_NUMBERS}
     people = [account for account in accounts if account.uid >= SYSTEM_NUMBERS]
@@ -90,10 +90,10 @@ def plan_accounts(accounts: Sequence[Account], groups: Groups, node: NodeAccount
 def _number(
     kind: str, name: str, number: int, have: int | None, owner: str, busy: bool = False
 ) -> Command | Refused | None:
-    """Return what gives a group or user its number: a command, a refusal, or None if it has it.
+    """Return the command that gives a group or user its number, a refusal, or None if it has it.
 
-    + have: its present number; None for a group that is to be made
-    + owner: whose number it is now
+    + have: its present number; None for a group that the node lacks
+    + owner: the one that has the number now
     """
     if have == number:
         return None

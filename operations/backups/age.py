@@ -1,12 +1,13 @@
-"""age: backups that only the holder of a key can read. age-encryption.org, by its Rust implementation."""
+"""Encryption of backups with age (age-encryption.org), by its Rust implementation."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyrage
 
@@ -18,7 +19,7 @@ SECRET = "AGE-SECRET-KEY-"  # noqa: S105 - how such a key begins
 
 
 def recipient(text: str) -> pyrage.x25519.Recipient | pyrage.ssh.Recipient:
-    """Given a public key, of age or of SSH, return it. Raise ValueError for anything else."""
+    """Read a public key of age or of SSH. Raise ValueError for anything else."""
     kind = pyrage.ssh.Recipient if text.startswith("ssh-") else pyrage.x25519.Recipient
     try:
         return kind.from_str(text.strip())
@@ -39,8 +40,8 @@ def encrypt(plain: BufferedIOBase, out: BufferedIOBase, recipients: Sequence[str
 def decrypt(sealed: BufferedIOBase, out: BufferedIOBase, identity_file: str | None) -> None:
     """Decrypt a stream.
 
-    Raise RefusedError if the key is missing or another one, or the stream was changed; OSError if one of the streams
-    does, as on a full disk.
+    Raise RefusedError if the key is missing or wrong, or the stream was changed; OSError if one of the streams does, as
+    on a full disk.
     """
     if not identity_file:
         raise RefusedError("BACKUP_KEY", "it is encrypted, and backup_identity_file names no key")
@@ -53,31 +54,43 @@ def decrypt(sealed: BufferedIOBase, out: BufferedIOBase, identity_file: str | No
         pyrage.decrypt_io(*streams, identities)
     except pyrage.DecryptError as error:
         _raise_own(streams)
-        raise RefusedError(
-            "BACKUP_KEY", f"it cannot be decrypted with the key of backup_identity_file: {error}"
-        ) from None
+        text = f"it cannot be decrypted with the key of backup_identity_file: {error}"
+        raise RefusedError("BACKUP_KEY", text) from None
     except OSError as error:
         _raise_own(streams)
         raise damaged(f"it cannot be decrypted to its end: {error}") from None
 
 
+@contextmanager
+def opened(path: Path, identity_file: str | None) -> Iterator[BinaryIO]:
+    """An archive, decrypted if it has to be into a file without a name that goes when the block ends."""
+    with path.open("rb") as file:
+        if path.suffix != SUFFIX:
+            yield file
+            return
+        with tempfile.TemporaryFile(dir=path.parent) as plain:
+            decrypt(file, plain, identity_file)
+            plain.seek(0)
+            yield cast(BinaryIO, plain)
+
+
 class _Stream(BufferedIOBase):
-    """A stream that remembers what it raised: pyrage makes errors of its own of that."""
+    """A stream that keeps the error it raised: pyrage raises another one in its place."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self.error: OSError | None = None
         self._stream = stream
 
     def read(self, size: int | None = -1) -> bytes:
-        with self._remembered():
+        with self._kept():
             return self._stream.read(size)
 
     def write(self, data: Any) -> int:
-        with self._remembered():
+        with self._kept():
             return self._stream.write(data)
 
     @contextmanager
-    def _remembered(self) -> Iterator[None]:
+    def _kept(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What backups and restores report while they run. `line` is the text for a person under pyinfra's own command."""
+"""Reports of backups and restores. `line` is the text for a person under pyinfra's own command."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gb10.facts.reading.values import FactValue
 from gb10.operations.copying.plan import human
-from gb10.programs.archive.manifest import Note, shown
 from gb10.programs.backups.store import CONTROLLER, ProofResult
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """How far something is that takes long. Nothing is transferred while a copy is proven."""
+    """Progress of a transfer, or the start of a proof, which has no bytes."""
 
     what: str
     done_bytes: int = 0
@@ -40,20 +40,17 @@ class Made:
 
     @property
     def line(self) -> str:
-        told = self.summary
-        return f"{told['id']}: {human(told['size'])}, {told['members']} members, in {self.seconds:.1f} s"
+        summary = self.summary
+        return f"{summary['id']}: {human(summary['size'])}, {summary['members']} members, in {self.seconds:.1f} s"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(FactValue):
     """A backup is in one more place."""
 
     id: str
     where: str
     colour = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, "where": self.where}
 
     @property
     def line(self) -> str:
@@ -61,99 +58,30 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """A copy of a backup was tried."""
+class ProofDone:
+    """The result of trying a copy of a backup."""
 
     result: ProofResult
     colour = None
 
     @property
     def line(self) -> str:
-        told = self.result
-        verdict = "proven" if told.proven else f"NOT proven: {'; '.join(told.texts)}"
-        return f"{told.id} on {told.where}: {verdict}"
-
-
-@dataclass(frozen=True)
-class Noted:
-    """Something is not in a backup as it is on the node."""
-
-    note: Note
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"{'MISSING' if self.note.harms else 'noted'}: {shown(self.note.path)} {shown(self.note.text)}"
-
-
-@dataclass(frozen=True)
-class NoKeeper:
-    """No other node keeps the backups of a node."""
-
-    node: str
-    colour = "yellow"
-
-    @property
-    def line(self) -> str:
-        return f"MISSING: another node that keeps it: with the controller's disk the backup of {self.node} is lost"
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """Old backups were thrown away."""
-
-    ids: tuple[str, ...]
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"thrown away, as old: {', '.join(self.ids)}"
-
-
-@dataclass(frozen=True)
-class ToRestore:
-    """What of a node a restore would change: a path, and how it differs."""
-
-    difference: str
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"to restore: {self.difference}"
-
-
-@dataclass(frozen=True)
-class ToRun:
-    """A command that a restore would run, to make accounts."""
-
-    command: tuple[str, ...]
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"to run: {' '.join(self.command)}"
+        result = self.result
+        verdict = "proven" if result.proven else f"NOT proven: {'; '.join(result.texts)}"
+        return f"{result.id} on {result.where}: {verdict}"
 
 
 @dataclass(frozen=True)
 class Remark:
-    """What a person should know or do about a restore."""
+    """Something that a person should know, or do, about a backup or a restore."""
 
-    text: str
-    colour = None
-
-    @property
-    def line(self) -> str:
-        return f"note: {self.text}"
+    line: str
+    colour: str | None = None
 
 
 @dataclass(frozen=True)
-class Sent:
-    """How much of a backup has been sent to the node that is restored."""
+class ToRestore:
+    """A change that a restore would make."""
 
-    done_bytes: int
-    total_bytes: int
+    line: str
     colour = None
-
-    @property
-    def line(self) -> str:
-        return f"sent {human(self.done_bytes)} of {human(self.total_bytes)}"

@@ -1,51 +1,74 @@
-"""One node and the backup that it is to get: what of it differs, and what each step has to do."""
+"""One node and the backup that it is to get: how they differ, and what each step has to do."""
 
 from __future__ import annotations
 
 import functools
 import json
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pyinfra.api import Host
 from pyinfra.context import state
 
+from gb10.facts.reading.launcher import Launch
+from gb10.facts.reading.reports import report
 from gb10.operations.backups.accounts import AccountPlan, plan_accounts, read_accounts, read_groups
-from gb10.operations.backups.node_program import FOLDER, run_on_node
-from gb10.operations.backups.parts import ACCOUNTS, HOST_KEYS, STEPS
+from gb10.operations.backups.reports import Remark
 from gb10.operations.backups.restore_plan import (
-    ODD_ERRORS,
-    NodeLook,
+    ACCOUNTS,
+    HOST_KEYS,
+    STEPS,
+    Comparison,
     Selection,
-    in_server,
+    is_in_server,
     is_merged,
-    read_look,
+    public_texts,
+    read_comparison,
     select,
     server_marks,
     wanted,
 )
 from gb10.operations.backups.restore_source import Backup
-from gb10.operations.backups.shown_texts import public_texts
 from gb10.operations.kit.known_hosts import public_keys
 from gb10.operations.kit.operation import UnreadFactError
+from gb10.operations.kit.peers import run_stream
 from gb10.programs.answer import RefusedError
-from gb10.programs.archive.manifest import ROOT, Member
+from gb10.programs.archive.manifest import ROOT, Member, shown
+from gb10.programs.backups.store import ODD_ERRORS
 
-LOOK_SECONDS = 300
+FOLDER = "/var/lib/gb10/restore"
+COMPARE_SECONDS = 300
+
+
+def run_on_node(node: Host, function: str, job: Mapping[str, Any], seconds: int, give: Iterable[bytes] = ()) -> Any:
+    """Run a function of gb10.programs.backups ("restore:put") on the node that is restored, and report its notes.
+
+    + give: what follows the job on its standard input
+
+    Return its answer. Raise RefusedError if it fails.
+    """
+
+    def told(details: Mapping[str, Any]) -> None:
+        report(node, Remark(f"note: {shown(str(details.get('note')))}"))
+
+    launch = Launch(f"gb10.programs.backups.{function}", job, seconds=seconds, streams=True, told=told)
+    return run_stream(node, launch, give=give, failed="RESTORE_FAILED")
 
 
 @dataclass
 class Restoration:
-    """One node, the backup that it is to get, and what was seen of it. `accept`: refusals that a person overrode."""
+    """One node, the backup that it is to get, and how they differ. `accept`: refusals that a person overrode."""
 
     node: Host
-    name: str  # by which backups know the node
+    name: str  # of the node in backups
     backup: Backup
     only: tuple[str, ...] | None
     k3s_version: str
     accept: frozenset[str] = frozenset()
     stamp: str = field(default_factory=lambda: time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
-    _looks: dict[bool, NodeLook] = field(default_factory=dict)
+    _comparisons: dict[bool, Comparison] = field(default_factory=dict)
 
     @functools.cached_property
     def selection(self) -> Selection:
@@ -54,13 +77,8 @@ class Restoration:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The steps for which the backup has anything."""
+        """The steps that the backup has members for."""
         return tuple(step for step in STEPS if self.selection[step])
-
-    @property
-    def vain(self) -> tuple[str, ...]:
-        """The parts that somebody wants, and that the backup does not have."""
-        return tuple(part for part in self.only or () if part not in self.backup.manifest.parts)
 
     @functools.cached_property
     def contents(self) -> dict[str, bytes]:
@@ -76,7 +94,7 @@ class Restoration:
 
     @functools.cached_property
     def public(self) -> frozenset[str]:
-        """The paths whose text a diff may show, as far as the backup is concerned."""
+        """The paths of the backup that a diff may show."""
         return public_texts(self.backup.manifest.members)
 
     @property
@@ -86,30 +104,42 @@ class Restoration:
         return public_keys(line for text in found for line in text.decode().splitlines())
 
     @property
-    def look(self) -> NodeLook:
-        """What the node has; looked at once to plan, and once more to act. Raise UnreadFactError."""
-        if state.is_executing not in self._looks:
-            self._looks[state.is_executing] = self._look()
-        return self._looks[state.is_executing]
+    def comparison(self) -> Comparison:
+        """How the node differs; compared once to plan, and once more to act. Raise UnreadFactError."""
+        if state.is_executing not in self._comparisons:
+            self._comparisons[state.is_executing] = self._compare()
+        return self._comparisons[state.is_executing]
+
+    def _compare(self) -> Comparison:
+        others = [member for member in self.selection.members if not is_in_server(member)]
+        compared = [*others, *server_marks(self.selection["k3s"])]
+        job = {"wanted": [wanted(member, self.contents) for member in compared], "folder": FOLDER}
+        try:
+            return read_comparison(run_on_node(self.node, "differences:compare", job, COMPARE_SECONDS))
+        except RefusedError as error:
+            self.node.log(error.reason)
+        except ODD_ERRORS as error:
+            self.node.log(f"its answer is not understood: {error!r}")
+        raise UnreadFactError("what is to be restored")
 
     def different(self, step: str) -> list[Member]:
-        """Return the members of a step that the node does not have as the backup has them."""
-        whole = step == "k3s" and self.server_differs
-        return [m for m in self.selection[step] if m.node_path in self.look.different or (whole and in_server(m))]
+        """Return the members of a step that the node lacks, or has otherwise."""
+        different, whole = self.comparison.different, step == "k3s" and self.server_differs
+        return [m for m in self.selection[step] if m.node_path in different or (whole and is_in_server(m))]
 
     @property
     def server_differs(self) -> bool:
         """True if the node lacks the K3s server of the backup."""
-        return any(mark.node_path in self.look.different for mark in server_marks(self.selection["k3s"]))
+        return any(mark.node_path in self.comparison.different for mark in server_marks(self.selection["k3s"]))
 
     @property
     def accounts(self) -> AccountPlan:
-        """What makes the backup's accounts exist on the node."""
+        """What gives the node the backup's accounts."""
         if ACCOUNTS not in self.contents or not (self.only is None or "users" in self.only):
             return AccountPlan()
         lines = json.loads(self.contents[ACCOUNTS])
         people, groups = read_accounts("\n".join(lines["passwd"])), read_groups("\n".join(lines["group"]))
-        return plan_accounts(people, groups, self.look.accounts)
+        return plan_accounts(people, groups, self.comparison.accounts)
 
     def needs(self, step: str) -> bool:
         """Return True if a step has anything to do."""
@@ -119,15 +149,3 @@ class Restoration:
     def is_needed(self) -> bool:
         """True if any step has anything to do."""
         return any(map(self.needs, STEPS))
-
-    def _look(self) -> NodeLook:
-        others = [member for member in self.selection.members if not in_server(member)]
-        compared = [*others, *server_marks(self.selection["k3s"])]
-        job = {"wanted": [wanted(member, self.contents) for member in compared], "folder": FOLDER}
-        try:
-            return read_look(run_on_node(self.node, "differences:compare", job, LOOK_SECONDS))
-        except RefusedError as error:
-            self.node.log(error.reason)
-        except ODD_ERRORS as error:
-            self.node.log(f"its answer is not understood: {error!r}")
-        raise UnreadFactError("what is to be restored")

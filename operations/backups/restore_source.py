@@ -1,18 +1,17 @@
-"""The controller's copy of a backup, for a restore: decrypted, and read whole before anything of it is believed."""
+"""The controller's copy of a backup, for a restore: decrypted, and checked as a whole before anything of it is used."""
 
 from __future__ import annotations
 
 import functools
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from gb10.operations.backups import age
-from gb10.operations.backups.parts import HOST_KEYS
+from gb10.operations.backups.restore_plan import HOST_KEYS
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import FULL
 from gb10.programs.archive.manifest import Manifest, Member, agree, damaged, shown
@@ -28,25 +27,23 @@ HELD_BYTES = 256 << 10  # of a file whose content the controller looks at
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup that was read whole, and is what its summary says."""
+    """A backup that was checked as a whole, and agrees with its summary."""
 
     path: Path
     manifest: Manifest = field(repr=False)
     identity_file: str | None = None
-    proven: bool = False  # some copy of it; it has been hashed here since, so that each speaks for it
-    reasons: tuple[str, ...] = ()  # what the last proof of this copy said against it
+    proven: bool = False  # in some place: the digest of this copy has been checked, so each proof holds for it
+    reasons: tuple[str, ...] = ()  # faults that the last proof of this copy found
     is_latest: bool = False  # nobody named it
-    passed_over: tuple[str, ...] = ()  # newer ones, of which no copy is proven
+    passed_over: tuple[str, ...] = ()  # newer ones without a proven copy
 
     @property
     def id(self) -> str:
         return self.manifest.id
 
-    @contextmanager
-    def opened(self) -> Iterator[BinaryIO]:
-        """The archive, decrypted if it has to be, into a file without a name that goes when the block ends."""
-        with _opened(self.path, self.identity_file) as stream:
-            yield stream
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        """The archive, decrypted."""
+        return age.opened(self.path, self.identity_file)
 
     def before_wipe(self) -> str | None:
         """Return the newest older proven backup of the same machine that has other host keys and another installation.
@@ -54,24 +51,21 @@ class Backup:
         None if there is none: then this one is of a node that has been restored, or was never wiped.
         """
         root, node = str(self.path.parent.parent), self.path.parent.name
+        installation = _installation(root, node, self.id)
         older = [one for one in store.ids(root, node) if _is_newer(self.id, one)]
         older.sort(key=store.made_at, reverse=True)
         for one in same_machine(root, node, [self.id, *older])[1:]:
-            if is_proven(root, node, one, None) and _installation(root, node, one) != _installation(
-                root, node, self.id
-            ):
-                return None if self._has_keys_of(one) else one
+            if not is_proven(root, node, one, None) or _installation(root, node, one) == installation:
+                continue
+            try:
+                other = open_backup(root, node, one, self.identity_file)
+            except RefusedError:
+                return one
+            return None if host_keys(other.manifest) == host_keys(self.manifest) else one
         return None
 
-    def _has_keys_of(self, other: str) -> bool:
-        root, node = str(self.path.parent.parent), self.path.parent.name
-        try:
-            return host_keys(open_backup(root, node, other, self.identity_file).manifest) == host_keys(self.manifest)
-        except RefusedError:
-            return False
-
     def contents(self, chosen: Callable[[Member], bool]) -> dict[str, bytes]:
-        """Return the content of those small files of the backup that are chosen, by their name in it."""
+        """Return name in the backup -> content of the small files that are chosen."""
         names = {m.path for m in self.manifest.members if m.type == "f" and m.size <= HELD_BYTES and chosen(m)}
         found: dict[str, bytes] = {}
         with (
@@ -86,20 +80,19 @@ class Backup:
 
 
 def open_backup(root: str, node: str, wanted: str, identity_file: str | None) -> Backup:
-    """Return a backup of the controller. Raise RefusedError if there is none, or it is not as gb10 made it.
+    """Open a backup of the controller. Raise RefusedError if there is none, or it is damaged.
 
     + root: where the controller keeps backups
-    + node: whose newest proven one is meant by "latest"; without any the newest
-    + wanted: "latest", or the id of one, of whatever node
-    + identity_file: age's, for encrypted ones
+    + node: "latest" is the newest proven backup of this node, or without one the newest
+    + wanted: "latest", or the id of a backup of any node
+    + identity_file: the key of age for encrypted ones
     """
     match = ID.fullmatch(wanted)
     node = match["node"] if match else node
     found = latest(root, node) if wanted == LATEST else wanted
     if found is None or found not in store.ids(root, node):
-        raise RefusedError(
-            "BACKUP_MISSING", f"the controller keeps no backup {'' if found is None else shown(found) + ' '}of {node}"
-        )
+        name = "" if found is None else f"{shown(found)} "
+        raise RefusedError("BACKUP_MISSING", f"the controller keeps no backup {name}of {node}")
     summary = store.read_summary(root, node, found)
     path = Path(root) / node / store.archive_name(summary)
     try:
@@ -144,26 +137,14 @@ def _installation(root: str, node: str, backup: str) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _checked(path: Path, mtime: int, identity_file: str | None) -> Backup:
-    """Read a backup whole, once for each version of its file."""
+    """Check a backup as a whole, once for each version of its file."""
     backup = path.name.partition(".tar.gz")[0]
     summary = store.read_summary(str(path.parent.parent), path.parent.name, backup)
     if (summary["size"], summary["sha256"]) != (path.stat().st_size, sha256_of(str(path))):
-        raise damaged("it is not the file of which its summary tells")
-    with _opened(path, identity_file) as stream:
+        raise damaged("it is not the file that its summary describes")
+    with age.opened(path, identity_file) as stream:
         manifest = check(stream)
     agree(manifest, summary)
     if manifest.id != backup:
         raise damaged(f"it calls itself {shown(manifest.id)}")
     return Backup(path, manifest, identity_file)
-
-
-@contextmanager
-def _opened(path: Path, identity_file: str | None) -> Iterator[BinaryIO]:
-    with path.open("rb") as file:
-        if path.suffix != age.SUFFIX:
-            yield file
-            return
-        with tempfile.TemporaryFile(dir=path.parent) as plain:
-            age.decrypt(file, plain, identity_file)
-            plain.seek(0)
-            yield cast(BinaryIO, plain)

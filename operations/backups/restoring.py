@@ -1,10 +1,9 @@
-"""The steps of a restore, as actions on the node: whatever fails, nothing of the backup stays there."""
+"""The steps of a restore, as actions on the node. If one fails, nothing of the backup stays there."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
 
@@ -13,10 +12,10 @@ from gb10.facts.reading.k3s import SERVER, UNITS
 from gb10.facts.reading.reports import report
 from gb10.group_data.settings import RestoreSettings
 from gb10.operations.backups import restore_plan
-from gb10.operations.backups.node_program import FOLDER, run_on_node
-from gb10.operations.backups.parts import ACCOUNTS, HOST_KEYS, NETPLAN
-from gb10.operations.backups.reports import Remark, Sent
-from gb10.operations.backups.restoration import Restoration
+from gb10.operations.backups.making import Progress
+from gb10.operations.backups.reports import Remark
+from gb10.operations.backups.restoration import FOLDER, Restoration, run_on_node
+from gb10.operations.backups.restore_plan import ACCOUNTS, HOST_KEYS, NETPLAN
 from gb10.operations.kit.inventory import known_as, known_hosts_file, read_settings
 from gb10.operations.kit.known_hosts import KnownHosts, public_keys
 from gb10.operations.kit.operation import Command, Commands, say
@@ -24,7 +23,7 @@ from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.trials import trial
 from gb10.programs.answer import RefusedError
-from gb10.programs.archive.files import CHUNK, FULL
+from gb10.programs.archive.files import FULL
 from gb10.programs.archive.manifest import ROOT, Member
 
 Members = Sequence[Member]
@@ -32,18 +31,17 @@ Members = Sequence[Member]
 PUT_SECONDS = 3600
 STOP_SECONDS = 120
 START_SECONDS = 180
-SENT_SECONDS = 10  # between two reports of how much has been sent
 GUARD = "gb10-restore-end"  # the timer that removes what a killed controller left
 GUARD_SECONDS = 2 * 3600
 
 
 def cleared_up(commands: Iterable[Command]) -> Commands:
-    """Yield the same commands, but if one fails nothing of the backup stays on the node."""
+    """Yield the same commands, but if one fails or raises RefusedError, remove the backup from the node."""
     for command in commands:
-        yield FunctionCommand(_done_or_cleared, (command,), {})
+        yield FunctionCommand(_run_or_clear, (command,), {})
 
 
-def _done_or_cleared(state: State, host: Host, command: StringCommand | FunctionCommand) -> bool:
+def _run_or_clear(state: State, host: Host, command: StringCommand | FunctionCommand) -> bool:
     done = False
     try:
         if isinstance(command, FunctionCommand):
@@ -52,6 +50,8 @@ def _done_or_cleared(state: State, host: Host, command: StringCommand | Function
             done, output = peer_run(host, command)
             for line in () if done else output.splitlines():
                 host.log(line)
+    except RefusedError as error:
+        say(host, error.code, f"{host.name}: {error.reason}")
     finally:
         if not done:
             clear(state, host)
@@ -64,113 +64,93 @@ def clear(state: State, host: Host) -> bool:
     return peer_run(host, StringCommand(command))[0]
 
 
-def _failed(host: Host, code: str, reason: str) -> bool:
-    say(host, code, f"{host.name}: {reason}")
-    return False
-
-
-# Bringing it ----------------------------------------------------------------------------------------------------------
-
-
-def bring(state: State, host: Host, restoration: Restoration) -> bool:
+def bring(state: State, host: Host, restoration: Restoration) -> None:
     """Unpack the backup on the node, which removes it by itself if this controller is killed."""
     guard = f"systemd-run --quiet --collect --unit={GUARD} --on-active={GUARD_SECONDS} rm -rf {FOLDER}"
-    done, output = peer_run(host, StringCommand(f"systemctl stop {GUARD}.timer 2>/dev/null; {guard}"))
-    if not done:
-        return _failed(host, "RESTORE_FAILED", output)
+    _run(host, StringCommand(f"systemctl stop {GUARD}.timer 2>/dev/null; {guard}"))
     backup = restoration.backup
     job = {"folder": FOLDER, "manifest_sha256": backup.manifest.sha256}
     try:
         with backup.opened() as stream:
-            chunks = _chunks(host, stream, backup.path.stat().st_size)
-            run_on_node(host, "restore:unpack", job, PUT_SECONDS, chunks)
-    except RefusedError as error:
-        return _failed(host, error.code, error.reason)
+            total = backup.path.stat().st_size
+            progress = Progress(host, f"Send {backup.id} to {host.name}", total=total)
+            run_on_node(host, "restore:unpack", job, PUT_SECONDS, progress.counted(stream))
     except OSError as error:
         code = "KEEPER_FULL" if error.errno in FULL else "BACKUP_DAMAGED"
-        return _failed(host, code, f"the controller cannot read {backup.path}: {error.strerror}")
-    return True
+        raise RefusedError(code, f"the controller cannot read {backup.path}: {error.strerror}") from error
 
 
-def _chunks(host: Host, stream: BinaryIO, total: int) -> Iterator[bytes]:
-    """Yield what is to be sent; report now and then how much has been."""
-    sent, told = 0, time.monotonic()
-    while chunk := stream.read(CHUNK):
-        yield chunk
-        sent += len(chunk)
-        if time.monotonic() - told > SENT_SECONDS:
-            told = time.monotonic()
-            report(host, Sent(sent, total))
+def _run(host: Host, command: StringCommand) -> None:
+    done, output = peer_run(host, command)
+    if not done:
+        raise RefusedError("RESTORE_FAILED", output)
 
 
-# Putting it in place --------------------------------------------------------------------------------------------------
+# The actions ----------------------------------------------------------------------------------------------------------
 
 
-def _put(host: Host, restoration: Restoration, function: str, members: Members, **job: Any) -> bool:
-    """Have a function of programs/backups/restore.py put members in place; return True if it came to its end."""
+def _put(host: Host, restoration: Restoration, function: str, members: Members, **job: Any) -> None:
+    """Have a function of programs/backups/restore.py put members in place. Raise RefusedError if it fails."""
     paths = [str(member.node_path) for member in members]
     merge = [str(member.node_path) for member in members if restore_plan.is_merged(member)]
     whole = {"folder": FOLDER, "stamp": restoration.stamp, "paths": paths, "merge": merge, **job}
-    try:
-        run_on_node(host, f"restore:{function}", whole, PUT_SECONDS)
-    except RefusedError as error:
-        return _failed(host, error.code, error.reason)
+    run_on_node(host, f"restore:{function}", whole, PUT_SECONDS)
     for text in restore_plan.not_in_force(paths):
-        report(host, Remark(text))
-    return True
+        report(host, Remark(f"note: {text}"))
 
 
-def _place(state: State, host: Host, restoration: Restoration, members: Members) -> bool:
-    return _put(host, restoration, "put", members)
+def _place(state: State, host: Host, restoration: Restoration, members: Members) -> None:
+    _put(host, restoration, "put", members)
 
 
-def _users(state: State, host: Host, restoration: Restoration, members: Members) -> bool:
+def _users(state: State, host: Host, restoration: Restoration, members: Members) -> None:
     plan = restoration.accounts
     sudoers = [m.node_path for m in members if m.type == "f" and str(m.node_path).startswith("/etc/sudoers")]
     job = {"commands": plan.commands, "created": plan.created, "accounts": ACCOUNTS, "sudoers": sudoers}
-    return _put(host, restoration, "users", members, **job)
+    _put(host, restoration, "users", members, **job)
 
 
-def _identity(state: State, host: Host, restoration: Restoration, members: Members) -> bool:
-    if not _put(host, restoration, "put", members):
-        return False
-    done, output = peer_run(host, StringCommand('hostname "$(cat /etc/hostname)"'))
-    return done or _failed(host, "RESTORE_FAILED", output)
+def _identity(state: State, host: Host, restoration: Restoration, members: Members) -> None:
+    _put(host, restoration, "put", members)
+    _run(host, StringCommand('hostname "$(cat /etc/hostname)"'))
 
 
-def _system(state: State, host: Host, restoration: Restoration, members: Members) -> bool:
-    return _put(host, restoration, "system", members, units=restore_plan.restored_units(members))
+def _system(state: State, host: Host, restoration: Restoration, members: Members) -> None:
+    _put(host, restoration, "system", members, units=restore_plan.restored_units(members))
 
 
-def _k3s(state: State, host: Host, restoration: Restoration, members: Members) -> bool:
-    """Put K3s' files in place while it stands still. One that ran is started again."""
+def _k3s(state: State, host: Host, restoration: Restoration, members: Members) -> None:
+    """Put K3s' files in place while it is stopped. If it was running, start it again, also after a failure."""
     install = host.get_fact(K3sInstall)
     unit = UNITS[install.role] if install and install.role and install.main_pid else None
+    start: StringCommand = StringCommand("systemctl daemon-reload")
     if unit:
         peer_run(host, StringCommand(f"timeout {STOP_SECONDS} systemctl stop {unit}"))
-    others = [member for member in members if not restore_plan.in_server(member)]
-    put = _put(host, restoration, "k3s", others, server=SERVER if restoration.server_differs else None)
-    seconds = START_SECONDS
-    start = run_script("start-unit.sh", unit, str(seconds), seconds=seconds + 60) if unit else _RELOAD
-    done, output = peer_run(host, start)
-    return put and (done or _failed(host, "SERVICE_FAILED", output))
+        start = run_script("start-unit.sh", unit, str(START_SECONDS), seconds=START_SECONDS + 60)
+    others = [member for member in members if not restore_plan.is_in_server(member)]
+    try:
+        _put(host, restoration, "k3s", others, server=SERVER if restoration.server_differs else None)
+    finally:
+        done, output = peer_run(host, start)
+    if not done:
+        raise RefusedError("SERVICE_FAILED", output)
 
 
-_RELOAD = StringCommand("systemctl daemon-reload")
-
-
-def _sshd(state: State, host: Host, restoration: Restoration, members: Members) -> bool:
+def _sshd(state: State, host: Host, restoration: Restoration, members: Members) -> None:
     """Give the node its old host keys, and replace the new ones by them in the controller's known_hosts."""
     before = public_keys(peer_run(host, StringCommand(f"cat {HOST_KEYS}*.pub"))[1].splitlines())
     keys = restoration.host_keys
-    if not _put(host, restoration, "sshd", members, keys=[f"{kind} {key}" for kind, key in keys.items()]):
-        return False
+    _put(host, restoration, "sshd", members, keys=[f"{kind} {key}" for kind, key in keys.items()])
     if read_settings(RestoreSettings).restore_known_hosts:
         KnownHosts(known_hosts_file(host)).follow(known_as(host), {**before, **keys}, before)
-    return True
 
 
-Action = Callable[[State, Host, Restoration, Members], bool]
+def put_docker(state: State, host: Host, restoration: Restoration, members: Members, file: str) -> None:
+    """Put Docker's files in place, but daemon.json beside its place, where docker-config.sh looks for the next one."""
+    _put(host, restoration, "docker", members, file=file)
+
+
+Action = Callable[[State, Host, Restoration, Members], None]
 ACTIONS: dict[str, Action] = {
     "users": _users,
     "identity": _identity,
@@ -181,11 +161,11 @@ ACTIONS: dict[str, Action] = {
 }
 
 
-# The network: taken back if nobody can come in any more ---------------------------------------------------------------
-
-
 def network(restoration: Restoration, members: Members, seconds: int) -> Commands:
-    """Yield what puts the network's files in place; netplan's are tried first, for at most so many seconds."""
+    """Yield the commands that put the network's files in place.
+
+    Those of netplan are tried first, and taken back if nobody has logged in anew after so many seconds.
+    """
     netplan = [m for m in members if str(m.node_path).startswith(NETPLAN) and m.type == "f"]
     others = [member for member in members if member not in netplan]
     if others:
@@ -193,20 +173,6 @@ def network(restoration: Restoration, members: Members, seconds: int) -> Command
     if netplan:
         values = "".join(f"{str(member.node_path).removeprefix(NETPLAN)}\n" for member in netplan)
         content = f"{FOLDER}/tree/{ROOT}{NETPLAN}\n{restoration.stamp}\n"
-        *tried, confirmed = trial("restore", "netplan-action.sh", content, seconds, "RESTORE_NETWORK", values=values)
-        yield from tried
-        yield FunctionCommand(_keep_network, (restoration, netplan, confirmed), {})
-
-
-def _keep_network(
-    state: State, host: Host, restoration: Restoration, members: Members, confirmed: FunctionCommand
-) -> bool:
-    """Confirm the trial; then give the files the owners and times that they had."""
-    if not confirmed.function(state, host, *confirmed.args):
-        return False
-    return _put(host, restoration, "put", members)
-
-
-def put_docker(state: State, host: Host, restoration: Restoration, members: Members, file: str) -> bool:
-    """Put Docker's files in place, but daemon.json beside its place, where docker-config.sh looks for the next one."""
-    return _put(host, restoration, "docker", members, file=file)
+        yield from trial("restore", "netplan-action.sh", content, seconds, "RESTORE_NETWORK", values=values)
+        # The trial has put the texts in place; this gives the files the owners and times that they had.
+        yield FunctionCommand(_place, (restoration, netplan), {})

@@ -149,10 +149,6 @@ def ask(peer: Host, launch: Launch, failure: str = "PROGRAM_FAILED") -> Any:
     raise RefusedError(failure, f"{launch.function} on {peer.name} ended: {last}")
 
 
-class BrokenStreamError(Exception):
-    """The connection to a node broke, or never came to be."""
-
-
 class _OwnError(Exception):
     """What `give` or `take` raised, which is no fault of the connection."""
 
@@ -173,11 +169,10 @@ def run_stream(
     + silence: after how many seconds without a byte the node is taken for dead; None: not before its time is over
     + failed: code of the refusal for a program that ends without an answer
 
-    Raise RefusedError if it refuses, BrokenStreamError if the connection does not hold, and what `give` and `take`
-    raise.
+    Raise RefusedError if it refuses or the connection breaks (NODE_UNREACHABLE), and what `give` and `take` raise.
     """
     if not reached(node):
-        raise BrokenStreamError(f"{node.name} cannot be reached")
+        raise RefusedError("NODE_UNREACHABLE", f"{node.name} cannot be reached")
     answer = launch.answer()
     seconds = launch.seconds + 2 * KILL_SECONDS
     try:
@@ -189,7 +184,8 @@ def run_stream(
     except (FloodError, FrameError) as error:
         raise RefusedError("NODE_ANSWER", f"{node.name}: {error}") from error
     except (OSError, SSHException, EOFError) as error:
-        raise BrokenStreamError(f"the connection to {node.name} broke: {error or type(error).__name__}") from error
+        text = f"the connection to {node.name} broke: {error or type(error).__name__}"
+        raise RefusedError("NODE_UNREACHABLE", text) from error
     if answer.refusal:
         raise RefusedError(*answer.refusal)
     if status or not answer.complete:

@@ -10,7 +10,7 @@ from gb10.controller.rebuild.history import RESTORE, NodeHistory
 from gb10.controller.rebuild.step import Evidence, Step
 from gb10.controller.rebuild.tools import Work
 from gb10.controller.rebuild.words import some
-from gb10.operations.backups.parts import RESTORABLE
+from gb10.operations.backups.restore_plan import RESTORABLE
 from gb10.operations.backups.restore_source import LATEST
 
 K3S = "k3s"

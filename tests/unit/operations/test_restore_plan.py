@@ -7,10 +7,19 @@ from typing import Any
 
 from gb10.facts.reading.node import Identity
 from gb10.operations.backups.accounts import NodeAccounts, plan_accounts, read_accounts, read_groups
-from gb10.operations.backups.fitting import foreign, other_k3s
-from gb10.operations.backups.parts import RESTORABLE, STEPS
-from gb10.operations.backups.restore_plan import not_in_force, restored_units, select, step_of
-from gb10.operations.backups.shown_texts import described, may_show, public_texts
+from gb10.operations.backups.restore_plan import (
+    RESTORABLE,
+    STEPS,
+    described,
+    foreign,
+    may_show,
+    not_in_force,
+    other_k3s,
+    public_texts,
+    restored_units,
+    select,
+    step_of,
+)
 from gb10.programs.archive.manifest import PARTS, Manifest, Member, Owner
 
 MACS = {"enP7s7": "02:b1:00:04:18:6e", "enp1s0f0np0": "02:b1:01:04:18:6e"}
