@@ -11,7 +11,7 @@ from gb10.group_data.settings import ImageSettings
 from gb10.operations import images as operations
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.inventory import deploy, invalid, is_node, named, nodes, read_settings
-from gb10.programs.images.names import familiar
+from gb10.programs.images.contents import familiar
 
 
 @deploy("Images")

@@ -58,7 +58,7 @@ class CopyProgress(ProgramFact[tuple[RunningCopy, ...]]):
     default = tuple
 
     def command(self) -> Launch:
-        return Launch("gb10.programs.copying.receiving.running:main", {})
+        return Launch("gb10.programs.copying.receiving.run_folder:main", {})
 
     def read(self, answer: Any) -> tuple[RunningCopy, ...]:
         return tuple(map(read_running, answer))

@@ -26,7 +26,7 @@ from gb10.operations.copying.image_plan import Side
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.programs.answer import RefusedError
-from gb10.programs.images.names import familiar
+from gb10.programs.images.contents import familiar
 
 
 @operation()

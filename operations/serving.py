@@ -40,8 +40,7 @@ from gb10.operations.kit.serving import (
 )
 from gb10.operations.kit.waiting import wait_until
 from gb10.operations.models import split_name
-from gb10.programs.images.contents import EngineImage
-from gb10.programs.images.names import familiar
+from gb10.programs.images.contents import EngineImage, familiar
 
 SETTLE_SECONDS = 30  # for memory to come back after a stop
 START_SECONDS = 120  # for `docker run` itself

@@ -13,8 +13,7 @@ from gb10.controller.rebuild.arrival import Before
 from gb10.controller.rebuild.words import count
 from gb10.facts.reading.huggingface import Repository
 from gb10.group_data.settings import ImageSettings, RebuildSettings
-from gb10.programs.images.contents import Contents
-from gb10.programs.images.names import familiar
+from gb10.programs.images.contents import Contents, familiar
 
 Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of images
 

@@ -25,7 +25,7 @@ from gb10.operations.kit.operation import Commands, UnreadFactError, known, say
 from gb10.operations.kit.peers import ask, read_facts, this_node
 from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError
-from gb10.programs.images.room import check_room
+from gb10.programs.images.store import check_room
 
 LONGEST_SECONDS = 4 * 3600
 ROUNDS = 3  # damaged blobs are fetched again twice

@@ -8,9 +8,8 @@ from enum import StrEnum
 
 from gb10.facts.reading.docker import SavedImage, SavedStore, with_tag
 from gb10.facts.reading.values import FactValue
-from gb10.programs.images.contents import Contents, EngineImage, known_layers
-from gb10.programs.images.names import blob_path
-from gb10.programs.images.room import amount
+from gb10.programs.images.contents import Contents, EngineImage, blob_path, known_layers
+from gb10.programs.images.store import amount
 
 
 @dataclass(frozen=True)

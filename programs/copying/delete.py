@@ -1,4 +1,4 @@
-"""Removes from the target what a copy was asked to delete there: named files, links and empty folders."""
+"""Removes files, links and empty folders from the target, as a copy was asked to."""
 
 from __future__ import annotations
 

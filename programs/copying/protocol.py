@@ -1,9 +1,9 @@
-"""What both ends of a copy agree on: the proof of the secret, frames, words, ranges of files, error codes.
+"""The protocol between the two ends of a copy: proof of the secret, messages, frames, ranges of files, error codes.
 
-A connection begins with a greeting that says what it is for:
+A connection begins with a greeting that names its kind:
 
-    control     lines of JSON. The sender says {"do": WORD, ...}, the receiver answers, see ANSWERS; it may also send
-                {"completed": INDEX} and {"failed": INDEX, "code": ..., "reason": ...}
+    control     lines of JSON. The sender sends {"do": REQUEST, ...}, the receiver answers as in ANSWERS. It may also
+                send {"completed": INDEX} and {"failed": INDEX, "code": ..., "reason": ...}
     data        frames: pieces of large files and bundles of small ones, each answered by one byte
 
 Large files are known by their index in the job, which both ends have.
@@ -22,63 +22,62 @@ from typing import Any
 
 from gb10.programs.answer import RefusedError
 
-FRAME = struct.Struct("!IQQI")  # index, offset, length, number of extents; a bundle: its list's length, its length
+FRAME = struct.Struct("!IQQI")  # index, offset, length, number of extents; or BUNDLE, length of its list, length, 0
 EXTENT = struct.Struct("!QQ")  # offset, length: between extents the file has holes
-BUNDLE = 0xFFFFFFFF  # in place of an index: a bundle of small files, whose list (JSON) comes before them
+BUNDLE = 0xFFFFFFFF  # in place of an index: a bundle of small files, after their list (JSON)
 ARRIVED = b"+"  # the receiver's answer to each frame
 PIECE_BYTES = 8 << 20
 LINE_BYTES = 256  # of a greeting
 
-# What a sender asks for, and the key of the answer: what is there, notes in the shared store, the end.
+# Request of the sender -> key of the answer: what has arrived, notes of the shared store, the end.
 ANSWERS = {"hello": "have", "note": "noted", "end": "ended"}
 
 Range = tuple[int, int]
-Wanted = dict[str, Any]  # a file as it was planned: path, size, mtime, mode, uid, gid; of a large one also key, sparse
+Wanted = dict[str, Any]  # a planned file: path, size, mtime, mode, uid, gid; a large one also has key, sparse
 
 
-class TurnedAwayError(ConnectionError):
-    """The receiver refuses to talk to us."""
+class RejectedError(ConnectionError):
+    """The receiver refuses the connection."""
 
 
 def greet(stream: socket.socket, kind: str, secret: bytes) -> None:
-    """Prove that both ends know the secret, without sending it: the sender's part. Raise ConnectionError."""
+    """As the sender, prove that both ends know the secret, without sending it. Raise ConnectionError."""
     lines = stream.makefile("rb", buffering=0)
     ours = secrets.token_hex(16)
     stream.sendall(f"GB10 {kind} {ours}\n".encode())
     theirs = lines.readline(LINE_BYTES).decode().strip()
     if not theirs:
-        raise TurnedAwayError("it hangs up")
-    stream.sendall((proven(secret, "sender", kind, ours, theirs) + "\n").encode())
+        raise RejectedError("it hangs up")
+    stream.sendall((_proof(secret, "sender", kind, ours, theirs) + "\n").encode())
     proof = lines.readline(LINE_BYTES).decode().strip()
-    if not hmac.compare_digest(proof, proven(secret, "receiver", kind, ours, theirs)):
-        raise TurnedAwayError("one side does not know the secret of this copy")
+    if not hmac.compare_digest(proof, _proof(secret, "receiver", kind, ours, theirs)):
+        raise RejectedError("one side does not know the secret of this copy")
 
 
 def authenticate(stream: socket.socket, secret: bytes) -> str:
-    """Do the receiver's part of `greet`; return what the connection is for. Raise RefusedError."""
+    """As the receiver, do the same; return the kind of the connection. Raise RefusedError."""
     lines = stream.makefile("rb", buffering=0)
     word, kind, theirs = lines.readline(LINE_BYTES).decode().split()
     ours = secrets.token_hex(16)
     stream.sendall(f"{ours}\n".encode())
     proof = lines.readline(LINE_BYTES).decode().strip()
-    if word != "GB10" or not hmac.compare_digest(proof, proven(secret, "sender", kind, theirs, ours)):
+    if word != "GB10" or not hmac.compare_digest(proof, _proof(secret, "sender", kind, theirs, ours)):
         raise RefusedError("COPY_REFUSED", "refused a connection that does not know the secret of this copy")
-    stream.sendall((proven(secret, "receiver", kind, theirs, ours) + "\n").encode())
+    stream.sendall((_proof(secret, "receiver", kind, theirs, ours) + "\n").encode())
     return kind
 
 
-def proven(secret: bytes, *words: str) -> str:
-    """Return the proof that an end knows the secret, for these words."""
+def _proof(secret: bytes, *words: str) -> str:
     return hmac.new(secret, " ".join(words).encode(), hashlib.sha256).hexdigest()
 
 
-def said(document: dict[str, Any]) -> bytes:
-    """Return a line of a control connection."""
+def encoded(document: dict[str, Any]) -> bytes:
+    """Return a message as a line of a control connection."""
     return json.dumps(document).encode() + b"\n"
 
 
-def received(stream: socket.socket, count: int) -> bytes:
-    """Receive so many bytes; return b"" at the end of the stream. Raise ConnectionError if none come in time."""
+def receive_exactly(stream: socket.socket, count: int) -> bytes:
+    """Receive this many bytes; return b"" at the end of the stream. Raise ConnectionError if none come in time."""
     found = b""
     while len(found) < count:
         try:
@@ -103,7 +102,10 @@ def merged(ranges: list[Range]) -> list[Range]:
 
 
 def pieces(size: int, have: list[Range], piece: int = PIECE_BYTES) -> list[Range]:
-    """Given the size of a file and the ranges (start, end) that have arrived, return the rest as (offset, length)."""
+    """Return the pieces (offset, length) of a file that are left to send.
+
+    + have: ranges (start, end) that have arrived
+    """
     found: list[Range] = []
     at = 0
     for start, end in [*sorted(have), (size, size)]:

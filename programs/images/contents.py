@@ -1,24 +1,25 @@
-"""What an image consists of, in an engine and in the store."""
+"""The contents and names of images, in an engine and in the store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from typing import Any
 
-from gb10.programs.images.names import is_digest
-
 FORMAT = 1  # of records
-# What `docker run` takes from an image besides its layers. Engines show the rest of the configuration differently.
+# What `docker run` takes from an image besides its layers. Engines differ in the rest of the configuration.
 RUN_SETTINGS = (
     *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "Shell"),
     *("StopSignal", "User", "Volumes", "WorkingDir"),
 )
 
 Json = dict[str, Any]
+HEX = re.compile(r"[0-9a-f]{64}")
+BLOBS = "blobs/sha256"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Contents:
 
     @classmethod
     def of(cls, image: Json, layers: Sequence[str], settings: Json | None) -> Contents:
-        """Given an image as `docker inspect` or its configuration describes it, return its contents."""
+        """Return the contents of an image.
+
+        + image: its description by `docker inspect`, or its configuration
+        """
         kept = {key: (settings or {}).get(key) for key in RUN_SETTINGS}
         text = json.dumps({key: value for key, value in kept.items() if value}, sort_keys=True)
         return cls(
@@ -42,7 +46,6 @@ class Contents:
 
     @classmethod
     def from_json(cls, document: Json) -> Contents:
-        """Given the JSON of contents, return them."""
         return cls(str(document["architecture"]), tuple(document["layers"]), str(document["settings"]))
 
 
@@ -54,11 +57,11 @@ class EngineImage:
     tags: tuple[str, ...]
     contents: Contents
     size_bytes: int
-    digests: tuple[str, ...]  # as a registry knows them, "repository@sha256:..."; lost by save and load
+    digests: tuple[str, ...]  # of registries, "repository@sha256:..."; lost by save and load
 
     @classmethod
     def inspected(cls, image: Json) -> EngineImage:
-        """Given what `docker image inspect` prints of one image, return it. Raise KeyError for anything else."""
+        """Return the image that `docker image inspect` describes. Raise KeyError for anything else."""
         layers = (image.get("RootFS") or {}).get("Layers") or ()
         return cls(
             id=str(image["Id"]),
@@ -74,23 +77,26 @@ class EngineImage:
 
 @dataclass(frozen=True)
 class Record:
-    """What a tag in the store consists of."""
+    """An image in the store: a tag and its blobs."""
 
     tag: str
     contents: Contents
     size_bytes: int  # in the engine it came from
     digests: tuple[str, ...]
     config: str  # digest
-    layers: tuple[str, ...]  # blobs, in the order of contents.layers: another digest where they are compressed
+    layers: tuple[str, ...]  # blobs, in the order of contents.layers; compressed ones have other digests
     manifests: tuple[Json, ...]  # OCI descriptors; none from an engine that writes the legacy layout
     blobs: dict[str, int]  # digest -> size in bytes, of everything above
 
     def missing(self, sizes: Mapping[str, int]) -> list[str]:
-        """Given digest -> size of blobs that are there, return which of this image are not, or not of their size."""
+        """Return the blobs that are missing or have another size.
+
+        + sizes: digest -> size of the blobs that are there
+        """
         return sorted(digest for digest, size in self.blobs.items() if sizes.get(digest) != size)
 
     def layer_blobs(self) -> dict[str, str]:
-        """Return layer -> blob: the digest that images know it by, and the blob that holds it."""
+        """Return the digest of each layer as images name it -> digest of its blob."""
         return dict(zip(self.contents.layers, self.layers, strict=True))
 
     def to_json(self) -> Json:
@@ -98,7 +104,7 @@ class Record:
 
     @classmethod
     def from_json(cls, document: Json) -> Record:
-        """Given a record's JSON, return it. Raise ValueError for anything else."""
+        """Return the record that `to_json` described. Raise ValueError for anything else."""
         try:
             record = cls(
                 tag=str(document["tag"]),
@@ -120,19 +126,46 @@ class Record:
 
 
 def known_layers(layers: Sequence[str], images: Iterable[EngineImage]) -> int:
-    """Return how many layers of an image, from the lowest up, the engine has in this order.
-
-    An engine keeps a layer together with those below it, so it does not need any of these again.
-    """
+    """Return how many layers, from the lowest up, the engine has in this order: they need not be sent again."""
     return max((_common(layers, image.contents.layers) for image in images), default=0)
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
-    pairs = zip(one, other)  # noqa: B905 - as far as both go
+    pairs = zip(one, other)  # noqa: B905 - they may differ in length
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def needed_blobs(record: Record, known: int) -> dict[str, int]:
-    """Return the blobs that an archive must hold if the engine knows so many of the lowest layers."""
+    """Return the blobs that an archive must hold if the engine has this many of the lowest layers."""
     left_out = set(record.layers[:known]) - set(record.layers[known:])
     return {digest: size for digest, size in record.blobs.items() if digest not in left_out}
+
+
+def is_digest(text: str) -> bool:
+    """Return True for a sha256 digest as Docker writes it."""
+    return text.startswith("sha256:") and HEX.fullmatch(text[7:]) is not None
+
+
+def blob_path(digest: str) -> str:
+    """Return the path of a blob in the store."""
+    return f"{BLOBS}/{digest.removeprefix('sha256:')}"
+
+
+def familiar(tag: str) -> str:
+    """Return a tag, as people type it, as the engine lists it: "docker.io/library/a" is "a:latest".
+
+    Raise ValueError for anything else.
+    """
+    if not re.fullmatch(r"[\w.:/-]+", tag) or tag.startswith(("-", "/")):
+        raise ValueError(f"{tag!r} is no tag of an image")
+    hub = "index.docker.io/" if tag.startswith("index.") else "docker.io/"
+    name = tag.removeprefix(hub).removeprefix("library/")
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def full_name(tag: str) -> str:
+    """Return a tag, as the engine lists it, with registry and repository, as containerd names it."""
+    first, slash, _ = tag.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return tag
+    return f"docker.io/{tag}" if slash else f"docker.io/library/{tag}"

@@ -1,18 +1,22 @@
-"""The node's Docker engine."""
+"""The node's Docker engine, and the progress of its saves and loads."""
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from gb10.programs.answer import RefusedError
+from gb10.programs.answer import Outlet, RefusedError
 from gb10.programs.images.contents import EngineImage
 from gb10.programs.images.store import BUFFER_BYTES
+
+PROGRESS_SECONDS = 2.0
 
 
 class Engine:
@@ -41,44 +45,46 @@ class Engine:
 
     @contextmanager
     def save(self, tag: str) -> Iterator[IO[bytes]]:
-        """Open the archive of an image. Raise RefusedError if the engine does not give all of it."""
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(["docker", "image", "save", tag], stdout=subprocess.PIPE, stderr=said, bufsize=0)
+        """Open the archive of an image. Raise RefusedError if the engine ends it too early."""
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(
+                ["docker", "image", "save", tag], stdout=subprocess.PIPE, stderr=output, bufsize=0
+            )
             assert process.stdout  # noqa: S101 - for the type checker: it is a pipe
             try:
                 yield process.stdout
                 while process.stdout.read(BUFFER_BYTES):
                     pass  # padding
             except RefusedError:
-                # If the engine ended the archive too early, its own reason is the better one.
+                # If the engine ended the archive too early, report its own reason.
                 if process.stdout.read(1) or process.wait() == 0:
                     raise
             finally:
-                process.stdout.close()  # an engine that still writes ends by that
+                process.stdout.close()  # ends an engine that still writes
                 process.wait()
             if process.returncode != 0:
-                raise RefusedError("IMAGE_SAVE_FAILED", f"docker save of {tag}: {_last_line(said)}")
+                raise RefusedError("IMAGE_SAVE_FAILED", f"docker save of {tag}: {_last_line(output)}")
 
     def load(self, write: Callable[[IO[bytes]], None]) -> None:
         """Load the archive that `write` writes. Raise RefusedError if the engine does not accept it."""
         command = ["docker", "image", "load", "--quiet"]
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output)
             assert process.stdin  # noqa: S101 - for the type checker: it is a pipe
             try:
-                with suppress(BrokenPipeError):  # the engine says why
+                with suppress(BrokenPipeError):  # the engine reports why
                     write(process.stdin)
                     process.stdin.close()
                 status = process.wait()
             except BaseException:
-                process.kill()  # before its input ends: half an archive must not look like a whole one
+                process.kill()  # before its input ends, so that half an archive is not taken for a whole one
                 raise
             finally:
                 process.wait()
                 with suppress(BrokenPipeError):
                     process.stdin.close()
             if status != 0:
-                reason = _last_line(said)
+                reason = _last_line(output)
                 code = "DISK_FULL" if "no space left" in reason else "IMAGE_LOAD_FAILED"
                 raise RefusedError(code, f"docker load: {reason}")
 
@@ -91,4 +97,36 @@ class Engine:
 def _last_line(file: IO[bytes]) -> str:
     file.seek(0)
     lines = file.read(BUFFER_BYTES).decode(errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+
+
+class Meter:
+    """Counts bytes and reports the progress: {"verb", "done", "total", "seconds"}."""
+
+    def __init__(self, outlet: Outlet, verb: str, total: int) -> None:
+        self._outlet = outlet
+        self._verb = verb
+        self._total = total
+        self._done = 0
+        self._began = self._reported = time.monotonic()
+
+    def count(self, size: int) -> None:
+        """Count more bytes."""
+        self._done += size
+        now = time.monotonic()
+        if now - self._reported >= PROGRESS_SECONDS:
+            self._reported = now
+            self._outlet.report(verb=self._verb, done=self._done, total=self._total, seconds=now - self._began)
+
+
+class Metered(io.RawIOBase):
+    """A stream whose bytes are counted by a meter."""
+
+    def __init__(self, stream: IO[bytes], meter: Meter) -> None:
+        self._stream = stream
+        self._meter = meter
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._stream.read(size)
+        self._meter.count(len(chunk))
+        return chunk

@@ -1,8 +1,8 @@
 """The store of images: a folder with blobs, and a record for each tag.
 
     blobs/sha256/HEX              layers, configurations and manifests, as the engine gave them
-    images/TAG.json               the record of one tag: what it consists of; TAG is quoted as in a URL
-    partial/ damaged/             what is being written, and what was found not to be what its name says
+    images/TAG.json               the record of one tag, with the blobs it consists of; TAG is quoted as in a URL
+    partial/ damaged/             blobs that are being written, and blobs whose content does not match their name
 
 The contract: a blob gets its name only when it is complete and on the disk, and a record only when its blobs are.
 So a kill at any time leaves an intact store, and the next save goes on with the complete blobs.
@@ -15,19 +15,22 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.files import finish, rename
-from gb10.programs.images.contents import Record
-from gb10.programs.images.names import BLOBS, HEX, blob_path
+from gb10.programs.files import finish, rename, sha256_of
+from gb10.programs.images.contents import BLOBS, HEX, Json, Record, blob_path
+from gb10.programs.room import free_bytes, is_short
 
-BUFFER_BYTES = 1 << 17  # larger ones do not fit into the cache
+BUFFER_BYTES = 1 << 17  # larger buffers do not fit into the CPU's cache
 LOCK_SECONDS = 20
+SPARE_BYTES = 256 << 20  # room that must stay free
 
 
 class Store:
@@ -38,14 +41,14 @@ class Store:
         self._count = 0
 
     def create(self) -> None:
-        """Create its folders."""
+        """Create the folders of the store."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o711)
         for name in (BLOBS, "images", "partial", "damaged"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others out while the block runs; remove what a killed process left half written."""
+        """Keep other processes out during the block; remove what killed ones have left half written."""
         self.create()
         with (self.root / ".lock").open("w") as lock:
             deadline = time.monotonic() + LOCK_SECONDS
@@ -65,14 +68,14 @@ class Store:
         return self.root / blob_path(digest)
 
     def has(self, digest: str, size: int) -> bool:
-        """Return True if a blob of this name and size is there."""
+        """Return True if there is a blob with this digest and size."""
         try:
             return self.path(digest).stat().st_size == size
         except FileNotFoundError:
             return False
 
     def blobs(self) -> dict[str, int]:
-        """Return digest -> size in bytes of every blob, named in a record or not."""
+        """Return digest -> size in bytes of every blob, whether a record names it or not."""
         found = {}
         with os.scandir(self.root / BLOBS) as entries:
             for entry in entries:
@@ -81,11 +84,11 @@ class Store:
         return found
 
     def missing(self, record: Record) -> list[str]:
-        """Return the blobs of an image that are not there, or not of their size."""
+        """Return the blobs of an image that are missing or have another size."""
         return record.missing({digest: size for digest, size in record.blobs.items() if self.has(digest, size)})
 
     def records(self) -> tuple[dict[str, Record], list[str]]:
-        """Return the records by tag, and the names of files that are no records."""
+        """Return the records by tag, and the names of other files among them."""
         found, strange = {}, []
         for path in sorted((self.root / "images").glob("*.json")):
             try:
@@ -97,8 +100,29 @@ class Store:
                 strange.append(path.name)
         return found, strange
 
+    def listing(self) -> Json | None:
+        """Return the contents of the store, or None if there is no store."""
+        if not (self.root / BLOBS).is_dir():
+            return None
+        records, strange = self.records()
+        return {
+            "images": [record.to_json() for record in records.values()],
+            "blobs": self.blobs(),
+            "strange": strange,
+            "damaged": [],
+            "set_aside_bytes": sum(path.stat().st_size for path in (self.root / "damaged").glob("*")),
+            "free_bytes": free_bytes(self.root),
+        }
+
+    def damaged(self, digests: Iterable[str]) -> list[str]:
+        """Read these blobs; return those whose content does not match their digest."""
+        names = sorted(set(digests) & self.blobs().keys())
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda name: f"sha256:{sha256_of(self.path(name))}", names)
+            return [name for name, digest in zip(names, found, strict=True) if digest != name]
+
     def add(self, source: IO[bytes], size: int, digest: str | None = None) -> str:
-        """Read a blob from a stream; return its digest. Raise RefusedError if that is not the expected one."""
+        """Read a blob from a stream; return its digest. Raise RefusedError if another one was expected."""
         with self._partial() as partial:
             found = hashlib.sha256()
             with partial.open("xb") as file:
@@ -120,12 +144,12 @@ class Store:
             finish(file, partial, self._record_path(record.tag))
 
     def put_aside(self, digest: str) -> None:
-        """Move a damaged blob away, so that it is missing from now on."""
+        """Move a damaged blob to another folder: from now on it is missing."""
         rename(self.path(digest), self.root / "damaged" / digest.removeprefix("sha256:"))
 
     def _record_path(self, tag: str) -> Path:
         name = quote(tag, safe="")
-        if len(name) > 200:  # a file's name has an end
+        if len(name) > 200:  # the length of file names is limited
             name = f"{name[:120]}-{hashlib.sha256(tag.encode()).hexdigest()}"
         return self.root / "images" / f"{name}.json"
 
@@ -140,10 +164,21 @@ class Store:
 
 
 def chunks(source: IO[bytes], size: int) -> Iterator[bytes]:
-    """Yield so many bytes of a stream. Raise EOFError if it ends before."""
+    """Yield this many bytes of a stream. Raise EOFError if it ends before."""
     while size:
         chunk = source.read(min(BUFFER_BYTES, size))
         if not chunk:
             raise EOFError("the stream ends within a file")
         size -= len(chunk)
         yield chunk
+
+
+def check_room(folder: str | PathLike[str], free: int, needed: int, what: str = "are needed") -> None:
+    """Raise RefusedError if a folder with this many free bytes has no room for those needed."""
+    if is_short(free, needed, SPARE_BYTES):
+        raise RefusedError("DISK_FULL", f"{folder} has {amount(free)} free; {amount(needed)} {what}")
+
+
+def amount(count: int) -> str:
+    """Return a number of bytes as text: 1.5 GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

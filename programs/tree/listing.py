@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gb10.programs.answer import Outlet
-from gb10.programs.copying.places import WORKSHOP
+from gb10.programs.copying.names import STAGING
 from gb10.programs.files import sha256_of
 from gb10.programs.room import free_bytes
 from gb10.programs.tree.walk import CLASSIC_BLOB, Entry, Walk
@@ -124,7 +124,7 @@ def _details(walk: Walk, entries: list[Entry]) -> dict[str, Any]:
         "entries": entries,
         "top": _top(walk.root),
         "texts": {path: _text(walk.full(path)) for path in wanted},
-        "parts": _parts(walk.full(WORKSHOP)),
+        "parts": _parts(walk.full(STAGING)),
         "halves": walk.halves,
     }
 

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-from gb10.programs.copying.places import PARTIAL, WORKSHOP
+from gb10.programs.copying.names import PARTIAL, STAGING
 
 Entry = dict[str, Any]
 
@@ -101,7 +101,7 @@ class Walk:
         if name == PARTIAL:
             self._add_halves(path)
             return True
-        return path == WORKSHOP or (self._is_hub and STORE_OWN.fullmatch(path) is not None)
+        return path == STAGING or (self._is_hub and STORE_OWN.fullmatch(path) is not None)
 
     def _add_halves(self, folder: str) -> None:
         with os.scandir(self.full(folder)) as found:

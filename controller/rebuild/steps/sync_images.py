@@ -11,7 +11,7 @@ from gb10.controller.rebuild.roles import Roles
 from gb10.controller.rebuild.serving import Serving
 from gb10.controller.rebuild.step import Evidence
 from gb10.controller.rebuild.tools import Person
-from gb10.programs.images.names import familiar
+from gb10.programs.images.contents import familiar
 
 
 class SyncImages(Safeguard):

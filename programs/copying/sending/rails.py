@@ -1,4 +1,4 @@
-"""The rails: the ways to the peer."""
+"""The rails to the peer, and the state of a copy that all threads of the sender share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,37 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from gb10.programs.copying.protocol import greet, said
+from gb10.programs.copying.protocol import encoded, greet
 
 CONNECT_SECONDS = 5
-DEAD_SECONDS = 10  # a connection is dead if nothing comes back for so long
-GONE = -1_000_000  # number of the last answered beat that makes the next beat give the rail up
+DEAD_SECONDS = 10  # without an acknowledgement a connection is dead
+GONE = -1_000_000  # as the number of the last answered beat: the next beat gives the rail up
+
+
+class CopyState:
+    """Failures, bytes on the wire, and a condition that is notified of every change.
+
+    Faults are about single files: the others are still copied.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.fatal: BaseException | None = None
+        self.source_faults: list[str] = []
+        self.target_faults: list[str] = []
+        self.wire = 0  # bytes, including what rsync adds to the content of files
+
+    def fail(self, error: BaseException) -> None:
+        """End the copy with an error. Only the first one counts."""
+        with self.changed:
+            self.fatal = self.fatal or error
+            self.changed.notify_all()
+
+    def add_source_fault(self, text: str) -> None:
+        """Note a fault of a file on the source, once."""
+        with self.changed:
+            if text not in self.source_faults:
+                self.source_faults.append(text)
 
 
 class Rail:
@@ -40,7 +66,7 @@ class Rail:
         stream = socket.socket(socket.AF_INET6 if ":" in peer else socket.AF_INET, socket.SOCK_STREAM)
         try:
             if self.way["interface"]:
-                # otherwise the routing table might send it over another network
+                # otherwise it might be routed over another network
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.way["interface"].encode())
             if self.way["local"]:
                 stream.bind((self.way["local"], 0))
@@ -57,15 +83,15 @@ class Rail:
             self._sockets.add(stream)
         return stream
 
-    def tell(self, word: dict[str, Any]) -> None:
-        """Send a word on the control connection, unless that is gone."""
+    def send(self, request: dict[str, Any]) -> None:
+        """Send a request on the control connection, unless it is gone."""
         with contextlib.suppress(OSError):
             assert self.control is not None  # noqa: S101 - for mypy: the rail is alive
-            self.control.sendall(said(word))
+            self.control.sendall(encoded(request))
 
     @contextlib.contextmanager
     def running(self, process: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Tie a process to the rail while the block runs, and end it afterwards."""
+        """Tie a process to the rail during the block, then end it."""
         with self._lock:
             self._processes.add(process)
         try:
@@ -77,7 +103,7 @@ class Rail:
                 self._processes.discard(process)
 
     def give_up_soon(self) -> None:
-        """Let the next beat give the rail up."""
+        """Have the next beat give the rail up."""
         self.answered = GONE
 
     def fail(self) -> None:

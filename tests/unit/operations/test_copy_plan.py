@@ -27,8 +27,8 @@ from gb10.operations.copying.plan import (
 from gb10.operations.copying.survey import resolved
 from gb10.programs.answer import RefusedError
 from gb10.programs.copying.protocol import PIECE_BYTES, merged, pieces
-from gb10.programs.copying.sending.rsync import blamed
-from gb10.programs.copying.sending.work import bundles
+from gb10.programs.copying.sending.rsync import divided
+from gb10.programs.copying.sending.streams import bundles
 
 HASH = "0" * 64
 NAMES = ("spark-1", "spark-2")
@@ -189,7 +189,7 @@ def test_a_store_that_does_not_note_a_link_is_told() -> None:
 # What rsync says ------------------------------------------------------------------------------------------------------
 
 
-def test_what_rsync_complains_about_is_blamed_on_the_side_that_has_it() -> None:
+def test_what_rsync_complains_about_is_divided_on_the_side_that_has_it() -> None:
     ours = 'rsync: [sender] link_stat "/data/a" failed: No such file or directory (2)'
     theirs = [
         'rsync: [generator] recv_generator: mkdir "/b" (in copy) failed: Read-only file system (30)',
@@ -198,7 +198,7 @@ def test_what_rsync_complains_about_is_blamed_on_the_side_that_has_it() -> None:
         "cannot delete non-empty directory: d",
     ]
     end = "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1338)"
-    assert blamed([ours, *theirs, end]) == ([ours], theirs)
+    assert divided([ours, *theirs, end]) == ([ours], theirs)
 
 
 # Streams and pieces --------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_a_file_that_could_not_be_read_is_a_fault_and_its_node_is_named(side: in
     assert not both.holds, "what neither node could read is not proven"
 
 
-def test_a_blob_that_is_damaged_on_the_source_is_blamed_on_the_source() -> None:
+def test_a_blob_that_is_damaged_on_the_source_is_divided_on_the_source() -> None:
     both = tree(file("a", sha256=HASH), digest="one", damaged=("a",))
     proof = prove_copy(both, both, NAMES, True, False)
     assert proof is not None

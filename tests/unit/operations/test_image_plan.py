@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from gb10.facts.reading.docker import SavedImage, SavedStore
 from gb10.operations.copying.image_plan import Action, Side, engine_bytes, plan_images, plan_loads
-from gb10.programs.images.contents import Contents, EngineImage, Record
-from gb10.programs.images.names import blob_path
+from gb10.programs.images.contents import Contents, EngineImage, Record, blob_path
 
 LAYER_BYTES = 1000
 CONFIG_BYTES = 10

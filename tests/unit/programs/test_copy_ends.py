@@ -19,7 +19,7 @@ import pytest
 from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.requests import LOADER
 from gb10.programs.copying.receiving import unit
-from gb10.programs.copying.receiving.folder import ANSWER, JOB, PROGRAM
+from gb10.programs.copying.receiving.run_folder import ANSWER, JOB, PROGRAM
 from tests.unit.programs.launching import ubuntu_python
 
 SECRET = "5ec3e7"  # noqa: S105 - of the tests

@@ -11,18 +11,17 @@ from pathlib import Path
 import pytest
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.copying.places import WORKSHOP
-from gb10.programs.copying.protocol import TurnedAwayError, authenticate, greet
+from gb10.programs.copying.names import STAGING
+from gb10.programs.copying.protocol import RejectedError, authenticate, greet
 from gb10.programs.copying.receiving.parts import Part
-from gb10.programs.copying.receiving.target import Target, make_root
-from gb10.programs.copying.receiving.workshop import Workshop
+from gb10.programs.copying.receiving.target import StagingFolder, Target, make_root
 
 SIZE = 10_000
 TIME = 10**18 + 7
 
 
 def part(root: Path) -> Part:
-    (root / WORKSHOP).mkdir(exist_ok=True)
+    (root / STAGING).mkdir(exist_ok=True)
     wanted = {"path": "folder/file", "key": "0-1", "size": SIZE, "mtime": TIME, "mode": 0o640}
     return Part(str(root), {**wanted, "uid": os.getuid(), "gid": os.getgid()}, "this boot")
 
@@ -45,7 +44,7 @@ def test_a_repeated_request_renames_a_file_only_once(tmp_path: Path) -> None:
                 asked.result()
         found = (root / "folder" / "file").stat()
         assert (found.st_size, found.st_mtime_ns, oct(found.st_mode)[-3:]) == (SIZE, TIME, "640")
-        assert list((root / WORKSHOP).iterdir()) == []
+        assert list((root / STAGING).iterdir()) == []
 
 
 def test_a_late_stream_writes_into_no_other_file(tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_a_late_stream_writes_into_no_other_file(tmp_path: Path) -> None:
         os.close(other)
     assert (tmp_path / "other").read_bytes() == b""
     assert (tmp_path / "folder" / "file").stat().st_mtime_ns == TIME
-    assert list((tmp_path / WORKSHOP).iterdir()) == []
+    assert list((tmp_path / STAGING).iterdir()) == []
     assert arriving.descriptor is None
     with pytest.raises(ConnectionError, match="complete already"), arriving.in_use():
         pass
@@ -89,24 +88,24 @@ def greeted(ours: str, theirs: str) -> tuple[BaseException | None, BaseException
 def test_both_sides_of_a_copy_must_know_its_secret() -> None:
     assert greeted("secret", "secret") == (None, None)
     refused, refuses = greeted("wrong", "secret")
-    assert isinstance(refused, TurnedAwayError)
+    assert isinstance(refused, RejectedError)
     assert isinstance(refuses, RefusedError)
     assert refuses.code == "COPY_REFUSED"
     assert "secret" not in str(refuses).replace("the secret of this copy", "")
 
 
 def test_only_parts_of_the_current_copy_are_kept(tmp_path: Path) -> None:
-    workshop = tmp_path / WORKSHOP
-    (workshop / "tmp").mkdir(parents=True)
+    staging = tmp_path / STAGING
+    (staging / "tmp").mkdir(parents=True)
     for key in ("wanted", "given-up", "recent", "stale"):
         for kind in ("part", "map"):
-            (workshop / f"{key}.{kind}").touch()
+            (staging / f"{key}.{kind}").touch()
             if key != "recent":
-                os.utime(workshop / f"{key}.{kind}", (1, 1))
-    (workshop / "lock").touch()
-    os.utime(workshop / "lock", (1, 1))
-    Workshop(str(tmp_path)).clean({"large": [{"key": "wanted"}], "stale": ["stale"], "halves": []})
-    left = {path.name for path in workshop.iterdir()}
+                os.utime(staging / f"{key}.{kind}", (1, 1))
+    (staging / "lock").touch()
+    os.utime(staging / "lock", (1, 1))
+    StagingFolder(str(tmp_path)).clean({"large": [{"key": "wanted"}], "stale": ["stale"], "halves": []})
+    left = {path.name for path in staging.iterdir()}
     assert left == {"lock", "tmp", "wanted.part", "wanted.map", "recent.part", "recent.map"}
 
 
@@ -115,10 +114,10 @@ def test_nothing_is_written_through_a_link_out_of_the_target(tmp_path: Path) -> 
     root.mkdir()
     (root / "sub").symlink_to(tmp_path)
     target = Target(str(root))
-    target.have_folder(str(root / "inside" / "deep"))
+    target.make_folder(str(root / "inside" / "deep"))
     for folder in ("sub", "sub/deep"):
         with pytest.raises(RefusedError, match="outside of"):
-            target.have_folder(str(root / folder))
+            target.make_folder(str(root / folder))
     assert not (tmp_path / "deep").exists()
 
 

@@ -23,12 +23,20 @@ from hypothesis import strategies as st
 from gb10.programs import images
 from gb10.programs.answer import RefusedError
 from gb10.programs.images import store as stores
-from gb10.programs.images.contents import EngineImage, Record, known_layers, needed_blobs
-from gb10.programs.images.keeping import adopt, check, damaged, expel, listing, prune
-from gb10.programs.images.names import blob_path, familiar, full_name
-from gb10.programs.images.reading import SMALL_BYTES, take
+from gb10.programs.images.archives import SMALL_BYTES, header, take, write_archive
+from gb10.programs.images.commands import adopt, expel, look, prune
+from gb10.programs.images.contents import (
+    EngineImage,
+    Record,
+    blob_path,
+    familiar,
+    full_name,
+    known_layers,
+    needed_blobs,
+)
+from gb10.programs.images.engine import Meter
 from gb10.programs.images.store import Store
-from gb10.programs.images.writing import header, write_archive
+from tests.unit.programs.launching import SILENT
 
 ROOM = os.path.dirname(str(images.__file__))
 LEGACY, OCI = "legacy", "oci"
@@ -151,7 +159,7 @@ def saved(store: Store, image: Image, layout: str = OCI) -> Record:
 def archive_for_load(store: Store, record: Record, known: int = 0) -> dict[str, bytes]:
     """Return the files that `docker load` receives."""
     output = io.BytesIO()
-    write_archive(store, record, needed_blobs(record, known), None, output)
+    write_archive(store, record, needed_blobs(record, known), METER, output)
     return files_of(output.getvalue())
 
 
@@ -159,10 +167,16 @@ def is_intact(store: Store) -> bool:
     """Return True if every record has its blobs, and every blob has the digest in its name."""
     records, strange = store.records()
     whole = all(not store.missing(record) for record in records.values())
-    return whole and not strange and not damaged(store, store.blobs())
+    return whole and not strange and not store.damaged(store.blobs())
+
+
+def job(store: Store, **more: Any) -> dict[str, Any]:
+    """Return the job of a command for a store."""
+    return {"root": str(store.root), **more}
 
 
 BIG = bytes(range(256)) * 64
+METER = Meter(SILENT, "loaded", 0)
 IMAGE = Image("vllm:1", (b"base", BIG, b"base", b"top"))
 
 
@@ -374,7 +388,7 @@ def test_an_archive_with_a_damaged_blob_describes_no_image(store: Store) -> None
     store.path(sha(BIG)).write_bytes(BIG[::-1])
     output = io.BytesIO()
     with pytest.raises(RefusedError):
-        write_archive(store, record, record.blobs, None, output)
+        write_archive(store, record, record.blobs, METER, output)
     assert b"manifest.json" not in output.getvalue()
     assert b"index.json" not in output.getvalue()
 
@@ -382,11 +396,11 @@ def test_an_archive_with_a_damaged_blob_describes_no_image(store: Store) -> None
 def test_a_check_names_damaged_blobs_and_moves_nothing(store: Store) -> None:
     record = saved(store, IMAGE)
     store.path(sha(BIG)).write_bytes(BIG[::-1])
-    found = check(store, [])
+    found = look(job(store, deep=True), SILENT)
     assert found
     assert found["damaged"] == [sha(BIG)]
     assert not store.missing(record)
-    assert expel(store, [sha(BIG), sha(b"base")]) == {"expelled": [sha(BIG)]}
+    assert expel(job(store, digests=[sha(BIG), sha(b"base")]), SILENT) == {"expelled": [sha(BIG)]}
     assert store.missing(record) == [sha(BIG)]
 
 
@@ -403,7 +417,7 @@ def test_invalid_records_are_named(store: Store) -> None:
         (store.root / "images" / name).write_text(text)
     assert store.records()[1] == ["a.json", "b.json", "vllm%3A2.json"]
     with pytest.raises(RefusedError, match=r"a\.json"):
-        prune(store)
+        prune(job(store), SILENT)
 
 
 # Moving, pruning, listing ---------------------------------------------------------------------------------------------
@@ -413,26 +427,26 @@ def test_an_image_is_adopted_only_with_all_its_blobs(tmp_path: Path, store: Stor
     source = Store(tmp_path / "source")
     record = Record.from_json(json.loads(json.dumps(saved(source, IMAGE).to_json())))
     with pytest.raises(RefusedError) as refused:
-        adopt(store, record)
+        adopt(job(store, record=record.to_json()), SILENT)
     assert refused.value.code == "IMAGE_INCOMPLETE"
     assert not store.records()[0]
     for digest in record.blobs:
         shutil.copy(source.path(digest), store.path(digest))
-    adopt(store, record)
+    adopt(job(store, record=record.to_json()), SILENT)
     assert store.records() == source.records()
 
 
 def test_a_prune_keeps_what_images_need(store: Store) -> None:
     old = saved(store, replace(IMAGE, layers=(*IMAGE.layers, b"old")))
     record = saved(store, IMAGE)
-    assert prune(store)["removed"] == len(old.blobs.keys() - record.blobs.keys())
+    assert prune(job(store), SILENT)["removed"] == len(old.blobs.keys() - record.blobs.keys())
     assert store.blobs() == record.blobs
-    assert prune(store) == {"removed": 0, "freed_bytes": 0}
+    assert prune(job(store), SILENT) == {"removed": 0, "freed_bytes": 0}
 
 
 def test_without_a_store_the_list_is_empty(store: Store) -> None:
-    assert listing(store) is None
-    assert check(store, []) is None
+    assert look(job(store, deep=False), SILENT) is None
+    assert look(job(store, deep=True), SILENT) is None
     assert not store.root.exists()
 
 
@@ -520,5 +534,5 @@ def test_a_blob_that_became_shorter_is_damaged(store: Store) -> None:
     record = saved(store, IMAGE)
     store.path(sha(BIG)).write_bytes(BIG[:100])
     with pytest.raises(RefusedError) as refused:
-        write_archive(store, record, record.blobs, None, io.BytesIO())
+        write_archive(store, record, record.blobs, METER, io.BytesIO())
     assert refused.value.code == "IMAGE_BLOB_DAMAGED"

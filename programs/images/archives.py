@@ -1,4 +1,4 @@
-"""Read the archive of `docker save`."""
+"""The archives of images: reads those of `docker save` and writes those for `docker load`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import json
 import posixpath
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import IO
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.images.contents import Contents, EngineImage, Json, Record
-from gb10.programs.images.meter import Metered
-from gb10.programs.images.names import BLOBS, HEX, blob_path
+from gb10.programs.images.contents import BLOBS, HEX, Contents, EngineImage, Json, Record, blob_path, full_name
+from gb10.programs.images.engine import Meter, Metered
 from gb10.programs.images.store import BUFFER_BYTES, Store, chunks
 
-SMALL_BYTES = 4 << 20  # configurations and manifests, kept in memory until it is known which are needed
+SMALL_BYTES = 4 << 20  # configurations and manifests: in memory until it is known which are needed
 MOST_SMALL_BYTES = 64 << 20
 DESCRIPTIONS = ("manifest.json", "index.json")
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
@@ -25,7 +25,7 @@ COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # gzip, zstd
 def take(store: Store, archive: IO[bytes] | Metered, tag: str, image: EngineImage) -> Record:
     """Read the archive of one image into the store; return its record.
 
-    Both layouts: legacy (ID/layer.tar, known by manifest.json, which comes last) and OCI (blobs/sha256/HEX).
+    It has the legacy layout (ID/layer.tar, listed in manifest.json, which comes last) or OCI's (blobs/sha256/HEX).
     """
     members = Members(store)
     try:
@@ -48,7 +48,7 @@ class Members:
         self._links: dict[str, str] = {}
 
     def take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        """Take the next file of the archive."""
+        """Read the next file of the archive."""
         name = posixpath.normpath(member.name)
         if member.issym():  # a layer that occurs twice, in the legacy layout
             self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
@@ -115,7 +115,7 @@ class Members:
         return document
 
     def _manifests(self, config: str) -> tuple[list[Json], dict[str, int]]:
-        """Return the descriptors of index.json that lead to a configuration, and every blob below them that is here."""
+        """Return the descriptors in index.json that lead to a configuration, and all their blobs that are here."""
         if "index.json" not in self._small:
             return [], {}
         roots: dict[str, Json] = {}
@@ -131,7 +131,7 @@ class Members:
     def _reached(self, descriptor: Json) -> Iterator[tuple[str, int]]:
         name = blob_path(descriptor["digest"])
         if name not in self._digests:
-            return  # of a platform that this engine does not have
+            return  # of another platform
         yield self._digests[name]
         if any(kind in descriptor["mediaType"] for kind in (".manifest.", ".index.")):
             document = self._document(name)
@@ -146,9 +146,59 @@ class Members:
                 self._store.add(io.BytesIO(content), size, digest)
 
     def _check_layers(self, record: Record) -> None:
-        """Raise RefusedError for a layer that is neither compressed nor the one that the configuration names."""
+        """Raise RefusedError if a layer has another digest than in the configuration and is not compressed."""
         for layer, blob in record.layer_blobs().items():
             if layer != blob:
                 with self._store.path(blob).open("rb") as file:
                     if not file.read(4).startswith(COMPRESSED):
                         raise RefusedError("IMAGE_SAVE_FAILED", f"the engine gave {blob} where {layer} belongs")
+
+
+def write_archive(store: Store, record: Record, blobs: Mapping[str, int], meter: Meter, output: IO[bytes]) -> None:
+    """Write an archive of an image for `docker load`, in both layouts.
+
+    If a blob turns out to be damaged, put it aside and raise RefusedError: nothing is loaded then, since the files that
+    name the blobs come last.
+    """
+    for digest, size in blobs.items():
+        output.write(header(blob_path(digest), size))
+        found = hashlib.sha256()
+        with store.path(digest).open("rb", buffering=0) as file, suppress(EOFError):
+            for chunk in chunks(file, size):
+                found.update(chunk)
+                meter.count(len(chunk))
+                output.write(chunk)
+        if f"sha256:{found.hexdigest()}" != digest:
+            store.put_aside(digest)
+            raise RefusedError("IMAGE_BLOB_DAMAGED", f"{record.tag}: {digest} is damaged; it was put aside")
+        output.write(_padding(size))
+    for name, document in _descriptions(record).items():
+        content = json.dumps(document).encode()
+        output.write(header(name, len(content)) + content + _padding(len(content)))
+    output.write(bytes(2 * tarfile.BLOCKSIZE))
+
+
+def _descriptions(record: Record) -> dict[str, object]:
+    names: dict[str, object] = {}
+    if record.manifests:  # containerd's store then keeps the digest
+        annotations = {
+            "io.containerd.image.name": full_name(record.tag),
+            "org.opencontainers.image.ref.name": record.tag.rpartition(":")[2],
+        }
+        roots = [{**descriptor, "annotations": annotations} for descriptor in record.manifests]
+        names["oci-layout"] = {"imageLayoutVersion": "1.0.0"}
+        names["index.json"] = {"schemaVersion": 2, "manifests": roots}
+    entry = {"Config": blob_path(record.config), "RepoTags": [record.tag], "Layers": [*map(blob_path, record.layers)]}
+    names["manifest.json"] = [entry]
+    return names
+
+
+def header(name: str, size: int) -> bytes:
+    """Return the tar header of a file."""
+    member = tarfile.TarInfo(name)
+    member.size = size
+    return member.tobuf(tarfile.PAX_FORMAT)
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
