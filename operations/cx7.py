@@ -7,12 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 from pyinfra.api import Host
+from pyinfra.context import host
 
 from gb10.facts.reading.copy import UNFINISHED
 from gb10.operations.copying.folder_copy import copy_commands
 from gb10.operations.copying.options import CopyOptions, CopyRequest
 from gb10.operations.kit.operation import Commands, operation
-from gb10.operations.kit.peers import node, this_node
+from gb10.operations.kit.peers import this_node
 from gb10.programs.answer import RefusedError
 
 
@@ -41,7 +42,7 @@ def sync(
 
     What has arrived is never sent again: not whole files, and not pieces of large ones after a kill of any side.
     """
-    target = node(dest_host) if isinstance(dest_host, str) else dest_host
+    target = host.inventory.get_host(dest_host, default=None) if isinstance(dest_host, str) else dest_host
     if target is None:
         raise RefusedError("COPY_PATH", f"the inventory has no node {dest_host}")
     request = CopyRequest(

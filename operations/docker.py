@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pyinfra.context import host, state
+from pyinfra.context import host
 
 from gb10.facts.docker import DockerEngine, RunningContainers, serving
 from gb10.facts.file import TextFile
 from gb10.facts.node import CommandPaths
 from gb10.facts.reading.launcher import Launch
 from gb10.operations.file import show_diff
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.scripts import run_script, write_checked
+from gb10.programs.answer import RefusedError
 
 FILE = "/etc/docker/daemon.json"
 RUNTIME = "nvidia-container-runtime"
@@ -56,13 +57,11 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
     """
     commands = known(CommandPaths, names=("dockerd", RUNTIME))
     if commands["dockerd"] is None:
-        yield from refuse("DOCKER_ABSENT", f"{host.name} has no Docker engine")
-        return
+        raise RefusedError("DOCKER_ABSENT", f"{host.name} has no Docker engine")
     file, engine = known(TextFile, path=FILE), known(DockerEngine)
     current = parse_config(file.content if file else "")
     if current is None:
-        yield from refuse("DOCKER_CONFIG_REJECTED", f"{host.name}: {FILE} is no JSON object already")
-        return
+        raise RefusedError("DOCKER_CONFIG_REJECTED", f"{host.name}: {FILE} is no JSON object already")
     wanted = merged(current, {**nvidia_runtime(current), **config} if commands[RUNTIME] else config)
     changed = changed_keys(current, wanted)
     runtime = wanted.get("default-runtime")
@@ -74,11 +73,9 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
     busy = serving(running or (), patterns)
     if busy:
         what = f"a new {', '.join(sorted(changed - RELOADED))} needs a restart of Docker"
-        yield from refuse("SERVING_RUNS", f"{host.name}: {what}, and {', '.join(busy)} may be serving")
-        return
+        raise RefusedError("SERVING_RUNS", f"{host.name}: {what}, and {', '.join(busy)} may be serving")
     content = json.dumps(wanted, indent=4) + "\n"
-    if state.config.DIFF:
-        show_diff(FILE, file.content if file else "", content)
+    show_diff(FILE, file, content)
     yield write_checked(FILE, content, "644", "dockerd --validate --config-file", "DOCKER_CONFIG_REJECTED")
     yield take_over(verb, runtime or "", RESTART_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Text files on a node: replaced as a whole or not at all, and shown by --diff."""
+"""Files on a node: replaced as a whole or not at all; texts are shown by --diff, secrets nowhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pyinfra.api.hiddenvalue import HiddenValue
 from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
-from gb10.facts.file import MaskedFile, SecretFile, SecretFileState, TextFile
+from gb10.facts.file import MaskedFile, SecretFile, SecretFileState, TextFile, TextFileState
 from gb10.facts.reading.reports import report
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.reports import Diff
+
+BEGIN, END = "# BEGIN gb10", "# END gb10"  # marks of a block of lines
 
 
 @operation()
@@ -27,21 +29,20 @@ def text_file(path: str, content: str, mode: str = "644", user: str = "root", gr
     + mode: octal, as chmod takes it
     + user, group: who owns it
 
-    A reader sees the old text or the new one, never half of it. Not for secrets: see gb10.operations.secret.
+    A reader sees the old text or the new one, never half of it. Not for secrets: see `secret_file`.
     """
     current = known(TextFile, path=path)
     if current and current.content == content and (current.mode, current.owner, current.group) == (mode, user, group):
         host.noop(f"{path} is as wanted")
         return
-    if state.config.DIFF:
-        show_diff(path, current.content if current else "", content)
+    show_diff(path, current, content)
     yield replace_file(path, content, mode, user, group)
 
 
 @operation()
 def masked_file(path: str, content: str, mode: str = "644", user: str = "root", group: str = "root") -> Commands:
     """
-    Keep a text file of K3s in whose place somebody else's may stand, with secrets in it: those are shown nowhere.
+    Keep a text file of K3s. The file in its place may be somebody else's, with secrets, which are shown nowhere.
 
     + path, content, mode, user, group: as for `text_file`
     """
@@ -50,19 +51,21 @@ def masked_file(path: str, content: str, mode: str = "644", user: str = "root", 
     if current and (current.sha256, current.mode, current.owner, current.group) == (digest, mode, user, group):
         host.noop(f"{path} is as wanted")
         return
-    if state.config.DIFF:
-        show_diff(path, current.shown if current else "", content)
+    show_diff(path, current.shown if current else "", content)
     yield replace_file(path, content, mode, user, group)
 
 
-def show_diff(path: str, old: str, new: str) -> None:
-    """Report what a new text would change, as pyinfra does for its own files."""
+def show_diff(path: str, old: TextFileState | str | None, new: str) -> None:
+    """Report what a new text changes in a file, as pyinfra does for its own files, if --diff asks for it."""
+    if not state.config.DIFF:
+        return
+    old = old.content if isinstance(old, TextFileState) else old or ""
     lines = generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True))
     report(host, Diff(path, not old, tuple(line.rstrip("\n") for line in lines)))
 
 
 def replace_file(path: str, content: str, mode: str, user: str = "root", group: str = "root") -> StringCommand:
-    """Given a text, return the command that writes it beside the file, syncs it, and renames it over the file."""
+    """Return the command that writes a text beside a file, syncs it, and renames it over the file."""
     folder, new = QuoteString(path.rpartition("/")[0]), QuoteString(f"{path}.new")
     return StringCommand(
         StringCommand("umask 022; mkdir -p", folder, "&& umask 077 && cat >", new),
@@ -75,37 +78,28 @@ def replace_file(path: str, content: str, mode: str, user: str = "root", group: 
     )
 
 
-BEGIN, END = "# BEGIN gb10", "# END gb10"
-
-
 @operation()
 def text_block(path: str, lines: Sequence[str]) -> Commands:
-    """
-    Keep a block of lines in a file; its other lines stay.
-
-    + path: absolute path on the node
-    + lines: the lines between the marks
-    """
+    """Keep a block of lines between two marks in a file; its other lines stay."""
     file = known(TextFile, path=path)
     before = file.content if file else ""
     after = with_block(before, lines)
     if file and before == after:
         host.noop(f"{path} has the lines")
         return
-    if state.config.DIFF:
-        show_diff(path, before, after)
+    show_diff(path, before, after)
     mode, owner, group = (file.mode, file.owner, file.group) if file else ("644", "root", "root")
     yield replace_file(path, after, mode, owner, group)
 
 
 def with_block(text: str, lines: Sequence[str]) -> str:
-    """Given a text, return it with these lines between the marks: where they stood before, or at its end."""
+    """Return a text with these lines between the marks: where they stood before, or at its end."""
     block = "".join(f"{line}\n" for line in (BEGIN, *lines, END))
     before, begin, rest = text.partition(f"{BEGIN}\n")
     _, end, after = rest.partition(f"{END}\n")
     if begin and end:
         return f"{before}{block}{after}"
-    # With one of the marks missing, nobody knows which lines are ours: only the mark goes.
+    # Without one of the marks it is unknown which lines are ours: only the mark goes.
     kept = "".join(f"{line}\n" for line in text.splitlines() if line not in (BEGIN, END))
     return f"{kept}{block}"
 
@@ -113,17 +107,14 @@ def with_block(text: str, lines: Sequence[str]) -> str:
 @operation()
 def secret_file(path: str, content: HiddenValue) -> Commands:
     """
-    Keep a secret in a file that only root can read.
-
-    + path: absolute path on the node
-    + content: the secret; a final newline is added if it has none
+    Keep a secret in a file that only root can read; a final newline is added if it has none.
 
     The file is never wider than 0600, not even while it is written, and a reader sees the old secret or the new one,
     never half of it.
     """
     wanted = content.unmask().removesuffix("\n") + "\n"
-    state = known(SecretFile, path=path)
-    if state == SecretFileState(hashlib.sha256(wanted.encode()).hexdigest(), mode="600", owner="root"):
+    found = known(SecretFile, path=path)
+    if found == SecretFileState(hashlib.sha256(wanted.encode()).hexdigest(), mode="600", owner="root"):
         host.noop(f"{path} holds the wanted secret")
         return
     yield replace_file(path, wanted, "600")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyinfra.api import FunctionCommand, Host, State, StringCommand
+from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
@@ -23,11 +23,19 @@ from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.k3s import KUBECONFIG
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.helm import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble, why_waiting
-from gb10.operations.kit.operation import Commands, known, operation, refuse, say
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script, verified_download
 from gb10.operations.kit.waiting import await_condition
+from gb10.programs.answer import RefusedError
 from gb10.templates import render
+
+Values = dict[str, Any]
+
+GRACE_SECONDS = 60  # beyond helm's own timeout
+LOCKED = 75  # exit status of flock, and never of helm, if the lock does not come free
+FOLDERS = {f"HELM_{kind}_HOME": f"{STATE}/{kind.lower()}" for kind in ("CACHE", "CONFIG", "DATA")}
+ENVIRONMENT = {"KUBECONFIG": KUBECONFIG, **FOLDERS}
 
 
 @dataclass(frozen=True)
@@ -42,11 +50,7 @@ class Client:
 
 @operation()
 def binary(client: Client) -> Commands:
-    """
-    Install helm on the node, verified.
-
-    + client: the wanted version and where it comes from
-    """
+    """Install helm on the node, verified."""
     if known(HelmClient).version == client.version:
         host.noop(f"helm {client.version} is in place")
         return
@@ -81,7 +85,6 @@ def release(
     """
     Deploy a release with exactly this chart and these values.
 
-    + wanted: the release
     + values: returns the values, given the releases of the cluster: what one chart brings may depend on another
     + seconds: how long helm waits for what it installed
     + repair: take back what a killed helm left behind instead of refusing
@@ -93,24 +96,28 @@ def release(
     releases = _settled_releases(wanted, seconds)
     if releases is None and state.is_executing:
         code = "SERVER_UNREACHABLE" if known(K3sInstall) else "K3S_ABSENT"
-        yield from refuse(code, f"no API server answers on {host.name}: {wanted.name} is not installed")
-        return
+        raise RefusedError(code, f"no API server answers on {host.name}: {wanted.name} is not installed")
     found = find(releases or (), wanted.name, wanted.namespace)
-    # Through JSON, as helm keeps them.
-    chosen: Values = json.loads(json.dumps(values(releases or ())))
+    chosen: Values = json.loads(json.dumps(values(releases or ())))  # as helm keeps them
     if as_wanted(found, wanted, chosen):
         host.noop(f"{wanted.chart} {wanted.version} is deployed with these values")
         return
     if found and stuck(found) and not repair:
-        yield from refuse("HELM_PENDING", f"{named(found)}: a helm was killed at it, or is at it right now")
-        return
+        raise RefusedError("HELM_PENDING", f"{named(found)}: helm was killed while it worked on it, or is at work now")
     if found and not found.deployed:
         host.log_styled(f"{named(found)}: {found.description or 'no reason given'}", fg="yellow")
     yield _write_values(found, wanted, chosen, values_key)
     yield _fetch_chart(wanted, dict(proxy or {}))
     if found and not found.deployed and repair:
-        yield FunctionCommand(repair_release, (wanted, seconds), {})
-    yield FunctionCommand(upgrade, (wanted, chosen, seconds), {})
+        _repair(wanted, seconds)
+    arguments = ("--install", "--create-namespace", "--wait", "--values", values_file(wanted.name))
+    _run_helm("upgrade", wanted.name, chart_archive(wanted), *arguments, namespace=wanted.namespace, seconds=seconds)
+    # helm's exit status does not say which chart it deployed.
+    releases = known(HelmReleases, charts=(wanted.chart,))
+    found = find(releases or (), wanted.name, wanted.namespace)
+    if not found or not as_wanted(found, wanted, chosen):
+        wrong = f"{named(found)} with {', '.join(differences(found, wanted, chosen))}" if found else "no such release"
+        raise RefusedError("CHART_WRONG", f"helm succeeded, but deployed something else than was wanted: {wrong}")
 
 
 def _settled_releases(wanted: Release, seconds: int) -> tuple[HelmRelease, ...] | None:
@@ -125,9 +132,8 @@ def _settled_releases(wanted: Release, seconds: int) -> tuple[HelmRelease, ...] 
 
 def _write_values(found: HelmRelease | None, wanted: Release, values: Values, key: str) -> StringCommand:
     content = render("operators/values.yaml.j2", values=values, key=key)
-    if state.config.DIFF:
-        deployed = render("operators/values.yaml.j2", values=found.values, key=key) if found else ""
-        show_diff(values_file(wanted.name), deployed, content)
+    deployed = render("operators/values.yaml.j2", values=found.values, key=key) if found else ""
+    show_diff(values_file(wanted.name), deployed, content)
     return replace_file(values_file(wanted.name), content, "600")
 
 
@@ -138,34 +144,21 @@ def _fetch_chart(wanted: Release, proxy: dict[str, str]) -> StringCommand:
 
 @operation()
 def uninstalled(release_name: str, namespace: str, client: Client, seconds: int) -> Commands:
-    """
-    Remove a release, whatever state it is in.
-
-    + release_name, namespace: which one
-    + client: the helm that does it, fetched if the node has none
-    + seconds: how long helm waits for what it removes
-    """
+    """Remove a release, whatever its state, with this helm if the node has none; wait so long for what it removes."""
     releases = known(HelmReleases)
     if releases is None and known(K3sInstall) is not None:
-        yield from refuse(
-            "SERVER_UNREACHABLE", f"no API server answers on {host.name}: {release_name} cannot be removed"
-        )
-        return
+        text = f"no API server answers on {host.name}: {release_name} cannot be removed"
+        raise RefusedError("SERVER_UNREACHABLE", text)
     if not find(releases or (), release_name, namespace):
         host.noop(f"there is no release {release_name}")
         return
     if known(HelmClient).version is None:
         yield from _fetch_binary(client)
-    yield FunctionCommand(uninstall, (release_name, namespace, seconds), {})
     yield StringCommand("rm -f", QuoteString(values_file(release_name)))
+    _run_helm("uninstall", release_name, "--wait", namespace=namespace, seconds=seconds)
 
 
-Values = dict[str, Any]
-
-GRACE_SECONDS = 60  # beyond helm's own timeout
-LOCKED = 75  # exit status of flock, and never of helm, if the lock does not come free
-FOLDERS = {f"HELM_{kind}_HOME": f"{STATE}/{kind.lower()}" for kind in ("CACHE", "CONFIG", "DATA")}
-ENVIRONMENT = {"KUBECONFIG": KUBECONFIG, **FOLDERS}
+# Running helm ---------------------------------------------------------------------------------------------------------
 
 
 def named(found: HelmRelease) -> str:
@@ -174,7 +167,7 @@ def named(found: HelmRelease) -> str:
 
 
 def values_file(name: str) -> str:
-    """Given a release's name, return the file on the node with its values."""
+    """Return the file on the node with the values of a release."""
     return f"{STATE}/{name}-values.yaml"
 
 
@@ -184,10 +177,7 @@ def chart_archive(wanted: Release) -> str:
 
 
 def helm_command(*arguments: str, seconds: int) -> StringCommand:
-    """Given helm's arguments, return the command that runs it: alone on the node, and bounded on the node as well.
-
-    It waits for another helm of ours as long as this one may take.
-    """
+    """Return the command that runs helm with a time limit, once no other helm of ours is at work on the node."""
     longest = seconds + GRACE_SECONDS
     environment = (QuoteString(f"{name}={value}") for name, value in ENVIRONMENT.items())
     alone = f"flock --timeout {longest} --conflict-exit-code {LOCKED} {LOCK} timeout --kill-after=30 {longest} {BINARY}"
@@ -198,35 +188,12 @@ def helm_command(*arguments: str, seconds: int) -> StringCommand:
     )
 
 
-def _helm(*arguments: str, namespace: str, seconds: int) -> tuple[bool, str]:
-    command = helm_command(*arguments, "--namespace", namespace, "--timeout", f"{seconds}s", seconds=seconds)
-    return peer_run(host, command)
-
-
-def upgrade(state: State, host: Host, wanted: Release, values: Values, seconds: int) -> bool:
-    """Install or upgrade a release; return True if it is deployed as wanted."""
-    arguments = ("upgrade", "--install", wanted.name, chart_archive(wanted), "--create-namespace", "--wait")
-    more = ("--values", values_file(wanted.name))
-    done, output = _helm(*arguments, *more, namespace=wanted.namespace, seconds=seconds)
-    if not done:
-        _explain(wanted.name, wanted.namespace, output, seconds)
-        return False
-    return _is_as_wanted(wanted, values)
-
-
-def _is_as_wanted(wanted: Release, values: Values) -> bool:
-    """Look at the release again: helm's exit status does not say which chart it deployed."""
-    releases = host.get_fact(HelmReleases, charts=(wanted.chart,))
-    found = find(releases or (), wanted.name, wanted.namespace)
-    if found and as_wanted(found, wanted, values):
-        return True
-    wrong = f"{named(found)} with {', '.join(differences(found, wanted, values))}" if found else "no such release"
-    say(host, "CHART_WRONG", f"helm ended well, but what is deployed is not what was wanted: {wrong}")
-    return False
-
-
-def _explain(release: str, namespace: str, output: str, seconds: int) -> None:
-    """Log all that helm printed, and report why it failed."""
+def _run_helm(verb: str, release: str, *arguments: str, namespace: str, seconds: int) -> None:
+    """Run helm on a release. If it fails, log all that it printed, and raise RefusedError with the reason."""
+    options = ("--namespace", namespace, "--timeout", f"{seconds}s")
+    done, output = peer_run(host, helm_command(verb, release, *arguments, *options, seconds=seconds))
+    if done:
+        return
     for line in output.splitlines():
         host.log(line)
     code, message = trouble(output)
@@ -236,29 +203,18 @@ def _explain(release: str, namespace: str, output: str, seconds: int) -> None:
     elif code == "OPERATOR_NOT_READY":
         reasons = why_waiting(namespace) or [message]
         message = f"{release} is not ready within {seconds} s: {'; '.join(reasons)}"
-    say(host, code, message)
+    raise RefusedError(code, message)
 
 
-def repair_release(state: State, host: Host, wanted: Release, seconds: int) -> bool:
-    """Take back a revision that helm did not finish: to the last one that succeeded, or all of it."""
-    releases = host.get_fact(HelmReleases)
+def _repair(wanted: Release, seconds: int) -> None:
+    """Roll a release that helm did not finish back to its last revision that succeeded, or uninstall it."""
+    releases = known(HelmReleases)
     found = find(releases or (), wanted.name, wanted.namespace)
     if found is None or found.deployed:
-        return True
+        return
     back = found.deployed_revision
     host.log_styled(f"{named(found)}: {f'back to revision {back}' if back else 'it is removed'}", fg="yellow")
     if back and found.status != "uninstalling":
-        done, output = _helm("rollback", found.name, str(back), namespace=found.namespace, seconds=seconds)
+        _run_helm("rollback", found.name, str(back), namespace=found.namespace, seconds=seconds)
     else:
-        done, output = _helm("uninstall", found.name, "--wait", namespace=found.namespace, seconds=seconds)
-    if not done:
-        _explain(wanted.name, wanted.namespace, output, seconds)
-    return done
-
-
-def uninstall(state: State, host: Host, name: str, namespace: str, seconds: int) -> bool:
-    """Uninstall a release; return True if helm succeeded."""
-    done, output = _helm("uninstall", name, "--wait", namespace=namespace, seconds=seconds)
-    if not done:
-        _explain(name, namespace, output, seconds)
-    return done
+        _run_helm("uninstall", found.name, "--wait", namespace=found.namespace, seconds=seconds)

@@ -27,8 +27,9 @@ from gb10.operations.kit.operation import Commands, changes, known, operation, r
 from gb10.operations.kit.peers import peer_fact, peer_run
 from gb10.operations.kit.scripts import run_script, verified_download
 from gb10.operations.kit.waiting import await_condition
-from gb10.operations.kubectl import await_node, delete_node_command, reason
+from gb10.operations.kubectl import await_node, delete_node_command, why_not_ready
 from gb10.operations.upgrade import is_wanted, staged
+from gb10.programs.answer import RefusedError
 from gb10.templates import render
 
 VERIFY_SECONDS = 300
@@ -49,7 +50,7 @@ def server_token() -> Commands:
 
 
 def token_command(found: SecretFileState | None) -> StringCommand | None:
-    """Given the state of the server's token file, return the command that makes or closes it, or None."""
+    """Return the command that makes the server's token file or restricts it to root; None if it is right."""
     if found is None or found.sha256 in EMPTY:
         return run_script("server-token.sh", TOKEN_FILE, env_file("server"), seconds=30)
     if (found.mode, found.owner) == ("600", "root"):
@@ -59,11 +60,7 @@ def token_command(found: SecretFileState | None) -> StringCommand | None:
 
 @operation()
 def join_token(head: Host) -> Commands:
-    """
-    Keep the token with which this agent joins, read from the head while the operation runs.
-
-    + head: the host whose server issued it
-    """
+    """Keep the token with which this agent joins, read from the head while the operation runs."""
     token = peer_fact(head, K3sToken)
     if token:
         yield from secret_file._inner(path=TOKEN_FILE, content=token)
@@ -113,8 +110,7 @@ def binary(
 
 def _from_controller(source: Path, target: str, pin: str | None) -> Commands:
     if not source.is_file():
-        yield from refuse("AIRGAP_MISSING", f"{source} is not on the controller")
-        return
+        raise RefusedError("AIRGAP_MISSING", f"the controller has no {source}")
     digest, part = pin or _digest(source), f"{target}.part"
     yield StringCommand("mkdir -p", QuoteString(target.rpartition("/")[0]))
     yield FileUploadCommand(str(source), part, remote_temp_filename=host.get_temp_filename(target))
@@ -166,9 +162,6 @@ def rejoin(node: str, head: Host) -> Commands:
     """
     Remove what a cluster remembers of a wiped node, so that the node may come back under its name.
 
-    + node: its name in Kubernetes
-    + head: the host with the API server
-
     K3s refuses a known name with another node password. A node that still has its password stays as it is. In a dry
     run before the server exists there is nothing to remove.
     """
@@ -178,8 +171,7 @@ def rejoin(node: str, head: Host) -> Commands:
         return
     nodes, passwords = peer_fact(head, ClusterNodes), peer_fact(head, NodePasswords)
     if state.is_executing and (nodes is None or passwords is None):
-        yield from refuse("SERVER_UNREACHABLE", f"{head.name} does not tell whether the cluster knows {node}")
-        return
+        raise RefusedError("SERVER_UNREACHABLE", f"{head.name} does not tell whether the cluster knows {node}")
     if node not in (*(found.name for found in nodes or ()), *(passwords or ())):
         host.noop(f"the cluster does not know {node}")
         return
@@ -189,7 +181,7 @@ def rejoin(node: str, head: Host) -> Commands:
 def _forget(state: State, host: Host, node: str, head: Host) -> bool:
     done, output = peer_run(head, delete_node_command(node))
     if not done:
-        say(host, "SERVER_UNREACHABLE", f"{head.name} does not let go of {node}: {output}")
+        say(host, "SERVER_UNREACHABLE", f"{head.name} does not remove {node}: {output}")
     return done
 
 
@@ -221,23 +213,14 @@ def service(
         host.noop(f"{UNITS[role]} runs with its present configuration")
         return
     yield run_script("start-unit.sh", UNITS[role], str(seconds), seconds=seconds + 60)
-    yield FunctionCommand(_ready, (version, node, head, seconds), {})
-
-
-def _ready(state: State, host: Host, version: str, node: str, head: Host, seconds: int) -> bool:
-    if await_node(head, node, version, seconds):
-        return True
-    say(host, "NODE_NOT_READY", f"{node} is not Ready within {seconds} s: {reason(head, node)}")
-    return False
+    if not await_node(head, node, version, seconds):
+        raise RefusedError("NODE_NOT_READY", f"{node} is not Ready within {seconds} s: {why_not_ready(head, node)}")
 
 
 @operation()
 def server_answers(head: Host, seconds: int) -> Commands:
     """
-    Separate the operations of the head from those of the workers: no agent starts before the server answers.
-
-    + head: the host with the API server
-    + seconds: how long to wait
+    Wait until the server answers: no agent starts before.
 
     pyinfra interleaves the operations of different hosts, but all hosts finish a shared one before the next.
     """
@@ -247,7 +230,7 @@ def server_answers(head: Host, seconds: int) -> Commands:
 
 @operation()
 def all_reached() -> Commands:
-    """Separate the operations of some hosts from those of others: all hosts finish this one before the next."""
+    """Do nothing. All hosts finish this operation before any of them begins the next."""
     yield from ()
 
 
@@ -268,33 +251,23 @@ def uninstall(role: str | None = None) -> Commands:
     yield replace_file(KILLALL, render("k3s/k3s-killall.sh.j2"), "755")
     yield replace_file(path, render("k3s/k3s-uninstall.sh.j2"), "755")
     yield StringCommand("timeout 600", path)
-    yield FunctionCommand(_absent, (), {})
-
-
-def _absent(state: State, host: Host) -> bool:
-    left = host.get_fact(K3sLeftovers)
-    found = [item for items in left.to_json().values() for item in items or ()]
-    if found:
-        say(host, "TEARDOWN_LEFTOVER", f"{host.name} still has {', '.join(found)}")
-    elif left.containers is None:
-        say(host, "DOCKER_STOPPED", f"{host.name}: nobody can tell whether containers of pods are left")
-    return left.is_absence
+    left = known(K3sLeftovers)
+    if found := [item for items in left.to_json().values() for item in items or ()]:
+        raise RefusedError("TEARDOWN_LEFTOVER", f"{host.name} still has {', '.join(found)}")
+    if left.containers is None:
+        raise RefusedError("DOCKER_STOPPED", f"{host.name}: without Docker, containers of pods may be left unseen")
 
 
 @operation(is_idempotent=False)
 def kubeconfig_file(dest: str) -> Commands:
-    """
-    Write the head's kubeconfig to a file on the controller.
-
-    + dest: its path; it is made 0600, and must not exist
-    """
+    """Write the head's kubeconfig to a new file on the controller, with mode 0600."""
     yield FunctionCommand(_write, (dest,), {})
 
 
 def _write(state: State, host: Host, dest: str) -> bool:
     content = host.get_fact(Kubeconfig)
     if content is None:
-        say(host, "K3S_ABSENT", f"{host.name} has no kubeconfig: its K3s server has not been started")
+        say(host, "K3S_ABSENT", f"{host.name} has no kubeconfig: its K3s server was never started")
         return False
     descriptor = os.open(Path(dest), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -1,8 +1,8 @@
-"""Kubernetes objects, changed by kubectl on the head."""
+"""Kubernetes objects, changed by kubectl on the head. Nodes are called by their names in Kubernetes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pyinfra.api import Host, StringCommand
 from pyinfra.api.command import QuoteString
@@ -13,10 +13,11 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.k3s import BINARY, KUBECTL
 from gb10.facts.reading.launcher import Launch
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.peers import peer_fact
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.waiting import await_condition
+from gb10.programs.answer import RefusedError
 
 DRAIN_SECONDS = 300
 UNDO_SECONDS = 45
@@ -24,11 +25,7 @@ UNDO_SECONDS = 45
 
 @operation()
 def apply(manifest: str) -> Commands:
-    """
-    Keep objects as described by a manifest.
-
-    + manifest: one or more YAML documents; no secrets, since a diff would show them
-    """
+    """Keep the objects of a manifest, YAML documents without secrets, since a diff would show them."""
     if known(ManifestDrift, manifest=manifest) is False:
         host.noop("the objects are as the manifest says")
         return
@@ -37,12 +34,7 @@ def apply(manifest: str) -> Commands:
 
 @operation()
 def label(node: str, labels: Mapping[str, str | None]) -> Commands:
-    """
-    Keep labels on a node.
-
-    + node: its name in Kubernetes
-    + labels: label -> value; None removes the label
-    """
+    """Keep labels on a node; a label whose value is None is removed."""
     found = _node(node)
     current = found.labels if found else {}
     missing = {key: value for key, value in labels.items() if current.get(key) != value}
@@ -55,11 +47,7 @@ def label(node: str, labels: Mapping[str, str | None]) -> Commands:
 
 @operation()
 def cordon(node: str) -> Commands:
-    """
-    Keep new pods off a node.
-
-    + node: its name in Kubernetes
-    """
+    """Keep new pods off a node."""
     found = _node(node)
     if found and found.cordoned:
         host.noop(f"{node} is cordoned")
@@ -69,11 +57,7 @@ def cordon(node: str) -> Commands:
 
 @operation()
 def uncordon(node: str) -> Commands:
-    """
-    Let new pods onto a node again.
-
-    + node: its name in Kubernetes
-    """
+    """Let new pods onto a node again."""
     found = _node(node)
     if found and not found.cordoned:
         host.noop(f"{node} is not cordoned")
@@ -83,36 +67,29 @@ def uncordon(node: str) -> Commands:
 
 @operation(is_idempotent=False)
 def drain(node: str, seconds: int = DRAIN_SECONDS) -> Commands:
-    """
-    Cordon a node and evict its pods, except those of DaemonSets.
+    """Cordon a node and evict its pods, except those of DaemonSets.
 
-    + node: its name in Kubernetes
-    + seconds: how long the evictions may take; after that the node is uncordoned, unless it was cordoned before
+    After so many seconds the node is uncordoned, unless it was cordoned before.
     """
     found = _node(node)
     yield drain_command(node, seconds, stays_cordoned=bool(found and found.cordoned))
 
 
 def drain_command(node: str, seconds: int, *, stays_cordoned: bool) -> Launch:
-    """Given a node, return the command that drains it, or leaves it as it was and fails with DRAIN_FAILED."""
+    """Return the command that drains a node, or leaves it as it was and fails with DRAIN_FAILED."""
     undo = "" if stays_cordoned else KUBECTL
     return run_script("drain.sh", node, str(seconds), BINARY, undo, seconds=seconds + UNDO_SECONDS)
 
 
 @operation()
 def delete_node(node: str) -> Commands:
-    """
-    Remove a node from the cluster, with the password Secret that would prevent its return under its name.
-
-    + node: its name in Kubernetes
-    """
+    """Remove a node from the cluster, with the password Secret that would prevent its return under its name."""
     nodes, passwords = known(ClusterNodes), known(NodePasswords)
     if nodes is None or passwords is None:
         install = known(K3sInstall)
         if install and install.role == "server":
-            yield from refuse("SERVER_UNREACHABLE", f"the API server on {host.name} does not answer: {node} stays")
-        else:
-            host.noop(f"there is no cluster that could know {node}")
+            raise RefusedError("SERVER_UNREACHABLE", f"the API server on {host.name} does not answer: {node} stays")
+        host.noop(f"there is no cluster that could know {node}")
         return
     if node not in (*(found.name for found in nodes), *passwords):
         host.noop(f"the cluster does not know {node}")
@@ -121,7 +98,7 @@ def delete_node(node: str) -> Commands:
 
 
 def delete_node_command(node: str) -> StringCommand:
-    """Given a node, return the command that deletes its Node object and its node-password Secret."""
+    """Return the command that deletes the Node object and the node-password Secret of a node."""
     secret = QuoteString(f"{node}.node-password.k3s")
     return StringCommand(
         StringCommand(KUBECTL, "delete node --ignore-not-found --timeout=60s", QuoteString(node)),
@@ -131,21 +108,24 @@ def delete_node_command(node: str) -> StringCommand:
 
 
 def _node(name: str) -> ClusterNode | None:
-    nodes = known(ClusterNodes) or ()
-    return next((node for node in nodes if node.name == name), None)
+    return _find(known(ClusterNodes), name)
+
+
+def _find(nodes: Iterable[ClusterNode] | None, name: str) -> ClusterNode | None:
+    return next((node for node in nodes or () if node.name == name), None)
 
 
 def member(head: Host, node: str) -> ClusterNode | None:
-    """Given the head, return the node of its cluster with this name, or None if it has none or does not answer."""
-    return next((found for found in peer_fact(head, ClusterNodes) or () if found.name == node), None)
+    """Return a node of the head's cluster, or None if there is none of this name or the head does not answer."""
+    return _find(peer_fact(head, ClusterNodes), node)
 
 
-def reason(head: Host, node: str) -> str:
-    """Given the head, return why a node is not what was waited for."""
+def why_not_ready(head: Host, node: str) -> str:
+    """Return the reason why a node of the head's cluster is not Ready, or not of the wanted version."""
     nodes = peer_fact(head, ClusterNodes)
     if nodes is None:
         return f"the API server on {head.name} does not answer"
-    found = next((found for found in nodes if found.name == node), None)
+    found = _find(nodes, node)
     return (found.reason or f"its kubelet reports {found.version}") if found else "it has not joined"
 
 

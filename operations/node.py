@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
-from pyinfra.context import host, state
+from pyinfra.context import host
 
 from gb10.facts.data_mount import DataMount
 from gb10.facts.file import TextFile
@@ -16,9 +16,10 @@ from gb10.facts.network import SshdConfig, UfwRules
 from gb10.facts.node import PERFORMANCE_UNIT, WANTED_GOVERNOR, PerformanceMode, Speed, UserAccount
 from gb10.facts.reading.node import DataPlace
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.scripts import run_script
 from gb10.operations.kit.trials import trial
+from gb10.programs.answer import RefusedError
 from gb10.templates import render
 
 HOSTNAME = "/etc/hostname"
@@ -54,16 +55,13 @@ def folders(path: str, names: Mapping[str, str], user: str) -> Commands:
     """
     place = known(DataMount, path=path, folders=list(names))
     if place.kind == "other":
-        yield from refuse("DATA_BLOCKED", f"{host.name}: {path} is no directory")
-        return
+        raise RefusedError("DATA_BLOCKED", f"{host.name}: {path} is no directory")
     if place.is_unmounted:
-        yield from refuse("DATA_NOT_MOUNTED", f"{host.name}: {place.expected} belongs at {path} and is not mounted")
-        return
+        raise RefusedError("DATA_NOT_MOUNTED", f"{host.name}: {place.expected} belongs at {path} and is not mounted")
     host.log(told(place))
     blocked = [name for name, kind in place.folders.items() if kind == "other"]
     if blocked:
-        yield from refuse("DATA_BLOCKED", f"{host.name}: {', '.join(blocked)} below {path} is no directory")
-        return
+        raise RefusedError("DATA_BLOCKED", f"{host.name}: {', '.join(blocked)} below {path} is no directory")
     missing = [name for name, kind in place.folders.items() if kind is None]
     if not missing:
         host.noop(f"{path} has its folders")
@@ -101,8 +99,7 @@ def performance_mode() -> Commands:
     if file and file.content == content and is_set(speed):
         host.noop("performance mode is on")
         return
-    if state.config.DIFF:
-        show_diff(UNIT_FILE, file.content if file else "", content)
+    show_diff(UNIT_FILE, file, content)
     yield replace_file(UNIT_FILE, content, "644")
     yield run_script("start-unit.sh", PERFORMANCE_UNIT, str(START_SECONDS), seconds=START_SECONDS + 60)
 

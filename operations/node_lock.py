@@ -9,8 +9,9 @@ from pyinfra.context import host
 
 from gb10.facts.node import NodeLock
 from gb10.facts.reading.node import LOCK_FILE, LockHolder
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.scripts import run_script
+from gb10.programs.answer import RefusedError
 
 LOCK_SECONDS = 30
 
@@ -29,10 +30,9 @@ def locked(holder: LockHolder) -> Commands:
         host.noop("the node is locked by this very run")
         return
     if found and found.run != holder.run:
-        yield from refuse(
+        raise RefusedError(
             "NODE_LOCKED", f"{host.name} is being worked on by {found} since {found.since}, run {found.run}"
         )
-        return
     text = json.dumps(holder.to_json())
     if found:
         write = f"umask 022; cat > {LOCK_FILE}.$$ && sync {LOCK_FILE}.$$"

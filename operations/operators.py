@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pyinfra.api import FactBase, FunctionCommand, Host, State, StringCommand
+from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.context import host, state
 
@@ -25,9 +25,10 @@ from gb10.facts.reading.operators import GPU, NETWORK, Operator, lacking, own_po
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.helm import OPERATOR_CHARTS, left_without_nfd, rivals, why_waiting
-from gb10.operations.kit.operation import Commands, UnreadFactError, known, operation, refuse, say
+from gb10.operations.kit.operation import Commands, known, operation, refuse
 from gb10.operations.kit.peers import peer_fact, reached
 from gb10.operations.kit.waiting import await_condition
+from gb10.programs.answer import RefusedError
 from gb10.templates import render
 
 NOT_VALIDATED = (
@@ -35,6 +36,12 @@ NOT_VALIDATED = (
     "under the runtime class docker. k3s_runtime = 'containerd' is the validated one."
 )
 MANIFEST = f"{STATE}/nic-cluster-policy.yaml"
+NFD_GROUP = "nfd.k8s-sigs.io"
+# Definitions whose objects node feature discovery makes by itself.
+NFD_OWN = ("nodefeatures.nfd.k8s-sigs.io", "nodefeaturegroups.nfd.k8s-sigs.io")
+# Objects that the charts and these deploys make; any other belongs to somebody else.
+OWN_OBJECTS = frozenset({GPU.policy, NETWORK.policy, "nvidia-nics-rules", "nvidia-kernel-modules"})
+DELETE_SECONDS = 120
 POLICY_FACTS: dict[str, type[FactBase[Any]]] = {
     GPU.release: ClusterPolicyState,
     NETWORK.release: NicClusterPolicyState,
@@ -52,7 +59,6 @@ def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: 
     """
     Refuse if the GPU Operator cannot become ready: pods in Docker get a GPU only by the engine's default runtime.
 
-    + nodes: the hosts of the cluster
     + runtime: returns the container runtime of the pods
     + provisions: this run sets the default runtime before, so that a dry run need not foresee a refusal
     """
@@ -70,11 +76,7 @@ def runtime_fits(nodes: Sequence[Host], runtime: Callable[[], str], provisions: 
 @operation()
 def ready(operator: Operator, amount: int, seconds: int) -> Commands:
     """
-    Wait until an operator is ready: its policy says so, and every node offers its resource.
-
-    + operator: which one
-    + amount: how much of the resource every node must offer at least
-    + seconds: how long to wait
+    Wait until an operator is ready: its policy says so, and every node offers this amount of its resource.
 
     Waiting changes nothing, so a dry run does not list it.
     """
@@ -90,25 +92,21 @@ def _lacking(operator: Operator, amount: int) -> list[str]:
 
 
 def links_by_host(nodes: Sequence[Host]) -> dict[str, ConnectX7 | None]:
-    """Given hosts, return the ConnectX-7 of each, or None if it has none or cannot be reached."""
+    """Return the ConnectX-7 of each host, or None if it has none or cannot be reached."""
     return {node.name: peer_fact(node, RdmaLinks) for node in nodes}
 
 
 def interfaces_up(links: Mapping[str, ConnectX7 | None]) -> list[str]:
-    """Given the ConnectX-7 of each host, return the interfaces that are up on any of them, sorted."""
+    """Return the interfaces that are up on any of the hosts, sorted."""
     return sorted({netdev for connectx in links.values() if connectx for netdev in connectx.up_netdevs})
 
 
 @operation()
 def without_connectx7(nodes: Sequence[Host]) -> Commands:
-    """
-    Leave the Network Operator out: no node has a ConnectX-7. Refused if a node is away and cannot tell.
-
-    + nodes: the hosts of the cluster
-    """
+    """Leave the Network Operator out: no node has a ConnectX-7. Refused if a node cannot be reached."""
     away = ", ".join(node.name for node in nodes if not reached(node))
     if away:
-        yield from refuse("NODE_UNREACHABLE", f"{away} cannot be reached: nobody knows of a ConnectX-7 there")
+        yield from refuse("NODE_UNREACHABLE", f"{away} cannot be reached, and may have a ConnectX-7")
         return
     names = ", ".join(node.name for node in nodes)
     host.log_styled(f"No ConnectX-7 on {names}: the Network Operator is left out.", fg="yellow")
@@ -139,19 +137,14 @@ def nic_cluster_policy(nodes: Sequence[Host], repository: str, version: str) -> 
         host.noop(f"{NETWORK.policy} is as wanted")
         return
     if state.config.DIFF:
-        last = known(TextFile, path=MANIFEST)
-        show_diff(MANIFEST, last.content if last else "", manifest)
+        show_diff(MANIFEST, known(TextFile, path=MANIFEST), manifest)
     yield replace_file(MANIFEST, manifest, "644")
     yield StringCommand(f"{KUBECTL} apply -f", MANIFEST)
 
 
 @operation()
 def no_policy(operator: Operator) -> Commands:
-    """
-    Remove an operator's policy while the operator still runs and can clean up after it.
-
-    + operator: which one
-    """
+    """Remove an operator's policy while the operator still runs and can clean up after it."""
     if own_policy(operator, known(POLICY_FACTS[operator.release]) or ()) is None:
         host.noop(f"there is no {operator.kind} {operator.policy}")
         return
@@ -164,41 +157,38 @@ def removed(operator: Operator, purge: bool = False) -> Commands:
     """
     Remove what an operator leaves in the cluster after its release is gone: definitions, namespace, webhooks.
 
-    + operator: which one
-    + purge: also what may be somebody else's: a namespace with other content, definitions of which objects exist
+    + purge: also what may belong to others: a namespace with other content, definitions with objects of others
 
     The definitions of node feature discovery stay while the other operator is there.
     """
     releases, remains = known(HelmReleases, charts=OPERATOR_CHARTS), remains_of(operator)
     if remains is None:
-        if known(K3sInstall) is None:
-            host.noop("there is no K3s, and nothing in it")
-        else:
-            yield from refuse("SERVER_UNREACHABLE", f"no API server answers on {host.name}: nobody knows what is left")
+        if known(K3sInstall):
+            raise RefusedError("SERVER_UNREACHABLE", f"no API server on {host.name} answers and shows what is left")
+        host.noop("there is no K3s")
         return
     for name in left_without_nfd(operator, releases or ()):
         host.log_styled(f"{name} is left without node feature discovery: run its deploy again", fg="yellow")
     kept = {} if purge else somebody_elses(remains)
     for what, why in kept.items():
         host.log_styled(f"{what} is kept: it holds {', '.join(why)}", fg="yellow")
-    commands = list(removal_commands(operator, remains, kept))
+    commands = list(_removal(operator, remains, kept))
     if not commands:
         host.noop(f"nothing of {operator.release} is left")
         return
     yield from commands
-    yield FunctionCommand(prove_absence, (operator, frozenset(kept)), {})
-
-
-NFD_GROUP = "nfd.k8s-sigs.io"
-# Definitions whose objects node feature discovery makes by itself.
-NFD_OWN = ("nodefeatures.nfd.k8s-sigs.io", "nodefeaturegroups.nfd.k8s-sigs.io")
-# Objects that the charts and these deploys make; any other belongs to somebody else.
-OWN_OBJECTS = frozenset({GPU.policy, NETWORK.policy, "nvidia-nics-rules", "nvidia-kernel-modules"})
-DELETE_SECONDS = 120
+    remains = remains_of(operator)
+    if remains is None:
+        raise RefusedError("SERVER_UNREACHABLE", f"the API server on {host.name} went away")
+    left = [name for name in (*remains.definitions, *remains.webhooks) if name not in kept]
+    if remains.namespace and "namespace" not in kept:
+        left.append(f"namespace {operator.namespace}")
+    if left:
+        raise RefusedError("OPERATOR_LEFTOVER", f"{operator.release} left {', '.join(left)}")
 
 
 def remains_of(operator: Operator) -> OperatorRemains | None:
-    """Return what is there of an operator, or None if no API server answers."""
+    """Return what the cluster holds of an operator, or None if no API server answers."""
     releases = known(HelmReleases)
     if releases is None:
         return None
@@ -211,10 +201,7 @@ def remains_of(operator: Operator) -> OperatorRemains | None:
 
 
 def groups_to_remove(operator: Operator, releases: Sequence[HelmRelease]) -> tuple[str, ...]:
-    """Given an operator that is gone, return the API groups that no other release needs.
-
-    If somebody installed its chart once more under another name, nothing is removed.
-    """
+    """Return the API groups of an operator that no other release needs: none if its chart has another release."""
     others = rivals(operator, releases)
     if any(rival.chart == operator.release for rival in others):
         return ()
@@ -222,7 +209,7 @@ def groups_to_remove(operator: Operator, releases: Sequence[HelmRelease]) -> tup
 
 
 def somebody_elses(remains: OperatorRemains) -> dict[str, tuple[str, ...]]:
-    """Given what is there, return what is not ours to remove: definition or "namespace" -> what it holds."""
+    """Return what belongs to others and stays: definition or "namespace" -> what it holds."""
     kept = {
         definition: foreign
         for definition, objects in remains.definitions.items()
@@ -231,9 +218,7 @@ def somebody_elses(remains: OperatorRemains) -> dict[str, tuple[str, ...]]:
     return {**kept, **({"namespace": remains.contents} if remains.contents else {})}
 
 
-def removal_commands(
-    operator: Operator, remains: OperatorRemains, kept: Mapping[str, object]
-) -> Iterator[StringCommand]:
+def _removal(operator: Operator, remains: OperatorRemains, kept: Mapping[str, object]) -> Iterator[StringCommand]:
     for webhook in remains.webhooks:
         yield delete_command(*webhook.split("/", maxsplit=1))
     definitions = [name for name in remains.definitions if name not in kept]
@@ -246,20 +231,3 @@ def removal_commands(
 def delete_command(kind: str, *names: str) -> StringCommand:
     bound = f"timeout {DELETE_SECONDS + 15} {BINARY} kubectl delete --ignore-not-found --timeout={DELETE_SECONDS}s"
     return StringCommand(bound, kind, *map(QuoteString, names))
-
-
-def prove_absence(state: State, host: Host, operator: Operator, kept: frozenset[str]) -> bool:
-    try:
-        remains = remains_of(operator)
-    except UnreadFactError as error:
-        say(host, "FACT_UNREADABLE", f"{host.name}: {error} could not be read, so nobody knows what is left")
-        return False
-    if remains is None:
-        say(host, "SERVER_UNREACHABLE", f"the API server on {host.name} went away")
-        return False
-    left = [name for name in (*remains.definitions, *remains.webhooks) if name not in kept]
-    if remains.namespace and "namespace" not in kept:
-        left.append(f"namespace {operator.namespace}")
-    if left:
-        say(host, "OPERATOR_LEFTOVER", f"{operator.release} left {', '.join(left)}")
-    return not left

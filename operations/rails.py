@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
-from pyinfra.context import host, state
+from pyinfra.context import host
 
 from gb10.facts.docker import RunningContainers, serving
 from gb10.facts.file import TextFile, TextFileState
@@ -15,8 +15,9 @@ from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.facts.reading.reports import Refused
 from gb10.operations.file import show_diff
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.trials import trial
+from gb10.programs.answer import RefusedError
 from gb10.templates import render
 
 FILE = "/etc/netplan/95-gb10-rails.yaml"
@@ -56,18 +57,15 @@ def rails(wanted: Sequence[Rail], seconds: int, disturb: bool, patterns: Sequenc
     content = render("node/rails.yaml.j2", rails=wanted)
     refusal = next(rail_refusals(wanted, interfaces, plan, file), None)
     if refusal:
-        yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
-        return
+        raise RefusedError(refusal.code, f"{host.name}: {refusal.text}")
     if file and (file.content, file.mode) == (content, "600") and all(is_live(rail, interfaces) for rail in wanted):
         host.noop("the rails are as wanted")
         return
     running = None if disturb else known(RunningContainers)
     busy = serving(running or (), patterns)
     if busy:
-        yield from refuse("SERVING_RUNS", f"{host.name}: {', '.join(busy)} may use the rails, which are to change")
-        return
-    if state.config.DIFF:
-        show_diff(FILE, file.content if file else "", content)
+        raise RefusedError("SERVING_RUNS", f"{host.name}: {', '.join(busy)} may use the rails, which are to change")
+    show_diff(FILE, file, content)
     values = "".join(f"{rail.interface} {rail.address} {rail.mtu_bytes}\n" for rail in wanted)
     yield from trial("rails", "rails-action.sh", content, seconds, "RAILS_REJECTED", values=values)
 

@@ -125,7 +125,7 @@ def _describe(restoration: Restoration, step: str) -> None:
             text = _text(restoration.contents.get(member.path))
             current = known(TextFile, path=path) if how[0] == "content" else None
             if text is not None:
-                show_diff(path, current.content if current else "", text)
+                show_diff(path, current, text)
 
 
 def _text(content: bytes | None) -> str | None:

@@ -40,6 +40,7 @@ from gb10.operations.kit.serving import (
 )
 from gb10.operations.kit.waiting import wait_until
 from gb10.operations.models import split_name
+from gb10.programs.answer import RefusedError
 from gb10.programs.images.contents import EngineImage, familiar
 
 SETTLE_SECONDS = 30  # for memory to come back after a stop
@@ -81,8 +82,7 @@ def stopped(plan: Plan, site: Site) -> Commands:
         return
     failed = sorted(lost.name for lost in state.failed_hosts if lost in site.nodes)
     if failed and state.is_executing:
-        yield from refuse("SERVING_NOT_READY", f"{host.name} goes on as it is: {', '.join(failed)} cannot serve")
-        return
+        raise RefusedError("SERVING_NOT_READY", f"{host.name} goes on as it is: {', '.join(failed)} cannot serve")
     seconds = plan.settings.stop_seconds
     if ours:
         yield run_script("serving-stop.sh", str(seconds), *ours, seconds=seconds + SPARE_SECONDS)

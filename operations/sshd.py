@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.exceptions import ConnectError
-from pyinfra.context import host, state
+from pyinfra.context import host
 
 from gb10.facts.file import TextFile
 from gb10.facts.network import SshdConfig
 from gb10.operations.file import show_diff
-from gb10.operations.kit.operation import Commands, known, operation, refuse, say
+from gb10.operations.kit.operation import Commands, known, operation, say
 from gb10.operations.kit.scripts import script
 from gb10.operations.kit.trials import NewLogin, trial
+from gb10.programs.answer import RefusedError
 from gb10.templates import render
 
 FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"
@@ -30,13 +31,11 @@ def key_logins_only(seconds: int) -> Commands:
     content = render("node/sshd.conf.j2")
     sshd, file = known(SshdConfig), known(TextFile, path=FILE)
     if sshd is None:
-        yield from refuse("SSHD_REJECTED", f"{host.name}: `sshd -T` fails, its configuration is broken already")
-        return
+        raise RefusedError("SSHD_REJECTED", f"{host.name}: `sshd -T` fails, its configuration is broken already")
     if file and file.content == content and not sshd.passwords and sshd.keys:
         host.noop("sshd accepts keys only")
         return
-    if state.config.DIFF:
-        show_diff(FILE, file.content if file else "", content)
+    show_diff(FILE, file, content)
     yield FunctionCommand(_rehearse, (content,), {})
     yield from trial("sshd", "sshd-action.sh", content, seconds, "SSHD_REJECTED", keys_only=True)
 

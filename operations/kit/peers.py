@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import gevent
@@ -14,7 +15,7 @@ from paramiko import SSHException
 from pyinfra.api import FactBase, Host, StringCommand
 from pyinfra.api.exceptions import ConnectError, FactProcessError
 from pyinfra.connectors.util import CommandOutput
-from pyinfra.context import host, state
+from pyinfra.context import ctx_host, ctx_state, host, state
 
 from gb10.facts.reading import channels
 from gb10.facts.reading.launcher import Launch, equip, shell_line
@@ -25,19 +26,15 @@ from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError
 
 Value = TypeVar("Value")
-SAID = 500  # characters of what a failed fact printed
+BROKEN = (OSError, EOFError, SSHException)  # what a broken connection raises
+FACT_CHARACTERS = 500  # of what a failed fact printed
+LINE_CHARACTERS = 300  # of what a failed command printed
 
 
 def has_sudo() -> bool:
     """Return True if the current operation runs with sudo."""
     arguments = host.current_op_global_arguments
     return bool(arguments and arguments.get("_sudo"))
-
-
-def node(name: str) -> Host | None:
-    """Return the node of the inventory that has this name, or None."""
-    found: Host | None = host.inventory.get_host(name, default=None)
-    return found
 
 
 def this_node() -> Host:
@@ -55,8 +52,11 @@ def reached(peer: Host) -> bool:
     return True
 
 
+# Facts ---------------------------------------------------------------------------------------------------------------
+
+
 def peer_fact(peer: Host, fact: type[FactBase[Value]], **arguments: Any) -> Value | None:
-    """Given another host, return a fact of it, or None where it cannot be reached."""
+    """Return a fact of another host, or None if it cannot be reached."""
     if not reached(peer):
         return None
     return peer.get_fact(fact, **arguments, _sudo=has_sudo())
@@ -88,16 +88,9 @@ def read_facts(*wanted: tuple[Host, Any, Mapping[str, Any]]) -> list[Any]:
     ]
 
 
-def _run(peer: Host, command: StringCommand, sudo: bool) -> tuple[bool, CommandOutput]:
-    """Run a command beside others."""
-    equip(peer)
-    arguments = {"_sudo": sudo, **command.connector_arguments}
-    return peer.run_shell_command(command, print_output=False, print_input=False, **arguments)
-
-
 def _fact_value(peer: Host, fact: type[FactBase[Value]], done: bool, output: CommandOutput) -> Value:
     if not done:
-        report(host, Note(f"{peer.name}: {output.output[-SAID:]}"))
+        report(host, Note(f"{peer.name}: {output.output[-FACT_CHARACTERS:]}"))
         raise UnreadFactError(fact.__name__)
     try:
         return fact().process(output.stdout_lines)
@@ -106,25 +99,56 @@ def _fact_value(peer: Host, fact: type[FactBase[Value]], done: bool, output: Com
         raise UnreadFactError(fact.__name__) from error
 
 
-def peer_run(peer: Host, command: StringCommand, shown: bool = False) -> tuple[bool, str]:
-    """Run a command on another host; return whether it succeeded, and what it printed. `shown` also logs it.
+# Commands and programs -----------------------------------------------------------------------------------------------
+
+
+def _run(
+    peer: Host, command: StringCommand, sudo: bool, print_output: bool = False, print_input: bool = False
+) -> tuple[bool, CommandOutput]:
+    equip(peer)
+    arguments = {"_sudo": sudo, **command.connector_arguments}
+    return peer.run_shell_command(command, print_output=print_output, print_input=print_input, **arguments)
+
+
+def _broken(peer: Host, error: Exception) -> str:
+    return f"the connection to {peer.name} broke: {error or type(error).__name__}"
+
+
+def peer_run(peer: Host, command: StringCommand) -> tuple[bool, str]:
+    """Run a command on any host; return whether it succeeded, and what it printed.
 
     A script that succeeded has printed its answer alone.
     """
     if not reached(peer):
         return False, f"{peer.name} cannot be reached"
-    equip(peer)
-    arguments = {"_sudo": has_sudo(), **command.connector_arguments}
-    status, output = peer.run_shell_command(
-        command, print_output=shown or state.print_output, print_input=state.print_input, **arguments
-    )
-    return status, printed(command, status, output)
+    try:
+        done, output = _run(peer, command, has_sudo(), state.print_output, state.print_input)
+    except BROKEN as error:
+        return False, _broken(peer, error)
+    return done, printed(command, done, output)
 
 
-def printed(command: StringCommand, status: bool, output: CommandOutput) -> str:
+def printed(command: StringCommand, done: bool, output: CommandOutput) -> str:
     """Return what a command printed: the answer of a script that succeeded, otherwise all there is."""
-    answer = json.loads(output.stdout) if status and isinstance(command, Launch) else None
+    answer = json.loads(output.stdout) if done and isinstance(command, Launch) else None
     return answer if isinstance(answer, str) else output.output
+
+
+def last_words(printed: str, lines: int = 3) -> str:
+    """Return the last lines that a command printed as one, cut to what a person can read."""
+    kept = [line.strip() for line in printed.splitlines() if line.strip()]
+    return "; ".join(kept[-lines:])[-LINE_CHARACTERS:]
+
+
+def start_run(peer: Host, command: StringCommand) -> gevent.Greenlet:
+    """Run a command on any host as `peer_run` does, but in a greenlet, which would have no context of its own."""
+    own_state, own_host = ctx_state.get(), ctx_host.get()
+
+    def run() -> tuple[bool, str]:
+        with ctx_state.use(own_state), ctx_host.use(own_host):
+            return peer_run(peer, command)
+
+    return gevent.spawn(run)
 
 
 def ask(peer: Host, launch: Launch, failure: str = "PROGRAM_FAILED") -> Any:
@@ -132,25 +156,37 @@ def ask(peer: Host, launch: Launch, failure: str = "PROGRAM_FAILED") -> Any:
 
     + failure: code for a program that ends without an answer
 
-    Raise RefusedError if it refuses or fails: it is for the caller to report that.
+    Raise RefusedError if it refuses or fails: the caller reports that.
     """
     if not reached(peer):
         raise RefusedError("NODE_UNREACHABLE", f"{peer.name} cannot be reached")
-    equip(peer)
     refusals: list[Refused] = []
     launch.refused = refusals.append
-    done, output = peer.run_shell_command(launch, print_output=False, print_input=False, _sudo=has_sudo())
+    try:
+        done, output = _run(peer, launch, has_sudo())
+    except BROKEN as error:
+        raise RefusedError("NODE_UNREACHABLE", _broken(peer, error)) from error
     if done:
         return json.loads(output.stdout)
     for refusal in refusals:
         raise RefusedError(refusal.code, refusal.text)
-    lines = [line for line in output.stderr_lines if line.strip()]
-    last = lines[-1] if lines else "without a word"
+    last = last_words(output.stderr, lines=1) or "without a word"
     raise RefusedError(failure, f"{launch.function} on {peer.name} ended: {last}")
 
 
-class _OwnError(Exception):
+# Programs whose input or output is a stream of bytes: it is never held, and in no log --------------------------------
+
+
+class _CallerError(Exception):
     """What `give` or `take` raised, which is no fault of the connection."""
+
+
+@contextmanager
+def _callers_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _CallerError(error) from error
 
 
 def run_stream(
@@ -166,60 +202,36 @@ def run_stream(
 
     + give: what follows the launch on its standard input
     + take: called with each part of its stream
-    + silence: after how many seconds without a byte the node is taken for dead; None: not before its time is over
+    + silence: seconds without a byte after which the node counts as dead; None: until the launch's time is over
     + failed: code of the refusal for a program that ends without an answer
 
     Raise RefusedError if it refuses or the connection breaks (NODE_UNREACHABLE), and what `give` and `take` raise.
     """
     if not reached(node):
         raise RefusedError("NODE_UNREACHABLE", f"{node.name} cannot be reached")
+
+    def given() -> Iterator[bytes]:
+        yield launch.text.encode()
+        with _callers_errors():
+            yield from give
+
+    def taken(data: bytes) -> None:
+        with _callers_errors():
+            take(data)
+
     answer = launch.answer()
     seconds = launch.seconds + 2 * KILL_SECONDS
     try:
         with channels.opened(node, shell_line(node, launch, {"_sudo": has_sudo()})) as channel:
-            given, taken = _given(launch, give), _taken(take)
-            status = channels.stream(channel, launch.mark, given, taken, answer.hear, seconds, silence)
-    except _OwnError as error:
+            status = channels.stream(channel, launch.mark, given(), taken, answer.hear, seconds, silence)
+    except _CallerError as error:
         raise error.args[0] from None
     except (FloodError, FrameError) as error:
         raise RefusedError("NODE_ANSWER", f"{node.name}: {error}") from error
-    except (OSError, SSHException, EOFError) as error:
-        text = f"the connection to {node.name} broke: {error or type(error).__name__}"
-        raise RefusedError("NODE_UNREACHABLE", text) from error
+    except BROKEN as error:
+        raise RefusedError("NODE_UNREACHABLE", _broken(node, error)) from error
     if answer.refusal:
         raise RefusedError(*answer.refusal)
     if status or not answer.complete:
         raise RefusedError(failed, answer.others[-1] if answer.others else f"it ended with status {status}")
     return answer.value
-
-
-def _given(launch: Launch, give: Iterable[bytes]) -> Iterator[bytes]:
-    yield launch.text.encode()
-    try:
-        yield from give
-    except Exception as error:
-        raise _OwnError(error) from error
-
-
-def _taken(take: Callable[[bytes], object]) -> Callable[[bytes], None]:
-    def taken(data: bytes) -> None:
-        try:
-            take(data)
-        except Exception as error:
-            raise _OwnError(error) from error
-
-    return taken
-
-
-LONGEST = 300
-
-
-def last_words(printed: str, lines: int = 3) -> str:
-    """Given what a command printed, return its last lines as one, no longer than a person can read."""
-    kept = [line.strip() for line in printed.splitlines() if line.strip()]
-    return "; ".join(kept[-lines:])[-LONGEST:]
-
-
-def last_line(printed: str) -> str:
-    """Given what a command printed, return its last line that is not empty."""
-    return last_words(printed, lines=1) or "it printed nothing"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyinfra.api import FactBase, FunctionCommand, StringCommand, deploy, operation
 from pyinfra.api.exceptions import FactProcessError
-from pyinfra.context import host, state
+from pyinfra.context import host
 from pyinfra.facts.files import File
 
 from gb10.operations.file import show_diff
@@ -28,8 +28,7 @@ def shell(command: str, on: str = "") -> Generator[StringCommand, None, None]:
 
 @operation()
 def rewritten(path: str, old: str, new: str) -> Generator[StringCommand, None, None]:
-    if state.config.DIFF:
-        show_diff(path, old, new)
+    show_diff(path, old, new)
     yield StringCommand("touch", path)
 
 

@@ -9,7 +9,8 @@ from pyinfra.api import Config, Host, Inventory, State
 from pyinfra.api.exceptions import ConnectError
 from pyinfra.context import ctx_host, ctx_state
 
-from gb10.operations.upgrade import _upgrade_unless_held
+from gb10.operations.upgrade import _upgrade
+from gb10.programs.answer import RefusedError
 
 NOBODY_THERE = {"ssh_hostname": "127.0.0.1", "ssh_port": 1, "ssh_connect_retries": 0}
 
@@ -24,16 +25,17 @@ def state() -> Iterator[State]:
     ctx_state.reset()
 
 
-def upgraded(state: State, name: str) -> bool:
+def upgrade(state: State, name: str) -> None:
     host = state.inventory.get_host(name)
     assert isinstance(host, Host)
     ctx_host.set(host)
     head = state.inventory.get_host("spark-1")
-    return _upgrade_unless_held(state, host, "agent", "v1.36.5+k3s1", {}, name, head, 1, 1)
+    list(_upgrade("agent", "v1.36.5+k3s1", {}, name, head, 1, 1))
 
 
 def test_no_node_is_upgraded_after_one_that_failed(state: State) -> None:
     with pytest.raises(ConnectError):
-        upgraded(state, "spark-2")
-    assert not upgraded(state, "spark-3")
+        upgrade(state, "spark-2")
+    with pytest.raises(RefusedError, match="UPGRADE_HELD"):
+        upgrade(state, "spark-3")
     assert not state.inventory.get_host("spark-3").connected
