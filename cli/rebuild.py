@@ -18,13 +18,9 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild import runs
 from gb10.controller.rebuild.gate import DEMANDS, check_overrides
-from gb10.controller.rebuild.locks import at_work, holders
-from gb10.controller.rebuild.plan import NodePlan
-from gb10.controller.rebuild.preview import preview
+from gb10.controller.rebuild.plan import NodePlan, preview
 from gb10.controller.rebuild.rebuild import Rebuild
-from gb10.controller.rebuild.reporting import Listener
-from gb10.controller.rebuild.tools import Tools
-from gb10.controller.rebuild.wiring import Front, check_events, make_tools
+from gb10.controller.rebuild.tools import Listener, Tools, check_events, make_tools
 from gb10.controller.run.runner import OnEvent
 
 LAST = "last"  # stands for the newest run
@@ -91,7 +87,7 @@ def run(session: Session, nodes: tuple[str, ...], every: bool, **given: Any) -> 
     chosen = [host.name for host in runs.in_order(session.named_hosts(nodes, every))]
     _check(given)
     with session.lock():
-        _carry_out(session, runs.begin_or_go_on(session.inventory, chosen, given["accept"]), **given)
+        _carry_out(session, runs.begin_or_resume(session.inventory, chosen, given["accept"]), **given)
 
 
 @rebuild.command(epilog=_GATE)
@@ -101,7 +97,7 @@ def resume(session: Session, **given: Any) -> None:
     """Continue an interrupted rebuild. What is done already is not done again."""
     _check(given)
     with session.lock():
-        _carry_out(session, runs.to_go_on(session.inventory).journal, **given)
+        _carry_out(session, runs.unfinished_rebuild(session.inventory).journal, **given)
 
 
 @rebuild.command()
@@ -109,7 +105,7 @@ def resume(session: Session, **given: Any) -> None:
 def abort(session: Session) -> None:
     """Give a rebuild up and undo what it did, as long as no node was wiped."""
     with session.lock():
-        tools = tools_for(session, runs.to_go_on(session.inventory).journal, rebuild_view.RebuildView())
+        tools = tools_for(session, runs.unfinished_rebuild(session.inventory).journal, rebuild_view.RebuildView())
         undone = Rebuild(tools).give_up()
     for line in (*undone, "The rebuild is given up; the nodes are unlocked"):
         console.print_done(line)
@@ -121,8 +117,8 @@ def abort(session: Session) -> None:
 def status(session: Session) -> None:
     """Show the progress of a rebuild or a full wipe, and who has locked the nodes. It works from any terminal."""
     found = _runs(session)
-    alive = at_work(session.inventory)
-    held, silent = holders(session.runner(()))
+    alive = runs.at_work(session.inventory)
+    held, silent = runs.lock_holders(session.runner(()))
     if found:
         rebuild_view.print_progress(found[-1], alive, _resume_command(session, found[-1]))
     else:
@@ -147,7 +143,7 @@ def unlock(session: Session, nodes: tuple[str, ...], yes: bool) -> None:
     """Remove the locks of a rebuild from the nodes, when it is gone for good."""
     with session.lock():
         names = [host.name for host in session.inventory.select(nodes)]
-        found, errors = holders(session.runner(()))
+        found, errors = runs.lock_holders(session.runner(()))
         held = {name: holder for name, holder in found.items() if name in names}
         for name, holder in held.items():
             console.print_note(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
@@ -175,7 +171,7 @@ def history(session: Session, name: str | None) -> None:
         raise Gb10Error("USAGE", reason=f"there is no run {name} of these nodes")
     if not found:
         console.print_note(NONE_YET)
-    alive = at_work(session.inventory)
+    alive = runs.at_work(session.inventory)
     for progress in found:
         if name:
             rebuild_view.print_journal(progress.journal)
@@ -213,10 +209,10 @@ def _carry_out(
 ) -> None:
     """Carry out a run, and end the command."""
     tools = tools_for(session, journal, rebuild_view.RebuildView(), events, keys)
-    runs.accept(journal, tools.report, accept)
-    runs.decide(journal, tools.report, check_overrides(overrides, reason), rebootstrap=rebootstrap)
+    runs.record_accepted(journal, tools.report, accept)
+    runs.record_decisions(journal, tools.report, check_overrides(overrides, reason), rebootstrap=rebootstrap)
     work = Rebuild(tools)
-    work.carry_out()
+    work.run()
     console.print_done(f"{', '.join(work.progress.nodes)}: rebuilt, and all is green")
     session.finish({"run": work.progress.to_json()})
 
@@ -236,12 +232,15 @@ def tools_for(
             with console.progress(title, hosts, session.options.verbosity) as on_event:
                 yield on_event
 
-    front = Front(
+    return make_tools(
+        session.inventory,
+        session.runner,
+        journal,
         listener=listener,
         watch=watch,
         ask=functools.partial(click.confirm, err=True) if session.interactive else None,
         note=functools.partial(click.secho, dim=True, err=True),
         keys=keys,
         options=session.known["options"],
+        events=events,
     )
-    return make_tools(session.inventory, session.runner, journal, front, events)

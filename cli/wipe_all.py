@@ -15,10 +15,8 @@ from gb10.controller.cluster.sight import download_command
 from gb10.controller.errors import Gb10Error
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild import runs
-from gb10.controller.rebuild.losses import Loss, copy_off
-from gb10.controller.rebuild.tools import Tools
-from gb10.controller.rebuild.wipe_all import WipeAll, check_names
-from gb10.controller.rebuild.wiring import check_events
+from gb10.controller.rebuild.tools import Tools, check_events
+from gb10.controller.rebuild.wipe_all import Loss, WipeAll, check_names, copy_off_command
 
 
 @click.command()
@@ -60,7 +58,7 @@ def wipe_all(
             _begin(session, names)
         journal = found.journal if found else runs.begin(inventory, inventory.names, runs.WIPE_ALL)
         tools = tools_for(session, journal, RebuildView(), events, keys)
-        runs.accept(journal, tools.report, accept)
+        runs.record_accepted(journal, tools.report, accept)
         _carry_out(session, tools, download)
 
 
@@ -91,19 +89,19 @@ def _print(session: Session, losses: list[Loss]) -> None:
     for loss in losses:
         print_lines(f"A wipe of {loss.node}", loss.lines())
     with_models = [host for host in session.inventory.hosts if any(x.node == host.name and x.models for x in losses)]
-    print_lines("To copy the models off first, in another terminal", map(copy_off, with_models))
+    print_lines("To copy the models off first, in another terminal", map(copy_off_command, with_models))
 
 
 def _finish_plan(session: Session, losses: list[Loss]) -> None:
     _print(session, losses)
-    offers = {host.name: copy_off(host) for host in session.inventory.hosts}
+    offers = {host.name: copy_off_command(host) for host in session.inventory.hosts}
     session.finish({"losses": [loss.to_json() for loss in losses], "copy_models_off": offers})
 
 
 def _carry_out(session: Session, tools: Tools, download: bool) -> None:
     work = WipeAll(tools, download=download)
-    work.carry_out()
-    lost = work.lost.by_host()
+    work.run()
+    lost = work.lost_models()
     console.print_done(f"{', '.join(session.inventory.names)}: reinstalled, and all is green")
     print_lines("Models to download again", (download_command(host, name) for host, names in lost for name in names))
     to_download = {host.name: names for host, names in lost}

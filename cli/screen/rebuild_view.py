@@ -13,7 +13,7 @@ from rich.text import Text
 from gb10.cli.screen.console import BARE, stderr, stdout, time_span
 from gb10.controller.journal import Journal, moment
 from gb10.controller.rebuild.gate import Demand
-from gb10.controller.rebuild.preview import Preview
+from gb10.controller.rebuild.plan import Preview
 from gb10.controller.rebuild.runs import Progress
 
 KINDS = {"own": "our own work", "copy": "copying", "load": "loading models", "human": "waiting for a person"}
@@ -123,16 +123,19 @@ def print_progress(run: Progress, alive: str | None, resume: str) -> None:
     if run.done:
         lines.append(Text(f"  rebuilt: {', '.join(run.done)}"))
     if current and not run.ended:
-        why = f": {current.reason}" if current.reason else ""
-        since = f"{current.at.astimezone():%H:%M:%S}"
-        lines.append(Text(f"  {current.node}: {current.step} {current.what} at {since}{why}"))
-    if sighted := run.waits_for:
-        lines.append(Text(f"  at {sighted.at.astimezone():%H:%M:%S}  {sighted.text}"))
-        lines += [Text(f"    {line}") for line in sighted.lines]
+        what, why = current["event"].removeprefix("step-"), f": {current['reason']}" if "reason" in current else ""
+        lines.append(Text(f"  {current['node']}: {current['step']} {what} at {_clock(current)}{why}"))
+    if sighted := run.sighted:
+        lines.append(Text(f"  at {_clock(sighted)}  {sighted['text']}"))
+        lines += [Text(f"    {line}") for line in sighted["lines"]]
         if run.keeper_trouble:
             lines.append(Text(f"  {run.keeper_trouble}", style="bold red"))
     for line in lines:
         stdout.print(line, soft_wrap=True)
+
+
+def _clock(record: Record) -> str:
+    return f"{moment(record['at']).astimezone():%H:%M:%S}"
 
 
 def print_journal(journal: Journal) -> None:

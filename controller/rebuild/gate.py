@@ -1,19 +1,25 @@
-"""The gate before a wipe: what has to be proven, freshly, before anybody is asked to destroy a node.
+"""The demands of the gate: what has to be proven, freshly, before a person is asked to wipe a node.
 
-Nothing in here changes a node, and a proof that could not be made counts as missing.
+Nothing in here changes a node, and a proof that cannot be made counts as missing.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.rebuild.step import Evidence, Step
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.rebuild.step import Evidence
+from gb10.controller.rebuild.target import Target, TargetStep
+from gb10.controller.rebuild.tools import Tools
+from gb10.operations.copying.plan import human
 
-# Name -> what it proves. These are the names that --override takes.
+ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
+
+# Name -> what it proves. --override takes these names.
 DEMANDS = {
     "models": "every model of the node is whole on another node",
     "images": "every image of the node is in the engine of another node",
@@ -39,12 +45,12 @@ class Demand:
 
     @classmethod
     def of(cls, name: str, evidence: Evidence, age_seconds: float, remedy: str) -> Demand:
-        """A demand with its evidence; the remedy is what to type if it does not hold."""
+        """Return the demand with its evidence. The remedy is what to type if it does not hold."""
         return cls(name, evidence.holds, evidence.text, age_seconds, "" if evidence.holds else remedy)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Demand:
-        """Given what `to_json` returned, return it."""
+        """Read the result of `to_json`."""
         return cls(**{key: value for key, value in document.items() if key != "passes"})
 
     @property
@@ -55,29 +61,41 @@ class Demand:
         return {**asdict(self), "passes": self.passes}
 
 
-class Proof(Protocol):
-    """Something that the gate asks for."""
-
-    def demand(self) -> Demand | None:
-        """What was found; None if there is nothing to prove."""
-
-
-class Safeguard(Step):
+class Safeguard(TargetStep):
     """A step that brings something to safety before the wipe."""
 
-    proves: str  # the demand of the gate: a step is left out when a person does without it
+    proves: str  # the demand that it meets: if a person overrides that, the step is left out
 
     @abstractmethod
     def demand(self) -> Demand | None:
-        """What the gate is told; None if there is nothing to prove."""
+        """Return what the gate demands; None if there is nothing to prove."""
+
+
+def lock_demand(hosts: Sequence[InventoryHost], tools: Tools) -> Demand:
+    """Return the demand that the nodes are locked by this run."""
+    for host in hosts:
+        holder = tools.sight.lock(host)
+        if holder is None or holder.run != tools.journal.run:
+            whose = f"is held by {holder.owner}@{holder.controller}" if holder else "is held by nobody"
+            missing = Evidence(False, f"the lock of {host.name} {whose}")
+            unlock = tools.person.command("rebuild unlock", host.name)
+            return Demand.of("lock", missing, tools.sight.age_seconds, unlock)
+    return Demand.of("lock", Evidence(True, "all nodes are locked by this run"), tools.sight.age_seconds, "")
+
+
+def room_demand(target: Target) -> Demand:
+    """Return the demand that the node's disk has room for what comes back."""
+    size, wanted = target.sight.data_bytes(target.host), int(target.now().model_bytes * ROOM_FACTOR)
+    found = Evidence(wanted < size, f"{human(wanted)} come back, its disk has {human(size)}")
+    return Demand.of("room", found, target.sight.age_seconds, "Name less in rebuild_models (group_data/)")
 
 
 def overridden(demands: Iterable[Demand], overrides: Mapping[str, str]) -> tuple[Demand, ...]:
-    """Return the demands; a missing one that a person does without (name -> reason) has the reason in it."""
+    """Return the demands. A missing one that is overridden (name -> reason) has the reason in it."""
     return tuple(demand if demand.holds else replace(demand, override=overrides.get(demand.name)) for demand in demands)
 
 
-def check(demands: Iterable[Demand], host: str) -> None:
+def check_demands(demands: Iterable[Demand], host: str) -> None:
     """Raise GATE_CLOSED with what is missing, if anything is."""
     missing = [demand for demand in demands if not demand.passes]
     if missing:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight
-from gb10.controller.rebuild.roles import Roles
-from gb10.controller.rebuild.services import Cordon
-from gb10.controller.rebuild.step import Evidence, Step
+from gb10.controller.rebuild.step import Evidence
+from gb10.controller.rebuild.target import TargetStep
 
 
-class Admit(Step):
+class Admit(TargetStep):
     """Set the cordon of the node back to what it was."""
 
     name = "admit"
-
-    def __init__(self, roles: Roles, sight: Sight, cordon: Cordon) -> None:
-        self._target = roles.target
-        self.title = f"Let pods onto {roles.name}"
-        self._sight = sight
-        self._cordon = cordon
+    title = "Let pods onto {target.name}"
 
     def plan(self) -> str:
-        again = f"let pods onto {self._target.name} again"
-        return "keep it cordoned, as it was before" if self._cordon.wanted else again
+        again = f"let pods onto {self.target.name} again"
+        return "keep it cordoned, as it was before" if self.target.snapshot.cordoned else again
 
     def verify(self) -> Evidence:
-        cordoned = self._sight.is_cordoned(self._target)
+        cordoned = self.target.sight.is_cordoned(self.target.host)
         if cordoned is None:
-            return Evidence(False, f"{self._target.name} is no node of the cluster")
-        if cordoned != self._cordon.wanted:
-            return Evidence(False, "it is not as before")
+            return Evidence(False, f"{self.target.name} is no node of the cluster")
+        if cordoned != self.target.snapshot.cordoned:
+            return Evidence(False, "its cordon is not as before")
         return Evidence(True, "cordoned, as it was before" if cordoned else "pods may run on it")
 
     def run(self) -> None:
-        self._cordon.set_back()
+        self.target.restore_cordon()

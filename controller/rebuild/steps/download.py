@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from gb10.controller.rebuild.copies import Copies
-from gb10.controller.rebuild.losses import LostModels
-from gb10.controller.rebuild.step import Evidence, Step
-from gb10.controller.rebuild.tools import Work
+from collections.abc import Callable
+
+from gb10.controller.inventory import InventoryHost
+from gb10.controller.rebuild.step import Evidence
+from gb10.controller.rebuild.target import Target, TargetStep
 
 
-class Download(Step):
-    """Download lost models once from the Hub, and copy them from node to node: the rails are faster."""
+class Download(TargetStep):
+    """Download lost models once from the Hub, and copy them from node to node: the rails are faster.
+
+    `lost` returns the models that each host lacks; only hosts that lack one.
+    """
 
     name = "download"
     title = "Download models"
     kind = "copy"
 
-    def __init__(self, lost: LostModels, work: Work, copies: Copies) -> None:
+    def __init__(self, target: Target, lost: Callable[[], list[tuple[InventoryHost, list[str]]]]) -> None:
+        super().__init__(target)
         self._lost = lost
-        self._work = work
-        self._copies = copies
 
     def plan(self) -> str:
-        return ", ".join(self._lost.names())
+        return ", ".join(self._names())
 
     def verify(self) -> Evidence:
-        names = self._lost.names()
+        names = self._names()
         return Evidence(not names, f"still to be downloaded: {', '.join(names)}" if names else "all models are there")
 
     def run(self) -> None:
-        (source, _), *others = self._lost.by_host()
-        self._work("download_models", self.title, (source.name,), names=self._lost.names())
+        (source, _), *others = self._lost()
+        self.target.deploys.run("download_models", self.title, (source.name,), names=self._names())
         for host, names in others:
-            self._copies.models(source, host, names)
+            self.target.copy_models(source, host, names)
+
+    def _names(self) -> list[str]:
+        return sorted({name for _, names in self._lost() for name in names})

@@ -2,62 +2,50 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight
 from gb10.controller.errors import Gb10Error
 from gb10.controller.rebuild.gate import Demand, Safeguard
-from gb10.controller.rebuild.notebook import Notebook
-from gb10.controller.rebuild.roles import Roles
-from gb10.controller.rebuild.services import Cordon
-from gb10.controller.rebuild.step import Evidence
-from gb10.controller.rebuild.tools import Work
-from gb10.controller.rebuild.words import some
+from gb10.controller.rebuild.step import Evidence, first_names
 
 
 class Drain(Safeguard):
     """Cordon the node and drain it."""
 
     name = "drain"
+    title = "Drain {target.name}"
     patience_seconds = 30.0
     proves = "drained"
 
-    def __init__(self, roles: Roles, notebook: Notebook, sight: Sight, work: Work, cordon: Cordon) -> None:
-        self.title = f"Drain {roles.name}"
-        self._roles = roles
-        self._notebook = notebook
-        self._sight = sight
-        self._work = work
-        self._cordon = cordon
-
     def plan(self) -> str:
-        pods = self._sight.evictable(self._roles.target) or ()
-        return f"keep new pods off {self._roles.name}, and move {len(pods)} away"
+        pods = self.target.sight.evictable(self.target.host) or ()
+        return f"keep new pods off {self.target.name}, and move {len(pods)} away"
 
     def verify(self) -> Evidence:
-        cordoned, pods = self._sight.is_cordoned(self._roles.target), self._sight.evictable(self._roles.target)
+        host, sight = self.target.host, self.target.sight
+        cordoned, pods = sight.is_cordoned(host), sight.evictable(host)
         if cordoned is None or pods is None:
             return Evidence(False, "no API server answers")
         if not cordoned:
-            return Evidence(False, f"{self._roles.name} is not cordoned")
+            return Evidence(False, f"{host.name} is not cordoned")
         if pods:
-            return Evidence(False, f"on {self._roles.name} are still {some(pods)}")
+            return Evidence(False, f"on {host.name} are still {first_names(pods)}")
         return Evidence(True, "cordoned, and no pod is left that could be elsewhere")
 
     def run(self) -> None:
-        head, node = self._roles.head.name, self._roles.target.node_name
-        self._work("drain_node", self.title, (head,), node=node)
+        head = (self.target.inventory.head.name,)
+        self.target.deploys.run("drain_node", self.title, head, node=self.target.host.node_name)
 
     def undo(self) -> str | None:
-        target = self._roles.target
-        if self._sight.evictable(target) is None:
-            text = f"no API server answers, so nobody can tell whether pods may run on {target.name}"
-            raise Gb10Error("SERVER_UNREACHABLE", text, host=self._roles.head.name)
-        if self._sight.is_cordoned(target) in (None, self._cordon.wanted):
+        host, sight = self.target.host, self.target.sight
+        if sight.evictable(host) is None:
+            text = f"no API server answers, so it is unknown whether pods may run on {host.name}"
+            raise Gb10Error("SERVER_UNREACHABLE", text, host=self.target.inventory.head.name)
+        if sight.is_cordoned(host) in (None, self.target.snapshot.cordoned):
             return None
-        self._cordon.set_back()
-        return f"pods may run on {target.name} again"
+        self.target.restore_cordon()
+        return f"pods may run on {host.name} again"
 
     def demand(self) -> Demand | None:
-        if not self._notebook.now().k3s:
+        if not self.target.now().k3s:
             return None
-        command = f"kubectl drain {self._roles.target.node_name} --ignore-daemonsets --delete-emptydir-data"
-        return Demand.of(self.proves, self.verify(), self._sight.age_seconds, command)
+        command = f"kubectl drain {self.target.host.node_name} --ignore-daemonsets --delete-emptydir-data"
+        return Demand.of(self.proves, self.verify(), self.target.sight.age_seconds, command)

@@ -1,22 +1,23 @@
-"""gate: ask for every proof at once, and stop if one is missing."""
+"""gate: demand every proof at once, and stop if one is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gb10.controller.cluster.sight import Sight
-from gb10.controller.rebuild.backups import Backups
-from gb10.controller.rebuild.gate import Demand, Proof, check, overridden
-from gb10.controller.rebuild.reporting import Report
+from gb10.controller.rebuild.gate import Demand, check_demands, overridden
 from gb10.controller.rebuild.step import Evidence, Step
+from gb10.controller.rebuild.steps.backup import Backup
+from gb10.controller.rebuild.tools import Tools
 
 
 class Gate(Step):
-    """Ask for every proof that nodes can come back.
+    """Demand every proof that nodes can come back.
 
-    + node: what stands in the journal; `whom` is the same in words
-    + checks: what is refused or written down before the proofs are asked for
+    + node: its name in the journal; `whom` is the same in words
+    + checks: each raises an error or records something before the proofs are demanded
+    + proofs: each returns a demand, or None if there is nothing to prove
     + overrides: proofs that a person does without, and why
+    + backups: that are to be restored
     """
 
     name = "gate"
@@ -26,44 +27,42 @@ class Gate(Step):
         self,
         node: str,
         whom: str,
-        sight: Sight,
-        report: Report,
+        tools: Tools,
         *,
         checks: Sequence[Callable[[], None]],
-        proofs: Sequence[Proof],
+        proofs: Sequence[Callable[[], Demand | None]],
         overrides: Mapping[str, str],
-        backups: Sequence[Backups],
+        backups: Sequence[Backup],
     ) -> None:
         self._node, self._whom = node, whom
-        self._sight = sight
-        self._report = report
+        self._tools = tools
         self._checks = checks
         self._proofs = proofs
         self._overrides = overrides
         self._backups = backups
-        self._passed: tuple[Demand, ...] | None = None  # in this very process
+        self._passed: tuple[Demand, ...] | None = None  # in this process
 
     def plan(self) -> str:
-        return f"ask for every proof that {self._whom} can come back, and stop where one is missing"
+        return f"demand every proof that {self._whom} can come back, and stop if one is missing"
 
     def verify(self) -> Evidence:
         if self._passed is None:
-            return Evidence(False, "it is asked anew each time")
+            return Evidence(False, "every run has to pass it again")
         done = [demand.name for demand in self._passed if demand.override]
         without = f", without {', '.join(done)}" if done else ""
         return Evidence(True, f"all that brings {self._whom} back is proven{without}")
 
     def demands(self) -> tuple[Demand, ...]:
-        """Everything that has to be proven, as it is now."""
-        return tuple(demand for proof in self._proofs if (demand := proof.demand()))
+        """Return all demands with what is found now."""
+        return tuple(demand for proof in self._proofs if (demand := proof()))
 
     def run(self) -> None:
-        self._sight.forget()
-        for each in self._checks:
-            each()
+        self._tools.sight.forget()
+        for check in self._checks:
+            check()
         demands = overridden(self.demands(), self._overrides)
-        self._report("gate", node=self._node, demands=[demand.to_json() for demand in demands])
-        check(demands, self._whom)
-        for backups in self._backups:
-            backups.remember()
+        self._tools.report("gate", node=self._node, demands=[demand.to_json() for demand in demands])
+        check_demands(demands, self._whom)
+        for backup in self._backups:
+            backup.record()
         self._passed = demands

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight
-from gb10.controller.rebuild.copies import Copies, in_place
-from gb10.controller.rebuild.memory import missing_images
-from gb10.controller.rebuild.notebook import Notebook
-from gb10.controller.rebuild.roles import Roles
-from gb10.controller.rebuild.step import Evidence, Step
-from gb10.controller.rebuild.words import count
+from gb10.controller.rebuild.snapshot import completeness, missing_images
+from gb10.controller.rebuild.step import Evidence, count
+from gb10.controller.rebuild.target import TargetStep
 
 
-class Images(Step):
+class Images(TargetStep):
     """Copy the images that the node had back from the keeper."""
 
     name = "images"
+    title = "Copy images back to {target.name}"
     kind = "copy"
 
-    def __init__(self, roles: Roles, notebook: Notebook, sight: Sight, copies: Copies) -> None:
-        self._target, self._keeper = roles.target, roles.keeper
-        self.title = f"Copy images back to {self._target.name}"
-        self._notebook = notebook
-        self._sight = sight
-        self._copies = copies
-
     def plan(self) -> str:
-        return f"{count(self._notebook.memory.images, 'image')} from {self._keeper.name}"
+        return f"{count(self.target.snapshot.images, 'image')} from {self.target.keeper.name}"
 
     def verify(self) -> Evidence:
-        wanted = self._notebook.memory.images
-        return in_place(self._missing(), wanted, "image", f"in the engine of {self._target.name}")
+        wanted = self.target.snapshot.images
+        return completeness(self._missing(), wanted, "image", f"in the engine of {self.target.name}")
 
     def run(self) -> None:
-        self._copies.images(self._keeper, self._target, self._missing())
+        self.target.copy_images(self.target.keeper, self.target.host, self._missing())
 
     def _missing(self) -> list[str]:
-        return missing_images(self._notebook.memory.images, self._sight.engine_images(self._target))
+        return missing_images(self.target.snapshot.images, self.target.sight.engine_images(self.target.host))

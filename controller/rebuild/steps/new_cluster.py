@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight
-from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.step import Evidence, Step
-from gb10.controller.rebuild.tools import Work
+from gb10.controller.rebuild.tools import Tools
 
 
 class NewCluster(Step):
@@ -15,17 +13,15 @@ class NewCluster(Step):
     title = "Bring a new cluster up"
     patience_seconds = 120.0
 
-    def __init__(self, inventory: Inventory, sight: Sight, work: Work) -> None:
-        self._inventory = inventory
-        self._sight = sight
-        self._work = work
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
 
     def plan(self) -> str:
         return "a new cluster of all nodes, with its operators"
 
     def verify(self) -> Evidence:
-        waiting = [host.name for host in self._inventory.hosts if not self._sight.is_ready(host)]
+        waiting = [host.name for host in self._tools.inventory.hosts if not self._tools.sight.is_ready(host)]
         return Evidence(not waiting, f"not Ready: {', '.join(waiting)}" if waiting else "all nodes are Ready")
 
     def run(self) -> None:
-        self._work("cluster", self.title, self._inventory.names)
+        self._tools.deploys.run("cluster", self.title, self._tools.inventory.names)

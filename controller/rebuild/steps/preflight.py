@@ -1,51 +1,45 @@
-"""preflight: look at the nodes, and write down what one of them is and has."""
+"""preflight: check the nodes, and record what one of them is and has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from gb10.controller.rebuild.history import NodeHistory
-from gb10.controller.rebuild.memory import Memory
-from gb10.controller.rebuild.notebook import Notebook
-from gb10.controller.rebuild.step import Evidence, Step
+from gb10.controller.rebuild.snapshot import Snapshot
+from gb10.controller.rebuild.step import Evidence
+from gb10.controller.rebuild.target import Target, TargetStep
+
+Check = Callable[[Target], None]
 
 
-class Preflight(Step):
-    """Check the nodes, and write one of them down.
+class Preflight(TargetStep):
+    """Check the nodes, and record one of them.
 
-    + checks: each raises what keeps the work from being begun
+    + checks: each raises an error if the work must not be begun
     + whom: the nodes that are checked, in words
-    + describe: says what is written down
+    + describe: describes what is recorded
     """
 
     name = "preflight"
 
     def __init__(
-        self,
-        history: NodeHistory,
-        notebook: Notebook,
-        checks: Sequence[Callable[[], None]],
-        *,
-        whom: str,
-        describe: Callable[[Memory], str],
+        self, target: Target, checks: Sequence[Check], *, whom: str, describe: Callable[[Snapshot], str]
     ) -> None:
         self.title = f"Look at {whom}"
-        self._history = history
-        self._notebook = notebook
+        super().__init__(target)
         self._checks = checks
         self._whom = whom
         self._describe = describe
 
     def plan(self) -> str:
-        return f"check that {self._whom} are well, and write down what {self._history.node} is and has"
+        return f"check that {self._whom} are well, and write down what {self.target.name} is and has"
 
     def verify(self) -> Evidence:
-        memory = self._history.memory
-        if memory is None:
-            return Evidence(False, "nothing is written down yet")
-        return Evidence(True, self._describe(memory))
+        snapshot = self.target.history.snapshot
+        if snapshot is None:
+            return Evidence(False, "nothing is recorded yet")
+        return Evidence(True, self._describe(snapshot))
 
     def run(self) -> None:
         for check in self._checks:
-            check()
-        self._notebook.begin()
+            check(self.target)
+        self.target.record()

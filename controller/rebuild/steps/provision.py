@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from gb10.controller.rebuild.step import Evidence, Step
-from gb10.controller.rebuild.tools import Work
-from gb10.controller.rebuild.words import some
+from gb10.controller.rebuild.step import Evidence, first_names
+from gb10.controller.rebuild.target import TargetStep
 
 
-class Provision(Step):
+class Provision(TargetStep):
     """Provision the node. It is done when a dry run finds nothing to change."""
 
     name = "provision"
+    title = "Provision {target.name}"
     looks_first = False
 
-    def __init__(self, node: str, work: Work) -> None:
-        self.title = f"Provision {node}"
-        self._node = node
-        self._work = work
-
     def plan(self) -> str:
-        return f"accounts, hostname, /data, Docker, rails and sshd of {self._node}, as the inventory says"
+        return f"accounts, hostname, /data, Docker, rails and sshd of {self.target.name}, as the inventory says"
 
     def verify(self) -> Evidence:
-        found = self._work.dry("node", self._node)
-        if lacking := [operation.name for operation in found.changed]:
-            return Evidence(False, f"not as the inventory says: {some(lacking)}")
+        found = self.target.deploys.dry_run("node", self.target.name)
+        if changes := [operation.name for operation in found.changed]:
+            return Evidence(False, f"not as the inventory says: {first_names(changes)}")
         return Evidence(True, f"all {len(found.operations)} parts are as the inventory says")
 
     def run(self) -> None:
-        self._work("node", self.title, (self._node,))
+        self.target.deploys.run("node", self.title, (self.target.name,))

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight
-from gb10.controller.rebuild.engine import AWAY
-from gb10.controller.rebuild.patience import Patience
-from gb10.controller.rebuild.roles import Roles
-from gb10.controller.rebuild.step import Evidence, Step
-from gb10.controller.rebuild.tools import NodeLocks
-
-SETTLE_SECONDS = 3600.0  # updates after an installation take their time
+from gb10.controller.rebuild.step import AWAY, Evidence
+from gb10.controller.rebuild.target import TargetStep
 
 
-class Settle(Step):
-    """Let a fresh installation come to rest, and lock all nodes."""
+class Settle(TargetStep):
+    """Wait until a fresh installation is at rest, and lock all nodes."""
 
     name = "settle"
-    patience_seconds = SETTLE_SECONDS
-
-    def __init__(self, roles: Roles, run: str, sight: Sight, locks: NodeLocks, patience: Patience) -> None:
-        self.title = f"Let {roles.name} settle"
-        self._roles = roles
-        self._run = run
-        self._sight = sight
-        self._locks = locks
-        self._patience = patience
+    title = "Let {target.name} settle"
+    patience_seconds = 3600.0  # updates after an installation take their time
 
     def plan(self) -> str:
-        return f"wait until {self._roles.name} has done with its first boot and its updates"
+        return f"wait until {self.target.name} has finished its first boot and its updates"
 
     def verify(self) -> Evidence:
-        if waits := self._sight.waits_for(self._roles.target):
-            return Evidence(False, f"{self._roles.name} still waits for {', '.join(waits)}")
-        holders = {host.name: self._sight.lock(host) for host in self._roles.inventory.hosts}
-        unlocked = [name for name, holder in holders.items() if holder is None or holder.run != self._run]
-        if unlocked:
+        name, sight, run = self.target.name, self.target.sight, self.target.tools.journal.run
+        if waits := sight.waits_for(self.target.host):
+            return Evidence(False, f"{name} still waits for {', '.join(waits)}")
+        holders = {host.name: sight.lock(host) for host in self.target.inventory.hosts}
+        if unlocked := [name for name, holder in holders.items() if holder is None or holder.run != run]:
             return Evidence(False, f"{', '.join(unlocked)} is not locked by this run")
         return Evidence(True, "boot, packages, Docker and GPU driver are at rest, and the nodes are locked")
 
     def run(self) -> None:
-        names, part = self._roles.inventory.names, f"bring {self._roles.name} back"
-        self._patience(lambda: self._locks.take(names, part), AWAY, SETTLE_SECONDS)  # updates boot it once more
+        def lock() -> None:
+            self.target.tools.locks.take(self.target.inventory.names, f"bring {self.target.name} back")
+
+        self.target.retry(lock, AWAY, self.patience_seconds)  # updates may reboot it

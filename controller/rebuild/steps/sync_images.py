@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from gb10.controller.cluster.sight import Sight
-from gb10.controller.rebuild.copies import Copies, copying, in_place
+from gb10.controller.cluster.serving import needs
 from gb10.controller.rebuild.gate import Demand, Safeguard
-from gb10.controller.rebuild.memory import missing_images
-from gb10.controller.rebuild.notebook import Notebook
-from gb10.controller.rebuild.roles import Roles
-from gb10.controller.rebuild.serving import Serving
+from gb10.controller.rebuild.snapshot import completeness, copy_plan, missing_images
 from gb10.controller.rebuild.step import Evidence
-from gb10.controller.rebuild.tools import Person
 from gb10.programs.images.contents import familiar
 
 
@@ -18,46 +13,35 @@ class SyncImages(Safeguard):
     """Copy the images that the keeper's engine lacks."""
 
     name = "sync-images"
+    title = "Copy images to {target.keeper.name}"
     kind = "copy"
     proves = "images"
 
-    def __init__(
-        self, roles: Roles, notebook: Notebook, sight: Sight, serving: Serving, copies: Copies, person: Person
-    ) -> None:
-        self._source, self._keeper = roles.target, roles.keeper
-        self.title = f"Copy images to {self._keeper.name}"
-        self._notebook = notebook
-        self._sight = sight
-        self._serving = serving
-        self._copies = copies
-        self._person = person
-
     def plan(self) -> str:
-        return copying(self._missing(), self._notebook.now().images, self._source, self._keeper)
+        return copy_plan(self._missing(), self.target.now().images, self.target.host, self.target.keeper)
 
     def verify(self) -> Evidence:
-        lacking = [*self._missing(), *self._nowhere()]
-        return in_place(lacking, self._notebook.now().images, "image", f"in the engine of {self._keeper.name}")
+        missing = [*self._missing(), *self._on_no_node()]
+        where = f"in the engine of {self.target.keeper.name}"
+        return completeness(missing, self.target.now().images, "image", where)
 
     def run(self) -> None:
         if tags := self._missing():  # an image that neither node has is for a person to pull
-            self._copies.images(self._source, self._keeper, tags)
+            self.target.copy_images(self.target.host, self.target.keeper, tags)
 
     def demand(self) -> Demand | None:
-        if not (self._notebook.now().images or self._nowhere()):
+        on_no_node, keeper = self._on_no_node(), self.target.keeper
+        if not (self.target.now().images or on_no_node):
             return None
-        return Demand.of(self.proves, self.verify(), self._sight.age_seconds, self._remedy())
+        pulls = [f"{keeper.ssh} sudo docker pull {tag}" for tag in on_no_node]
+        copy = self.target.tools.person.command("sync images", self.target.name, keeper.name)
+        return Demand.of(self.proves, self.verify(), self.target.sight.age_seconds, " && ".join(pulls) or copy)
 
     def _missing(self) -> list[str]:
-        return missing_images(self._notebook.now().images, self._sight.engine_images(self._keeper))
+        return missing_images(self.target.now().images, self.target.sight.engine_images(self.target.keeper))
 
-    def _nowhere(self) -> list[str]:
-        """Images that a mode of serving needs, and neither node's engine has."""
-        there, now = self._sight.engine_images(self._keeper), self._notebook.now()
-        wanted = map(familiar, self._serving.needs()[1] if self._serving.is_served(now) else ())
-        return [tag for tag in wanted if tag not in now.images and tag not in there]
-
-    def _remedy(self) -> str:
-        """What is on neither node cannot be copied: it has to be pulled."""
-        pulls = [f"{self._keeper.ssh} sudo docker pull {tag}" for tag in self._nowhere()]
-        return " && ".join(pulls) or self._person.command("sync images", self._source.name, self._keeper.name)
+    def _on_no_node(self) -> list[str]:
+        """Return the images that a mode of serving needs and neither node's engine has."""
+        there, now = self.target.sight.engine_images(self.target.keeper), self.target.now()
+        _, wanted = needs(self.target.inventory) if self.target.serving.has_to_go_on(now) else ((), ())
+        return [tag for tag in map(familiar, wanted) if tag not in now.images and tag not in there]

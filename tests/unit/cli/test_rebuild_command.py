@@ -12,13 +12,13 @@ import pytest
 from gb10.controller.errors import ExitStatus
 from gb10.controller.inventory import load_inventory
 from gb10.controller.journal import Journal, journals
-from gb10.controller.rebuild.arrival import Before
-from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.observation import OldIdentity
 from gb10.controller.rebuild.runs import begin
+from gb10.controller.rebuild.snapshot import Snapshot
 from tests.unit.pyinfra_project import Project
 
 GB10 = str(Path(sys.executable).with_name("gb10"))
-BEFORE = Before("0" * 32, "1", {"enP7s7": "4c:bb:47:01:02:03"})
+BEFORE = OldIdentity("0" * 32, "1", {"enP7s7": "4c:bb:47:01:02:03"})
 
 
 def gb10(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def down(project: Project) -> Project:
 def asked_to_wipe(node: str, kind: str = "rebuild") -> Journal:
     """The journal of a run in which somebody was asked to wipe a node."""
     journal = begin(load_inventory("inventory.py"), [node], kind)
-    memory = Memory(before=BEFORE, k3s=None, cordoned=False, own_device=True)
+    memory = Snapshot(identity=BEFORE, k3s=None, cordoned=False, own_device=True)
     journal.write("remembered", node=node, memory=memory.to_json())
     journal.write("wipe-asked", node=node, instructions=[])
     return journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.rebuild.gate import DEMANDS, Demand, check, check_overrides, overridden
+from gb10.controller.rebuild.gate import DEMANDS, Demand, check_demands, check_overrides, overridden
 
 MISSING = Demand("backup", False, "proven on no keeper", remedy="gb10 backup spark-2")
 THERE = Demand("models", True, "5 models whole on spark-1")
@@ -14,14 +14,14 @@ THERE = Demand("models", True, "5 models whole on spark-1")
 @pytest.mark.parametrize("name", DEMANDS)
 def test_each_missing_proof_keeps_the_gate_closed(name: str) -> None:
     with pytest.raises(Gb10Error, match=f"{name}: not there") as refused:
-        check([THERE, Demand(name, False, "not there")], "spark-2")
+        check_demands([THERE, Demand(name, False, "not there")], "spark-2")
     assert refused.value.code == "GATE_CLOSED"
 
 
 def test_a_reason_opens_the_gate_for_that_proof_alone() -> None:
     demands = overridden([THERE, MISSING, Demand("solo", False, "off")], {"backup": "it is empty", "models": "never"})
     with pytest.raises(Gb10Error, match="solo"):
-        check(demands, "spark-2")
+        check_demands(demands, "spark-2")
     assert demands[1].override == "it is empty"
     assert demands[0].override is None  # what is proven needs none
 

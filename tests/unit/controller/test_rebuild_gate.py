@@ -13,15 +13,15 @@ from gb10.controller.cluster.asks import BACKUPS, ENGINE, LOCK, PODS, STORE, dat
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS
-from gb10.controller.rebuild.memory import Served
 from gb10.controller.rebuild.plan import NodePlan
+from gb10.controller.rebuild.snapshot import Served
 from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.node import LockHolder
 from gb10.facts.reading.serving import Mode, NodeServing
+from tests.unit.controller.fake_run import SNAPSHOT, FakeRun
 from tests.unit.controller.hosts import saying
-from tests.unit.controller.said import PLACE, cache, engine, serving, store
+from tests.unit.controller.node_answers import PLACE, cache, engine, serving, store
 from tests.unit.controller.two_nodes import INVENTORY, node
-from tests.unit.controller.workshop import MEMORY, Workshop
 
 DATA: dict[str, Any] = {
     "serving_modes": {"cluster": {"models": ["org/large"]}, "solo": {"models": ["org/small"]}},
@@ -48,10 +48,10 @@ def members(*, cordoned: bool) -> tuple[ClusterNode, ...]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     """Everything is proven."""
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
-    found = Workshop(NODES)
+    found = FakeRun(NODES)
     says = found.says
     says[models_of(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
     says[ENGINE] = {"Spark-1": engine(*TAGS), "spark-2": engine(*TAGS)}
@@ -62,14 +62,14 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     for complete in (True, False):
         says[serving_of(NODES, complete)] = {"Spark-1": solo("solo"), "spark-2": solo("off")}
     found.journal.write("began")
-    found.rebuild(memory=replace(MEMORY, served=Served("cluster", "Spark-1")))
+    found.rebuild(snapshot=replace(SNAPSHOT, served=Served("cluster", "Spark-1")))
     found.back_up()
     return found
 
 
-def gate(shop: Workshop) -> tuple[str | None, dict[str, dict[str, Any]]]:
+def gate(run: FakeRun) -> tuple[str | None, dict[str, dict[str, Any]]]:
     """Ask it, after the one that answers alone was looked at; return what keeps it closed, and the demands by name."""
-    worker = NodePlan(WORKER, shop.tools())
+    worker = NodePlan(WORKER, run.tools())
     steps = {step.name: step for step in worker.steps()}
     steps["solo-watched"].verify()
     closed = None
@@ -77,50 +77,50 @@ def gate(shop: Workshop) -> tuple[str | None, dict[str, dict[str, Any]]]:
         steps["gate"].run()
     except Gb10Error as error:
         closed = str(error)
-    (*_, asked) = shop.journal.of("gate")
+    (*_, asked) = run.journal.of("gate")
     return closed, {demand["name"]: demand for demand in asked["demands"]}
 
 
-def test_where_everything_is_proven_the_gate_opens(shop: Workshop) -> None:
-    closed, found = gate(shop)
+def test_where_everything_is_proven_the_gate_opens(run: FakeRun) -> None:
+    closed, found = gate(run)
     assert closed is None
     assert set(found) == set(DEMANDS)
     assert {name: demand["text"] for name, demand in found.items() if not demand["holds"]} == {}
 
 
-def _model(shop: Workshop) -> None:
-    shop.says[models_of(WORKER)]["Spark-1"] = cache("org/small")
+def _model(run: FakeRun) -> None:
+    run.says[models_of(WORKER)]["Spark-1"] = cache("org/small")
 
 
-def _image(shop: Workshop) -> None:
-    shop.says[ENGINE]["Spark-1"] = engine("vllm:1")
+def _image(run: FakeRun) -> None:
+    run.says[ENGINE]["Spark-1"] = engine("vllm:1")
 
 
-def _saved_image(shop: Workshop) -> None:
-    shop.says[STORE]["Spark-1"] = store("vllm:1")
+def _saved_image(run: FakeRun) -> None:
+    run.says[STORE]["Spark-1"] = store("vllm:1")
 
 
-def _backup(shop: Workshop) -> None:
-    shop.says[BACKUPS]["Spark-1"] = ()
+def _backup(run: FakeRun) -> None:
+    run.says[BACKUPS]["Spark-1"] = ()
 
 
-def _solo(shop: Workshop) -> None:
-    shop.says[serving_of(NODES, complete=True)]["Spark-1"] = solo("off")
+def _solo(run: FakeRun) -> None:
+    run.says[serving_of(NODES, complete=True)]["Spark-1"] = solo("off")
 
 
-def _cordon(shop: Workshop) -> None:
-    shop.change("Spark-1", nodes=members(cordoned=False))
+def _cordon(run: FakeRun) -> None:
+    run.change("Spark-1", nodes=members(cordoned=False))
 
 
-def _lock(shop: Workshop) -> None:
-    shop.says[LOCK]["Spark-1"] = held("theirs", "eve")
+def _lock(run: FakeRun) -> None:
+    run.says[LOCK]["Spark-1"] = held("theirs", "eve")
 
 
-def _room(shop: Workshop) -> None:
-    shop.says[data_of(WORKER)]["spark-2"] = replace(PLACE, size_bytes=10)
+def _room(run: FakeRun) -> None:
+    run.says[data_of(WORKER)]["spark-2"] = replace(PLACE, size_bytes=10)
 
 
-CASES: dict[str, tuple[Callable[[Workshop], None], str]] = {
+CASES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
     "models": (_model, "not whole on Spark-1: org/large"),
     "images": (_image, "not in the engine of Spark-1: own:1"),
     "saved-images": (_saved_image, "not saved on Spark-1: own:1"),
@@ -133,17 +133,17 @@ CASES: dict[str, tuple[Callable[[Workshop], None], str]] = {
 
 
 @pytest.mark.parametrize("name", DEMANDS)
-def test_each_missing_proof_closes_the_gate_and_tells_why(shop: Workshop, name: str) -> None:
+def test_each_missing_proof_closes_the_gate_and_tells_why(run: FakeRun, name: str) -> None:
     take_away, cause = CASES[name]
-    take_away(shop)
-    closed, found = gate(shop)
+    take_away(run)
+    closed, found = gate(run)
     assert [demand["name"] for demand in found.values() if not demand["passes"]] == [name]
     assert cause in found[name]["text"]
     assert closed == f"GATE_CLOSED: spark-2 must not be wiped yet. {name}: {found[name]['text']}"
     assert found[name]["remedy"]
 
 
-def test_a_pod_that_could_be_elsewhere_closes_the_gate_too(shop: Workshop) -> None:
-    shop.says[PODS]["Spark-1"] = {"spark-2": ("default/web",)}
-    closed, _ = gate(shop)
+def test_a_pod_that_could_be_elsewhere_closes_the_gate_too(run: FakeRun) -> None:
+    run.says[PODS]["Spark-1"] = {"spark-2": ("default/web",)}
+    closed, _ = gate(run)
     assert closed == "GATE_CLOSED: spark-2 must not be wiped yet. drained: on spark-2 are still default/web"

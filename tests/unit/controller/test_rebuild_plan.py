@@ -18,17 +18,17 @@ from gb10.controller.inventory import Inventory
 from gb10.controller.journal import journals
 from gb10.controller.rebuild import steps as room
 from gb10.controller.rebuild.gate import DEMANDS, Safeguard
-from gb10.controller.rebuild.memory import Memory, Model, Served
-from gb10.controller.rebuild.preview import preview
-from gb10.controller.rebuild.runs import decide
+from gb10.controller.rebuild.plan import preview
+from gb10.controller.rebuild.runs import record_decisions
+from gb10.controller.rebuild.snapshot import Model, Served, Snapshot
 from gb10.controller.rebuild.step import Step
 from gb10.controller.rebuild.steps.download import Download
 from gb10.controller.rebuild.steps.new_cluster import NewCluster
 from gb10.controller.rebuild.wipe_all import WipeAll
+from tests.unit.controller.fake_run import SNAPSHOT, FakeRun
 from tests.unit.controller.hosts import saying
-from tests.unit.controller.said import contents
+from tests.unit.controller.node_answers import contents
 from tests.unit.controller.two_nodes import INVENTORY
-from tests.unit.controller.workshop import MEMORY, Workshop
 
 DOCS = Path(__file__).parents[3] / "docs/rebuild.md"
 DATA: dict[str, Any] = {
@@ -38,7 +38,7 @@ DATA: dict[str, Any] = {
 }
 NOBODY: dict[str, Any] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}  # where nothing listens, which is seen at once
 USUAL = replace(
-    MEMORY,
+    SNAPSHOT,
     models={"org/mine": Model("org/mine", "model", 9, ())},
     images={"own:1": contents()},
     served=Served("cluster", "Spark-1"),
@@ -46,7 +46,7 @@ USUAL = replace(
 BACK = ("settle", "provision", "restore", "rails", "images", "models", "rejoin", "admit", "green", "validate")
 ANY = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 
-MEMORIES = st.builds(
+SNAPSHOTS = st.builds(
     replace,
     st.just(USUAL),
     models=st.sampled_from([{}, USUAL.models]),
@@ -69,16 +69,16 @@ def documented() -> list[str]:
     return [name for cell in cells[1:] for name in cell.split(", ")]
 
 
-def shop_with(rails: bool = True, returned: bool = False) -> Workshop:
+def run_with(rails: bool = True, returned: bool = False) -> FakeRun:
     for old in journals():  # of an earlier example
         old.unlink()
     hosts = (saying(host, **DATA, **NOBODY, **({} if rails else {"rails": {}})) for host in INVENTORY.hosts)
-    shop = Workshop(Inventory("inventory.py", tuple(hosts)))
+    run = FakeRun(Inventory("inventory.py", tuple(hosts)))
     if returned:
-        shop.journal.write("backed-up", node="spark-2", backup="spark-2-1", places=["controller", "Spark-1"])
-        shop.journal.write("wipe-asked", node="spark-2")
-        shop.journal.write("returned", node="spark-2", host_key="SHA256:1")
-    return shop
+        run.journal.write("backed-up", node="spark-2", backup="spark-2-1", places=["controller", "Spark-1"])
+        run.journal.write("wipe-asked", node="spark-2")
+        run.journal.write("returned", node="spark-2", host_key="SHA256:1")
+    return run
 
 
 def names(steps: Sequence[Step]) -> list[str]:
@@ -86,36 +86,38 @@ def names(steps: Sequence[Step]) -> list[str]:
 
 
 def test_the_steps_of_a_usual_node_are_those_of_the_documentation() -> None:
-    assert names(shop_with().rebuild(memory=USUAL).steps()) == documented()
+    assert names(run_with().rebuild(snapshot=USUAL).steps()) == documented()
 
 
 @given(
-    memory=MEMORIES,
+    snapshot=SNAPSHOTS,
     rails=st.booleans(),
     returned=st.booleans(),
     overrides=st.sets(st.sampled_from(sorted(DEMANDS))),
 )
 @ANY
-def test_a_step_is_there_if_the_node_needs_it(memory: Memory, rails: bool, returned: bool, overrides: set[str]) -> None:
-    shop = shop_with(rails, returned)
-    plan = shop.rebuild(memory=memory)
-    decide(shop.journal, shop.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
+def test_a_step_is_there_if_the_node_needs_it(
+    snapshot: Snapshot, rails: bool, returned: bool, overrides: set[str]
+) -> None:
+    run = run_with(rails, returned)
+    plan = run.rebuild(snapshot=snapshot)
+    record_decisions(run.journal, run.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
     found = names(plan.steps())
     lost = {"saved-images"} if "images" in overrides else set()  # what is in no engine cannot be saved either
     kept = {step for step, demand in PROVEN_BY.items() if demand not in overrides | lost}
     needed = {
-        "sync-models": memory.models,
-        "sync-images": memory.images,
-        "save-images": memory.images,
-        "solo": memory.served,
-        "solo-watched": memory.served,
-        "drain": memory.k3s,
+        "sync-models": snapshot.models,
+        "sync-images": snapshot.images,
+        "save-images": snapshot.images,
+        "solo": snapshot.served,
+        "solo-watched": snapshot.served,
+        "drain": snapshot.k3s,
         "rails": rails,
-        "models": memory.models,
-        "images": memory.images,
-        "rejoin": memory.k3s,
-        "admit": memory.k3s,
-        "cluster": memory.served,
+        "models": snapshot.models,
+        "images": snapshot.images,
+        "rejoin": snapshot.k3s,
+        "admit": snapshot.k3s,
+        "cluster": snapshot.served,
     }
     wanted = [name for name in documented() if needed.get(name, True) and (name in kept or name not in PROVEN_BY)]
     if returned:
@@ -134,33 +136,33 @@ PROVEN_BY = {
 }
 
 
-@given(memory=MEMORIES, overrides=st.sets(st.sampled_from(sorted(DEMANDS))))
+@given(snapshot=SNAPSHOTS, overrides=st.sets(st.sampled_from(sorted(DEMANDS))))
 @ANY
-def test_nothing_is_destroyed_but_right_after_the_gate(memory: Memory, overrides: set[str]) -> None:
-    shop = shop_with()
-    plan = shop.rebuild(memory=memory)
-    decide(shop.journal, shop.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
+def test_nothing_is_destroyed_but_right_after_the_gate(snapshot: Snapshot, overrides: set[str]) -> None:
+    run = run_with()
+    plan = run.rebuild(snapshot=snapshot)
+    record_decisions(run.journal, run.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
     steps = plan.steps()
     (wipe,) = [number for number, step in enumerate(steps) if step.destroys]
     assert names(steps[wipe - 1 : wipe + 1]) == ["gate", "wipe"]
 
 
 def test_serving_is_degraded_only_until_it_is_served_as_before() -> None:
-    shop = shop_with(returned=True)
-    plan = shop.rebuild(memory=USUAL)
+    run = run_with(returned=True)
+    plan = run.rebuild(snapshot=USUAL)
     assert names(plan.steps())[:2] == ["solo", "wipe"]
-    shop.journal.write("step-began", node="spark-2", step="cluster")
+    run.journal.write("step-began", node="spark-2", step="cluster")
     assert names(plan.steps())[:2] == ["wipe", "settle"]
 
 
 def test_a_node_without_a_backup_is_not_restored() -> None:
-    shop = shop_with()
-    shop.journal.write("returned", node="spark-2", host_key="SHA256:1")
-    assert "restore" not in names(shop.rebuild(memory=USUAL).steps())
+    run = run_with()
+    run.journal.write("returned", node="spark-2", host_key="SHA256:1")
+    assert "restore" not in names(run.rebuild(snapshot=USUAL).steps())
 
 
 def test_a_preview_says_what_each_step_would_do() -> None:
-    shown = preview(shop_with().rebuild(memory=USUAL), {"drain": 7.0})
+    shown = preview(run_with().rebuild(snapshot=USUAL), {"drain": 7.0})
     assert [step.name for step in shown.steps] == documented()
     assert all(step.plan and step.title for step in shown.steps)
     assert {step.name: step.seconds_last_time for step in shown.steps}["drain"] == 7.0
@@ -168,11 +170,11 @@ def test_a_preview_says_what_each_step_would_do() -> None:
 
 
 def test_a_full_wipe_has_the_steps_of_a_rebuild() -> None:
-    shop = shop_with()
-    rebuild = {type(step) for step in shop.rebuild(memory=USUAL).steps()}
-    wipe = WipeAll(shop.tools(), download=True)
+    run = run_with()
+    rebuild = {type(step) for step in run.rebuild(snapshot=USUAL).steps()}
+    wipe = WipeAll(run.tools(), download=True)
     for name in ("Spark-1", "spark-2"):
-        shop.journal.write("remembered", node=name, memory=USUAL.to_json())
+        run.journal.write("remembered", node=name, memory=USUAL.to_json())
     (first, *_) = wipe.nodes
     steps = [*first.before(), wipe.gate(wipe.nodes), wipe.wipe(), *first.after(), *wipe.together()]
     order = "preflight backup gate wipe settle provision restore cluster download validate green"

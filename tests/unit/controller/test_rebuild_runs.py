@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from gb10.controller.inventory import Inventory
-from gb10.controller.rebuild.arrival import Before
-from gb10.controller.rebuild.locks import holder
-from gb10.controller.rebuild.memory import Memory, Model, Revision, Served, recall
-from gb10.controller.rebuild.reporting import Reporter
+from gb10.controller.rebuild.history import NodeHistory
+from gb10.controller.rebuild.observation import OldIdentity
 from gb10.controller.rebuild.runs import REBUILD, Progress, begin, in_order, runs, seconds_last_time, unfinished
+from gb10.controller.rebuild.snapshot import Model, Revision, Served, Snapshot
+from gb10.controller.rebuild.tools import Reporter, lock_holder
 from tests.unit.controller.hosts import inventory_host
 
 HEAD = inventory_host("spark-1", "head", ssh_hostname="198.18.0.11")
 WORKER = inventory_host("spark-2", "workers", ssh_hostname="198.18.0.12")
 INVENTORY = Inventory("inventory.py", (HEAD, WORKER))
 OTHERS = Inventory("other.py", (inventory_host("spark-1", "head", ssh_hostname="198.18.9.11"),))
-MEMORY = Memory(
-    before=Before("a" * 32, "b", {"enP7s7": "02:b1:00:00:00:01"}),
+MEMORY = Snapshot(
+    identity=OldIdentity("a" * 32, "b", {"enP7s7": "02:b1:00:00:00:01"}),
     k3s="agent",
     cordoned=True,
     operators=("gpu-operator",),
@@ -60,19 +60,18 @@ def test_the_head_comes_last() -> None:
 
 def test_the_last_memory_written_is_read_as_it_was() -> None:
     journal = begin(INVENTORY, ["spark-2"])
-    assert recall(journal, "spark-2") is None
-    journal.write(
-        "remembered", node="spark-2", memory=Memory(before=Before(None, None, {}), k3s=None, cordoned=False).to_json()
-    )
+    assert NodeHistory(journal, "spark-2").snapshot is None
+    first = Snapshot(identity=OldIdentity(None, None, {}), k3s=None, cordoned=False)
+    journal.write("remembered", node="spark-2", memory=first.to_json())
     journal.write("remembered", node="spark-2", memory=MEMORY.to_json())
     (again,) = (run.journal for run in runs(INVENTORY, REBUILD))
-    assert recall(again, "spark-2") == MEMORY
-    assert recall(again, "spark-1") is None
+    assert NodeHistory(again, "spark-2").snapshot == MEMORY
+    assert NodeHistory(again, "spark-1").snapshot is None
 
 
 def test_a_lock_names_the_run_and_who_began_it() -> None:
     journal = begin(INVENTORY, ["spark-2"])
-    found = holder(journal, "prepare spark-2")
+    found = lock_holder(journal, "prepare spark-2")
     assert (found.run, found.step, found.since) == (journal.run, "prepare spark-2", journal.records[0]["at"])
 
 
@@ -121,7 +120,7 @@ def test_the_memory_in_a_journal_of_an_earlier_version_is_read() -> None:
         "serving": "cluster",
         "serving_node": "spark-1",
     }
-    memory = Memory.from_json(document)
+    memory = Snapshot.from_json(document)
     assert memory.models["org/name"].revisions == (Revision("c", 2, 9, True),)
     assert memory.served == Served("cluster", "spark-1")
     assert json.loads(json.dumps(memory.to_json())) == document

@@ -15,7 +15,7 @@ from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.facts.reading.serving import Engine, ServingContainer
 from tests.unit.controller.hosts import inventory_host, saying
-from tests.unit.controller.said import serving
+from tests.unit.controller.node_answers import serving
 
 LARGE, SMALL = "acme/large", "acme/small"
 DATA: dict[str, Any] = {

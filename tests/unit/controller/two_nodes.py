@@ -1,4 +1,4 @@
-"""What nodes say of themselves: two that are well, and whatever a test says otherwise."""
+"""Answers of two healthy nodes, and of nodes with the faults that a test wants."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RAILS = {"a": "enp1s0f0np0", "b": "enP2p1s0f0np0"}
 
 
 def rails(last: int) -> dict[str, dict[str, str]]:
-    """Both rails of a node, as an inventory says them."""
+    """Return both rails of a node as an inventory has them."""
     networks = zip(RAILS, ("192.168.100", "192.168.101"), strict=True)
     return {rail: {"interface": RAILS[rail], "address": f"{network}.{last}/24"} for rail, network in networks}
 
@@ -106,7 +106,7 @@ def half(netdev: str, address: str | None, **other: Any) -> RdmaLink:
 
 
 def connectx7(host: str, a: dict[str, Any] | None = None, b: dict[str, Any] | None = None) -> ConnectX7:
-    """Both halves of one port, each with what is otherwise about it."""
+    """Return both halves of one port, each with its changes."""
     last = 11 + HOSTS.index(host)
     halves = ((RAILS["a"], f"192.168.100.{last}/24", a), (RAILS["b"], f"192.168.101.{last}/24", b))
     return ConnectX7(tuple(replace(half(netdev, address), **(other or {})) for netdev, address, other in halves))
@@ -148,7 +148,7 @@ def facts(
     cluster: dict[str, Any] | None = None,
     **devices: dict[str, Any],
 ) -> FactsResult:
-    """What the hosts say. `devices` replace a part of some hosts: gpu={"spark-2": None}."""
+    """Return the answers of the hosts. `devices` replace a part of some hosts: gpu={"spark-2": None}."""
     overviews: dict[str, Overview] = {}
     for host in answering:
         parts: dict[str, Any] = {"gpu": gpu(), "connectx7": connectx7(host), "dgx": DGX}
@@ -190,7 +190,7 @@ def status(*args: Any, inventory: Inventory = INVENTORY, **kwargs: Any) -> Clust
 
 
 def up(**more: Any) -> ClusterStatus:
-    """A cluster that is well, but for what is given."""
+    """Return the status of a healthy cluster with the given changes."""
     return status(BOTH, [node("spark-1"), node("spark-2")], **more)
 
 

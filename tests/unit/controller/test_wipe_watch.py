@@ -13,24 +13,24 @@ import pytest
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
-from gb10.controller.rebuild.arrival import (
-    Before,
-    HostKey,
-    Seen,
-    Sighting,
-    confirmed,
+from gb10.controller.rebuild.observation import (
+    Observation,
+    OldIdentity,
+    Verdict,
     instructions,
     judge,
     key_lines,
-    wait_for_wipe,
 )
+from gb10.controller.rebuild.person import confirmed
 from gb10.controller.rebuild.plan import NodePlan
-from gb10.controller.rebuild.wiring import Front, make_tools
+from gb10.controller.rebuild.tools import make_tools
+from gb10.controller.rebuild.wipe_watch import wait_for_wipe
+from gb10.operations.kit.known_hosts import HostKey
 from tests.unit.controller.hosts import inventory_host
 from tests.unit.ssh_server import SshServer
 
 MACS = {"enP7s7": "4C:BB:47:01:02:03", "enp1s0f0np0": "4c:bb:47:01:02:04"}
-BEFORE = Before("0" * 32, "boot-1", MACS)
+BEFORE = OldIdentity("0" * 32, "boot-1", MACS)
 
 
 def key_of(folder: Path, name: str = "host") -> HostKey:
@@ -55,9 +55,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
     )
 
 
-def seen(node: InventoryHost, before: Before = BEFORE, away: bool = False, **what: object) -> str:
+def seen(node: InventoryHost, before: OldIdentity = BEFORE, away: bool = False, **what: object) -> str:
     shown = {"host_key": HostKey("ssh-ed25519", "AAAA"), "sudo": True, "boot_id": "boot-2", "macs": MACS, **what}
-    return judge(node, before, Sighting(**shown), away).kind  # type: ignore[arg-type] # a test's own words
+    return judge(node, before, Observation(**shown), away).kind  # type: ignore[arg-type] # a test's own words
 
 
 def test_a_node_with_a_new_machine_id_and_old_macs_is_wiped(node: InventoryHost) -> None:
@@ -80,21 +80,21 @@ def test_another_machine_at_the_address_is_not_taken_for_the_node(node: Inventor
 
 def test_without_a_mac_nobody_decides(node: InventoryHost) -> None:
     assert seen(node, machine_id="1" * 32, macs={}) == "undecided"
-    assert seen(node, Before("0" * 32, None, {}), machine_id="1" * 32) == "undecided"
+    assert seen(node, OldIdentity("0" * 32, None, {}), machine_id="1" * 32) == "undecided"
 
 
 def test_without_the_machine_id_of_before_nobody_decides(node: InventoryHost) -> None:
-    assert seen(node, Before(None, None, MACS), machine_id="1" * 32) == "undecided"
+    assert seen(node, OldIdentity(None, None, MACS), machine_id="1" * 32) == "undecided"
 
 
 def test_a_wiped_node_whose_sudo_asks_is_told_how_not_to(node: InventoryHost) -> None:
-    found = judge(node, BEFORE, Sighting(HostKey("ssh-ed25519", "AAAA"), None, False, "1" * 32, "b", MACS), True)
+    found = judge(node, BEFORE, Observation(HostKey("ssh-ed25519", "AAAA"), None, False, "1" * 32, "b", MACS), True)
     assert found.kind == "no-sudo"
     assert "sudoers" in found.lines[0]
 
 
 def test_a_node_that_does_not_let_us_in_gets_the_line_with_our_key(node: InventoryHost) -> None:
-    refused = Sighting(HostKey("ssh-ed25519", "AAAA"), "Permission denied (publickey,password).")
+    refused = Observation(HostKey("ssh-ed25519", "AAAA"), "Permission denied (publickey,password).")
     found = judge(node, BEFORE, refused, True)
     assert found.kind == "no-login"
     assert Path(f"{node.key}.pub").read_text().strip() in found.lines[0]
@@ -108,7 +108,7 @@ def test_our_key_is_found_where_its_public_half_was_lost(node: InventoryHost) ->
 
 
 def test_another_machine_is_known_by_its_mac_before_it_lets_us_in(node: InventoryHost) -> None:
-    stranger = Sighting(HostKey("ssh-ed25519", "AAAA"), "Permission denied", neighbour_mac="4c:bb:47:ff:ff:ff")
+    stranger = Observation(HostKey("ssh-ed25519", "AAAA"), "Permission denied", neighbour_mac="4c:bb:47:ff:ff:ff")
     assert judge(node, BEFORE, stranger, True).kind == "other-machine"
 
 
@@ -228,41 +228,41 @@ def test_a_wiped_node_is_known_by_its_old_keys_first_of_all(ssh_server: SshServe
     inventory = Inventory("inventory.py", (inventory_host("spark-1", "head", ssh_hostname="127.0.0.9"), server_host))
     journal = Journal.create("rebuild")
     journal.write("returned", node="spark-2")
-    tools = make_tools(inventory, nothing, journal, Front(nothing, nothing, None, nothing))
-    assert NodePlan(server_host, tools).box.condition() == "wiped"
+    tools = make_tools(inventory, nothing, journal, listener=nothing, watch=nothing, ask=None, note=nothing)
+    assert NodePlan(server_host, tools).machine.condition() == "wiped"
     assert ssh_server.known_hosts.read_text().splitlines() == was
 
 
 HERE = {"host_key": HostKey("ssh-ed25519", "AAAA"), "sudo": True, "macs": MACS}
-THERE = Sighting(**HERE, machine_id="0" * 32, boot_id="boot-1")  # type: ignore[arg-type] # as above
-GONE = Sighting(refused="no route to host")
+THERE = Observation(**HERE, machine_id="0" * 32, boot_id="boot-1")  # type: ignore[arg-type] # as above
+GONE = Observation(refused="no route to host")
 REBOOTED = replace(THERE, boot_id="boot-2")
 STRANGER = replace(THERE, machine_id="9" * 32, macs={"enP7s7": "4c:bb:47:ff:ff:ff"})
-CLOSED = Sighting(HostKey("ssh-ed25519", "BBBB"), "Permission denied (publickey).")
+CLOSED = Observation(HostKey("ssh-ed25519", "BBBB"), "Permission denied (publickey).")
 PASTED = replace(THERE, host_key=CLOSED.host_key, machine_id="1" * 32, boot_id="boot-3")
 
 
 def test_every_wrong_turn_is_told_until_the_node_is_back(node: InventoryHost) -> None:
     looks = [THERE, THERE, GONE, REBOOTED, GONE, STRANGER, GONE, CLOSED, CLOSED, replace(PASTED, sudo=False), PASTED]
-    left, told, between = list(looks), list[Seen](), list[str]()
-    arrived = wait_for_wipe(
+    left, told, between = list(looks), list[Verdict](), list[str]()
+    returned = wait_for_wipe(
         node,
         BEFORE,
         told.append,
-        meanwhile=lambda seen: between.append(seen.kind),
+        between=lambda seen: between.append(seen.kind),
         poll_seconds=0,
-        glance=lambda host: left.pop(0),
+        look=lambda host: left.pop(0),
     )
     kinds = ["still-there", "gone", "unwiped", "gone", "other-machine", "gone", "no-login", "no-sudo", "wiped"]
     assert [seen.kind for seen in told] == kinds  # what stays as it is is not said twice
     assert not any(seen.reminder for seen in told)
     assert len(between) == len(looks) - 1  # and nothing comes between its return and what is done then
-    assert (arrived.machine_id, arrived.host_key, arrived.boot_id) == ("1" * 32, CLOSED.host_key, "boot-3")
+    assert returned.observation == PASTED
 
 
 def test_whoever_waits_is_reminded_and_told_the_lines_again(node: InventoryHost) -> None:
-    left, told = [CLOSED, CLOSED, CLOSED, PASTED], list[Seen]()
-    wait_for_wipe(node, BEFORE, told.append, poll_seconds=0, note_seconds=0, glance=lambda host: left.pop(0))
+    left, told = [CLOSED, CLOSED, CLOSED, PASTED], list[Verdict]()
+    wait_for_wipe(node, BEFORE, told.append, poll_seconds=0, reminder_seconds=0, look=lambda host: left.pop(0))
     assert [(seen.kind, seen.reminder) for seen in told] == [
         ("no-login", False),
         ("no-login", True),

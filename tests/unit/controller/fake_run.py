@@ -1,4 +1,4 @@
-"""What a rebuild works with, where the nodes say what a test wants: the journal and all that is decided are real."""
+"""A run whose nodes answer what a test wants. The journal and all decisions are real."""
 
 from __future__ import annotations
 
@@ -24,41 +24,40 @@ from gb10.controller.cluster.asks import (
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal
-from gb10.controller.rebuild.arrival import Before
-from gb10.controller.rebuild.hooks import Hooks
-from gb10.controller.rebuild.memory import Memory
+from gb10.controller.rebuild.observation import OldIdentity
+from gb10.controller.rebuild.person import Hooks, Person
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.runs import begin
-from gb10.controller.rebuild.tools import Person, Tools
-from gb10.controller.rebuild.wiring import Front, make_tools
+from gb10.controller.rebuild.snapshot import Snapshot
+from gb10.controller.rebuild.tools import Tools, make_tools
 from gb10.controller.run.asks import Ask
 from gb10.controller.run.results import FactsResult, RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.operations.backups.state_folder import backups_folder
-from tests.unit.controller import said
+from tests.unit.controller import node_answers
 from tests.unit.controller.two_nodes import BOTH, INVENTORY, facts, node
 
-MEMORY = Memory(
-    before=Before("0" * 32, "boot-1", {"enP7s7": "4c:bb:47:01:02:03"}),
+SNAPSHOT = Snapshot(
+    identity=OldIdentity("0" * 32, "boot-1", {"enP7s7": "4c:bb:47:01:02:03"}),
     k3s="agent",
     cordoned=False,
 )
 
-NOTHING_AGAINST = {"reasons": [], "codes": [], "opened": True, "nodes": None}
+ACCEPTED = {"reasons": [], "codes": [], "opened": True, "nodes": None}
 
 
 @dataclass
-class Workshop:
-    """A run on two nodes that are well. `says` are facts by name and host, `errors` what pyinfra had to report."""
+class FakeRun:
+    """A run on two healthy nodes. `says` are facts by name and host, `errors` those that pyinfra reports."""
 
     inventory: Inventory = INVENTORY
     says: dict[Ask[Any], dict[str, Any]] = field(default_factory=dict)
     errors: tuple[Gb10Error, ...] = ()
-    told: list[str] = field(default_factory=list)  # to whoever is not looking
+    told: list[str] = field(default_factory=list)  # notifications
     heard: list[Mapping[str, Any]] = field(default_factory=list)
     worked: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
-    fails: dict[str, Gb10Error] = field(default_factory=dict)  # deploy -> what it ends with
-    fails_so_often: int = 1_000_000  # and how often, before it works
+    fails: dict[str, Gb10Error] = field(default_factory=dict)  # deploy -> its error
+    fails_so_often: int = 1_000_000  # failures before it succeeds
     options: str = ""
     kind: str = "rebuild"
 
@@ -70,55 +69,62 @@ class Workshop:
             OVERVIEW: dict(facts(BOTH, [node("spark-1"), node("spark-2")]).values[OVERVIEW]),
             LOCK: nothing,
             PODS: nothing,
-            SETTLED: {host.name: said.SETTLED for host in hosts},
+            SETTLED: {host.name: node_answers.SETTLED for host in hosts},
             ENGINE: {host.name: () for host in hosts},
             STORE: nothing,
             BACKUPS: nothing,
             **{models_of(host): dict(nothing) for host in hosts},
-            **{data_of(host): {other.name: said.PLACE for other in hosts} for host in hosts},
+            **{data_of(host): {other.name: node_answers.PLACE for other in hosts} for host in hosts},
             **self.says,
         }
 
     def tools(self) -> Tools:
-        runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: Asked(self, self.inventory.select(limit)))
-        front = Front(self.heard.append, _unwatched, lambda question: True, self.told.append, options=self.options)
-        tools = make_tools(self.inventory, runner, self.journal, front)
-        return replace(tools, person=Listening(self.told, self.options), poll_seconds=0.01)
+        runner = cast("Callable[[Iterable[str]], Runner]", lambda limit: FakeRunner(self, self.inventory.select(limit)))
+        tools = make_tools(
+            self.inventory,
+            runner,
+            self.journal,
+            listener=self.heard.append,
+            watch=_unwatched,
+            ask=lambda question: True,
+            note=self.told.append,
+        )
+        return replace(tools, person=FakePerson(self.told, self.options), poll_seconds=0.01)
 
     def change(self, host: str, **parts: Any) -> None:
-        """Have the overview of a host say something else."""
+        """Change parts of the overview of a host."""
         self.says[OVERVIEW][host] = replace(self.says[OVERVIEW][host], **parts)
 
     def work(self, deploy: str, hosts: tuple[str, ...], kwargs: Mapping[str, Any]) -> RunResult:
-        """What comes of a deploy."""
+        """Return the result of a deploy."""
         self.worked.append((deploy, hosts, {key: value for key, value in kwargs.items() if key != "progress_seconds"}))
         failed = deploy in self.fails and self.fails_so_often > 0
         self.fails_so_often -= failed
         return RunResult(deploy, False, hosts, errors=(self.fails[deploy],) if failed else ())
 
     def back_up(self, node: str = "spark-2", seconds_ago: float = 0.0) -> None:
-        """A backup of a node as it lies on the controller and on the head, proven in both places that long ago."""
+        """Put a backup of a node on the controller and the head, proven in both places that long ago."""
         at = time.time() - seconds_ago
         backup = f"{node}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}"
         summary = {"id": backup, "size": 3, "sha256": "5ba", "created": f"{datetime.fromtimestamp(at, UTC):%FT%TZ}"}
         proof = {"node": node, "id": backup, "proven": True, "at": at, "sha256": "5ba", "created": summary["created"]}
-        proofs = [{**NOTHING_AGAINST, **proof, "where": where} for where in ("controller", "Spark-1")]
+        proofs = [{**ACCEPTED, **proof, "where": where} for where in ("controller", "Spark-1")]
         folder = backups_folder() / node
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{backup}.tar.gz").write_bytes(b"...")
         (folder / f"{backup}.json").write_text(json.dumps(summary))
         (folder / f"{backup}.proof.json").write_text(json.dumps({"copies": proofs}))
-        self.says[BACKUPS] = {"Spark-1": (said.backup_copy(node, backup, "5ba"),), "spark-2": None}
+        self.says[BACKUPS] = {"Spark-1": (node_answers.backup_copy(node, backup, "5ba"),), "spark-2": None}
 
-    def rebuild(self, name: str = "spark-2", memory: Memory | None = MEMORY) -> NodePlan:
-        """The rebuild of a node, of which that is remembered."""
-        if memory:
-            self.journal.write("remembered", node=name, memory=memory.to_json())
+    def rebuild(self, name: str = "spark-2", snapshot: Snapshot | None = SNAPSHOT) -> NodePlan:
+        """Return the plan of a node's rebuild, with this snapshot in the journal."""
+        if snapshot:
+            self.journal.write("remembered", node=name, memory=snapshot.to_json())
         return NodePlan(self.inventory.host(name), self.tools())
 
 
-class Listening(Person):
-    """A person who says yes, and remembers what was told."""
+class FakePerson(Person):
+    """A person who says yes, and whose notifications are kept."""
 
     def __init__(self, told: list[str], options: str) -> None:
         super().__init__(Hooks(), lambda question: True, told.append, options=options)
@@ -135,27 +141,27 @@ def _unwatched(title: str, hosts: tuple[str, ...], *, copies: bool) -> Iterator[
 
 
 @dataclass
-class Asked:
-    """Tells what some hosts would say to a runner."""
+class FakeRunner:
+    """A runner that returns the answers of a fake run."""
 
-    shop: Workshop
+    fake: FakeRun
     hosts: Sequence[InventoryHost]
 
     @property
     def inventory(self) -> Inventory:
-        return self.shop.inventory
+        return self.fake.inventory
 
     def know(self, error: Gb10Error) -> Gb10Error:
         return error.with_details(again="gb10 rebuild run spark-2")
 
     def facts(self, asks: Iterable[Ask[Any]]) -> FactsResult:
         asked = tuple(host.name for host in self.hosts)
-        told = {ask: self.shop.says.get(ask, {}) for ask in asks}
+        told = {ask: self.fake.says.get(ask, {}) for ask in asks}
         values = {ask: {host: value for host, value in by.items() if host in asked} for ask, by in told.items()}
-        errors = tuple(error for error in self.shop.errors if error.host in (None, *asked))
+        errors = tuple(error for error in self.fake.errors if error.host in (None, *asked))
         return FactsResult(values, asked, errors)
 
     def run(
         self, target: str, *, kwargs: Mapping[str, Any], dry: bool = False, on_event: OnEvent | None = None
     ) -> RunResult:
-        return self.shop.work(target.removeprefix("gb10.deploys."), tuple(host.name for host in self.hosts), kwargs)
+        return self.fake.work(target.removeprefix("gb10.deploys."), tuple(host.name for host in self.hosts), kwargs)

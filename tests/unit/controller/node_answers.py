@@ -1,4 +1,4 @@
-"""What nodes say of their models, images, disks and of what serves on them."""
+"""Answers of nodes about their models, images, disks and serving."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store(*tags: str) -> SavedStore:
 
 
 def serving(mode: Mode, *, age_seconds: float = 1.0, **other: Any) -> NodeServing:
-    """What serves on a node; one engine if any."""
+    """Return what serves on a node; at most one engine."""
     engines = (Engine(1, "c", mode, "so", age_seconds),) if mode in ("cluster", "solo") else ()
     found: dict[str, Any] = {
         "reasons": (),

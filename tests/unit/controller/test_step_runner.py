@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from hypothesis import strategies as st
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.journal import Journal
-from gb10.controller.rebuild.engine import Engine
-from gb10.controller.rebuild.hooks import Hooks
-from gb10.controller.rebuild.reporting import Reporter
-from gb10.controller.rebuild.step import Evidence, Step, undo
+from gb10.controller.rebuild.person import Hooks
+from gb10.controller.rebuild.step import Evidence, Step, StepRunner, undo
+from gb10.controller.rebuild.tools import make_tools
+from tests.unit.controller.two_nodes import INVENTORY
+
+
+def _no_call(*_: object, **__: object) -> Any:
+    """Fail: steps of this test ask no node and no person."""
+    raise AssertionError
 
 
 class World:
@@ -29,8 +35,10 @@ class World:
         self.killed: str | None = None
         self.after = False
         self.journal = Journal.create("run", folder)
-        reporter = Reporter(self.journal, self._hear)
-        self.engine = Engine("spark-2", self.journal, reporter, hooks or Hooks(), lambda: None, poll_seconds=0.01)
+        tools = make_tools(
+            INVENTORY, _no_call, self.journal, listener=self._hear, watch=_no_call, ask=None, note=_no_call
+        )
+        self.runner = StepRunner("spark-2", replace(tools, hooks=hooks or Hooks(), poll_seconds=0.01))
 
     def _hear(self, record: Mapping[str, Any], /) -> None:
         self.heard.append(f"{record['event']} {record.get('step', '')}".strip())
@@ -92,23 +100,23 @@ class Deed(Step):
 def test_what_holds_already_is_not_done_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("copy")
-    world.engine.carry_out([world.step("copy"), world.step("drain")])
+    world.runner.run([world.step("copy"), world.step("drain")])
     assert world.ran == ["drain"]
     assert world.heard == ["step-held copy", "step-began drain", "step-done drain"]
 
 
 def test_facts_decide_and_not_the_journal(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.engine.carry_out([world.step("copy")])
+    world.runner.run([world.step("copy")])
     world.done.clear()
-    world.engine.carry_out([world.step("copy")])
+    world.runner.run([world.step("copy")])
     assert world.ran == ["copy", "copy"]
 
 
 def test_a_step_that_does_not_come_true_stops_the_rest(tmp_path: Path) -> None:
     world = World(tmp_path)
     with pytest.raises(Gb10Error, match="not done"):
-        world.engine.carry_out([world.step("copy", works=False), world.step("wipe")])
+        world.runner.run([world.step("copy", works=False), world.step("wipe")])
     assert world.ran == ["copy"]
     assert world.heard[-1] == "step-failed copy"
 
@@ -116,8 +124,8 @@ def test_a_step_that_does_not_come_true_stops_the_rest(tmp_path: Path) -> None:
 def test_an_expensive_look_is_left_out_of_a_first_run(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("provision")
-    world.engine.carry_out([world.step("provision", looks_first=False)])
-    world.engine.carry_out([world.step("provision", looks_first=False)])
+    world.runner.run([world.step("provision", looks_first=False)])
+    world.runner.run([world.step("provision", looks_first=False)])
     assert world.ran == ["provision"]
 
 
@@ -129,7 +137,7 @@ def test_a_hook_can_forbid_a_step(tmp_path: Path) -> None:
     hook.chmod(0o755)
     world = World(tmp_path, Hooks([str(hook)]))
     with pytest.raises(Gb10Error, match="not today"):
-        world.engine.carry_out([world.step("gate"), world.step("wipe")])
+        world.runner.run([world.step("gate"), world.step("wipe")])
     assert world.ran == ["gate"]
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == ["before gate spark-2", "after gate spark-2", "before wipe spark-2"]
@@ -157,7 +165,7 @@ class Booting:
 def test_a_node_that_boots_meanwhile_is_waited_for(tmp_path: Path) -> None:
     world = World(tmp_path)
     settle = world.step("settle", patience=60, verify=Booting("NODE_UNREACHABLE", 3))
-    world.engine.carry_out([settle])
+    world.runner.run([settle])
     assert world.heard == ["step-began settle", "waiting settle", "step-done settle"]
 
 
@@ -165,7 +173,7 @@ def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: 
     world = World(tmp_path)
     settle = world.step("settle", patience=0.01, verify=Booting("NODE_UNREACHABLE", 9))
     with pytest.raises(Gb10Error, match="spark-2 does not answer") as stopped:
-        world.engine.carry_out([settle])
+        world.runner.run([settle])
     assert stopped.value.code == "NODE_UNREACHABLE"
 
 
@@ -173,7 +181,7 @@ def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: 
 def test_nobody_waits_for_what_does_not_pass_or_should_be_there(tmp_path: Path, code: str, patience: float) -> None:
     world = World(tmp_path)
     with pytest.raises(Gb10Error) as stopped:
-        world.engine.carry_out([world.step("step", patience=patience, verify=Booting(code, 1))])
+        world.runner.run([world.step("step", patience=patience, verify=Booting(code, 1))])
     assert stopped.value.code == code
     assert world.ran == []
 
@@ -187,10 +195,10 @@ def test_killed_anywhere_a_run_does_each_step_once(done: set[int], killed: int, 
         steps = [world.step(f"step-{number}") for number in range(6)]
         world.kill(f"step-{killed}", after=after)
         if killed in done:
-            world.engine.carry_out(steps)
+            world.runner.run(steps)
         else:
             with pytest.raises(KeyboardInterrupt):
-                world.engine.carry_out(steps)
+                world.runner.run(steps)
             assert world.heard[-1] == f"step-interrupted step-{killed}"
-            world.engine.carry_out(steps)
+            world.runner.run(steps)
         assert world.ran == [f"step-{number}" for number in range(6) if number not in done]

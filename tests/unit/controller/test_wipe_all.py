@@ -8,7 +8,7 @@ import pytest
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.rebuild.wipe_all import WipeAll, WipedNode
-from tests.unit.controller.workshop import MEMORY, Workshop
+from tests.unit.controller.fake_run import SNAPSHOT, FakeRun
 
 
 @pytest.fixture(autouse=True)
@@ -16,46 +16,46 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
 
 
-def wiped(shop: Workshop, name: str = "spark-2") -> WipedNode:
+def wiped(run: FakeRun, name: str = "spark-2") -> WipedNode:
     """A node whose run began long ago."""
-    shop.journal.write("remembered", node=name, memory=MEMORY.to_json())
-    shop.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"
-    return WipedNode(shop.inventory.host(name), shop.tools())
+    run.journal.write("remembered", node=name, memory=SNAPSHOT.to_json())
+    run.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"
+    return WipedNode(run.inventory.host(name), run.tools())
 
 
 def test_a_node_is_backed_up_although_the_others_are_away_already() -> None:
     not_kept = Gb10Error("BACKUP_NOT_KEPT", host="spark-2")
-    shop = Workshop(kind="wipe-all", fails={"backup": not_kept, "prove_backup": Gb10Error("NODE_UNREACHABLE")})
-    node = wiped(shop)
+    run = FakeRun(kind="wipe-all", fails={"backup": not_kept, "prove_backup": Gb10Error("NODE_UNREACHABLE")})
+    node = wiped(run)
     with pytest.raises(Gb10Error) as stopped:  # the controller has none either
-        node.keeping.make()
+        node.backup.run()
     assert stopped.value is not_kept
-    shop.back_up()
-    node.keeping.make()
-    assert [deploy for deploy, _, _ in shop.worked] == ["backup", "prove_backup"] * 2
-    shop.fails = {"backup": Gb10Error("INTERRUPTED")}
+    run.back_up()
+    node.backup.run()
+    assert [deploy for deploy, _, _ in run.worked] == ["backup", "prove_backup"] * 2
+    run.fails = {"backup": Gb10Error("INTERRUPTED")}
     with pytest.raises(Gb10Error, match="interrupted"):
-        node.keeping.make()
+        node.backup.run()
 
 
 def test_a_copy_on_a_node_that_is_away_does_not_count() -> None:
-    shop = Workshop(kind="wipe-all")
-    node = wiped(shop)
-    shop.back_up()
-    node.tools.sight.absent.add("Spark-1")
-    node.parts.backups.remember()
-    (record,) = shop.journal.of("backed-up")
+    run = FakeRun(kind="wipe-all")
+    node = wiped(run)
+    run.back_up()
+    node.target.sight.absent.add("Spark-1")
+    node.backup.record()
+    (record,) = run.journal.of("backed-up")
     assert record["places"] == ["controller"]
 
 
 def test_a_stopped_wipe_says_where_nodes_and_backups_are() -> None:
-    shop = Workshop(kind="wipe-all")
-    wipe = WipeAll(shop.tools())
+    run = FakeRun(kind="wipe-all")
+    wipe = WipeAll(run.tools())
     assert wipe.whereabouts() == []  # nobody was asked to wipe anything
     for name in ("Spark-1", "spark-2"):
-        shop.journal.write("wipe-asked", node=name, instructions=[])
-        shop.journal.write("backed-up", node=name, backup=f"{name}-1", places=["controller"])
-    shop.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
+        run.journal.write("wipe-asked", node=name, instructions=[])
+        run.journal.write("backed-up", node=name, backup=f"{name}-1", places=["controller"])
+    run.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
     assert wipe.whereabouts() == [
         "Spark-1 may be wiped by now",
         "its backup Spark-1-1 is on controller",

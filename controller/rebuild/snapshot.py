@@ -1,16 +1,15 @@
-"""What is remembered of a node before its wipe, in the journal: no fact can tell it afterwards."""
+"""What a node is and has before its wipe. It is recorded in the journal, because no fact can tell it afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from gb10.controller.cluster.sight import Sight
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.journal import Journal
-from gb10.controller.rebuild.arrival import Before
-from gb10.controller.rebuild.words import count
+from gb10.controller.rebuild.observation import OldIdentity
+from gb10.controller.rebuild.step import Evidence, count, first_names
 from gb10.facts.reading.huggingface import Repository
 from gb10.group_data.settings import ImageSettings, RebuildSettings
 from gb10.programs.images.contents import Contents, familiar
@@ -20,7 +19,7 @@ Needs = tuple[tuple[str, ...], tuple[str, ...]]  # names of models, and tags of 
 
 @dataclass(frozen=True)
 class Revision:
-    """A revision of a model: as many files, of that size in bytes."""
+    """A revision of a model: the number of its files, and their size in bytes."""
 
     commit: str
     files: int
@@ -30,7 +29,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class Model:
-    """What of a repository tells whether another node has all of it."""
+    """The parts of a repository that show if another node has all of it."""
 
     name: str
     kind: str
@@ -39,18 +38,18 @@ class Model:
 
     @classmethod
     def of(cls, repository: Repository) -> Model:
-        """Return what counts here of a repository."""
+        """Return the model in a repository."""
         revisions = (Revision(one.commit, one.files, one.size, one.sound) for one in repository.revisions)
         return cls(repository.name, repository.kind, repository.size, tuple(revisions))
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Model:
-        """Read what `asdict` returned."""
+        """Read the result of `asdict`."""
         revisions = (Revision(one["commit"], one["files"], one["size"], one["sound"]) for one in document["revisions"])
         return cls(document["name"], document["kind"], int(document["size"]), tuple(revisions))
 
     def is_copied(self, other: Model | None) -> bool:
-        """Return True if another node's repository has every revision of this one, whole."""
+        """Return True if another node has every revision of this model, whole."""
         there = {(one.commit, one.files, one.size) for one in (other.revisions if other else ()) if one.sound}
         return all((one.commit, one.files, one.size) in there for one in self.revisions)
 
@@ -64,34 +63,34 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Memory:
+class Snapshot:
     """A node as it was before its rebuild began."""
 
-    before: Before  # what tells the wiped node from others
+    identity: OldIdentity
     k3s: str | None  # "server", "agent", or None without K3s
-    cordoned: bool  # by somebody else, before we began
+    cordoned: bool  # by somebody else, before the rebuild
     operators: tuple[str, ...] = ()  # that were installed: "gpu-operator", "network-operator"
-    own_device: bool | None = None  # whether its place for data is a device of its own
+    own_device: bool | None = None  # True if /data is a device of its own
     models: dict[str, Model] = field(default_factory=dict)  # by name, whole ones only
-    lost_models: tuple[str, ...] = ()  # that are not whole, and will not come back
-    images: dict[str, Contents] = field(default_factory=dict)  # tag -> what makes it what it is
-    lost_images: tuple[str, ...] = ()  # that nobody declared, and that will not come back
+    lost_models: tuple[str, ...] = ()  # that are not whole or not chosen, and will not come back
+    images: dict[str, Contents] = field(default_factory=dict)  # by tag
+    lost_images: tuple[str, ...] = ()  # that no setting names, and that will not come back
     served: Served | None = None  # what was served, if anything
 
     @property
-    def bytes(self) -> int:
-        """How many bytes of models come back to it."""
+    def model_bytes(self) -> int:
+        """Size of the models that come back to the node."""
         return sum(model.size for model in self.models.values())
 
     def described(self) -> str:
-        """In words: "K3s agent, 1 model, 2 images, cordoned"."""
+        """Describe the node in words: "K3s agent, 1 model, 2 images, cordoned"."""
         k3s = f"K3s {self.k3s}" if self.k3s else "no K3s"
         parts = (k3s, count(self.models, "model"), count(self.images, "image"))
         return ", ".join((*parts, "cordoned") if self.cordoned else parts)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "identity": self.before.to_json(),
+            "identity": self.identity.to_json(),
             "k3s": self.k3s,
             "cordoned": self.cordoned,
             "operators": list(self.operators),
@@ -105,11 +104,11 @@ class Memory:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Memory:
-        """Read what `to_json` returned."""
+    def from_json(cls, document: Mapping[str, Any]) -> Snapshot:
+        """Read the result of `to_json`, also that of an earlier version."""
         mode = document.get("serving")
         return cls(
-            before=Before.from_json(document["identity"]),
+            identity=OldIdentity.from_json(document["identity"]),
             k3s=document["k3s"],
             cordoned=document["cordoned"],
             operators=tuple(document.get("operators", ())),
@@ -122,28 +121,22 @@ class Memory:
         )
 
 
-def recall(journal: Journal, node: str) -> Memory | None:
-    """Return what a journal remembers of a node, or None."""
-    record = journal.last("remembered", node=node)
-    return Memory.from_json(record["memory"]) if record else None
-
-
-def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None = None) -> Memory:
-    """Look at a node, and return what is to be remembered of it.
+def take_snapshot(sight: Sight, host: InventoryHost, needs: Needs, old: Snapshot | None = None) -> Snapshot:
+    """Return what a node is and has now.
 
     + needs: models and images that come back even if they are not chosen
-    + old: what is remembered already; it counts for everything that we may have changed since
+    + old: an earlier snapshot; it counts for everything that the rebuild may have changed since
     """
     repositories = sight.repositories(host)
     chosen = host.settings(RebuildSettings).models
     wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
     engine = sight.engine_images(host)
     tags = tuple(dict.fromkeys(map(familiar, (*host.settings(ImageSettings).images, *needs[1]))))
-    cordoned, k3s = sight.is_cordoned(host), sight.k3s(host)  # None: no member of a cluster, and no K3s
+    cordoned, k3s = sight.is_cordoned(host), sight.k3s(host)  # None: not in a cluster, and no K3s
     status = sight.status()
     operators = {"gpu-operator": status.gpu_operator, "network-operator": status.network_operator}
-    return Memory(
-        before=old.before if old else Before.of(sight.identity(host)),
+    return Snapshot(
+        identity=old.identity if old else OldIdentity.of(sight.identity(host)),
         k3s=old.k3s if old else k3s.role if k3s and cordoned is not None else None,
         cordoned=old.cordoned if old else bool(cordoned),
         operators=tuple(name for name, found in operators.items() if found and found.installed),
@@ -156,32 +149,49 @@ def look_at(sight: Sight, host: InventoryHost, needs: Needs, old: Memory | None 
     )
 
 
-def kept(memory: Memory, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Memory:
-    """Return what of a node comes back.
+def without_lost(snapshot: Snapshot, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Snapshot:
+    """Return a snapshot without the models and images that the keeper lacks and that the gate does not demand.
 
-    What the gate does without comes back only if the keeper has it: otherwise the steps after the wipe would never end.
+    Otherwise the steps that copy them back after the wipe would never be done.
     """
     lost_models: list[str] = []
     lost_images: list[str] = []
     if "models" in overrides:
-        lost_models = missing_models(memory.models, sight.repositories(keeper))
+        lost_models = missing_models(snapshot.models, sight.repositories(keeper))
     if "images" in overrides:
-        lost_images = missing_images(memory.images, {**sight.saved_images(keeper), **sight.engine_images(keeper)})
+        lost_images = missing_images(snapshot.images, {**sight.saved_images(keeper), **sight.engine_images(keeper)})
     return replace(
-        memory,
-        models={name: found for name, found in memory.models.items() if name not in lost_models},
-        lost_models=(*memory.lost_models, *lost_models),
-        images={tag: found for tag, found in memory.images.items() if tag not in lost_images},
-        lost_images=(*memory.lost_images, *lost_images),
+        snapshot,
+        models={name: found for name, found in snapshot.models.items() if name not in lost_models},
+        lost_models=(*snapshot.lost_models, *lost_models),
+        images={tag: found for tag, found in snapshot.images.items() if tag not in lost_images},
+        lost_images=(*snapshot.lost_images, *lost_images),
     )
 
 
+# What another node lacks of it ----------------------------------------------------------------------------------------
+
+
 def missing_models(wanted: Mapping[str, Model], there: Mapping[str, Repository]) -> list[str]:
-    """Return the names of models of which another node lacks a revision."""
+    """Return the names of the models that a node lacks, or lacks a revision of."""
     others = {name: Model.of(found) for name, found in there.items() if name in wanted}
     return [name for name, model in wanted.items() if not model.is_copied(others.get(name))]
 
 
 def missing_images(wanted: Mapping[str, Contents], there: Mapping[str, Contents]) -> list[str]:
-    """Return the tags of images that another node lacks, or has with other contents."""
+    """Return the tags of the images that a node lacks, or has with other contents."""
     return [tag for tag, contents in wanted.items() if there.get(tag) != contents]
+
+
+def completeness(missing: list[str], wanted: Sized, what: str, where: str) -> Evidence:
+    """Return the evidence that nothing of what is wanted is missing: "2 models whole on spark-1"."""
+    if missing:
+        return Evidence(False, f"not {where}: {first_names(missing)}")
+    return Evidence(True, f"{count(wanted, what)} {where}")
+
+
+def copy_plan(missing: list[str], wanted: Sized, source: InventoryHost, target: InventoryHost) -> str:
+    """Describe what is still to be copied."""
+    if not missing:
+        return f"nothing: {target.name} has all {len(wanted)}"
+    return f"{first_names(missing)} from {source.name} to {target.name}"
