@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gb10.deploys.gpu_operator import gpu_operator
 from gb10.deploys.k3s import check_k3s, install_k3s
-from gb10.deploys.network_operator import network_operator
 from gb10.deploys.node import node
+from gb10.deploys.operators import gpu_operator, network_operator
 from gb10.group_data.settings import ClusterSettings, K3sSettings
 from gb10.operations import k3s
 from gb10.operations.kit.inventory import HEAD, WORKERS, deploy, head, is_in, k3s_role, read_settings

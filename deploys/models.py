@@ -1,4 +1,4 @@
-"""Hugging Face models that must be on the nodes."""
+"""Hugging Face models that must be on the nodes, copied from another node or downloaded from the Hub."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 from pyinfra.context import host
 
-from gb10.group_data.settings import ModelSettings
+from gb10.group_data.settings import ModelSettings, NodeWorkplace
 from gb10.operations import models as operations
 from gb10.operations.copying.options import CopyOptions
 from gb10.operations.kit.inventory import deploy, head, hub_of, is_node, named, nodes, read_settings
+
+DOWNLOAD_SECONDS = 24 * 3600  # for one model, over a slow line
 
 
 @deploy("Models", also=CopyOptions.names())
@@ -50,3 +52,16 @@ def models(names: Sequence[str] | None = None, source: str | None = None, **opti
         source_hub=hub_of(peer),
         options=CopyOptions(**options),
     )
+
+
+@deploy("Download models")
+def download_models(names: Sequence[str]) -> None:
+    """
+    Have models in the Hugging Face cache, from the Hub, as the user who logs in.
+
+    + names: as on the Hub: "org/name", "datasets/org/name"
+    """
+    if names:
+        home = read_settings(NodeWorkplace).huggingface_home
+        title = f"Download {len(names)} model{'' if len(names) == 1 else 's'}"
+        operations.downloaded(name=title, names=list(names), home=home, seconds=DOWNLOAD_SECONDS, _sudo=False)

@@ -8,8 +8,7 @@ from pyinfra.context import host
 
 from gb10.facts.reading.backups import BackupCopy, BackupProof, read_backups
 from gb10.facts.reading.launcher import Launch, ProgramFact
-from gb10.facts.reading.settings import settings_of
-from gb10.group_data.settings import BackupSettings
+from gb10.group_data.settings import BackupSettings, settings_of
 
 T = TypeVar("T")
 
@@ -18,7 +17,7 @@ class _Listing(ProgramFact[T], Generic[T]):
     """A fact that reads the folder of backups on a node."""
 
     def command(self, root: str | None = None) -> Launch:
-        root = root or settings_of(host, BackupSettings).folder
+        root = root or settings_of(host.data.dict(), BackupSettings).folder
         return Launch("gb10.programs.backups.listing:main", {"root": root})
 
 

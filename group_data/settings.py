@@ -644,6 +644,11 @@ class Settings:
             yield getattr(defaults, name)
 
 
+def settings_of(data: Mapping[str, Any], topic: type[AnyTopic], /, **instead: Any) -> AnyTopic:
+    """Return a topic of a host's settings; `data` is all that its inventory says. See Settings.read."""
+    return Settings({name: value for name, value in data.items() if name in SETTINGS}).read(topic, **instead)
+
+
 def _may_be_none(topic: type[Topic], key: str) -> bool:
     return NoneType in get_args(topic.model_fields[key].annotation)
 

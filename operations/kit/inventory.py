@@ -19,11 +19,9 @@ from pyinfra.api.arguments import all_argument_meta
 from pyinfra.api.operation import PyinfraOperation
 from pyinfra.context import host
 
-from gb10.facts.reading.settings import settings_of
 from gb10.group_data.settings import (
     PYINFRA_SSH,
     SETTINGS,
-    TOPICS,
     AnyTopic,
     HostSettings,
     NodeWorkplace,
@@ -34,6 +32,7 @@ from gb10.group_data.settings import (
     SshSettings,
     Topic,
     did_you_mean,
+    settings_of,
 )
 from gb10.operations.kit.known_hosts import host_name
 from gb10.operations.kit.operation import RefusedDeploy
@@ -50,7 +49,7 @@ def read_settings(topic: type[AnyTopic], of: Host | None = None, /, **instead: A
     """
     node = host if of is None else of
     try:
-        return settings_of(node, topic, **instead)
+        return settings_of(node.data.dict(), topic, **instead)
     except SettingsError as error:
         raise invalid(f"{node.name}: {error}") from error
 
@@ -158,15 +157,21 @@ def downloads_proxy() -> dict[str, str]:
 
 
 KNOWN = (*SETTINGS, *PYINFRA_SSH)
-PREFIXES = (*sorted({topic.prefix for topic in TOPICS} - {""}), "restore_", "rdma_plugin_", "models_", "images_")
-NEARLY = 0.85  # difflib's ratio: "imges" is nearly "images", "my_images" is not
+# The border between a misspelt setting of ours and a name of somebody else's, who may share the inventory:
+# - It must be nearly one of ours, by difflib's ratio, and begin with the same letter. A common prefix is not enough:
+#   node_exporter_port and k3s_token are other people's.
+# - One or two words that differ from ours by a plural alone (image, node_users, ssh_keys) are other people's, too.
+NEARLY = 0.85
+MOST_WORDS = 2
 
 
 def is_misspelt(name: str) -> bool:
     """Return True if a name of an inventory is meant to be a setting, and is none."""
     if name in KNOWN or name.startswith("_"):  # those are pyinfra's own
         return False
-    return name.startswith(PREFIXES) or bool(get_close_matches(name, KNOWN, n=1, cutoff=NEARLY))
+    near = [known for known in get_close_matches(name, KNOWN, cutoff=NEARLY) if known[0] == name[0]]
+    is_plural = any(name.removesuffix("s") == known.removesuffix("s") for known in near)
+    return bool(near) and not (is_plural and name.count("_") < MOST_WORDS)
 
 
 def misspelt(inventory: Inventory, files: Sequence[str]) -> list[str]:

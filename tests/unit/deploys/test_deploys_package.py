@@ -17,7 +17,7 @@ def python(*lines: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("first", ["", "import gb10.deploys.backup, gb10.deploys.cluster, gb10.deploys.restore"])
+@pytest.mark.parametrize("first", ["", "import gb10.deploys.backup, gb10.deploys.cluster, gb10.deploys.k3s"])
 def test_each_name_is_a_deploy_and_never_the_module_of_that_name(first: str) -> None:
     strange = "print([name for name in d.__all__ if not hasattr(getattr(d, name), 'deploy_name')])"
     assert python(first, "import gb10.deploys as d", strange) == "[]"

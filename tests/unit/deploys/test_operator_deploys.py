@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gb10.deploys.gpu_operator import gpu_operator_values
-from gb10.deploys.network_operator import network_operator_values, plugin_version
+from gb10.deploys.operators import gpu_operator_values, network_operator_values, plugin_version
 from gb10.facts.operators import OperatorRemains
 from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.operators import GPU_NAMESPACE, NETWORK_NAMESPACE
