@@ -21,7 +21,7 @@ from gb10.operations import docker
 from gb10.operations.backups.reports import Remark, ToRestore
 from gb10.operations.backups.restoration import Restoration
 from gb10.operations.backups.restore_plan import STEPS, TITLES, described, foreign, may_show, other_k3s
-from gb10.operations.backups.restoring import ACTIONS, bring, clear, cleared_up, network, put_docker
+from gb10.operations.backups.restoring import bring, clear, cleared_up, network, put_step
 from gb10.operations.file import show_diff
 from gb10.operations.kit.operation import Commands, known, operation, refuse, say
 from gb10.operations.kit.waiting import await_condition
@@ -181,7 +181,7 @@ def step(restoration: Restoration, step: str, disturb: bool, patterns: Sequence[
     elif step == "network":
         yield from cleared_up(network(restoration, members, seconds))
     else:
-        yield from cleared_up([FunctionCommand(ACTIONS[step], (restoration, members), {})])
+        yield from cleared_up([FunctionCommand(put_step, (restoration, step, members), {})])
 
 
 def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, patterns: Sequence[str]) -> Commands:
@@ -192,7 +192,7 @@ def _docker(restoration: Restoration, members: Sequence[Member], disturb: bool, 
     if refusals:
         return
     restarts = _restarts(members)
-    yield FunctionCommand(put_docker, (restoration, members, docker.FILE), {})
+    yield FunctionCommand(put_step, (restoration, "docker", members), {})
     if restarts and any(map(_is_daemon_json, members)):
         yield docker.take_over("restart", "", 120)
     elif restarts:

@@ -21,7 +21,6 @@ from gb10.operations.backups.restore_plan import (
     HOST_KEYS,
     STEPS,
     Comparison,
-    Selection,
     is_in_server,
     is_merged,
     public_texts,
@@ -71,14 +70,14 @@ class Restoration:
     _comparisons: dict[bool, Comparison] = field(default_factory=dict)
 
     @functools.cached_property
-    def selection(self) -> Selection:
-        """The members that are to be restored."""
+    def selection(self) -> dict[str, list[Member]]:
+        """The members that each step restores."""
         return select(self.backup.manifest, self.only)
 
     @property
     def steps(self) -> tuple[str, ...]:
         """The steps that the backup has members for."""
-        return tuple(step for step in STEPS if self.selection[step])
+        return tuple(step for step, members in self.selection.items() if members)
 
     @functools.cached_property
     def contents(self) -> dict[str, bytes]:
@@ -111,7 +110,7 @@ class Restoration:
         return self._comparisons[state.is_executing]
 
     def _compare(self) -> Comparison:
-        others = [member for member in self.selection.members if not is_in_server(member)]
+        others = [m for members in self.selection.values() for m in members if not is_in_server(m)]
         compared = [*others, *server_marks(self.selection["k3s"])]
         job = {"wanted": [wanted(member, self.contents) for member in compared], "folder": FOLDER}
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.k3s import KUBECONFIG, SERVER
@@ -115,29 +115,14 @@ def other_k3s(manifest: Manifest, installed: str | None, wanted: str) -> Iterato
 # What is restored -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The members of a backup that are to be restored, by step."""
-
-    steps: Mapping[str, tuple[Member, ...]] = field(default_factory=dict)
-
-    def __getitem__(self, step: str) -> tuple[Member, ...]:
-        return self.steps.get(step, ())
-
-    @property
-    def members(self) -> tuple[Member, ...]:
-        """All members, in the order of the steps."""
-        return tuple(member for step in STEPS for member in self[step])
-
-
-def select(manifest: Manifest, only: Sequence[str] | None) -> Selection:
-    """Return the members of the wanted parts (None: all), by step."""
-    steps: dict[str, list[Member]] = {}
+def select(manifest: Manifest, only: Sequence[str] | None) -> dict[str, list[Member]]:
+    """Return the members that each step restores, of the wanted parts (None: all)."""
+    steps: dict[str, list[Member]] = {step: [] for step in STEPS}
     for member in manifest.members:
         step = step_of(member)
         if step and (only is None or member.part in only):
-            steps.setdefault(step, []).append(member)
-    return Selection({step: tuple(members) for step, members in steps.items()})
+            steps[step].append(member)
+    return steps
 
 
 def step_of(member: Member) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
@@ -11,6 +11,7 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.k3s import SERVER, UNITS
 from gb10.facts.reading.reports import report
 from gb10.group_data.settings import RestoreSettings
+from gb10.operations import docker
 from gb10.operations.backups import restore_plan
 from gb10.operations.backups.making import Progress
 from gb10.operations.backups.reports import Remark
@@ -86,7 +87,31 @@ def _run(host: Host, command: StringCommand) -> None:
         raise RefusedError("RESTORE_FAILED", output)
 
 
-# The actions ----------------------------------------------------------------------------------------------------------
+# The steps ------------------------------------------------------------------------------------------------------------
+
+
+def put_step(state: State, host: Host, restoration: Restoration, step: str, members: Members) -> None:
+    """Put members of a step in place, and have the node take them over."""
+    match step:
+        case "users":
+            plan = restoration.accounts
+            sudoers = [m.node_path for m in members if m.type == "f" and str(m.node_path).startswith("/etc/sudoers")]
+            job = {"commands": plan.commands, "created": plan.created, "accounts": ACCOUNTS, "sudoers": sudoers}
+            _put(host, restoration, "users", members, **job)
+        case "identity":
+            _put(host, restoration, "put", members)
+            _run(host, StringCommand('hostname "$(cat /etc/hostname)"'))
+        case "docker":
+            # daemon.json is put beside its place, where docker-config.sh looks for the next one
+            _put(host, restoration, "docker", members, file=docker.FILE)
+        case "system":
+            _put(host, restoration, "system", members, units=restore_plan.restored_units(members))
+        case "k3s":
+            _put_k3s(host, restoration, members)
+        case "sshd":
+            _put_host_keys(host, restoration, members)
+        case _:
+            _put(host, restoration, "put", members)
 
 
 def _put(host: Host, restoration: Restoration, function: str, members: Members, **job: Any) -> None:
@@ -99,27 +124,7 @@ def _put(host: Host, restoration: Restoration, function: str, members: Members, 
         report(host, Remark(f"note: {text}"))
 
 
-def _place(state: State, host: Host, restoration: Restoration, members: Members) -> None:
-    _put(host, restoration, "put", members)
-
-
-def _users(state: State, host: Host, restoration: Restoration, members: Members) -> None:
-    plan = restoration.accounts
-    sudoers = [m.node_path for m in members if m.type == "f" and str(m.node_path).startswith("/etc/sudoers")]
-    job = {"commands": plan.commands, "created": plan.created, "accounts": ACCOUNTS, "sudoers": sudoers}
-    _put(host, restoration, "users", members, **job)
-
-
-def _identity(state: State, host: Host, restoration: Restoration, members: Members) -> None:
-    _put(host, restoration, "put", members)
-    _run(host, StringCommand('hostname "$(cat /etc/hostname)"'))
-
-
-def _system(state: State, host: Host, restoration: Restoration, members: Members) -> None:
-    _put(host, restoration, "system", members, units=restore_plan.restored_units(members))
-
-
-def _k3s(state: State, host: Host, restoration: Restoration, members: Members) -> None:
+def _put_k3s(host: Host, restoration: Restoration, members: Members) -> None:
     """Put K3s' files in place while it is stopped. If it was running, start it again, also after a failure."""
     install = host.get_fact(K3sInstall)
     unit = UNITS[install.role] if install and install.role and install.main_pid else None
@@ -136,29 +141,13 @@ def _k3s(state: State, host: Host, restoration: Restoration, members: Members) -
         raise RefusedError("SERVICE_FAILED", output)
 
 
-def _sshd(state: State, host: Host, restoration: Restoration, members: Members) -> None:
+def _put_host_keys(host: Host, restoration: Restoration, members: Members) -> None:
     """Give the node its old host keys, and replace the new ones by them in the controller's known_hosts."""
     before = public_keys(peer_run(host, StringCommand(f"cat {HOST_KEYS}*.pub"))[1].splitlines())
     keys = restoration.host_keys
     _put(host, restoration, "sshd", members, keys=[f"{kind} {key}" for kind, key in keys.items()])
     if read_settings(RestoreSettings).restore_known_hosts:
         KnownHosts(known_hosts_file(host)).follow(known_as(host), {**before, **keys}, before)
-
-
-def put_docker(state: State, host: Host, restoration: Restoration, members: Members, file: str) -> None:
-    """Put Docker's files in place, but daemon.json beside its place, where docker-config.sh looks for the next one."""
-    _put(host, restoration, "docker", members, file=file)
-
-
-Action = Callable[[State, Host, Restoration, Members], None]
-ACTIONS: dict[str, Action] = {
-    "users": _users,
-    "identity": _identity,
-    "system": _system,
-    "extra": _place,
-    "k3s": _k3s,
-    "sshd": _sshd,
-}
 
 
 def network(restoration: Restoration, members: Members, seconds: int) -> Commands:
@@ -169,10 +158,10 @@ def network(restoration: Restoration, members: Members, seconds: int) -> Command
     netplan = [m for m in members if str(m.node_path).startswith(NETPLAN) and m.type == "f"]
     others = [member for member in members if member not in netplan]
     if others:
-        yield FunctionCommand(_place, (restoration, others), {})
+        yield FunctionCommand(put_step, (restoration, "network", others), {})
     if netplan:
         values = "".join(f"{str(member.node_path).removeprefix(NETPLAN)}\n" for member in netplan)
         content = f"{FOLDER}/tree/{ROOT}{NETPLAN}\n{restoration.stamp}\n"
         yield from trial("restore", "netplan-action.sh", content, seconds, "RESTORE_NETWORK", values=values)
         # The trial has put the texts in place; this gives the files the owners and times that they had.
-        yield FunctionCommand(_place, (restoration, netplan), {})
+        yield FunctionCommand(put_step, (restoration, "network", netplan), {})

@@ -17,7 +17,7 @@ from gb10.facts.reading.docker import STORE
 from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import report
 from gb10.operations.copying.folder_copy import run_copy
-from gb10.operations.copying.image_plan import Action, ImagePlan, Side, engine_bytes, plan_images, plan_loads
+from gb10.operations.copying.image_plan import Action, ImagePlan, Side, engine_bytes, plan_images
 from gb10.operations.copying.options import CopyRequest
 from gb10.operations.copying.reports import ImageMoved, ImageProven, ImagesPlanned
 from gb10.operations.copying.survey import survey_copy
@@ -69,7 +69,7 @@ def from_source(tags: Sequence[str], source: Host) -> Supply:
 def from_anywhere(tags: Sequence[str], peers: Sequence[Host]) -> list[Supply]:
     """Find images on this node, then on its peers. Raise RefusedError for those that nobody has."""
     here = images_here()
-    own = plan_loads(tags, here)
+    own = plan_images(tags, here, here)
     missing = own.of(Action.ABSENT)
     supplies = [Supply(ImagePlan(tuple(plan for plan in own.tags if plan.action != Action.ABSENT)), here)]
     for peer, there in zip(peers, _images_of(*peers) if missing else [], strict=False):

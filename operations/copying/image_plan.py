@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -130,19 +130,8 @@ def _describe(plan: TagPlan) -> str:
 
 
 def plan_images(tags: Iterable[str], source: Side, target: Side) -> ImagePlan:
-    """Plan what gives the target's engine the tags as the source has them."""
+    """Plan what gives the target's engine the tags as the source has them, which may be the target itself."""
     return ImagePlan(tuple(_plan(tag, source, target) for tag in dict.fromkeys(tags)))
-
-
-def plan_loads(tags: Sequence[str], target: Side) -> ImagePlan:
-    """Plan what gives a node tags without a source; tags that need one are ABSENT."""
-    return ImagePlan(tuple(_plan_load(tag, target) for tag in dict.fromkeys(tags)))
-
-
-def _plan_load(tag: str, target: Side) -> TagPlan:
-    if target.image(tag):
-        return TagPlan(tag, Action.NOTHING)
-    return TagPlan(tag, Action.LOAD if tag in target.intact else Action.ABSENT)
 
 
 def _plan(tag: str, source: Side, target: Side) -> TagPlan:
@@ -170,18 +159,18 @@ def _at_most_bytes(tag: str, contents: Contents, source: Side, target: Side) -> 
     return unknown + sum(here[layer] for layer in layers if layer in here and layer not in there)
 
 
-def engine_bytes(tags: Iterable[str], giver: Side, target: Side) -> int:
+def engine_bytes(tags: Iterable[str], source: Side, target: Side) -> int:
     """Return the bytes that the largest of these tags adds to the target's engine, as far as they are known."""
-    return max((_engine_bytes(tag, giver, target) for tag in tags), default=0)
-
-
-def _engine_bytes(tag: str, giver: Side, target: Side) -> int:
-    image, contents = giver.image(tag), giver.contents(tag)
-    if contents is None:
-        return 0
-    known = known_layers(contents.layers, target.engine or ())
-    sizes = giver.layer_sizes() | target.layer_sizes()
-    new = contents.layers[known:]
-    if image and not known and any(layer not in sizes for layer in new):
-        return image.size_bytes
-    return sum(sizes.get(layer, 0) for layer in new)
+    sizes = source.layer_sizes() | target.layer_sizes()
+    found = [0]
+    for tag in tags:
+        image, contents = source.image(tag), source.contents(tag)
+        if contents is None:
+            continue
+        known = known_layers(contents.layers, target.engine or ())
+        new = contents.layers[known:]
+        if image and not known and any(layer not in sizes for layer in new):
+            found.append(image.size_bytes)
+        else:
+            found.append(sum(sizes.get(layer, 0) for layer in new))
+    return max(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
@@ -84,16 +84,7 @@ class _Session:
             "root": survey.source.root,
             "peer": self.target.name,
             "unit": f"gb10-copy-{self.id}",
-            "rails": [
-                {
-                    "name": way.name,
-                    "interface": way.interface,
-                    "local": way.local,
-                    "peer": way.peer,
-                    "port": ready["ports"][way.name],
-                }
-                for way in survey.ways
-            ],
+            "rails": [{**asdict(way), "port": ready["ports"][way.name]} for way in survey.ways],
             "large": large_jobs(plan, survey.source, survey.target),
             "small": file_jobs(plan.small, survey.source, survey.target),
             "compared": [[entry.path for entry in found] for found in lists],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gb10.facts.reading.docker import SavedImage, SavedStore
-from gb10.operations.copying.image_plan import Action, Side, engine_bytes, plan_images, plan_loads
+from gb10.operations.copying.image_plan import Action, Side, engine_bytes, plan_images
 from gb10.programs.images.contents import Contents, EngineImage, Record, blob_path
 
 LAYER_BYTES = 1000
@@ -111,7 +111,7 @@ def test_an_image_that_is_only_in_the_store_comes_from_there() -> None:
 def test_an_image_that_is_not_whole_in_the_store_counts_as_absent() -> None:
     broken = Side((), store({"a:1": "12"}, lost=[layer("1")]))
     assert plan_images(["a:1"], broken, side()).of(Action.ABSENT) == ["a:1"]
-    assert plan_loads(["a:1"], broken).of(Action.ABSENT) == ["a:1"]
+    assert plan_images(["a:1"], broken, broken).of(Action.ABSENT) == ["a:1"]
 
 
 def test_a_damaged_blob_is_moved_again() -> None:
@@ -121,9 +121,12 @@ def test_a_damaged_blob_is_moved_again() -> None:
 
 
 def test_an_image_that_must_only_be_present_may_be_another_than_elsewhere() -> None:
-    assert plan_loads(["a:1"], side({"a:1": "12"}, {"a:1": "13"})).of(Action.NOTHING) == ["a:1"]
-    assert plan_loads(["a:1"], side({}, {"a:1": "13"})).of(Action.LOAD) == ["a:1"]
-    assert plan_loads(["a:1"], side({}, {"a:2": "13"})).of(Action.ABSENT) == ["a:1"]
+    for node, action in (
+        (side({"a:1": "12"}, {"a:1": "13"}), Action.NOTHING),
+        (side({}, {"a:1": "13"}), Action.LOAD),
+        (side({}, {"a:2": "13"}), Action.ABSENT),
+    ):
+        assert plan_images(["a:1"], node, node).of(action) == ["a:1"]
 
 
 nodes = st.dictionaries(st.sampled_from(["a:1", "a:2", "b:1"]), st.text("123456", min_size=1, max_size=4), max_size=3)

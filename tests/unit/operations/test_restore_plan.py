@@ -80,9 +80,8 @@ def test_host_keys_come_last_and_what_belongs_to_the_installation_never() -> Non
 
 def test_only_the_parts_that_are_wanted_are_selected() -> None:
     manifest = backup(member("root/etc/netplan/a.yaml", "network"), member("root/etc/ssh/sshd_config", "identity"))
-    assert set(select(manifest, None).steps) == {"network", "sshd"}
-    assert set(select(manifest, ["network"]).steps) == {"network"}
-    assert set(select(manifest, ["identity"]).steps) == {"sshd"}
+    for only, steps in ((None, {"network", "sshd"}), (["network"], {"network"}), (["identity"], {"sshd"})):
+        assert {step for step, members in select(manifest, only).items() if members} == steps
 
 
 def test_content_is_told_by_digest_alone() -> None:
@@ -116,7 +115,7 @@ def test_a_diff_shows_texts_of_the_system_alone_and_nothing_that_was_ever_closed
 def test_every_part_that_can_be_asked_for_has_a_step() -> None:
     manifest = backup(*(member(f"root/etc/{part}", part) for part in RESTORABLE))
     for part in RESTORABLE:
-        assert select(manifest, [part]).members, part
+        assert any(select(manifest, [part]).values()), part
     assert set(RESTORABLE) < set(PARTS)
     assert set(RESTORABLE) | {"sshd"} == set(STEPS)
 
