@@ -1,19 +1,19 @@
-"""Two DGX Sparks: put in your own addresses, then try `gb10 bootstrap --dry-run`.
+"""Two DGX Sparks: enter your own addresses, then try `gb10 bootstrap --dry-run`.
 
-Every key of group_data/all.py may stand here too, for one host or, as the second part of a group's tuple, for a group.
+You can set every key of group_data/all.py here, for one host or, as the second part of a group's tuple, for a group.
 """
 
-# The head runs the K3s server and answers for the model that is served over both nodes.
+# The head runs the K3s server, and answers for a model that is served over both nodes.
 head = [
     (
         "spark-1",  # the node's name: in Kubernetes, in backups, and on the command line
         {
-            # Its address on the management network: a DHCP reservation survives a wipe. With a name here, K3s needs the
-            # address as well, as "node_ip".
+            # Its address on the management network: a DHCP reservation survives a wipe. If you use a name here, set the
+            # address as "node_ip", for K3s.
             "ssh_hostname": "192.168.1.11",
             "ssh_user": "nvidia",
             "_sudo": True,  # this user's sudo must not ask for a password
-            "rails": {  # the two halves of the cabled ConnectX-7 port, each in a subnet of its own
+            "rails": {  # the two halves of the cabled ConnectX-7 port, each in its own subnet
                 "a": {"interface": "enp1s0f0np0", "address": "192.168.100.11/24"},
                 "b": {"interface": "enP2p1s0f0np0", "address": "192.168.101.11/24"},
             },
