@@ -1,7 +1,7 @@
 """Serving: what runs is stopped and its memory freed before anything else is started; a start ends with an answer.
 
 The contract: what somebody else started is never stopped, unless the inventory describes how. Nothing is stopped until
-everything that the new mode needs is there.
+everything that the new mode needs is there. `plan` is what is to serve, `site` what this node knows of all nodes.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host, state
 
-from gb10.facts.file import SecretFile, SecretFileState
+from gb10.facts.file import SecretFile
 from gb10.facts.huggingface import HuggingFaceModels
 from gb10.facts.images import DockerImages
 from gb10.facts.rdma import RdmaLinks
 from gb10.facts.reading.docker import with_tag
 from gb10.facts.reading.huggingface import HuggingFaceCache
+from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import Refused
-from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
+from gb10.facts.reading.serving import Engine, NodeServing
 from gb10.facts.serving import ServingState
 from gb10.group_data.settings import CLUSTER
 from gb10.operations.kit.operation import Commands, changes, known, operation, refuse, say
 from gb10.operations.kit.peers import last_words, peer_run, read_facts
-from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.scripts import run_script, run_text
 from gb10.operations.kit.serving import (
     Plan,
     Seat,
@@ -46,16 +47,26 @@ from gb10.programs.images.contents import EngineImage, familiar
 SETTLE_SECONDS = 30  # for memory to come back after a stop
 START_SECONDS = 120  # for `docker run` itself
 SPARE_SECONDS = 60
+UNLIMITED_BYTES = 1 << 50  # for commands of the inventory, which may start an engine without a container
+TELL_SECONDS = 30.0
+GRACE_SECONDS = 30  # in which somebody's launcher must have its engine running
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a node needs to know of itself and the others. `seats` are its places, by the modes that give it one."""
+
+    nodes: tuple[Host, ...]  # the hosts of this run
+    members: tuple[Host, ...]  # those that are to serve, in their order
+    patterns: tuple[str, ...]  # names of containers that may be serving
+    home: str  # of Hugging Face
+    interfaces: tuple[str, ...]  # of the rails
+    seats: Mapping[str, Seat]
 
 
 @operation()
 def can_serve(plan: Plan, site: Site) -> Commands:
-    """
-    Refuse what cannot be served, or cannot be stopped, before anything is stopped.
-
-    + plan: what is to serve
-    + site: what this node needs to know
-    """
+    """Refuse what cannot be served, or cannot be stopped, before anything is stopped."""
     states = states_of(plan, site, site.nodes)
     if verdict(plan, states) is not Verdict.WRONG:
         host.noop("nothing has to be started")
@@ -67,12 +78,7 @@ def can_serve(plan: Plan, site: Site) -> Commands:
 
 @operation()
 def stopped(plan: Plan, site: Site) -> Commands:
-    """
-    Stop what serves on this node, unless the nodes serve as they should already; return when it is gone.
-
-    + plan: what is to serve
-    + site: what this node needs to know
-    """
+    """Stop what serves on this node, unless the nodes serve as they should already; return when it is gone."""
     states = states_of(plan, site, site.nodes)
     mine = states[host.name]
     ours = [one.name for one in mine.ours if one.running or not plan.members] if mine else []
@@ -87,28 +93,16 @@ def stopped(plan: Plan, site: Site) -> Commands:
     if ours:
         yield run_script("serving-stop.sh", str(seconds), *ours, seconds=seconds + SPARE_SECONDS)
     if mine.foreign:
-        yield from _told_to_stop(plan, site, mine)
-        yield FunctionCommand(gone, (plan, site), {})
-
-
-def _told_to_stop(plan: Plan, site: Site, mine: NodeServing) -> Iterator[StringCommand]:
-    """Yield the inventory's stop command for what somebody else started here, if this node has one."""
-    for mode, own in plan.settings.modes.items():
-        seat = site.seats.get(mode)
-        if mode == mine.mode and seat and (command := own.stop.get(role_of(seat.rank))):
-            lines = launch_lines(plan.settings, mode, site.home, seat)
-            yield launched(lines, command, plan.settings.stop_seconds + SPARE_SECONDS)
+        for mode, own in plan.settings.modes.items():
+            seat = site.seats.get(mode)
+            if mode == mine.mode and seat and (command := own.stop.get(role_of(seat.rank))):
+                yield launched(launch_lines(plan.settings, mode, site.home, seat), command, seconds + SPARE_SECONDS)
+        yield FunctionCommand(_gone, (plan, site), {})
 
 
 @operation()
 def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
-    """
-    Start on this node what is to serve there, unless it runs.
-
-    + plan: what is to serve
-    + site: what this node needs to know
-    + after: the operation that stopped what served before
-    """
+    """Start on this node what is to serve there, unless it runs. `after` is the operation `stopped`."""
     rank, own, mode = plan.rank(host.name), plan.own, plan.mode
     if rank is None or own is None or mode is None:
         host.noop("nothing is to serve here")
@@ -133,26 +127,20 @@ def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
 
 @operation()
 def answers(plan: Plan, site: Site, after: OperationMeta, address: str) -> Commands:
-    """
-    Wait until the model is served: the server is up, offers it, and completes a prompt.
-
-    + plan: what is to serve
-    + site: what this node needs to know
-    + after: the operation that started it
-    + address: where it answers
-    """
+    """Wait until the model is offered at `address` and completes a prompt. `after` is the operation `started`."""
     if plan.rank(host.name) != 0:
         host.noop("another node answers, if any")
         return
     if not changes(after) and verdict(plan, states_of(plan, site, site.members)) is Verdict.SERVES:
         host.noop(f"{address} answers")
         return
-    yield FunctionCommand(answered, (plan, site, address), {})
+    yield FunctionCommand(_answered, (plan, site, address), {})
 
 
-def launched(lines: str, command: str, seconds: int) -> StringCommand:
-    """Return what runs a command of the inventory, after some assignments, for at most so many seconds."""
-    return StringCommand(f"timeout {seconds} sh -s", _stdin=f"set -e\n{lines}\n{command}\n")
+def launched(lines: str, command: str, seconds: int) -> Launch:
+    """Return what runs a start or stop command of the inventory, after the lines that describe the mode to it."""
+    text = f"set -e\nexport PATH=$PATH:/snap/bin\n{lines}\n{command}\n"
+    return run_text(text, seconds=seconds, memory_bytes=UNLIMITED_BYTES, outlives=True)
 
 
 def _devices(site: Site) -> tuple[str, ...]:
@@ -163,18 +151,6 @@ def _devices(site: Site) -> tuple[str, ...]:
 
 
 States = Mapping[str, NodeServing | None]
-
-
-@dataclass(frozen=True)
-class Site:
-    """What a node needs to know of itself and the others. `seats` are its places, by the modes that give it one."""
-
-    nodes: tuple[Host, ...]  # the hosts of this run
-    members: tuple[Host, ...]  # those that are to serve, in their order
-    patterns: tuple[str, ...]  # names of containers that may be serving
-    home: str  # of Hugging Face
-    interfaces: tuple[str, ...]  # of the rails
-    seats: Mapping[str, Seat]
 
 
 def states_of(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
@@ -189,6 +165,9 @@ def states_of(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
         return {host.name: known(ServingState, **arguments)}
     found = read_facts(*((node, ServingState, arguments) for node in nodes))
     return {node.name: value for node, value in zip(nodes, found, strict=True)}
+
+
+# What prevents a change --------------------------------------------------------------------------------------------
 
 
 def in_the_way(plan: Plan, mine: NodeServing) -> Iterator[Refused]:
@@ -208,8 +187,13 @@ def lacking(plan: Plan, site: Site) -> Iterator[Refused]:
     if plan.mode is None or plan.rank(host.name) is None:
         return
     models, tags = plan.settings.needs([plan.mode])
-    if plan.settings.env_file and plan.own and not plan.own.start:
-        yield from _lacking_env_file(plan.settings.env_file, known(SecretFile, path=plan.settings.env_file))
+    env_file = plan.settings.env_file
+    if env_file and plan.own and not plan.own.start:
+        found = known(SecretFile, path=env_file)
+        if found is None:
+            yield Refused("SERVING_NOT_READY", f"it has no {env_file}, which serving_env_file names")
+        elif found.mode not in ("600", "400"):
+            yield Refused("SERVING_NOT_READY", f"others may read {env_file}: chmod 600 it")
     if tags:
         head = site.members[0]
         mine = known(DockerImages)
@@ -217,14 +201,8 @@ def lacking(plan: Plan, site: Site) -> Iterator[Refused]:
         yield from _lacking_images([familiar(tag) for tag in tags], mine, heads, head.name)
     if models:
         hub = f"{site.home}/hub"
-        yield from _lacking_models(models, known(HuggingFaceModels, hub=hub), hub)
-
-
-def _lacking_env_file(path: str, found: SecretFileState | None) -> Iterator[Refused]:
-    if found is None:
-        yield Refused("SERVING_NOT_READY", f"it has no {path}, which serving_env_file names")
-    elif found.mode not in ("600", "400"):
-        yield Refused("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
+        cache = known(HuggingFaceModels, hub=hub)
+        yield from _lacking_models(models, cache, hub)
 
 
 def _lacking_images(
@@ -250,15 +228,14 @@ def _lacking_models(names: Sequence[str], cache: HuggingFaceCache | None, hub: s
         if found is None:
             yield Refused("SERVING_NOT_READY", f"it has no {name} in {hub}")
         elif not found.sound:
-            yield Refused("SERVING_NOT_READY", f"its {name} is not whole")
+            yield Refused("SERVING_NOT_READY", f"its {name} is incomplete")
 
 
-TELL_SECONDS = 30.0
-GRACE_SECONDS = 30  # in which somebody's launcher must have its engine running
+# Waits ---------------------------------------------------------------------------------------------------------------
 
 
-def gone(state: State, host: Host, plan: Plan, site: Site) -> bool:
-    """Wait until nothing serves here any more; return False if it does not end in time."""
+def _gone(state: State, host: Host, plan: Plan, site: Site) -> bool:
+    """Wait until nothing serves on this node any more."""
     seconds = plan.settings.stop_seconds
     left = wait_until(lambda: _engines(plan, site, host), lambda engines: not engines, seconds=seconds)
     if left:
@@ -272,7 +249,7 @@ def _engines(plan: Plan, site: Site, host: Host) -> tuple[Engine, ...]:
     return mine.engines if mine else ()
 
 
-def answered(state: State, host: Host, plan: Plan, site: Site, address: str) -> bool:
+def _answered(state: State, host: Host, plan: Plan, site: Site, address: str) -> bool:
     """Wait for the first completion; give up at once if what should load has ended."""
     assert plan.mode is not None  # noqa: S101 - for mypy: without a mode nothing is waited for
     began = told = time.monotonic()
@@ -300,14 +277,15 @@ def answered(state: State, host: Host, plan: Plan, site: Site, address: str) -> 
 
 
 def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:
-    """Return what of the server has ended, or None."""
+    """Return which part of the server has ended and why, or None."""
     for member in site.members:
         mine = states[member.name]
         if mine is None:
             return f"{member.name} cannot be reached any more"
         own = mine.container(plan.label)
         if own and own.end:
-            return f"{member.name}: {own.end}: {_said(member, own)}"
+            _, log = peer_run(member, StringCommand(f"timeout 20 docker logs --tail 20 {own.name} 2>&1"))
+            return f"{member.name}: {own.end}: {last_words(log) or 'its log is empty'}"
     first = states[site.members[0].name]
     if first and first.health == "dead":
         return f"the engine on {site.members[0].name} is dead"
@@ -316,14 +294,8 @@ def _ended(plan: Plan, site: Site, states: States, waited: float) -> str | None:
     return None
 
 
-def _said(member: Host, container: ServingContainer) -> str:
-    """Return the last words of a container."""
-    _, output = peer_run(member, StringCommand(f"timeout 20 docker logs --tail 20 {container.name} 2>&1"))
-    return last_words(output) or "it said nothing"
-
-
 def _why(plan: Plan, node: str, mine: NodeServing | None) -> str:
-    """Say why a server does not serve yet."""
+    """Return the reason why a server does not serve yet."""
     if mine is None:
         return f"{node} cannot be reached"
     return "; ".join(mine.wrong(node, plan.model)) or "not all nodes of it serve"

@@ -1,6 +1,8 @@
-"""The SSH server of a node, hardened without locking anybody out."""
+"""The SSH server of a node, restricted to key logins without locking anybody out."""
 
 from __future__ import annotations
+
+from contextlib import closing
 
 from pyinfra.api import FunctionCommand, Host, State
 from pyinfra.api.exceptions import ConnectError
@@ -41,7 +43,7 @@ def key_logins_only(seconds: int) -> Commands:
 
 
 def _rehearse(state: State, host: Host, content: str) -> bool:
-    """Log in by key, now and as it would be afterwards; report why if that does not work.
+    """Log in by key, now and as it would be afterwards; report the reason if that fails.
 
     A reload also applies what others wrote and never loaded, so a second sshd reads the whole configuration.
     """
@@ -50,25 +52,24 @@ def _rehearse(state: State, host: Host, content: str) -> bool:
     except ConnectError as error:
         say(host, "KEY_LOGIN_FAILED", f"{host.name} lets nobody in by key, so passwords stay: {error}")
         return False
-    done, output = login.run(script("sshd-rehearsal.sh"), content)
-    if not done:
-        say(host, "SSHD_REJECTED", f"{host.name}: {output}: nothing was changed")
-        return False
-    port, unit = output.split()[-2:]
-    trouble = _tried(state, host, login, int(port))
-    login.run(f"systemctl stop {unit}")
-    login.close()
+    with closing(login):
+        done, output = login.run(script("sshd-rehearsal.sh"), content)
+        if not done:
+            say(host, "SSHD_REJECTED", f"{host.name}: {output}: nothing was changed")
+            return False
+        port, unit = output.split()[-2:]
+        trouble = _try_login(state, host, login, int(port))
+        login.run(f"systemctl stop {unit}")
     if trouble:
         say(host, "KEY_LOGIN_FAILED", f"{host.name} would let nobody in by key any more, so nothing changes: {trouble}")
     return trouble is None
 
 
-def _tried(state: State, host: Host, login: NewLogin, port: int) -> str | None:
-    """Log in through the sshd of the rehearsal; return why that failed, or None."""
+def _try_login(state: State, host: Host, login: NewLogin, port: int) -> str | None:
+    """Log in through the second sshd; return the reason if that fails, or None."""
     try:
-        rehearsed = NewLogin(state, host, keys_only=True, tunnel=login.tunnel(port))
+        with closing(NewLogin(state, host, keys_only=True, tunnel=login.tunnel(port))) as rehearsed:
+            done, output = rehearsed.run("true")
     except ConnectError as error:
         return str(error)
-    done, output = rehearsed.run("true")
-    rehearsed.close()
     return None if done else output or "a login works, but no command"

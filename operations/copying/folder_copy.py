@@ -28,7 +28,7 @@ from gb10.operations.kit.inventory import read_settings
 from gb10.operations.kit.operation import Commands, UnreadFactError, refuse, say
 from gb10.operations.kit.peers import read_facts
 from gb10.operations.kit.reports import Note
-from gb10.operations.validate import measured, serving_on
+from gb10.operations.validate import measure_rail, serving_on
 from gb10.programs.answer import RefusedError
 
 MEASURE_FROM_BYTES = 8 << 30  # for a smaller copy a measurement takes too long
@@ -142,7 +142,7 @@ def check_rails(source: Host, target: Host, request: CopyRequest, survey: Survey
             return
     throttled = []
     for way in survey.ways:
-        found = measured(source, target, way, MEASURE_SECONDS)
+        found = measure_rail(source, target, way, MEASURE_SECONDS)
         fault, text = judge_rate(found, f"{way.interface} from {source.name} to {target.name}")
         if fault:
             throttled.append(text)

@@ -88,15 +88,15 @@ def _check_folders(source: Host, target: Host, request: CopyRequest, ours: Tree,
 
 def find_ways(
     source: Host, target: Host, interfaces: Sequence[Mapping[str, Interface]]
-) -> tuple[tuple[Way, ...], tuple[str, ...]]:
-    """Return the rails between two nodes that are up, and the faults of the others.
+) -> tuple[tuple[Way, ...], dict[str, str]]:
+    """Return the rails between two nodes that are up, and the faults of the others by name.
 
     + interfaces: those of both nodes; empty for a copy over the management network
     """
     if not interfaces:
-        return (Way("management", None, None, management_address(target), None),), ()
+        return (Way("management", None, None, management_address(target), None),), {}
     ends = [rails_of(node) for node in (source, target)]
-    ways, lost = [], []
+    ways, lost = [], {}
     for name in sorted(ends[0].keys() & ends[1].keys()):
         rails = [end[name] for end in ends]
         faults = [
@@ -105,11 +105,11 @@ def find_ways(
             for fault in _rail_faults(node.name, rail.interface, rail.ip, found)
         ]
         if faults:
-            lost.append(f"rail {name}: {', '.join(faults)}")
+            lost[name] = ", ".join(faults)
         else:
             ours, theirs = rails
             ways.append(Way(name, ours.interface, ours.ip, theirs.ip, theirs.interface))
-    return tuple(ways), tuple(lost)
+    return tuple(ways), lost
 
 
 def _rail_faults(node: str, interface: str, address: str, found: Mapping[str, Interface]) -> list[str]:
@@ -139,7 +139,7 @@ def resolved(name: str) -> str:
     return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
 
 
-def _judged(source: Host, target: Host, request: CopyRequest, survey: Survey, lost: Sequence[str]) -> Survey:
+def _judged(source: Host, target: Host, request: CopyRequest, survey: Survey, lost: Mapping[str, str]) -> Survey:
     """Return the survey with the reasons to refuse the copy, and with notes."""
     ours, theirs, plan, ways = survey.source, survey.target, survey.plan, survey.ways
     refusals, notes = [], []
@@ -164,7 +164,8 @@ def _judged(source: Host, target: Host, request: CopyRequest, survey: Survey, lo
     if request.network == "management" and not plan.is_empty:
         notes.append("over the management network, as asked for: the rails are not used")
     if ways and lost:
-        notes.append(f"{lost[0]}: only {ways[0].name} carries the copy")
+        name = min(lost)
+        notes.append(f"rail {name}: {lost[name]}: only {ways[0].name} carries the copy")
     return replace(survey, refusals=tuple(refusals), notes=tuple(notes))
 
 

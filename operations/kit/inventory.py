@@ -38,14 +38,24 @@ from gb10.operations.kit.known_hosts import host_name
 from gb10.operations.kit.operation import RefusedDeploy
 
 HEAD, WORKERS = "head", "workers"
+KNOWN = (*SETTINGS, *PYINFRA_SSH)
+# The border between a misspelt setting of ours and a name of other people, who may share the inventory:
+# - It must be nearly one of ours, by difflib's ratio, and begin with the same letter. A common prefix is not enough:
+#   node_exporter_port and k3s_token are other people's.
+# - One or two words that differ from ours by a plural alone (image, node_users, ssh_keys) are other people's, too.
+NEARLY = 0.85
+MOST_WORDS = 2
+
+Arguments = ParamSpec("Arguments")
+_read: WeakSet[Inventory] = WeakSet()  # inventories without a misspelt name
 
 
 def read_settings(topic: type[AnyTopic], of: Host | None = None, /, **instead: Any) -> AnyTopic:
     """
-    Return a topic of a host's settings. Raise RefusedDeploy for what cannot be.
+    Return a topic of a host's settings. Raise RefusedDeploy for invalid ones.
 
     + of: the host; None: the current one
-    + instead: arguments of a deploy that count instead of the inventory, unless they are None
+    + instead: arguments of a deploy that replace settings of the inventory, unless they are None
     """
     node = host if of is None else of
     try:
@@ -55,12 +65,12 @@ def read_settings(topic: type[AnyTopic], of: Host | None = None, /, **instead: A
 
 
 def invalid(reason: str) -> RefusedDeploy:
-    """Return the error for settings that cannot be."""
+    """Return the error for invalid settings."""
     return RefusedDeploy("SETTINGS_INVALID", reason)
 
 
 def named(name: str) -> Host:
-    """Given a name, return that host of the inventory. Raise RefusedDeploy if there is none."""
+    """Return the host of this name. Raise RefusedDeploy if the inventory has none."""
     found = host.inventory.get_host(name, default=None)
     if found is None:
         raise invalid(f"the inventory has no host {name!r}")
@@ -68,7 +78,7 @@ def named(name: str) -> Host:
 
 
 def head() -> Host:
-    """Return the head of this host's cluster. Raise RefusedDeploy where the inventory names none, or several."""
+    """Return the head of the cluster. Raise RefusedDeploy if the inventory names none or several."""
     heads = host.inventory.groups.get(HEAD, [])
     if len(heads) != 1:
         raise invalid(f"the inventory's group {HEAD!r} has {len(heads)} hosts, not one")
@@ -76,7 +86,7 @@ def head() -> Host:
 
 
 def nodes() -> list[Host]:
-    """Return the nodes of the cluster, the head first; all hosts of an inventory that has no such groups."""
+    """Return the nodes of the cluster, the head first; all hosts if the inventory has no such groups."""
     groups = host.inventory.groups
     return [*groups.get(HEAD, []), *groups.get(WORKERS, [])] or list(host.inventory)
 
@@ -92,62 +102,61 @@ def is_in(group: str) -> bool:
 
 
 def k3s_role() -> str | None:
-    """Return what this host is to be in the cluster, "server" or "agent"; None outside the groups head and workers."""
+    """Return the role of this host, "server" or "agent"; None outside the groups head and workers."""
     return "server" if is_in(HEAD) else "agent" if is_in(WORKERS) else None
 
 
 def node_name(node: Host) -> str:
-    """Given a host, return its name in Kubernetes: pinned, since a wiped node comes back with its factory hostname."""
+    """Return the name of a host in Kubernetes: pinned, since a wiped node comes back with its factory hostname."""
     return (read_settings(HostSettings, node).node_name or node.name).lower()
 
 
 def node_ip(node: Host) -> str:
-    """Given a host, return the address at which the other nodes reach it on the management network."""
+    """Return the address at which the other nodes reach a host on the management network."""
     return read_settings(HostSettings, node).node_ip or ssh_address(node)
 
 
 def ssh_address(node: Host) -> str:
-    """Given a host, return the address or name at which the controller reaches it."""
+    """Return the address or name at which the controller reaches a host."""
     return read_settings(SshSettings, node).hostname or node.name
 
 
 def known_hosts_file(node: Host) -> Path:
-    """Given a host, return the file of the controller in which pyinfra looks its key up."""
+    """Return the known_hosts file of the controller in which pyinfra looks up the key of a host."""
     return Path(read_settings(SshSettings, node).known_hosts_file or "~/.ssh/known_hosts").expanduser()
 
 
 def known_as(node: Host) -> str:
-    """Given a host, return its name in known_hosts."""
+    """Return the name of a host in known_hosts."""
     return host_name(ssh_address(node), read_settings(SshSettings, node).port)
 
 
 def kubernetes_ip(node: Host) -> str:
-    """Given a host, return the IP address under which K3s is to know it. Raise RefusedDeploy where we have a name only.
+    """Return the IP address of a host in K3s, which takes no name. Raise RefusedDeploy if only a name is known.
 
-    K3s takes no name for it, and what the controller's DNS or ssh knows need not mean anything on the other nodes.
+    A name need not mean the same on the other nodes as on the controller.
     """
     address = node_ip(node)
     try:
         return str(ip_address(address))
     except ValueError as error:
-        raise invalid(
-            f"{node.name}: {address!r} is no IP address: set node_ip to the one that it has on the management network"
-        ) from error
+        text = f"{node.name}: {address!r} is no IP address: set node_ip to its address on the management network"
+        raise invalid(text) from error
 
 
 def rails_of(node: Host) -> dict[str, RailSettings]:
-    """Return a host's rails, none where the inventory names none. Raise RefusedDeploy for what cannot be."""
+    """Return the rails of a host by name. Raise RefusedDeploy for invalid ones."""
     return read_settings(RailsSettings, node).rails
 
 
 def meeting_address(node: Host) -> str:
-    """Return the address at which other nodes meet a node: on its first rail, else on the management network."""
+    """Return the address at which engines meet on a node: on its first rail, else on the management network."""
     rails = rails_of(node)
     return rails[min(rails)].ip if rails else node_ip(node)
 
 
 def hub_of(node: Host) -> str:
-    """Given a host, return the folder of its Hugging Face cache that holds the repositories."""
+    """Return the folder hub/ of the Hugging Face cache of a host."""
     return read_settings(NodeWorkplace, node).hub
 
 
@@ -156,86 +165,13 @@ def downloads_proxy() -> dict[str, str]:
     return read_settings(Proxy).environment([node_ip(peer) for peer in host.inventory])
 
 
-KNOWN = (*SETTINGS, *PYINFRA_SSH)
-# The border between a misspelt setting of ours and a name of somebody else's, who may share the inventory:
-# - It must be nearly one of ours, by difflib's ratio, and begin with the same letter. A common prefix is not enough:
-#   node_exporter_port and k3s_token are other people's.
-# - One or two words that differ from ours by a plural alone (image, node_users, ssh_keys) are other people's, too.
-NEARLY = 0.85
-MOST_WORDS = 2
-
-
-def is_misspelt(name: str) -> bool:
-    """Return True if a name of an inventory is meant to be a setting, and is none."""
-    if name in KNOWN or name.startswith("_"):  # those are pyinfra's own
-        return False
-    near = [known for known in get_close_matches(name, KNOWN, cutoff=NEARLY) if known[0] == name[0]]
-    is_plural = any(name.removesuffix("s") == known.removesuffix("s") for known in near)
-    return bool(near) and not (is_plural and name.count("_") < MOST_WORDS)
-
-
-def misspelt(inventory: Inventory, files: Sequence[str]) -> list[str]:
-    """
-    Return one line for each misspelt setting of an inventory: the hosts or groups that have it, and what was meant.
-
-    + files: where the inventory comes from; group_data/ beside them and in the current folder is searched as well
-    """
-    found: dict[str, list[str]] = {}
-    for place, data in _places(inventory):
-        for name in filter(is_misspelt, data):
-            found.setdefault(name, []).append(place)
-    return [
-        f"{', '.join(places)}: {name} is no setting{did_you_mean(name, KNOWN)}{_written(name, files)}"
-        for name, places in found.items()
-    ]
-
-
-def _places(inventory: Inventory) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield where an inventory may say something, and what it says there."""
-    yield "--data", inventory.override_data
-    yield "all", inventory.data
-    for group, data in inventory.group_data.items():
-        if group in inventory.groups:  # group_data/ may have a file for a group without hosts
-            yield f"group {group}", data
-    for each in inventory:
-        yield each.name, inventory.get_host_data(each.name)
-
-
-def _written(name: str, files: Iterable[str]) -> str:
-    """Return " (FILE, line N)" for the first place where a name is written as a setting; "" where none is found."""
-    folders = dict.fromkeys(folder / "group_data" for folder in (Path(), *(Path(file).parent for file in files)))
-    group_data = (path for folder in folders for path in sorted(folder.glob("*.py")))
-    for path in (*map(Path, files), *group_data):
-        for line in _lines(path, name):
-            return f" ({path}, line {line})"
-    return ""
-
-
-def _lines(path: Path, name: str) -> Iterator[int]:
-    """Yield the lines of a Python file in which a name is assigned, or is the key of a dictionary."""
-    try:
-        tree = ast.parse(path.read_text())
-    except (OSError, SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        keys = node.keys if isinstance(node, ast.Dict) else []
-        yield from (key.lineno for key in keys if isinstance(key, ast.Constant) and key.value == name)
-        if isinstance(node, ast.keyword) and node.arg == name:
-            yield node.lineno
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
-            yield node.lineno
-
-
-Arguments = ParamSpec("Arguments")
-
-_read: WeakSet[Inventory] = WeakSet()  # inventories without a misspelt name
+# Deploys, and misspelt names ------------------------------------------------------------------------------------------
 
 
 def deploy(
     title: str, *topics: type[Topic], also: Iterable[str] = ()
 ) -> Callable[[Callable[Arguments, Any]], PyinfraOperation[Arguments]]:
-    """
-    Make a deploy of a function, as pyinfra's decorator does.
+    """Make a deploy of a function, as pyinfra's decorator does. Misspelt settings and arguments end it at once.
 
     + topics: their fields are arguments beside those that the function names
     + also: more names of such arguments
@@ -259,16 +195,16 @@ def deploy(
 
 
 def check_inventory(inventory: Inventory) -> None:
-    """Look for misspelt settings, once in a run. Raise RefusedDeploy with all of them."""
+    """Raise RefusedDeploy for the misspelt settings of an inventory; look for them once in a run."""
     if inventory in _read:
         return
-    if found := misspelt(inventory, [word for word in sys.argv[1:] if word.endswith(".py")]):
+    if found := misspelt(inventory, [argument for argument in sys.argv[1:] if argument.endswith(".py")]):
         raise invalid("; ".join(found))
     _read.add(inventory)
 
 
 def check_arguments(function: str, given: Iterable[str], known: Collection[str]) -> None:
-    """Raise RefusedDeploy for arguments that a deploy does not have. pyinfra has taken its own out of them already."""
+    """Raise RefusedDeploy for unknown arguments of a deploy. pyinfra has removed its own already."""
     wrong = [
         f"{function} has no argument {name!r}{did_you_mean(name, all_argument_meta if name.startswith('_') else known)}"
         for name in given
@@ -276,3 +212,63 @@ def check_arguments(function: str, given: Iterable[str], known: Collection[str])
     ]
     if wrong:
         raise invalid("; ".join(wrong))
+
+
+def is_misspelt(name: str) -> bool:
+    """Return True if a name of an inventory is meant to be a setting, and is none."""
+    if name in KNOWN or name.startswith("_"):  # those are pyinfra's own
+        return False
+    near = [known for known in get_close_matches(name, KNOWN, cutoff=NEARLY) if known[0] == name[0]]
+    is_plural = any(name.removesuffix("s") == known.removesuffix("s") for known in near)
+    return bool(near) and not (is_plural and name.count("_") < MOST_WORDS)
+
+
+def misspelt(inventory: Inventory, files: Sequence[str]) -> list[str]:
+    """Return one line for each misspelt setting of an inventory: where it is, and what was probably meant.
+
+    + files: of the inventory; group_data/ beside them and in the current folder is searched as well
+    """
+    found: dict[str, list[str]] = {}
+    for place, data in _places(inventory):
+        for name in filter(is_misspelt, data):
+            found.setdefault(name, []).append(place)
+    return [
+        f"{', '.join(places)}: {name} is no setting{did_you_mean(name, KNOWN)}{_written(name, files)}"
+        for name, places in found.items()
+    ]
+
+
+def _places(inventory: Inventory) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each place where an inventory holds data, and those data."""
+    yield "--data", inventory.override_data
+    yield "all", inventory.data
+    for group, data in inventory.group_data.items():
+        if group in inventory.groups:  # group_data/ may have a file for a group without hosts
+            yield f"group {group}", data
+    for each in inventory:
+        yield each.name, inventory.get_host_data(each.name)
+
+
+def _written(name: str, files: Iterable[str]) -> str:
+    """Return " (FILE, line N)" for the first place where a name is written as a setting, "" if there is none."""
+    folders = dict.fromkeys(folder / "group_data" for folder in (Path(), *(Path(file).parent for file in files)))
+    group_data = (path for folder in folders for path in sorted(folder.glob("*.py")))
+    for path in (*map(Path, files), *group_data):
+        for line in _lines(path, name):
+            return f" ({path}, line {line})"
+    return ""
+
+
+def _lines(path: Path, name: str) -> Iterator[int]:
+    """Yield the lines of a Python file that assign a name or have it as a key."""
+    try:
+        tree = ast.parse(path.read_text())
+    except (OSError, SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        keys = node.keys if isinstance(node, ast.Dict) else []
+        yield from (key.lineno for key in keys if isinstance(key, ast.Constant) and key.value == name)
+        if isinstance(node, ast.keyword) and node.arg == name:
+            yield node.lineno
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
+            yield node.lineno

@@ -1,8 +1,8 @@
-"""What operations report. The controller gets these objects; under the pyinfra CLI each becomes a line."""
+"""Reports of operations: objects for the controller, lines of text under the pyinfra CLI."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -20,7 +20,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What a dry run says that a run would refuse."""
+    """A refusal that a dry run foresees."""
 
     code: str
     text: str
@@ -33,7 +33,7 @@ class Foreseen:
 
 @dataclass(frozen=True)
 class Diff:
-    """What changes in a file, as lines of a diff."""
+    """Changes in a file, as lines of a diff."""
 
     path: str
     is_new: bool
@@ -51,7 +51,7 @@ class Diff:
 
 @dataclass(frozen=True)
 class Check:
-    """What came of a check. `code` names the error of a failed one in the catalogue."""
+    """The result of a check. `code` is the error code of a failed one."""
 
     check: str
     node: str
@@ -61,6 +61,9 @@ class Check:
     peer: str | None = None
     rail: str | None = None
     measured_gbps: float | None = None
+
+    def failed(self, code: str, reason: str) -> Check:
+        return replace(self, outcome="fail", code=code, reason=reason)
 
     @property
     def colour(self) -> str:

@@ -16,23 +16,28 @@ from pyinfra.context import ctx_host
 from gb10.facts.reading import launcher
 from gb10.facts.reading.launcher import Launch
 
+DOWNLOAD_SECONDS = 3600
+CHECK_SECONDS = 60
+
 
 def script(name: str) -> str:
-    """Given the name of a script in programs/shell, return its text."""
+    """Return the text of a script in programs/shell."""
     return (files("gb10.programs") / "shell" / name).read_text()
 
 
 def run_script(name: str, *arguments: str, **options: Any) -> Launch:
-    """Given the name and arguments of a script, return the command that runs it on the node of the current operation.
+    """Return the command that runs a script of programs/shell on the node of the current operation.
 
     See gb10.facts.reading.launcher.run_script for the options.
     """
+    return run_text(script(name), *arguments, **options)
+
+
+def run_text(text: str, *arguments: str, **options: Any) -> Launch:
+    """Return the command that runs the text of a shell script on the node of the current operation."""
     if ctx_host.isset():
         launcher.equip(ctx_host.get())
-    return launcher.run_script(script(name), *arguments, **options)
-
-
-LONGEST_SECONDS = 3600
+    return launcher.run_script(text, *arguments, **options)
 
 
 def verified_download(
@@ -57,10 +62,7 @@ def verified_download(
         "direct": environment.get("NO_PROXY", ""),
     }
     arguments = (url, path, mode, sha256 or "", sums_url, name)
-    return run_script("download.sh", *arguments, seconds=LONGEST_SECONDS, variables=variables)
-
-
-SECONDS = 60
+    return run_script("download.sh", *arguments, seconds=DOWNLOAD_SECONDS, variables=variables)
 
 
 def write_checked(path: str, content: str, mode: str, check: str, code: str, *, replace: bool = False) -> Launch:
@@ -73,4 +75,4 @@ def write_checked(path: str, content: str, mode: str, check: str, code: str, *, 
     + replace: put it in its place
     """
     arguments = (path, mode, code, "replace" if replace else "keep", *shlex.split(check))
-    return run_script("write-checked.sh", *arguments, seconds=SECONDS, variables={"content": content})
+    return run_script("write-checked.sh", *arguments, seconds=CHECK_SECONDS, variables={"content": content})

@@ -29,12 +29,12 @@ class Seat:
 
 
 def container_name(mode: str) -> str:
-    """Given a mode, return the name of the container that serves in it."""
+    """Return the name of the container that serves in a mode."""
     return f"gb10-serving-{mode}"
 
 
 def spec_of(settings: ServingSettings, mode: ModeName, members: Sequence[str]) -> str:
-    """Given a mode and the nodes that serve in it, return a digest of how: another one, and it must be restarted."""
+    """Return a digest of how a mode is served on nodes: if it changes, the mode must be restarted."""
     waits = {"load_seconds", "stop_seconds", "completion_seconds"}
     own = settings.modes[mode].model_dump(mode="json", exclude={"load_seconds", "memory_gib", "recognise"})
     common = settings.model_dump(mode="json", exclude={"modes", *waits})
@@ -43,7 +43,7 @@ def spec_of(settings: ServingSettings, mode: ModeName, members: Sequence[str]) -
 
 
 def run_words(settings: ServingSettings, mode: ModeName, home: str, seat: Seat, spec: str) -> list[str]:
-    """Given a mode and a node's place in it, return the `docker run` that serves there.
+    """Return the `docker run` that serves a mode on a node.
 
     + home: of Hugging Face on the node: mounted whole under the same path, since links lead from one model to others
     """
@@ -64,7 +64,7 @@ def run_words(settings: ServingSettings, mode: ModeName, home: str, seat: Seat, 
 
 
 def serve_words(settings: ServingSettings, mode: ModeName, seat: Seat) -> list[str]:
-    """Given a mode and a node's place in it, return vLLM's command line."""
+    """Return vLLM's command line for a mode on a node."""
     own = settings.modes[mode]
     words = ["vllm", "serve", own.models[0], "--host", "0.0.0.0", "--port", str(settings.port)]  # noqa: S104 - it serves
     if own.served:
@@ -77,7 +77,7 @@ def serve_words(settings: ServingSettings, mode: ModeName, seat: Seat) -> list[s
 
 
 def rail_environment(mode: str, seat: Seat) -> Mapping[str, str]:
-    """What NCCL and its like need to know of a node's rails to meet the other nodes on them."""
+    """Return the variables by which NCCL and its like use a node's rails."""
     if mode != CLUSTER:
         return {}
     names = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "UCX_NET_DEVICES")
@@ -87,7 +87,7 @@ def rail_environment(mode: str, seat: Seat) -> Mapping[str, str]:
 
 
 def launch_lines(settings: ServingSettings, mode: ModeName, home: str, seat: Seat) -> str:
-    """Given a mode, return the shell lines that tell a start or stop command of somebody's own launcher about it."""
+    """Return the shell lines that describe a mode to a start or stop command of the inventory."""
     own = settings.modes[mode]
     known = {
         "HF_HOME": home,
@@ -131,7 +131,7 @@ class Plan:
 
     @property
     def model(self) -> str | None:
-        """The name under which the model is to be offered, or None if only its launcher knows it."""
+        """Served model name, or None if only the launcher knows it."""
         return self.own.name if self.own else None
 
     @property
@@ -139,19 +139,19 @@ class Plan:
         return spec_of(self.settings, self.mode, self.members) if self.mode else None
 
     def rank(self, node: str) -> int | None:
-        """The place of a node among those that serve, or None."""
+        """Return the rank of a node among those that serve, or None."""
         return self.members.index(node) if node in self.members else None
 
 
 def role_of(rank: int) -> Role:
-    """Given a node's place, return its role: the first answers."""
+    """Return the role of a rank: the first node answers."""
     return "worker" if rank else "head"
 
 
 def verdict(plan: Plan, states: Mapping[str, NodeServing | None]) -> Verdict:
-    """Given what serves on the nodes (None where nobody knows), return how far they are from a plan."""
+    """Return how far nodes are from a plan, given what serves on each, None if unknown."""
     others = (state for name, state in states.items() if name not in plan.members and state)
-    if any(state.mode != "off" or running(state) for state in others):
+    if any(state.mode != "off" or any(one.running for one in state.ours) for state in others):
         return Verdict.WRONG
     found = [states.get(name) for name in plan.members]
     placed = [state for state in found if state is not None and fits(plan, state)]
@@ -161,13 +161,12 @@ def verdict(plan: Plan, states: Mapping[str, NodeServing | None]) -> Verdict:
 
 
 def fits(plan: Plan, state: NodeServing) -> bool:
-    """Given what serves on a member, return whether it runs what it should, whether that answers or not."""
+    """Return True if a member runs what it should, even if that does not answer yet."""
     if plan.mode is None or state.mode not in (plan.mode, "undecided"):
         return False
     if state.mode == "undecided" and not (plan.mode == CLUSTER and state.helps):
         return False
-    others = [one for one in state.ours if one.running and one.mode != plan.mode]
-    if others:
+    if any(one.running and one.mode != plan.mode for one in state.ours):
         return False
     own = state.container(plan.mode)
     # What somebody else started in this mode is as good, as long as it answers for the wanted model.
@@ -175,15 +174,9 @@ def fits(plan: Plan, state: NodeServing) -> bool:
 
 
 def _answering(plan: Plan, state: NodeServing) -> Verdict:
-    """Return how far the node that answers is."""
     if not state.wrong(plan.members[0], plan.model):
         return Verdict.SERVES
     if state.health != "none" or not plan.mode:
         return Verdict.WRONG
     age = max((engine.age_seconds for engine in state.engines), default=0.0)
     return Verdict.STARTING if age < plan.settings.load_seconds_of(plan.mode) else Verdict.WRONG
-
-
-def running(state: NodeServing) -> bool:
-    """Whether a container of ours runs on a node."""
-    return any(container.running for container in state.ours)

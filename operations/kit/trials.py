@@ -7,6 +7,7 @@ connection is lost. Actions whose change must not outlive a power failure either
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from typing import Any, cast
 
 from paramiko import Channel, SSHException
@@ -25,12 +26,13 @@ from gb10.operations.kit.waiting import wait_until
 FOLDER = "/run/gb10-trial"
 POLL_SECONDS = 0.5
 ENDS = ("kept", "failed", "undone")
-LOOK = """cd {folder} || exit
+CONFIRM = """cd {folder} || exit
 read -r state <state || exit
 [ "$state" != applied ] || touch confirmed
 echo "$state"
 grep -v '^$' output | tail -n 1"""
-UNDO_SECONDS = 100  # how long the node may take to take a change back
+UNDO_SECONDS = 100  # for the node to take a change back
+COMMAND_SECONDS = 20
 
 
 def trial(
@@ -40,12 +42,11 @@ def trial(
     Yield the commands of a change that takes itself back.
 
     + name: of the trial, one word
-    + action: name of a script of gb10.templates that can apply, undo and keep; see programs/shell/trial.sh
-    + content: what it finds in the file `wanted` beside it
+    + action: script of programs/shell that can apply, undo and keep, see trial.sh
+    + content, values: of the files `wanted` and `values` beside it
     + seconds: how long the node waits for the confirmation before it takes the change back
-    + code: of the error that tells it was taken back
+    + code: of the error if it was taken back
     + keys_only: the new connection must be opened by a key
-    + values: what it finds in the file `values` beside it
     """
     files = {"action": script(action), "wanted": content, "values": values}
     yield run_script("trial.sh", name, str(seconds), seconds=2 * seconds + UNDO_SECONDS, variables=files, outlives=True)
@@ -53,24 +54,23 @@ def trial(
 
 
 def _confirm(state: State, host: Host, name: str, seconds: int, code: str, keys_only: bool) -> bool:
-    """Log in anew and confirm. Return True if the change was kept, else report what happened."""
-    folder, reason = f"{FOLDER}/{name}", ""
+    """Confirm over a new connection. Return True if the change was kept, else report what happened."""
+    reason = ""
 
     def look() -> tuple[str, str]:
+        """Confirm a change that is applied. Return its state, and once it has ended the last line that it printed."""
         nonlocal reason
         try:
-            login = NewLogin(state, host, keys_only)
+            with closing(NewLogin(state, host, keys_only)) as login:
+                done, printed = login.run(CONFIRM.format(folder=f"{FOLDER}/{name}"))
         except ConnectError as error:
             reason = str(error)
             return "", ""
-        try:
-            return _confirmed(login, folder)
-        finally:
-            login.close()
+        word, _, output = printed.partition("\n") if done else ("", "", "")
+        return word, output.strip()
 
-    word, output = wait_until(
-        look, lambda found: found[0] in ENDS, seconds=seconds + UNDO_SECONDS, poll_seconds=POLL_SECONDS
-    )
+    limit = seconds + UNDO_SECONDS
+    word, output = wait_until(look, lambda seen: seen[0] in ENDS, seconds=limit, poll_seconds=POLL_SECONDS)
     if word == "failed":
         say(host, code, f"{host.name}: {output}: everything is as it was")
     elif word == "undone":
@@ -80,23 +80,13 @@ def _confirm(state: State, host: Host, name: str, seconds: int, code: str, keys_
     return word == "kept"
 
 
-def _confirmed(login: NewLogin, folder: str) -> tuple[str, str]:
-    """Confirm a change that is applied. Return its state, and once it has ended the last line that it printed."""
-    done, said = login.run(LOOK.format(folder=folder))
-    word, _, output = said.partition("\n") if done else ("", "", "")
-    return word, output.strip()
-
-
-COMMAND_SECONDS = 20
-
-
 class KeyConnector(SSHConnector):
-    """A connection that keys alone may open, whatever password the inventory holds."""
+    """A connection that only a key may open, whatever password the inventory holds."""
 
-    tunnel: Channel | None = None  # through which it goes, instead of a connection of its own
+    tunnel: Channel | None = None  # which carries it, instead of a connection of its own
 
     def make_paramiko_kwargs(self) -> dict[str, Any]:
-        """What paramiko connects with, less every password."""
+        """Return paramiko's arguments without any password."""
         arguments = {key: value for key, value in super().make_paramiko_kwargs().items() if key != "password"}
         extra = arguments["_pyinfra_ssh_paramiko_connect_kwargs"] or {}
         allowed = {key: value for key, value in extra.items() if key != "password"}
@@ -105,10 +95,9 @@ class KeyConnector(SSHConnector):
 
 
 class NewLogin:
-    """A new connection to a host, as the inventory says, with or without its password.
+    """A new connection to a host, the only proof that the host still lets us in.
 
-    Raises ConnectError where it cannot be opened. Where the host is not reached by SSH at all, there is no connection
-    to lose, and its own connector serves.
+    Raises ConnectError if it cannot be opened. A host that is not reached by SSH keeps its own connector.
     """
 
     def __init__(self, state: State, host: Host, keys_only: bool, tunnel: Channel | None = None) -> None:
@@ -125,15 +114,14 @@ class NewLogin:
             self._connector.connect()
 
     def tunnel(self, port: int) -> Channel:
-        """Open a way to a port of the node's loopback. Raise ConnectError where sshd does not let us."""
+        """Open a channel to a port of the node's loopback. Raise ConnectError if sshd forbids that."""
         client = self._connector.client if isinstance(self._connector, SSHConnector) else None
         transport = client.get_transport() if client else None
         if transport is None:
             raise ConnectError(f"{self._host.name} is not reached by SSH")
         try:
-            return transport.open_channel(
-                "direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=COMMAND_SECONDS
-            )
+            places = ("127.0.0.1", port), ("127.0.0.1", 0)
+            return transport.open_channel("direct-tcpip", *places, timeout=COMMAND_SECONDS)
         except SSHException as error:
             raise ConnectError(f"sshd forwards nothing ({error})") from error
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gb10.facts.rdma import Method, RailBandwidth, Verdict
+from gb10.operations.kit.peers import LINE_CHARACTERS, last_words
 from gb10.operations.kit.reports import Check
-from gb10.operations.validate import LONGEST, container_run, judged, last_words, reduced
+from gb10.operations.validate import container_run, judged, reduced
 
 RAIL = Check("rail-bandwidth", "spark-1", "skip", "", peer="spark-2", rail="a")
 NODES = ("spark-1", "spark-2")
@@ -83,5 +84,5 @@ def test_whatever_a_container_runs_reaches_it_as_it_is(command: list[str]) -> No
 @given(st.text())
 def test_what_a_command_said_fits_one_line(said: str) -> None:
     words = last_words(said)
-    assert len(words) <= LONGEST
+    assert len(words) <= LINE_CHARACTERS
     assert len(words.splitlines()) <= 1
