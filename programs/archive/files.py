@@ -8,8 +8,10 @@ import grp
 import hashlib
 import os
 import pwd
+import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from gb10.programs.archive.manifest import Member, Owner
@@ -75,8 +77,16 @@ def opened(path: str) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
+def remove(path: str) -> None:
+    """Remove a file, link or folder, if it exists."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
 def digest(content: bytes) -> str:
-    """Return the sha256 of bytes."""
     return hashlib.sha256(content).hexdigest()
 
 

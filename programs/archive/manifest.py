@@ -20,7 +20,6 @@ MANIFEST = "MANIFEST.json"
 ROOT = "root"  # folder of the node's own files
 OWN = "gb10"  # folder of descriptions of the node
 PARTS = ("identity", "users", "network", "docker", "k3s", "system", "serving", "inventory-of", "extra")
-TYPES = {"f": "file", "d": "folder", "l": "link", "h": "further name"}
 SUMMARIZED = ("role", "machine", "versions")  # of `about`
 TEXTS = ("id", "node", "created", "sha256", "manifest_sha256")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import stat
 import tarfile
@@ -18,7 +19,6 @@ from gb10.programs.archive.manifest import (
     OWN,
     PARTS,
     ROOT,
-    TYPES,
     Manifest,
     Member,
     Owner,
@@ -63,9 +63,10 @@ def unpack(stream: BinaryIO, folder: str, attributes: bool = False) -> Manifest:
 
 def _read(stream: BinaryIO, folder: str | None) -> Manifest:
     """Read and hash every member, write it into the folder, if any, and compare all with the manifest."""
-    if stream.read(len(HEADER)) != HEADER:
+    buffered = io.BufferedReader(cast(io.RawIOBase, stream), CHUNK)
+    if not buffered.peek().startswith(HEADER):
         raise damaged("it does not begin as a backup does")
-    unzipped = gzip.GzipFile(fileobj=cast(BinaryIO, _Joined(HEADER, stream)), mode="rb")
+    unzipped = gzip.GzipFile(fileobj=buffered, mode="rb")
     seen: dict[str, Member] = {}
     manifest: bytes | None = None
     try:
@@ -210,7 +211,7 @@ def _check_path(path: str) -> None:
 
 def _check_member(member: Member, members: Mapping[str, Member]) -> None:
     """Raise RefusedError for a member that is of no known kind, lies behind a link, or leads out of the archive."""
-    if member.part not in PARTS or member.type not in TYPES or member.mode & ~0o7777:
+    if member.part not in PARTS or member.type not in TAR_TYPES or member.mode & ~0o7777:
         raise damaged(f"{shown(member.path)} is of no known kind")
     for parent in _parents(member.path):
         if parent in members and members[parent].type != "d":
@@ -227,20 +228,6 @@ def _parents(path: str) -> Iterator[str]:
     """Yield the folders above a relative path, the nearest first."""
     while path := os.path.dirname(path):
         yield path
-
-
-class _Joined:
-    """Bytes that were read ahead, and the stream that goes on after them."""
-
-    def __init__(self, first: bytes, stream: BinaryIO) -> None:
-        self._first = first
-        self._stream = stream
-
-    def read(self, size: int = -1) -> bytes:
-        if self._first:
-            given, self._first = (self._first, b"") if size < 0 else (self._first[:size], self._first[size:])
-            return given
-        return self._stream.read(size)
 
 
 def compare(folder: str, manifest: Manifest, attributes: bool = False) -> list[str]:

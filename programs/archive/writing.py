@@ -5,15 +5,17 @@ Its gzip stream has several parts, so that content that cannot be compressed cos
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
+from gb10.programs.answer import Outlet
 from gb10.programs.archive.files import CHUNK, attributes, digest, kind_of, opened, stream_digest
 from gb10.programs.archive.manifest import MANIFEST, OWN, ROOT, Manifest, Member, Note, Owner, shown
 
@@ -42,7 +44,7 @@ class Writer:
     + root: path of the node's root folder
     """
 
-    def __init__(self, out: Sink, scratch: str, root: str = "/") -> None:
+    def __init__(self, out: BinaryIO | Outlet, scratch: str, root: str = "/") -> None:
         self.members: dict[str, Member] = {}
         self.notes: list[Note] = []
         self._scratch = scratch
@@ -104,14 +106,16 @@ class Writer:
         """Add a description of the node under a name of our own."""
         content = text.encode("utf-8", "surrogateescape")
         root = Owner(0, 0, "root", "root")
-        self._put(Member(f"{OWN}/{name}", part, "f", 0o600, root, 0, len(content), digest(content)), [content])
+        self._put(
+            Member(f"{OWN}/{name}", part, "f", 0o600, root, 0, len(content), digest(content)), io.BytesIO(content)
+        )
 
     def close(self, **about: Any) -> Manifest:
         """Write the manifest, with these fields besides members and notes, and end the archive."""
         manifest = Manifest(**about, members=tuple(self.members.values()), notes=tuple(self.notes))
         content = manifest.encoded()
         with _writing():
-            self._tar.addfile(_header(MANIFEST, 0o600, len(content)), _Chunks([content]))
+            self._tar.addfile(_header(MANIFEST, 0o600, len(content)), io.BytesIO(content))
             self._tar.close()
             self._zipped.end()
         return manifest
@@ -132,7 +136,7 @@ class Writer:
             self.note(path, f"is a link to {shown(target)}, which climbs above the root folder, and was left out")
             return ""
         if kind != "f":
-            self._put(Member(**member), [])
+            self._put(Member(**member))
             return kind
         if not self._put_content(member, path, source, last):
             return None
@@ -153,7 +157,7 @@ class Writer:
             size = content.seek(0, os.SEEK_END)
             sha256 = stream_digest(content)
             content.seek(0)
-            self._put(Member(**member, size=size, sha256=sha256), iter(lambda: content.read(CHUNK), b""))
+            self._put(Member(**member, size=size, sha256=sha256), content)
         return True
 
     def _held(self, file: BinaryIO, size: int) -> BinaryIO:
@@ -165,7 +169,7 @@ class Writer:
             size -= len(chunk)
         return held
 
-    def _put(self, member: Member, content: Iterable[bytes]) -> None:
+    def _put(self, member: Member, content: BinaryIO | None = None) -> None:
         header = _header(member.path, member.mode, member.size)
         header.type = TAR_TYPES[member.type]
         header.linkname = member.target
@@ -173,7 +177,7 @@ class Writer:
         header.uid, header.gid, header.uname, header.gname = owner.uid, owner.gid, owner.user, owner.group
         header.mtime = member.mtime // 10**9
         with _writing():
-            self._tar.addfile(header, _Chunks(content) if member.type == "f" else None)
+            self._tar.addfile(header, content)
         self.members[member.path] = member
 
 
@@ -185,36 +189,16 @@ def _writing() -> Iterator[None]:
         raise UnwritableError(error) from error
 
 
-class _Chunks:
-    """Chunks as a file that tarfile reads."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._rest = b""
-
-    def read(self, size: int = CHUNK) -> bytes:
-        while len(self._rest) < size and (chunk := next(self._chunks, b"")):
-            self._rest += chunk
-        given, self._rest = self._rest[:size], self._rest[size:]
-        return given
-
-
 def _header(name: str, mode: int, size: int) -> tarfile.TarInfo:
     header = tarfile.TarInfo(name)
     header.mode, header.size = mode, size
     return header
 
 
-class Sink(Protocol):
-    """Something that bytes are written to: a file, or the outlet of a program."""
-
-    def write(self, data: bytes, /) -> int: ...
-
-
 class Zipped:
     """A stream that compresses what is written to it, in parts that follow one another."""
 
-    def __init__(self, out: Sink) -> None:
+    def __init__(self, out: BinaryIO | Outlet) -> None:
         self._out = out
         self._level = -1  # of the open part; -1 if none is open
         self._crc = self._size = 0

@@ -11,7 +11,6 @@ ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)")
 
 
 def main(job: dict[str, Any], outlet: object) -> list[dict[str, Any]] | None:
-    """Return the listing of the folder job["root"]."""
     return listing(job["root"])
 
 

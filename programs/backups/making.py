@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gb10.programs.answer import Outlet, RefusedError
-from gb10.programs.archive.files import FULL
+from gb10.programs.archive.files import FULL, remove
 from gb10.programs.archive.manifest import ROOT, summary_of
 from gb10.programs.archive.writing import UnwritableError, Writer
 from gb10.programs.backups.node_lists import below, cluster_names, images, models, output, own_containers
@@ -74,7 +74,6 @@ def _add_all(writer: Writer, job: dict[str, Any], scratch: str) -> dict[str, Any
 
 
 def add_paths(writer: Writer) -> None:
-    """Add the known paths."""
     for part, patterns in PATHS.items():
         for pattern in patterns:
             for path in sorted(glob.glob(pattern)):
@@ -102,7 +101,6 @@ def note_links(writer: Writer, paths: Iterable[str]) -> None:
 
 
 def humans() -> list[pwd.struct_passwd]:
-    """Return the accounts of people."""
     return [user for user in pwd.getpwall() if user.pw_uid in HUMANS]
 
 
@@ -179,11 +177,7 @@ def scratch_folder() -> Iterator[str]:
 
 def _empty(folder: str) -> None:
     for name in os.listdir(folder):
-        path = os.path.join(folder, name)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)
+        remove(os.path.join(folder, name))
 
 
 # The database of K3s --------------------------------------------------------------------------------------------------
@@ -221,7 +215,6 @@ def is_running(state: str | None) -> bool:
 
 
 def _times(paths: Iterable[str]) -> dict[str, int]:
-    """Return the modification times of these files and of those below these folders."""
     found = [file for path in paths for file in (below(path) if os.path.isdir(path) else [path])]
     return {path: os.lstat(path).st_mtime_ns for path in found if os.path.lexists(path)}
 

@@ -7,14 +7,13 @@ file or the new one, never half of it. A secret is never wider than its final mo
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from gb10.programs.archive.files import CHUNK, apply_attributes
+from gb10.programs.archive.files import CHUNK, apply_attributes, remove
 from gb10.programs.archive.manifest import ROOT, Member, Owner, decoded
 from gb10.programs.backups.differences import numbers
 from gb10.programs.files import sha256_of, sync_folder
@@ -163,12 +162,3 @@ def _copy(source: str, new: str, more: bytes) -> None:
         out.write((b"" if last == b"\n" or not more else b"\n") + more)
         out.flush()
         os.fsync(out.fileno())
-
-
-def remove(path: str) -> None:
-    """Remove a file, link or folder, if it exists."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        with suppress(FileNotFoundError):
-            os.unlink(path)

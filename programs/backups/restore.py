@@ -14,9 +14,10 @@ import time
 from typing import Any, BinaryIO, cast
 
 from gb10.programs.answer import Outlet, RefusedError
+from gb10.programs.archive.files import remove
 from gb10.programs.archive.manifest import damaged
 from gb10.programs.archive.reading import unpack as unpack_archive
-from gb10.programs.backups.placing import BESIDE, MANIFEST, TREE, Placer, remove
+from gb10.programs.backups.placing import BESIDE, MANIFEST, TREE, Placer
 
 NOTED = 5  # lines of an error output
 SHOWN_SECONDS = 10  # to wait until sshd shows the restored keys
@@ -168,7 +169,6 @@ def _tried(command: list[str], seconds: int = RELOAD_SECONDS) -> subprocess.Comp
 
 
 def _run(command: list[str], code: str, stdin: str = "") -> None:
-    """Run a command. Raise RefusedError with the code if it fails."""
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RefusedError(code, f"{command[0]}: {' '.join((done.stderr or done.stdout).split())[-300:]}")

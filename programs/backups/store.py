@@ -67,7 +67,6 @@ def incoming(root: str, node: str, name: str) -> Iterator[BinaryIO]:
 
 
 def put(root: str, node: str, name: str, content: bytes) -> None:
-    """Write a small file."""
     with incoming(root, node, name) as file:
         file.write(content)
 
@@ -97,7 +96,6 @@ def read_summary(root: str, node: str, backup: str) -> dict[str, Any]:
 
 
 def archive_name(summary: Mapping[str, Any]) -> str:
-    """Return the file name of the archive that a summary describes."""
     return f"{summary['id']}{SUFFIXES[bool(summary['encrypted'])]}"
 
 
@@ -153,17 +151,14 @@ class ProofResult:
 
     @property
     def proven(self) -> bool:
-        """True if the copy was tried and can be restored."""
         return not self.reasons
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The codes of the reasons against the copy."""
         return tuple(code for code, _ in self.reasons)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The texts of the reasons against the copy."""
         return tuple(text for _, text in self.reasons)
 
     def to_json(self) -> dict[str, Any]:

@@ -147,7 +147,6 @@ def is_digest(text: str) -> bool:
 
 
 def blob_path(digest: str) -> str:
-    """Return the path of a blob in the store."""
     return f"{BLOBS}/{digest.removeprefix('sha256:')}"
 
 

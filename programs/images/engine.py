@@ -40,7 +40,6 @@ class Engine:
         return [EngineImage.inspected(json.loads(line)) for line in lines if line.startswith("{")]
 
     def tag(self, image: EngineImage, tag: str) -> None:
-        """Add a tag to an image."""
         self._docker("image", "tag", image.id, tag)
 
     @contextmanager
@@ -111,7 +110,6 @@ class Meter:
         self._began = self._reported = time.monotonic()
 
     def count(self, size: int) -> None:
-        """Count more bytes."""
         self._done += size
         now = time.monotonic()
         if now - self._reported >= PROGRESS_SECONDS:

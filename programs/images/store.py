@@ -41,7 +41,6 @@ class Store:
         self._count = 0
 
     def create(self) -> None:
-        """Create the folders of the store."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o711)
         for name in (BLOBS, "images", "partial", "damaged"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -84,7 +83,6 @@ class Store:
         return found
 
     def missing(self, record: Record) -> list[str]:
-        """Return the blobs of an image that are missing or have another size."""
         return record.missing({digest: size for digest, size in record.blobs.items() if self.has(digest, size)})
 
     def records(self) -> tuple[dict[str, Record], list[str]]:

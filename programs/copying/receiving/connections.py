@@ -31,13 +31,28 @@ SILENCE_SECONDS = 60  # on a connection
 CONFIGURATION = "rsyncd.conf"
 SSH_CONFIGURATION = "rsyncd-ssh.conf"
 GREETING = b"@RSYNCD:"  # first bytes of an rsync
-TIMEOUT_SECONDS = 60
+# A reverse lookup would wait for a name server that may be unreachable.
+MODULE = """\
+reverse lookup = no
+[copy]
+reverse lookup = no
+uid = 0
+gid = 0
+use chroot = yes
+numeric ids = yes
+munge symlinks = no
+list = no
+read only = no
+write only = yes
+refuse options = delete*
+auth users = gb10
+timeout = 60
+"""
 
 Serve = Callable[[socket.socket], None]
 
 
 def log(text: str) -> None:
-    """Write a line to the journal of the unit."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -120,7 +135,6 @@ class RsyncDaemon:
         self._lock = threading.Lock()
 
     def configure(self, root: str, secret: str, peers: set[str]) -> None:
-        """Write the configuration files."""
         write_file(os.path.join(self._folder, "secrets"), f"gb10:{secret}\n")
         allowed = {"hosts allow": " ".join(sorted(peers)), "hosts deny": "*"}
         write_file(os.path.join(self._folder, CONFIGURATION), self._text(root, allowed))
@@ -128,26 +142,8 @@ class RsyncDaemon:
         write_file(os.path.join(self._folder, SSH_CONFIGURATION), self._text(root, {}))
 
     def _text(self, root: str, hosts: dict[str, str]) -> str:
-        settings = {
-            **hosts,
-            "uid": "0",
-            "gid": "0",
-            "use chroot": "yes",
-            "numeric ids": "yes",
-            "munge symlinks": "no",
-            "path": root.replace("%", "%%"),
-            "list": "no",
-            "read only": "no",
-            "write only": "yes",
-            "refuse options": "delete*",
-            "auth users": "gb10",
-            "secrets file": os.path.join(self._folder, "secrets"),
-            "timeout": str(TIMEOUT_SECONDS),
-        }
-        # a reverse lookup would wait for a name server that may be unreachable
-        return "reverse lookup = no\n[copy]\nreverse lookup = no\n" + "".join(
-            f"{key} = {value}\n" for key, value in settings.items()
-        )
+        settings = {"path": root.replace("%", "%%"), "secrets file": os.path.join(self._folder, "secrets"), **hosts}
+        return MODULE + "".join(f"{key} = {value}\n" for key, value in settings.items())
 
     @property
     def is_busy(self) -> bool:
@@ -165,7 +161,6 @@ class RsyncDaemon:
             self._children.remove(child)
 
     def stop(self) -> None:
-        """End all connections."""
         with self._lock:
             for child in self._children:
                 child.terminate()

@@ -29,19 +29,10 @@ def main(job: dict[str, Any], outlet: Outlet) -> list[dict[str, Any]]:
     for path in glob.glob(f"{FOLDERS}/{JOB}"):
         folder = os.path.dirname(path)
         try:
-            found.append({"id": folder.rpartition("-")[2], "root": read_job(folder)["root"], "now": _progress(folder)})
+            progress = _read(folder, PROGRESS) if os.path.exists(os.path.join(folder, PROGRESS)) else {}
+            found.append({"id": folder.rpartition("-")[2], "root": read_job(folder)["root"], "now": progress})
         except FileNotFoundError:
             continue  # it has ended
-    return found
-
-
-def _progress(folder: str) -> dict[str, Any]:
-    """Return the progress of a copy, empty until its sender has connected."""
-    path = os.path.join(folder, PROGRESS)
-    if not os.path.exists(path):
-        return {}
-    with open(path) as file:
-        found: dict[str, Any] = json.load(file)
     return found
 
 
@@ -54,7 +45,10 @@ def write_file(path: str, text: str) -> None:
 
 
 def read_job(folder: str) -> dict[str, Any]:
-    """Return the job of a receiver."""
-    with open(os.path.join(folder, JOB)) as file:
-        job: dict[str, Any] = json.load(file)
-    return job
+    return _read(folder, JOB)
+
+
+def _read(folder: str, name: str) -> dict[str, Any]:
+    with open(os.path.join(folder, name)) as file:
+        found: dict[str, Any] = json.load(file)
+    return found

@@ -31,7 +31,6 @@ class Target:
         self._folders: set[str] = set()  # in which files may be written
 
     def expect(self, large: list[Wanted]) -> None:
-        """Prepare for the large files of a copy."""
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot = file.read().strip()
         for index, wanted in enumerate(large):
@@ -156,7 +155,6 @@ class Streams:
             stream.connection.sendall(ARRIVED)
 
     def stop(self) -> None:
-        """End all connections."""
         with self._lock:
             for connection in self._open:
                 with suppress(OSError):
@@ -187,12 +185,8 @@ class StagingFolder:
 
     def clean(self, job: dict[str, Any]) -> None:
         """Remove what killed copies left, except parts with which this copy or a later one can continue."""
-        with os.scandir(self.temporary) as found:
-            for entry in found:
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                else:
-                    os.unlink(entry.path)
+        shutil.rmtree(self.temporary)
+        os.mkdir(self.temporary)
         stale, wanted = set(job["stale"]), {file["key"] for file in job["large"]}
         for name in os.listdir(self.path):
             key, _, kind = name.rpartition(".")
@@ -220,21 +214,19 @@ def note_references(root: str, blob: str, links: list[str]) -> None:
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     owner = os.stat(folder)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    lock, notes = os.open(f"{path}.lock", flags, 0o666), -1
-    try:
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+    with open(f"{path}.lock", "ab", opener=opener) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        notes = os.open(f"{path}.refs", flags | os.O_APPEND, 0o666)
-        for descriptor in (lock, notes):
-            os.fchmod(descriptor, 0o666)
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        with open(notes, "rb", closefd=False) as file:
-            known = file.read().decode(errors="surrogateescape").splitlines()
-        missing = [link for link in links if link not in known]
-        if missing:
-            os.write(notes, "".join(f"{link}\n" for link in missing).encode(errors="surrogateescape"))
-            os.fsync(notes)
-    finally:
-        for descriptor in (lock, notes):
-            if descriptor >= 0:
-                os.close(descriptor)
+        with open(f"{path}.refs", "a+b", opener=opener) as notes:
+            for file in (lock, notes):
+                os.fchmod(file.fileno(), 0o666)
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            notes.seek(0)
+            known = notes.read().decode(errors="surrogateescape").splitlines()
+            missing = "".join(f"{link}\n" for link in links if link not in known)
+            notes.write(missing.encode(errors="surrogateescape"))
+            notes.flush()
+            os.fsync(notes.fileno())

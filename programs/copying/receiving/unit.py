@@ -49,7 +49,9 @@ def _start(name: str, folder: str, job: dict[str, Any]) -> dict[str, Any]:
         write_file(f"{folder}/{JOB}", json.dumps(job))
         write_file(f"{folder}/{ANSWER}", "")
         with open(f"{folder}/{ANSWER}") as answer:
-            _run(_unit_command(name, folder, job))
+            done = subprocess.run(_unit_command(name, folder, job), check=False, stderr=subprocess.PIPE, text=True)
+            if done.returncode:
+                raise RefusedError("COPY_FAILED", f"systemd-run failed: {done.stderr}")
             ports = _await_ports(name, folder, answer)
         if job["ssh"]:
             authorize_key(name, folder, job)
@@ -95,13 +97,6 @@ def _unit_command(name: str, folder: str, job: dict[str, Any]) -> list[str]:
     command = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--description=gb10 copy into {job['root']!a}"]
     command += [f"--property={key}={value}" for key, value in properties.items()]
     return [*command, *program.split(), "serve", folder]
-
-
-def _run(command: list[str]) -> None:
-    """Run a command. Raise RefusedError if it fails."""
-    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise RefusedError("COPY_FAILED", f"{command[0]} failed: {done.stderr}")
 
 
 def _await_ports(unit: str, folder: str, answer: Any) -> dict[str, int]:

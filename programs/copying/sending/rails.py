@@ -126,5 +126,4 @@ class Rail:
 
 
 def first_alive(rails: list[Rail]) -> Rail | None:
-    """Return the first rail that is alive, or None."""
     return next((rail for rail in rails if rail.alive), None)

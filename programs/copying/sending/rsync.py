@@ -39,7 +39,6 @@ class Rsync:
 
     @property
     def is_done(self) -> bool:
-        """True if all lists have been sent."""
         return not self._lists_left
 
     def queue(self, paths: list[str], finish: bool = False) -> None:
@@ -175,12 +174,10 @@ def in_memory(text: str) -> str:
 
 
 def write_names(descriptor: int, paths: list[str]) -> None:
-    """Write the list of paths for rsync."""
     with contextlib.suppress(BrokenPipeError), open(descriptor, "wb") as file:
         # with a leading ./ no name is taken for an option or a comment
         file.write(b"".join(b"./" + os.fsencode(path) + b"\0" for path in paths))
 
 
 def printable(line: bytes) -> str:
-    """Return a line of output as text."""
     return line.decode(errors="backslashreplace").strip()

@@ -186,7 +186,6 @@ class WorkQueue:
 
     @property
     def is_queued(self) -> bool:
-        """True if there is work that no stream has taken."""
         return bool(self._queue)
 
     @property

@@ -1,4 +1,4 @@
-"""How tests run programs as a node does: by their text, in a process of their own."""
+"""Runs programs as a node does: from their text, in a separate process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSIONS = Path.home() / ".pyenv" / "versions"  # where pyenv keeps other Python
 
 
 def ubuntu_python(version: str) -> str | None:
-    """Return the python3 of an Ubuntu, "3.10" or "3.12", or None if it is not here."""
+    """Return the python3 of an Ubuntu, "3.10" or "3.12", or None if it is not installed."""
     found = sorted(VERSIONS.glob(f"{version}*/bin/python{version}")) if VERSIONS.exists() else []
     return str(found[0]) if found else None
 

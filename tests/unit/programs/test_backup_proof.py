@@ -358,7 +358,7 @@ def test_a_proof_of_one_copy_keeps_no_other_copy(head: Path, store: Path) -> Non
     assert kept(store) == ["20260101", "20260103"]
 
 
-def test_another_machines_backups_under_the_same_name_do_not_count(head: Path, store: Path) -> None:
+def test_backups_of_another_machine_do_not_count(head: Path, store: Path) -> None:
     other = {**MACHINE, "macs": {"enP7s7": "02:00:00:00:00:02"}}
     stored(store, made(head, "spark-1-20260101T000000Z"))
     for day in ("20260102", "20260103"):
@@ -393,7 +393,7 @@ def test_only_the_owner_can_read_a_store(head: Path, store: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in [store, *store.rglob("*")] if path.is_dir()} == {0o700}
 
 
-def test_the_controller_recognizes_its_evidence(head: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_recognizes_its_proofs(head: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GB10_BACKUPS", str(store))
     assert evidence_for("spark-1") == []
     backup = stored(store, made(head))

@@ -1,4 +1,4 @@
-"""Both ends of a copy, each in a process of its own, with the Pythons of Ubuntu 22.04 and 24.04."""
+"""Both ends of a copy, each in a separate process, with the Pythons of Ubuntu 22.04 and 24.04."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_copy_arrives_and_both_ends_end(ends: Ends, interpreter: str) -> None:
     assert all(set(each) == {"sent", "total", "seconds", "rails"} for each in told)
 
 
-def test_a_sender_without_the_secret_is_turned_away(ends: Ends, interpreter: str) -> None:
+def test_a_sender_without_the_secret_is_rejected(ends: Ends, interpreter: str) -> None:
     launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends, secret="other"), seconds=60)  # noqa: S106
     command = [interpreter, "-I", "-c", LOADER]
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=60)

@@ -89,9 +89,7 @@ def test_a_killed_download_is_resumed_by_the_next_one(mirror: Mirror, tmp_path: 
     assert bytes_sent(mirror) == 100_000
 
 
-def test_a_download_that_outlived_its_run_and_the_next_one_do_not_spoil_each_other(
-    mirror: Mirror, tmp_path: Path
-) -> None:
+def test_a_leftover_download_does_not_disturb_the_next_one(mirror: Mirror, tmp_path: Path) -> None:
     mirror.control.slow("/v1/k3s$", bytes_per_second=200_000)
     with ThreadPoolExecutor() as pool:
         both = [pool.submit(download, mirror, tmp_path / "k3s") for _ in range(2)]
@@ -115,7 +113,7 @@ def test_three_503s_are_retried_with_a_growing_delay(mirror: Mirror, tmp_path: P
     assert done.others.count("; try ") == 3
 
 
-def test_a_missing_version_is_refused_at_once_and_by_name(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_missing_version_is_named_at_once(mirror: Mirror, tmp_path: Path) -> None:
     started = time.monotonic()
     done = download(mirror, tmp_path / "k3s", name="absent", sha256=DIGEST)
     assert (done.status, done.code) == (1, "VERSION_UNKNOWN")
@@ -130,15 +128,13 @@ def test_a_file_that_the_list_does_not_name_is_refused(mirror: Mirror, tmp_path:
     assert (done.refusal[0], "k3s-riscv" in done.refusal[1]) == ("VERSION_UNKNOWN", True)
 
 
-def test_a_line_of_the_list_that_only_ends_alike_is_not_taken(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_listed_name_with_only_the_same_ending_does_not_count(mirror: Mirror, tmp_path: Path) -> None:
     (mirror.root / "v1" / "3s").write_bytes(CONTENT)
     assert download(mirror, tmp_path / "k3s", name="3s").code == "VERSION_UNKNOWN"
 
 
 @pytest.mark.parametrize("fault", ["alter", "truncate"])
-def test_a_wrong_file_never_gets_the_final_name_and_the_old_one_stays(
-    mirror: Mirror, tmp_path: Path, fault: str
-) -> None:
+def test_a_wrong_file_never_replaces_the_old_one(mirror: Mirror, tmp_path: Path, fault: str) -> None:
     (tmp_path / "k3s").write_text("the old binary")
     if fault == "alter":
         mirror.control.alter("/v1/k3s$")
@@ -157,14 +153,14 @@ def test_a_file_that_was_damaged_once_is_fetched_again(mirror: Mirror, tmp_path:
     assert (tmp_path / "k3s").read_bytes() == CONTENT
 
 
-def test_a_pin_beats_the_list_which_is_not_even_asked_for(mirror: Mirror, tmp_path: Path) -> None:
+def test_with_a_pin_the_list_is_not_fetched(mirror: Mirror, tmp_path: Path) -> None:
     assert download(mirror, tmp_path / "k3s", sha256=DIGEST, sums="absent").status == 0
     done = download(mirror, tmp_path / "k3s", sha256="1" * 64)
     assert done.code == "CHECKSUM_MISMATCH"
     assert not mirror.control.requests("sums")
 
 
-def test_a_server_that_is_not_there_is_given_up_after_some_tries(mirror: Mirror, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_given_up_after_some_tries(mirror: Mirror, tmp_path: Path) -> None:
     gone = Mirror("http://127.0.0.1:1", mirror.control, mirror.root)
     done = download(gone, tmp_path / "k3s", sha256=DIGEST)
     assert done.code == "DOWNLOAD_FAILED"
@@ -172,7 +168,7 @@ def test_a_server_that_is_not_there_is_given_up_after_some_tries(mirror: Mirror,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_a_full_disk_is_told_with_the_room_and_the_part_is_removed(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_full_disk_is_refused_and_the_part_is_removed(mirror: Mirror, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(small)], check=True)
@@ -184,9 +180,7 @@ def test_a_full_disk_is_told_with_the_room_and_the_part_is_removed(mirror: Mirro
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_a_proxy_is_asked_for_what_is_not_direct_and_its_password_is_no_argument(
-    mirror: Mirror, tmp_path: Path
-) -> None:
+def test_a_proxy_is_used_and_its_password_is_no_argument(mirror: Mirror, tmp_path: Path) -> None:
     # The mirror plays the proxy: it is asked for a whole URL, and a host that cannot be resolved shows that it was.
     launch = shell_program(
         "download.sh",

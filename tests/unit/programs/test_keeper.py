@@ -1,4 +1,4 @@
-"""A node that keeps backups of others, as it runs there: with the python3 of Ubuntu, by text alone."""
+"""A node that keeps backups of others, run from text by the python3 of Ubuntu."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def backup(tmp_path: Path) -> tuple[bytes, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12"])
-def test_a_keeper_takes_proves_and_gives_a_backup(
+def test_a_keeper_receives_proves_and_returns_a_backup(
     tmp_path: Path, backup: tuple[bytes, dict[str, Any]], version: str
 ) -> None:
     content, summary = backup
@@ -46,7 +46,7 @@ def test_a_keeper_takes_proves_and_gives_a_backup(
     assert (sent, answer.value) == (content, summary)
 
 
-def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, backup: tuple[bytes, dict[str, Any]]) -> None:
+def test_a_truncated_archive_is_refused(tmp_path: Path, backup: tuple[bytes, dict[str, Any]]) -> None:
     content, summary = backup
     root = tmp_path / "store"
     job = {"root": str(root), "summary": summary, "where": "spark-1", "count": 1, "days": None}
@@ -55,9 +55,7 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, backup: tuple[by
     assert not list((root / NODE).iterdir())
 
 
-def test_a_keeper_without_room_and_one_without_the_backup_say_so(
-    tmp_path: Path, backup: tuple[bytes, dict[str, Any]]
-) -> None:
+def test_a_full_keeper_and_a_missing_backup_are_reported(tmp_path: Path, backup: tuple[bytes, dict[str, Any]]) -> None:
     huge = {**backup[1], "size": 1 << 60}
     job = {"root": str(tmp_path / "store"), "summary": huge, "where": "spark-1", "count": 1, "days": None}
     assert (launched(f"{KEEPER}:keep", job).refusal or ("",))[0] == "KEEPER_FULL"

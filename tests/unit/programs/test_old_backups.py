@@ -1,4 +1,4 @@
-"""Backups of an earlier gb10, with summary and evidence, are still read."""
+"""Backups of an earlier gb10, with summaries and proof results, are still read."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_old_archive_is_unpacked_as_it_was(store: str, tmp_path: Path) -> Non
     assert [(os.path.basename(note.path), note.harms) for note in manifest.notes] == [("pipe", False)]
 
 
-def test_old_evidence_is_accepted(store: str) -> None:
+def test_old_proof_results_are_accepted(store: str) -> None:
     assert [(one.where, one.proven) for one in read_proofs(store, NODE, ID)] == [
         ("controller", True),
         ("spark-1", False),
@@ -57,7 +57,7 @@ def test_an_old_backup_is_proven_again(store: str) -> None:
     assert (found.proven, found.opened) == (True, True), found
 
 
-def test_contradictory_evidence_is_ignored(store: str) -> None:
+def test_contradictory_proof_results_are_ignored(store: str) -> None:
     path = Path(store) / NODE / f"{ID}.proof.json"
     path.write_text(path.read_text().replace('"codes": [],', '"codes": ["BACKUP_DAMAGED"],'))
     assert not is_proven(store, NODE, ID, None)

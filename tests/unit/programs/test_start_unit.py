@@ -1,4 +1,4 @@
-"""What a failed start of K3s means, by its journal: the script runs with a systemctl and a journalctl of our own."""
+"""The cause of a failed start of K3s, found in its journal. systemctl and journalctl are replaced."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Node:
     folder: Path
 
     def start(self, role: str, journal: list[str], starts: bool = False) -> Launched:
-        """Run the script for a unit that writes this journal, and that starts or does not."""
+        """Run the script for a unit that writes this journal, and starts or not."""
         tools = {
             "systemctl": f"""echo "$*" >>{self.folder}/calls
 case $1 in
@@ -56,7 +56,7 @@ if [ "$*" = --sync ]; then mv said journal; else cat journal; fi""",
         return launched(shell_program("start-unit.sh", UNIT[role], "5"), tools=self.folder)
 
     def code(self, role: str, journal: list[str]) -> str | None:
-        """The code with which a start that leaves this journal fails."""
+        """Return the code of a failed start with this journal."""
         done = self.start(role, journal)
         assert done.status == 1
         assert f"stop {UNIT[role]}" in (self.folder / "calls").read_text()
@@ -82,21 +82,21 @@ def node(tmp_path: Path) -> Node:
         ("server", 'level=fatal msg="Error: flag provided but not defined: -x"', "SERVICE_FAILED"),
     ],
 )
-def test_the_cause_of_a_failed_start_is_told_by_its_code(node: Node, role: str, line: str, code: str) -> None:
+def test_a_failed_start_has_the_code_of_its_cause(node: Node, role: str, line: str, code: str) -> None:
     assert node.code(role, [*WORK, line, "Stopped."]) == code
 
 
 @pytest.mark.parametrize("line", [UNREACHABLE, UNAUTHORIZED, OTHER_CA.replace("fatal", "error"), KNOWN_NAME])
-def test_no_trouble_of_an_agent_is_told_of_a_server_whose_remedy_would_be_its_end(node: Node, line: str) -> None:
+def test_a_server_never_gets_a_code_with_a_remedy_for_agents(node: Node, line: str) -> None:
     assert node.code("server", [*WORK, line]) == "SERVICE_FAILED"
 
 
 @pytest.mark.parametrize("line", [UNREACHABLE, UNAUTHORIZED])
-def test_errors_that_a_slow_start_has_got_over_are_not_its_cause(node: Node, line: str) -> None:
+def test_errors_that_a_slow_start_survived_are_not_its_cause(node: Node, line: str) -> None:
     assert node.code("agent", [line, *WORK]) == "SERVICE_FAILED"
 
 
-def test_what_ended_it_goes_before_what_came_after_it(node: Node) -> None:
+def test_the_fatal_error_counts_more_than_later_ones(node: Node) -> None:
     assert node.code("agent", [OTHER_CA, *WORK, UNREACHABLE]) == "TOKEN_REJECTED"
 
 
@@ -108,7 +108,7 @@ def test_the_journal_is_quoted_without_a_token(node: Node) -> None:
         assert "canary" not in said
 
 
-def test_a_unit_that_starts_is_left_running_and_nothing_is_said(node: Node) -> None:
+def test_a_unit_that_starts_keeps_running_without_output(node: Node) -> None:
     done = node.start("server", WORK, starts=True)
     assert (done.status, done.others) == (0, "")
     assert "stop" not in (node.folder / "calls").read_text()

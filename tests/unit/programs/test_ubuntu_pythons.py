@@ -1,4 +1,4 @@
-"""Every program can be imported by the python3 of Ubuntu 22.04 and 24.04, from its text."""
+"""The python3 of Ubuntu 22.04 and 24.04 can import every program from its text."""
 
 from __future__ import annotations
 
