@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from gb10.facts.reading.cluster import ClusterNode, read_items, read_nodes
 from gb10.facts.reading.k3s import KUBECTL
@@ -13,9 +13,8 @@ from gb10.facts.reading.values import Sections
 class ClusterNodes(SectionsFact[tuple[ClusterNode, ...] | None]):
     """The nodes of the cluster by name; None if no API server answers on this host."""
 
-    def command(self) -> Launch:
-        # By its path: kubectl need not ask first which kinds there are.
-        return self.sections({"nodes": f"{KUBECTL} get --raw /api/v1/nodes"})
+    # By its path: kubectl need not ask first which kinds there are.
+    commands: ClassVar = {"nodes": f"{KUBECTL} get --raw /api/v1/nodes"}
 
     def read_sections(self, found: Sections) -> tuple[ClusterNode, ...] | None:
         items = read_items(found["nodes"])
@@ -29,8 +28,7 @@ class NodePasswords(SectionsFact[tuple[str, ...] | None]):
     (k3s-io/k3s pkg/nodepassword).
     """
 
-    def command(self) -> Launch:
-        return self.sections({"secrets": f"{KUBECTL} -n kube-system get secrets -o name"})
+    commands: ClassVar = {"secrets": f"{KUBECTL} -n kube-system get secrets -o name"}
 
     def read_sections(self, found: Sections) -> tuple[str, ...] | None:
         section = found["secrets"]
@@ -57,8 +55,7 @@ class EvictablePods(SectionsFact[dict[str, tuple[str, ...]] | None]):
     Pods of DaemonSets and static pods stay on their node; finished ones run nowhere.
     """
 
-    def command(self) -> Launch:
-        return self.sections({"pods": f"{KUBECTL} get pods -A -o json"})
+    commands: ClassVar = {"pods": f"{KUBECTL} get pods -A -o json"}
 
     def read_sections(self, found: Sections) -> dict[str, tuple[str, ...]] | None:
         items = read_items(found["pods"])

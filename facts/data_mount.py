@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.node import FOLDER, DataPlace, read_data_place
-from gb10.facts.reading.values import Sections
+from gb10.facts.reading.node import DataPlace
+from gb10.facts.reading.values import Section, Sections
+
+FOLDER = "folder "  # before the names of sections
 
 
 class DataMount(SectionsFact[DataPlace]):
@@ -30,10 +34,37 @@ class DataMount(SectionsFact[DataPlace]):
         )
 
     def read_sections(self, found: Sections) -> DataPlace:
-        return read_data_place(found)
+        place, root = _filesystem(found["place"]), _filesystem(found["root"])
+        return DataPlace(
+            path=found["path"].lines[0],
+            kind=found["kind"].first,
+            mounted_at=place["target"],
+            source=_device(place),
+            filesystem=place["fstype"],
+            own_device=_device(place) != _device(root),
+            free_bytes=int(place["avail"]),
+            size_bytes=int(place["size"]),
+            folders={
+                name.removeprefix(FOLDER): section.first for name, section in found.items() if name.startswith(FOLDER)
+            },
+            expected=found["fstab"].first,
+        )
 
 
 def _kind(path: str) -> str:
     """Return the command that prints the kind of a path; it prints nothing if nothing is there."""
     place = shlex.quote(path)
     return f"if [ -d {place} ]; then echo directory; elif [ -e {place} ] || [ -L {place} ]; then echo other; fi"
+
+
+def _filesystem(section: Section) -> dict[str, Any]:
+    # Of several mounts on one path the last one is what is seen.
+    filesystem = json.loads(section.text)["filesystems"][-1]
+    if not isinstance(filesystem, dict):
+        raise ValueError(f"findmnt printed {section.text!r}")
+    return filesystem
+
+
+def _device(filesystem: dict[str, Any]) -> str:
+    """The device, without the folder within it that a bind mount or a subvolume adds: /dev/nvme0n1p2[/@data]."""
+    return str(filesystem["source"]).partition("[")[0]

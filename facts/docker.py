@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import ClassVar
 
 from gb10.facts.reading.docker import Belongings
 from gb10.facts.reading.launcher import Launch, SectionsFact
@@ -27,8 +28,7 @@ class Engine(FactValue):
 class DockerEngine(SectionsFact[Engine | None]):
     """The Docker engine, or None if none answers."""
 
-    def command(self) -> Launch:
-        return self.sections({"info": "timeout 20 docker info --format '{{json .}}'"})
+    commands: ClassVar = {"info": "timeout 20 docker info --format '{{json .}}'"}
 
     def read_sections(self, found: Sections) -> Engine | None:
         section = found["info"]
@@ -99,13 +99,10 @@ NAMELESS = re.compile(r"[0-9a-f]{64}")
 class DockerBelongings(SectionsFact[Belongings | None]):
     """Volumes and containers of users, or None if no engine answers."""
 
-    def command(self) -> Launch:
-        return self.sections(
-            {
-                "volumes": "timeout 20 docker volume ls --format '{{.Name}}'",
-                "containers": f"timeout 20 docker ps -a --format '{BELONGINGS_FORMAT}'",
-            }
-        )
+    commands: ClassVar = {
+        "volumes": "timeout 20 docker volume ls --format '{{.Name}}'",
+        "containers": f"timeout 20 docker ps -a --format '{BELONGINGS_FORMAT}'",
+    }
 
     def read_sections(self, found: Sections) -> Belongings | None:
         if any(found[name].status != 0 for name in ("volumes", "containers")):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from gb10.facts.reading.cluster import HelmRelease, read_releases
@@ -54,13 +54,10 @@ class HelmBinary(FactValue):
 class HelmClient(SectionsFact[HelmBinary]):
     """The helm binary of the node."""
 
-    def command(self) -> Launch:
-        return self.sections(
-            {
-                "version": f"{BINARY} version --template '{{{{.Version}}}}'",
-                "busy": f"test -e {LOCK} && ! flock -n {LOCK} true",
-            }
-        )
+    commands: ClassVar = {
+        "version": f"{BINARY} version --template '{{{{.Version}}}}'",
+        "busy": f"test -e {LOCK} && ! flock -n {LOCK} true",
+    }
 
     def read_sections(self, found: Sections) -> HelmBinary:
         return HelmBinary(version=found["version"].first, busy=found["busy"].status == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import ClassVar
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.node import IDENTITY_JOB, RELEASE_FILE, Identity, Release, parse_release, read_identity
@@ -26,8 +27,7 @@ class DgxRelease(SectionsFact[Release | None]):
     Raises FactProcessError for the host whose file is not understood.
     """
 
-    def command(self) -> Launch:
-        return self.sections({}, {"release": RELEASE_FILE})
+    files: ClassVar = {"release": RELEASE_FILE}
 
     def read_sections(self, found: Sections) -> Release | None:
         if found["release"].status == errno.ENOENT:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from gb10.facts.reading.docker import STORE, SavedStore, read_store
+from gb10.facts.reading.docker import STORE, SavedImage, SavedStore
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
 from gb10.facts.reading.values import Sections
-from gb10.programs.images.contents import EngineImage
+from gb10.programs.images.contents import EngineImage, Record
 
 LIST_SECONDS, CHECK_SECONDS = 120, 4 * 3600
 
@@ -16,15 +17,12 @@ LIST_SECONDS, CHECK_SECONDS = 120, 4 * 3600
 class DockerImages(SectionsFact[tuple[EngineImage, ...] | None]):
     """Every image in the Docker engine that has a tag, or None if no engine answers."""
 
-    def command(self) -> Launch:
-        return self.sections(
-            {
-                "engine": "timeout 20 docker version --format '{{.Server.Version}}'",
-                # An image that goes between the two commands is no error.
-                "images": "ids=$(docker image ls --quiet --no-trunc | sort -u); "
-                """[ -z "$ids" ] || docker image inspect --format '{{json .}}' $ids""",
-            }
-        )
+    commands: ClassVar = {
+        "engine": "timeout 20 docker version --format '{{.Server.Version}}'",
+        # An image that goes between the two commands is no error.
+        "images": "ids=$(docker image ls --quiet --no-trunc | sort -u); "
+        """[ -z "$ids" ] || docker image inspect --format '{{json .}}' $ids""",
+    }
 
     def read_sections(self, found: Sections) -> tuple[EngineImage, ...] | None:
         if not found["engine"].first:
@@ -44,4 +42,20 @@ class SavedImages(ProgramFact[SavedStore | None]):
         return Launch("gb10.programs.images.commands:look", job, seconds=CHECK_SECONDS if deep else LIST_SECONDS)
 
     def read(self, answer: Any) -> SavedStore | None:
-        return read_store(answer)
+        if answer is None:
+            return None
+        blobs: dict[str, int] = answer["blobs"]
+        records = (Record.from_json(document) for document in answer["images"])
+        images = (_saved(record, blobs, answer["damaged"]) for record in records)
+        return SavedStore(
+            images=tuple(images),
+            blobs=blobs,
+            strange=tuple(answer["strange"]),
+            set_aside_bytes=int(answer["set_aside_bytes"]),
+            free_bytes=int(answer["free_bytes"]),
+        )
+
+
+def _saved(record: Record, blobs: dict[str, int], damaged: Sequence[str]) -> SavedImage:
+    spoiled = tuple(digest for digest in damaged if digest in record.blobs)
+    return SavedImage(record, tuple(record.missing(blobs)), spoiled)

@@ -5,7 +5,10 @@ Paths and names are those of the official install script (k3s-io/k3s, install.sh
 
 from __future__ import annotations
 
+import datetime
 import errno
+import re
+from typing import ClassVar
 
 import yaml
 from pyinfra.api.hiddenvalue import HiddenValue
@@ -28,11 +31,10 @@ from gb10.facts.reading.k3s import (
     K3sInstallation,
     Leftovers,
     env_file,
-    read_installation,
-    read_leftovers,
     unit_file,
 )
 from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.node import ARCHITECTURES
 from gb10.facts.reading.values import Section, Sections
 
 
@@ -73,7 +75,30 @@ class K3sInstall(SectionsFact[K3sInstallation | None]):
         )
 
     def read_sections(self, found: Sections) -> K3sInstallation | None:
-        return read_installation(found)
+        units = _units(found["units"])
+        role = next((role for role in UNITS if units.get(role, {}).get("LoadState") == "loaded"), None)
+        unit = units[role] if role else {}
+        digest, config, scripts = found["binary"].first, found["config"].first, found["scripts"].lines
+        if not (role or digest or config or scripts or found["state"].lines):
+            return None
+        pid = int(unit.get("MainPID", "0"))
+        machine = found["machine"].first or "unknown"
+        return K3sInstallation(
+            role=role,
+            version=_version(found["version"]),
+            binary_sha256=digest.split()[0] if digest else None,
+            architecture=ARCHITECTURES.get(machine, machine),
+            unit_state=unit.get("ActiveState"),
+            unit_enabled=unit.get("UnitFileState") == "enabled",
+            main_pid=pid or None,
+            config_sha256=config.split()[0] if config else None,
+            uninstall_scripts=tuple(sorted(scripts)),
+            stale=bool(pid) and _changed_since(unit["ExecMainStartTimestamp"], found["changed"].lines, role),
+            foreign=bool(found["foreign"].lines),
+            exec_start=_exec_start(found["exec"].lines),
+            node_password=found["password"].status == 0,
+            drained=found["drained"].status == 0,
+        )
 
 
 class ForeignK3s(SectionsFact[ForeignSettings]):
@@ -104,8 +129,7 @@ class K3sToken(SectionsFact[Secret | None]):
     It is the server's node-token (docs.k3s.io/cli/token). No log shows what a program of ours answers.
     """
 
-    def command(self) -> Launch:
-        return self.sections({}, {"token": f"{SERVER}/node-token"})
+    files: ClassVar = {"token": f"{SERVER}/node-token"}
 
     def read_sections(self, found: Sections) -> Secret | None:
         text = _text(found["token"])
@@ -115,8 +139,7 @@ class K3sToken(SectionsFact[Secret | None]):
 class Kubeconfig(SectionsFact[Secret | None]):
     """The administrator's kubeconfig, hidden; None if the node has none."""
 
-    def command(self) -> Launch:
-        return self.sections({}, {"kubeconfig": KUBECONFIG})
+    files: ClassVar = {"kubeconfig": KUBECONFIG}
 
     def read_sections(self, found: Sections) -> Secret | None:
         text = _text(found["kubeconfig"])
@@ -158,4 +181,41 @@ class K3sLeftovers(SectionsFact[Leftovers]):
         )
 
     def read_sections(self, found: Sections) -> Leftovers:
-        return read_leftovers(found)
+        return Leftovers(
+            paths=found["paths"].lines,
+            mounts=found["mounts"].lines,
+            processes=found["processes"].lines,
+            containers=found["containers"].lines if found["containers"].status == 0 else None,
+            links=found["links"].lines,
+        )
+
+
+def _version(section: Section) -> str | None:
+    """Given `k3s --version`, return the version: "k3s version v1.36.4+k3s1 (d38b0a1c)"."""
+    matched = re.fullmatch(r"k3s version (v\S+)( \(.*\))?", section.first or "")
+    return matched[1] if matched else None
+
+
+def _units(section: Section) -> dict[str, dict[str, str]]:
+    """Given blocks of `systemctl show`, return the properties of each unit by its role."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in section.text.split("\n\n") if block]
+    roles = {f"{unit}.service": role for role, unit in UNITS.items()}
+    return {roles[block["Id"]]: block for block in blocks if block.get("Id") in roles}
+
+
+def _changed_since(started: str, changes: tuple[str, ...], role: str | None) -> bool:
+    """Return True if a file that this role starts from has changed since its process was started."""
+    moment = datetime.datetime.strptime(started, "%a %Y-%m-%d %H:%M:%S.%f %Z").replace(tzinfo=datetime.UTC)
+    others = [unit_file(other) for other in UNITS if other != role]
+    times = (line.split(" ", 1) for line in changes)
+    return any(
+        float(seconds) > moment.timestamp()
+        for seconds, path in times
+        if not any(path.startswith(other) for other in others)
+    )
+
+
+def _exec_start(lines: tuple[str, ...]) -> str | None:
+    """Given the lines of an ExecStart setting, continued by backslashes, return the command as one line."""
+    command = " ".join(line.removesuffix("\\").strip() for line in lines).removeprefix("ExecStart=")
+    return " ".join(command.split()) or None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
-from typing import Any
+from typing import Any, ClassVar
 
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
 from gb10.facts.reading.values import FactValue, Sections
@@ -25,8 +25,7 @@ class Interface(FactValue):
 class Interfaces(SectionsFact[dict[str, Interface]]):
     """Name -> interface."""
 
-    def command(self) -> Launch:
-        return self.sections({"ip": "ip -j addr"})
+    commands: ClassVar = {"ip": "ip -j addr"}
 
     def read_sections(self, found: Sections) -> dict[str, Interface]:
         return {
@@ -95,8 +94,7 @@ class Listener(FactValue):
 class TcpListeners(SectionsFact[dict[int, Listener]]):
     """Port -> the process that listens on it."""
 
-    def command(self) -> Launch:
-        return self.sections({"listeners": LISTENERS})
+    commands: ClassVar = {"listeners": LISTENERS}
 
     def read_sections(self, found: Sections) -> dict[int, Listener]:
         lines = found["listeners"].printed
@@ -136,8 +134,7 @@ class UfwRules(SectionsFact[Firewall | None]):
     Needs root.
     """
 
-    def command(self) -> Launch:
-        return self.sections({"status": f"{UFW} status", "added": f"{UFW} show added"})
+    commands: ClassVar = {"status": f"{UFW} status", "added": f"{UFW} show added"}
 
     def read_sections(self, found: Sections) -> Firewall | None:
         if found["status"].status == NOT_FOUND:
@@ -166,8 +163,7 @@ class SshdConfig(SectionsFact[Sshd | None]):
     Needs root.
     """
 
-    def command(self) -> Launch:
-        return self.sections({"sshd": "sshd -T"})
+    commands: ClassVar = {"sshd": "sshd -T"}
 
     def read_sections(self, found: Sections) -> Sshd | None:
         section = found["sshd"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from gb10.facts.reading.gpu import GpuState, read_gpu
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.node import LOCK_FILE, LockHolder, SettledState, read_settled
+from gb10.facts.reading.node import LOCK_FILE, SERVICES, GpuDevice, GpuProcess, GpuState, LockHolder, SettledState
 from gb10.facts.reading.values import FactValue, Sections
 
 
@@ -33,14 +34,26 @@ class Settled(SectionsFact[SettledState]):
         )
 
     def read_sections(self, found: Sections) -> SettledState:
-        return read_settled(found)
+        system = (found["system"].lines or ("unknown",))[0]
+        waits = {
+            f"its boot ({system})": system in ("initializing", "starting", "stopping"),
+            "cloud-init": "running" in " ".join(found["cloud-init"].lines).split(),
+            "the installation of packages": found["packages"].status == 0,
+            SERVICES[0]: found["docker"].status != 0,
+            SERVICES[1]: found["gpu"].status != 0,
+        }
+        return SettledState(
+            boot_id=found["boot"].lines[0],
+            up_seconds=float(found["uptime"].lines[0].split()[0]),
+            system=system,
+            waits_for=tuple(what for what, is_waited in waits.items() if is_waited),
+        )
 
 
 class NodeLock(SectionsFact[LockHolder | None]):
     """The holder of the node's lock, or None."""
 
-    def command(self) -> Launch:
-        return self.sections({}, {"lock": LOCK_FILE})
+    files: ClassVar = {"lock": LOCK_FILE}
 
     def read_sections(self, found: Sections) -> LockHolder | None:
         section = found["lock"]
@@ -128,16 +141,13 @@ class Speed(FactValue):
 class PerformanceMode(SectionsFact[Speed]):
     """Settings of the node's speed."""
 
-    def command(self) -> Launch:
-        return self.sections(
-            {
-                "governors": READ_GOVERNORS,
-                "persistence": "timeout 20 nvidia-smi --query-gpu=persistence_mode --format=csv,noheader",
-                "nvidia-smi": "command -v nvidia-smi",
-                "active": f"systemctl is-active {PERFORMANCE_UNIT}",
-                "enabled": f"systemctl is-enabled {PERFORMANCE_UNIT}",
-            }
-        )
+    commands: ClassVar = {
+        "governors": READ_GOVERNORS,
+        "persistence": "timeout 20 nvidia-smi --query-gpu=persistence_mode --format=csv,noheader",
+        "nvidia-smi": "command -v nvidia-smi",
+        "active": f"systemctl is-active {PERFORMANCE_UNIT}",
+        "enabled": f"systemctl is-enabled {PERFORMANCE_UNIT}",
+    }
 
     def read_sections(self, found: Sections) -> Speed:
         rows = [line.split("|") for line in found["governors"].lines if line]
@@ -151,26 +161,81 @@ class PerformanceMode(SectionsFact[Speed]):
         )
 
 
+NOT_FOUND = 127
 NVIDIA_SMI = "timeout 15 nvidia-smi"  # it hangs on a GPU that fell off the bus
 
 
 class Gpu(SectionsFact[GpuState | None]):
     """GPU and driver of the node; None without nvidia-smi.
 
-    A driver that does not answer is no absence: it gives no devices and a `trouble`. Raises FactProcessError for the
-    host whose output is not understood.
+    A driver that does not answer is no absence: it gives no devices and a `trouble`. A GB10 has no memory of its own:
+    nvidia-smi answers `[N/A]`, which is not zero, and the capacity is the node's.
     """
 
-    def command(self) -> Launch:
-        return self.sections(
-            {
-                "gpus": f"{NVIDIA_SMI} --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits",
-                "processes": f"{NVIDIA_SMI} --query-compute-apps=pid,process_name,used_memory"
-                " --format=csv,noheader,nounits",
-                "table": NVIDIA_SMI,
-            },
-            {"memory": "/proc/meminfo"},
-        )
+    commands: ClassVar = {
+        "gpus": f"{NVIDIA_SMI} --query-gpu=name,memory.total,driver_version --format=csv,noheader,nounits",
+        "processes": f"{NVIDIA_SMI} --query-compute-apps=pid,process_name,used_memory --format=csv,noheader,nounits",
+        "table": NVIDIA_SMI,
+    }
+    files: ClassVar = {"memory": "/proc/meminfo"}
 
     def read_sections(self, found: Sections) -> GpuState | None:
-        return read_gpu(found)
+        gpus, processes, memory = found["gpus"], found["processes"], parse_meminfo(found["memory"].lines)
+        if gpus.status == NOT_FOUND:
+            return None
+        trouble = None
+        if gpus.status != 0:
+            trouble = next(filter(None, gpus.lines), f"nvidia-smi ended with status {gpus.status}")
+        return GpuState(
+            devices=() if trouble else tuple(parse_gpus(gpus.lines)),
+            cuda_version=parse_cuda_version(found["table"].lines),
+            processes=tuple(parse_processes(processes.lines)) if processes.status == 0 else None,
+            memory_total_kib=memory.get("MemTotal"),
+            memory_available_kib=memory.get("MemAvailable"),
+            trouble=trouble,
+        )
+
+
+def parse_gpus(lines: Iterable[str]) -> Iterator[GpuDevice]:
+    """Given csv rows of name, memory and driver version, yield the GPUs. Raise ValueError for another row."""
+    for line in filter(str.strip, lines):
+        name, memory, driver = line.rsplit(", ", 2)
+        yield GpuDevice(name=name, driver_version=_known(driver), memory_mib=_mib(memory))
+
+
+def parse_processes(lines: Iterable[str]) -> Iterator[GpuProcess]:
+    """Given csv rows of pid, name and memory, yield the processes. Raise ValueError for another row.
+
+    Only the name may contain a comma.
+    """
+    for line in filter(str.strip, lines):
+        pid, rest = line.split(", ", 1)
+        name, memory = rest.rsplit(", ", 1)
+        yield GpuProcess(pid=int(pid), name=name, memory_mib=_mib(memory))
+
+
+def parse_cuda_version(lines: Iterable[str]) -> str | None:
+    """Given the table of nvidia-smi, return the CUDA version of its header, or None.
+
+    Drivers since 610 call it "CUDA UMD Version".
+    """
+    for line in lines:
+        if match := re.search(r"\bCUDA(?: UMD)? Version: *(\d[\w.]*)", line):
+            return match[1]
+    return None
+
+
+def parse_meminfo(lines: Iterable[str]) -> dict[str, int]:
+    """Given the lines of /proc/meminfo, return its values in KiB (or counts) by key."""
+    rows = (re.fullmatch(r"(\S+): +(\d+)(?: kB)?", line) for line in lines)
+    return {row[1]: int(row[2]) for row in rows if row}
+
+
+def _known(text: str) -> str | None:
+    # "[N/A]", "[Not Supported]", "[Insufficient Permissions]", "N/A"
+    return None if text.startswith("[") or text == "N/A" else text
+
+
+def _mib(text: str) -> int | None:
+    known = _known(text.strip().removesuffix(" MiB"))
+    return None if known is None else int(known)

@@ -106,9 +106,6 @@ class NicClusterPolicyState(_PolicyState[NicClusterPolicy]):
     resource, policy = "nicclusterpolicies.mellanox.com", NicClusterPolicy
 
 
-# Remains -------------------------------------------------------------------------------------------------------------
-
-
 WEBHOOKS = "validatingwebhookconfigurations,mutatingwebhookconfigurations"
 KINDS = (
     "configmaps,secrets,persistentvolumeclaims,serviceaccounts,services,deployments,daemonsets,statefulsets,jobs,cronjobs,"

@@ -40,9 +40,6 @@ class RdmaLinks(SectionsFact[ConnectX7 | None]):
         return read_connectx7(found)
 
 
-# Bandwidth -----------------------------------------------------------------------------------------------------------
-
-
 HALF_CEILING_GBPS = 100.0  # a half hangs on PCIe Gen5 x4 and carries 92 to 112
 THROTTLED_GBPS = (8.0, 25.0)  # NVIDIA/dgx-spark-playbooks#108
 MIB_PER_SECOND_GBPS = 8 * 2**20 / 1e9  # older perftest calls mebibytes MB/sec

@@ -78,18 +78,17 @@ def parse_version(text: str) -> Version:
     return Version(*map(int, matched.groups()))
 
 
-def refused_on_gb10(version: str) -> str | None:
-    """Given a version of the GPU Operator, say why it cannot work on GB10, or return None.
+def works_on_gb10(version: str) -> str:
+    """Return this version of the GPU Operator. Raise ValueError for one that is too old for GB10, or is none.
 
-    Before v25.10.0 its device plugin cannot read the memory of a GB10 (NVIDIA/gpu-operator#1794). Raise ValueError for
-    what is no version.
+    Before v25.10.0 its device plugin cannot read the memory of a GB10 (NVIDIA/gpu-operator#1794).
     """
     numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
     if not numbers:
         raise ValueError(f"{version!r} is no version of the GPU Operator: they look like v26.7.0")
     if tuple(map(int, numbers.groups())) < (25, 10, 0):
-        return f"GPU Operator {version} cannot read the memory of a GB10: take v25.10.0 or newer"
-    return None
+        raise ValueError(f"GPU Operator {version} cannot read the memory of a GB10: take v25.10.0 or newer")
+    return version
 
 
 def brings_nfd(values: Mapping[str, Any]) -> bool:
@@ -126,24 +125,6 @@ def _is_public_key(line: str) -> bool:
     return blob[4 : 4 + int.from_bytes(blob[:4], "big")] == words[0].encode()
 
 
-def _works_on_gb10(version: str) -> str:
-    if reason := refused_on_gb10(version):
-        raise ValueError(reason)
-    return version
-
-
-def _absolute(path: str) -> str:
-    if not path.startswith("/") or "\0" in path:
-        raise ValueError(f"{path!r} is no absolute path")
-    return path
-
-
-def _image_tag(tag: str) -> str:
-    if not re.fullmatch(r"(?![-/])[\w.:/-]+", tag):
-        raise ValueError(f"{tag!r} is no tag of an image")
-    return tag
-
-
 Word = Annotated[str, StringConstraints(min_length=1)]
 Text = Annotated[str | None, BeforeValidator(lambda value: None if value is None else str(value))]
 Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
@@ -152,11 +133,11 @@ Seconds = Annotated[int, Field(gt=0)]
 ChartVersion = Annotated[str, StringConstraints(pattern=r"^v?\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
 PlainPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_.+-]+)+$")]
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/[^\x00]*$")]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_+-][A-Za-z0-9_.+-]*$")]
 Mode = Annotated[str, StringConstraints(pattern="^[0-7]{3,4}$")]
 InterfaceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,15}$")]
-ImageTag = Annotated[str, AfterValidator(_image_tag)]
+ImageTag = Annotated[str, StringConstraints(pattern=r"^[\w.:][\w.:/-]*$")]
 # "org/name" as on the Hub, "name" alone for the oldest, a kind before it, or everything.
 RepositoryName = Annotated[str, StringConstraints(pattern=r"^(\*|((datasets|spaces)/)?([\w.-]+/)?[\w.-]+)$")]
 ModeName = Literal["cluster", "solo"]
@@ -286,7 +267,7 @@ class GpuOperatorSettings(OperatorSettings):
     """How the GPU Operator is to be."""
 
     prefix = "gpu_operator_"
-    version: Annotated[ChartVersion, AfterValidator(_works_on_gb10)]
+    version: Annotated[ChartVersion, AfterValidator(works_on_gb10)]
     time_slicing: int | None = Field(ge=2)
 
     @field_validator("values")

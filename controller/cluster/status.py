@@ -24,7 +24,7 @@ from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
 from gb10.facts.reading.cluster import HelmRelease
-from gb10.facts.reading.gpu import GpuState
+from gb10.facts.reading.node import GpuState
 from gb10.facts.reading.operators import GPU, NETWORK, Operator, OperatorPod, Policies, lacking, own_policy, why_waiting
 from gb10.facts.reading.overview import Overview
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink

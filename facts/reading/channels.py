@@ -53,12 +53,13 @@ def converse(channel: Channel, give: Iterable[bytes], hear: Callable[[str], None
     and what `give` and `hear` raise.
     """
     lines = _Lines(hear, bound)
-    errors = _beside(lambda: _read(channel.recv_stderr, lines.other().take))
+    other_lines = _Lines(hear, bound, lines.used)
+    errors = _Beside(lambda: _read(channel.recv_stderr, other_lines.take))
     deadline = _deadline(channel, seconds)
     _pour(channel, give)
     _read(channel.recv, lines.take, channel, deadline)
     lines.end()
-    _join(errors, deadline)
+    errors.end(deadline)
     return _status(channel, deadline)
 
 
@@ -79,13 +80,13 @@ def stream(
     Raise as `converse` does, and EOFError for a stream that ends early.
     """
     lines = _Lines(hear, LINE_BYTES)
-    errors = _beside(lambda: _read(channel.recv_stderr, lines.take))
+    errors = _Beside(lambda: _read(channel.recv_stderr, lines.take))
     chunks = _Chunks(mark, take)
     deadline = _deadline(channel, seconds)
     channel.settimeout(silence or seconds)
     _pour(channel, give)
     _read(channel.recv, chunks.take, channel, None if silence else deadline)
-    _join(errors, deadline)
+    errors.end(deadline)
     lines.end()
     status = _status(channel, deadline)
     if status == 0 and not chunks.complete:
@@ -94,21 +95,17 @@ def stream(
 
 
 class _Lines:
-    """Parts bytes into lines. Two of them share one bound."""
+    """Splits bytes into lines. Two of them share one bound if they share `used`."""
 
     def __init__(self, hear: Callable[[str], None], bound: int, used: list[int] | None = None) -> None:
         self._hear = hear
         self._bound = bound
-        self._used = used if used is not None else [0]
+        self.used = used if used is not None else [0]
         self._rest = bytearray()
 
-    def other(self) -> _Lines:
-        """Return one for the other output."""
-        return _Lines(self._hear, self._bound, self._used)
-
     def take(self, data: bytes) -> None:
-        self._used[0] += len(data)
-        if self._used[0] > self._bound:
+        self.used[0] += len(data)
+        if self.used[0] > self._bound:
             raise FloodError(f"it sends more than {self._bound} bytes")
         *whole, rest = data.split(b"\n")
         for line in whole:
@@ -198,30 +195,25 @@ def _ended_soon(channel: Channel) -> bool:
     return channel.exit_status_ready()
 
 
-class _Beside:
-    """Work in a thread of its own, whose error is raised where it is joined."""
+class _Beside(threading.Thread):
+    """A thread that does some work; `end` raises its error."""
 
     def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
         self._work = work
-        self.error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self._error: BaseException | None = None
+        self.start()
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # raised by whoever waits for it
-            self.error = error
+        except BaseException as error:  # raised by `end`
+            self._error = error
 
-
-def _beside(work: Callable[[], None]) -> _Beside:
-    return _Beside(work)
-
-
-def _join(beside: _Beside, deadline: float) -> None:
-    beside.thread.join(max(0.0, deadline - time.monotonic()))
-    if beside.error and not isinstance(beside.error, TimeoutError):
-        raise beside.error
+    def end(self, deadline: float) -> None:
+        self.join(max(0.0, deadline - time.monotonic()))
+        if self._error and not isinstance(self._error, TimeoutError):
+            raise self._error
 
 
 def _status(channel: Channel, deadline: float) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from gb10.facts.reading.values import FactValue
 from gb10.programs.images.contents import Contents, EngineImage, Record
@@ -63,27 +62,6 @@ class SavedStore(FactValue):
         """Bytes that a prune would free."""
         needed = {digest for image in self.images for digest in image.record.blobs}
         return self.set_aside_bytes + sum(size for digest, size in self.blobs.items() if digest not in needed)
-
-
-def read_store(found: dict[str, Any] | None) -> SavedStore | None:
-    """Given the listing of a store by programs/images/commands.py, return the store."""
-    if found is None:
-        return None
-    blobs: dict[str, int] = found["blobs"]
-    records = (Record.from_json(document) for document in found["images"])
-    images = (_saved(record, blobs, found["damaged"]) for record in records)
-    return SavedStore(
-        images=tuple(images),
-        blobs=blobs,
-        strange=tuple(found["strange"]),
-        set_aside_bytes=int(found["set_aside_bytes"]),
-        free_bytes=int(found["free_bytes"]),
-    )
-
-
-def _saved(record: Record, blobs: dict[str, int], damaged: Sequence[str]) -> SavedImage:
-    spoiled = tuple(digest for digest in damaged if digest in record.blobs)
-    return SavedImage(record, tuple(record.missing(blobs)), spoiled)
 
 
 def with_tag(images: Iterable[EngineImage], tag: str) -> EngineImage | None:

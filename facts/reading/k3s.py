@@ -5,13 +5,10 @@ Paths and names are those of the official install script (k3s-io/k3s, install.sh
 
 from __future__ import annotations
 
-import datetime
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from gb10.facts.reading.node import ARCHITECTURES
-from gb10.facts.reading.values import FactValue, Section, Sections
+from gb10.facts.reading.values import FactValue
 from gb10.group_data.settings import API_PORT
 
 BINARY = "/usr/local/bin/k3s"
@@ -74,65 +71,6 @@ class K3sInstallation(K3sUnit):
     drained: bool  # an upgrade drained the node and has not yet put it back
 
 
-def read_installation(found: Sections) -> K3sInstallation | None:
-    """Return what the sections of K3sInstall tell."""
-    units = _units(found["units"])
-    role = next((role for role in UNITS if units.get(role, {}).get("LoadState") == "loaded"), None)
-    unit = units[role] if role else {}
-    digest, config, scripts = found["binary"].first, found["config"].first, found["scripts"].lines
-    if not (role or digest or config or scripts or found["state"].lines):
-        return None
-    pid = int(unit.get("MainPID", "0"))
-    machine = found["machine"].first or "unknown"
-    return K3sInstallation(
-        role=role,
-        version=_version(found["version"]),
-        binary_sha256=digest.split()[0] if digest else None,
-        architecture=ARCHITECTURES.get(machine, machine),
-        unit_state=unit.get("ActiveState"),
-        unit_enabled=unit.get("UnitFileState") == "enabled",
-        main_pid=pid or None,
-        config_sha256=config.split()[0] if config else None,
-        uninstall_scripts=tuple(sorted(scripts)),
-        stale=bool(pid) and _changed_since(unit["ExecMainStartTimestamp"], found["changed"].lines, role),
-        foreign=bool(found["foreign"].lines),
-        exec_start=_exec_start(found["exec"].lines),
-        node_password=found["password"].status == 0,
-        drained=found["drained"].status == 0,
-    )
-
-
-def _version(section: Section) -> str | None:
-    """Given `k3s --version`, return the version: "k3s version v1.36.4+k3s1 (d38b0a1c)"."""
-    matched = re.fullmatch(r"k3s version (v\S+)( \(.*\))?", section.first or "")
-    return matched[1] if matched else None
-
-
-def _units(section: Section) -> dict[str, dict[str, str]]:
-    """Given blocks of `systemctl show`, return the properties of each unit by its role."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines()) for block in section.text.split("\n\n") if block]
-    roles = {f"{unit}.service": role for role, unit in UNITS.items()}
-    return {roles[block["Id"]]: block for block in blocks if block.get("Id") in roles}
-
-
-def _changed_since(started: str, changes: tuple[str, ...], role: str | None) -> bool:
-    """Return True if a file that this role starts from has changed since its process was started."""
-    moment = datetime.datetime.strptime(started, "%a %Y-%m-%d %H:%M:%S.%f %Z").replace(tzinfo=datetime.UTC)
-    others = [unit_file(other) for other in UNITS if other != role]
-    times = (line.split(" ", 1) for line in changes)
-    return any(
-        float(seconds) > moment.timestamp()
-        for seconds, path in times
-        if not any(path.startswith(other) for other in others)
-    )
-
-
-def _exec_start(lines: tuple[str, ...]) -> str | None:
-    """Given the lines of an ExecStart setting, continued by backslashes, return the command as one line."""
-    command = " ".join(line.removesuffix("\\").strip() for line in lines).removeprefix("ExecStart=")
-    return " ".join(command.split()) or None
-
-
 @dataclass(frozen=True)
 class ForeignSettings(FactValue):
     """Settings of K3s beside its flags: keys of config.yaml, and the names of variables."""
@@ -161,14 +99,3 @@ class Leftovers(FactValue):
     def is_absence(self) -> bool:
         """It is known that there is nothing."""
         return self.is_empty and self.containers is not None
-
-
-def read_leftovers(found: Sections) -> Leftovers:
-    """Return what the sections of K3sLeftovers tell."""
-    return Leftovers(
-        paths=found["paths"].lines,
-        mounts=found["mounts"].lines,
-        processes=found["processes"].lines,
-        containers=found["containers"].lines if found["containers"].status == 0 else None,
-        links=found["links"].lines,
-    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pyinfra.api import FactBase, Host, State, StringCommand
 from pyinfra.api.exceptions import FactProcessError
@@ -84,7 +84,18 @@ class ProgramFact(FactBase[Value], Generic[Value]):
 
 
 class SectionsFact(ProgramFact[Value], Generic[Value]):
-    """A fact that reads several shell commands and files in one round trip. `command` returns `sections(...)`."""
+    """A fact that reads several shell commands and files in one round trip.
+
+    They are named in `commands` and `files`; a fact with arguments has a `command` that returns `sections(...)`.
+    """
+
+    commands: ClassVar[Mapping[str, str]] = {}
+    files: ClassVar[Mapping[str, str]] = {}
+
+    def command(self, *args: Any, **kwargs: Any) -> Launch:
+        if args or kwargs:
+            raise TypeError(f"{type(self).__name__} takes no arguments")
+        return self.sections(self.commands, self.files)
 
     def sections(self, commands: Mapping[str, str], files: Mapping[str, str] | None = None) -> Launch:
         """Given shell commands and paths by name, return the command that reads them; none fails the others."""
@@ -116,9 +127,6 @@ def run_script(
     job = {"text": text, "arguments": list(arguments), "variables": dict(variables or {}), "outlives": outlives}
     job["seconds"] = seconds
     return Launch(f"{PROGRAMS}.script:main", job, seconds=seconds, memory_bytes=memory_bytes)
-
-
-# Running one ---------------------------------------------------------------------------------------------------------
 
 
 def equip(host: Host, connector: BaseConnector | None = None) -> None:
@@ -159,8 +167,9 @@ def _launch(
     try:
         over_ssh = isinstance(connector, SSHConnector)
         status = over_ssh and _over_ssh(host, launch, connector, answer, arguments)
+        wants_password = any(line.strip() in SUDO_PASSWORD_REQUIRED_LINES for line in answer.others)
         # Any other connector runs it as pyinfra does, and so does SSH if sudo wants a password: pyinfra knows it.
-        if not over_ssh or (not status and _wants_password(answer.others)):
+        if not over_ssh or (not status and wants_password):
             answer = launch.answer()
             status, output = by_connector()
             for line in output.output_lines:
@@ -190,7 +199,3 @@ def shell_line(host: Host, launch: Launch, arguments: Mapping[str, Any]) -> str:
     control = ("_stdin", "_timeout", "_get_pty", "_success_exit_codes")
     wanted = {key: value for key, value in arguments.items() if key not in control}
     return str(make_unix_command_for_host(host.state, host, launch, **wanted).get_raw_value())
-
-
-def _wants_password(lines: Sequence[str]) -> bool:
-    return any(line.strip() in SUDO_PASSWORD_REQUIRED_LINES for line in lines)

@@ -1,4 +1,4 @@
-"""What a node is: identity, release, state of its installation, lock and data folder."""
+"""Values of a node: identity, release, installation, lock, data folder and GPU."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from gb10.facts.reading.requests import sections_job
-from gb10.facts.reading.values import FactValue, Section, Sections
-
-# Identity and release ------------------------------------------------------------------------------------------------
-
+from gb10.facts.reading.values import FactValue, Sections
 
 # What `uname -m` says, in the words of K3s, helm and Docker.
 ARCHITECTURES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "amd64", "amd64": "amd64"}
@@ -123,9 +119,6 @@ def parse_release(lines: Iterable[str]) -> Release:
     )
 
 
-# Installation and lock -----------------------------------------------------------------------------------------------
-
-
 SERVICES = ("Docker", "the GPU driver")  # which a person may have to mend: they need not pass by themselves
 
 
@@ -144,24 +137,6 @@ class SettledState(FactValue):
         return tuple(what for what in self.waits_for if what not in SERVICES)
 
 
-def read_settled(found: Sections) -> SettledState:
-    """Return what the sections of Settled tell."""
-    system = (found["system"].lines or ("unknown",))[0]
-    waits = {
-        f"its boot ({system})": system in ("initializing", "starting", "stopping"),
-        "cloud-init": "running" in " ".join(found["cloud-init"].lines).split(),
-        "the installation of packages": found["packages"].status == 0,
-        SERVICES[0]: found["docker"].status != 0,
-        SERVICES[1]: found["gpu"].status != 0,
-    }
-    return SettledState(
-        boot_id=found["boot"].lines[0],
-        up_seconds=float(found["uptime"].lines[0].split()[0]),
-        system=system,
-        waits_for=tuple(what for what, is_waited in waits.items() if is_waited),
-    )
-
-
 LOCK_FILE = "/var/lib/gb10/rebuild.lock"
 
 
@@ -178,12 +153,6 @@ class LockHolder(FactValue):
 
     def __str__(self) -> str:
         return f"{self.owner}@{self.controller} (pid {self.pid}, {self.step})"
-
-
-# Data folder ---------------------------------------------------------------------------------------------------------
-
-
-FOLDER = "folder "  # before the names of sections
 
 
 @dataclass(frozen=True)
@@ -207,33 +176,31 @@ class DataPlace(FactValue):
         return self.expected is not None and self.mounted_at != self.path
 
 
-def read_data_place(found: Sections) -> DataPlace:
-    """Given the sections of DataMount, return the data folder."""
-    place, root = _filesystem(found["place"]), _filesystem(found["root"])
-    return DataPlace(
-        path=found["path"].lines[0],
-        kind=found["kind"].first,
-        mounted_at=place["target"],
-        source=_device(place),
-        filesystem=place["fstype"],
-        own_device=_device(place) != _device(root),
-        free_bytes=int(place["avail"]),
-        size_bytes=int(place["size"]),
-        folders={
-            name.removeprefix(FOLDER): section.first for name, section in found.items() if name.startswith(FOLDER)
-        },
-        expected=found["fstab"].first,
-    )
+@dataclass(frozen=True)
+class GpuDevice(FactValue):
+    """One GPU."""
+
+    name: str  # "NVIDIA GB10"
+    driver_version: str | None
+    memory_mib: int | None  # its own memory: None on a GB10
 
 
-def _filesystem(section: Section) -> dict[str, Any]:
-    # Of several mounts on one path the last one is what is seen.
-    filesystem = json.loads(section.text)["filesystems"][-1]
-    if not isinstance(filesystem, dict):
-        raise ValueError(f"findmnt printed {section.text!r}")
-    return filesystem
+@dataclass(frozen=True)
+class GpuProcess(FactValue):
+    """A process that computes on a GPU."""
+
+    pid: int
+    name: str
+    memory_mib: int | None
 
 
-def _device(filesystem: dict[str, Any]) -> str:
-    """The device, without the folder within it that a bind mount or a subvolume adds: /dev/nvme0n1p2[/@data]."""
-    return str(filesystem["source"]).partition("[")[0]
+@dataclass(frozen=True)
+class GpuState(FactValue):
+    """GPUs, and memory of the node."""
+
+    devices: tuple[GpuDevice, ...]
+    cuda_version: str | None  # the newest that the driver supports
+    processes: tuple[GpuProcess, ...] | None  # None where nvidia-smi does not tell
+    memory_total_kib: int | None  # of the node, which a GB10 shares with its GPU
+    memory_available_kib: int | None
+    trouble: str | None = None  # what nvidia-smi said when it failed

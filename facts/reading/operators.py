@@ -213,9 +213,6 @@ def _reason(what: str, state: dict[str, Any]) -> str:
     return ": ".join(str(word) for word in (what, state.get("reason"), state.get("message")) if word)
 
 
-# Readiness -----------------------------------------------------------------------------------------------------------
-
-
 MOST_PODS = 3  # that are named; the others are counted
 LONGEST = 200
 IN_TURN = ("PodInitializing", "ContainerCreating")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gb10.facts.reading.cluster import ClusterNode, HelmRelease
-from gb10.facts.reading.gpu import GpuState
 from gb10.facts.reading.k3s import K3sInstallation
-from gb10.facts.reading.node import Identity, Release
+from gb10.facts.reading.node import GpuState, Identity, Release
 from gb10.facts.reading.operators import (
     ClusterPolicy,
     NicClusterPolicy,

@@ -12,9 +12,8 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.run.results import FactsResult
 from gb10.facts.reading.cluster import ClusterNode, HelmRelease
-from gb10.facts.reading.gpu import GpuDevice, GpuState
 from gb10.facts.reading.k3s import K3sInstallation
-from gb10.facts.reading.node import Identity, Release
+from gb10.facts.reading.node import GpuDevice, GpuState, Identity, Release
 from gb10.facts.reading.operators import ClusterPolicy, OperatorPod
 from gb10.facts.reading.overview import Overview
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink

@@ -7,15 +7,11 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gb10.facts.node import Gpu
-from gb10.facts.reading.gpu import (
+from gb10.facts.node import Gpu, parse_cuda_version, parse_gpus, parse_meminfo, parse_processes
+from gb10.facts.reading.node import (
     GpuDevice,
     GpuProcess,
     GpuState,
-    parse_cuda_version,
-    parse_gpus,
-    parse_meminfo,
-    parse_processes,
 )
 from tests.unit.facts.reading import ABSENT, Printed, damaged, printed, process, run, sample, shell_accepts, words
 
