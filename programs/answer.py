@@ -10,7 +10,7 @@ import threading
 import zlib
 from typing import Any, BinaryIO
 
-DEFLATED_FROM = 1 << 15  # bytes of an answer that is worth compressing
+DEFLATED_FROM = 1 << 15  # bytes: longer answers are compressed
 CHUNK = 1 << 18
 
 
@@ -24,9 +24,9 @@ class RefusedError(Exception):
 
 
 class Outlet:
-    """The way from a program to the controller. Each line that counts begins with a mark that only both know.
+    """The output of a program to the controller. Each line of it begins with a mark that only the two know.
 
-    For a stream of bytes standard output carries chunks, each after its length, and the lines go to standard error.
+    With a stream of bytes, standard output has chunks, each after its length, and the lines go to standard error.
     """
 
     def __init__(self, mark: str, limit: int, streams: bool = False) -> None:
@@ -38,7 +38,7 @@ class Outlet:
             self._put(sys.stdout.buffer, b"\n" + self._mark + b"\n")
 
     def report(self, **details: Any) -> None:
-        """Report how far the program is. Raise BrokenPipeError if nobody reads any more."""
+        """Report progress. Raise BrokenPipeError if nobody reads any more."""
         self.say("report", details)
 
     def say(self, kind: str, document: Any) -> None:
@@ -52,7 +52,7 @@ class Outlet:
         self._put(self._lines, b"\n" + b" ".join([self._mark, kind.encode(), text]) + b"\n")
 
     def write(self, data: bytes | memoryview) -> int:
-        """Send bytes of the stream; return how many."""
+        """Send bytes of the stream. Return their number."""
         view = memoryview(data).cast("B")
         for at in range(0, len(view), CHUNK):
             part = view[at : at + CHUNK]
@@ -60,7 +60,7 @@ class Outlet:
         return len(view)
 
     def flush(self) -> None:
-        """Do nothing: whatever was written has been sent."""
+        """Do nothing: writes are not buffered."""
 
     def end_stream(self) -> None:
         """Mark the end of the stream: without it the stream is incomplete."""

@@ -1,12 +1,12 @@
-"""The first of our lines that run on a node: read a request, bring its modules in, call a function, send its answer.
+"""The start of every program on a node: read a request, import its modules, call a function, send its answer.
 
-Standard input holds this text as a JSON line, then the request as a JSON line, then whatever the function reads:
+Standard input has this text as a JSON line, then the request as a JSON line, then the input of the function:
 
     mark            begins every line of ours in the answer
     modules         name -> text of the modules of gb10.programs that the function needs
     function        "gb10.programs.images.listing:main"
-    job             what the function is called with, beside the outlet
-    memory_bytes    limit for the data of this process and of those that it starts
+    job             argument of the function, beside the outlet
+    memory_bytes    limit for the data of this process and of its children
     answer_bytes    limit for the answer
     streams         true: the function sends a stream of bytes
 """
@@ -31,7 +31,7 @@ GRACE_SECONDS = 5.0
 class Modules:
     """Imports modules from the texts of a request; folders above them are packages without content.
 
-    It is a finder and a loader without their base classes: to import those takes longer than all else here.
+    It is a finder and a loader without their base classes, whose import takes longer than everything else here.
     """
 
     def __init__(self, texts: dict[str, str]) -> None:
@@ -45,7 +45,7 @@ class Modules:
         return importlib.machinery.ModuleSpec(name, loader, is_package=is_package)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Leave it to the import system."""
+        """Leave this to the import system."""
 
     def exec_module(self, module: ModuleType) -> None:
         name = module.__name__
@@ -57,7 +57,7 @@ class Modules:
 
 
 def end_without_reader() -> None:
-    """End this process and those that it started once nobody reads its answer: the connection is gone."""
+    """End this process and its children once the connection is gone: nobody reads the answer."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLERR | select.POLLHUP)
     poll.poll()
@@ -67,12 +67,12 @@ def end_without_reader() -> None:
 
 
 def run(request: dict[str, Any]) -> int:
-    """Do what a request asks for; return the exit status."""
+    """Serve a request. Return the exit status."""
     resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"], request["memory_bytes"]))
     sys.meta_path.insert(0, Modules(request["modules"]))
     answer = importlib.import_module("gb10.programs.answer")
     outlet = answer.Outlet(request["mark"], request["answer_bytes"], request["streams"])
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that programs clear up
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # lets programs clean up
     threading.Thread(target=end_without_reader, daemon=True).start()
     module, _, function = request["function"].partition(":")
     try:

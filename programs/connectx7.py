@@ -1,4 +1,4 @@
-"""The halves of a ConnectX-7, as the kernel shows them in /sys and as the tools do that a node has."""
+"""The halves of a ConnectX-7: what /sys and the tools of a node show of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ ABSENT = 127
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> dict[str, list[Any]]:
-    """Return the sections of job, as programs/sections.py does, and those of /sys."""
+    """Return the sections of the job, see programs/sections.py, and those of /sys."""
     return {**sections.main(job, outlet), **sysfs()}
 
 
 def sysfs() -> dict[str, list[Any]]:
-    """Return a section of each class of devices. Each line has one device, its values parted by bars.
+    """Return a section for each class of devices. Each line has one device, its values separated by bars.
 
     sysfs rdma: device, port, PCI address, vendor, rate, state, physical state, interfaces
     sysfs net:  interface, PCI address, port name of the NIC, Mb/s; of Mellanox interfaces only

@@ -1,4 +1,4 @@
-"""Files: renamed into place once they are whole and on the disk, and hashed."""
+"""Files and file systems: rename into place once complete and on the disk, hash, measure free space."""
 
 from __future__ import annotations
 
@@ -40,3 +40,17 @@ def sha256_of(path: str | PathLike[str]) -> str:
         while count := file.readinto(buffer):
             digest.update(memoryview(buffer)[:count])
     return digest.hexdigest()
+
+
+def free_bytes(folder: str | PathLike[str]) -> int:
+    """Return the free bytes of a folder's file system; for an absent folder, of the one that would hold it."""
+    path = os.path.abspath(folder)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def is_short(free: int, needed: int, spare: int = 0) -> bool:
+    """Return True if the needed bytes do not fit; `spare` bytes must stay free."""
+    return needed > 0 and free < needed + spare

@@ -1,7 +1,7 @@
-"""Helm's releases out of the Secrets that helm keeps, without the manifests.
+"""Helm's releases, read from the Secrets that helm keeps, without the manifests.
 
-What a chart rendered may hold secrets and is large: it stays on the node. So may values: only those of the charts that
-are named leave it.
+Manifests are large and may hold secrets: they stay on the node. So do the values of a release, unless its chart is
+named in the job.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from gb10.programs import sections
 from gb10.programs.answer import Outlet
 
 GZIP = b"\x1f\x8b\x08"
-
-
 Releases = list[dict[str, Any]]
 
 
@@ -28,9 +26,9 @@ def main(job: dict[str, Any], outlet: Outlet) -> Releases | dict[str, str] | Non
 
 
 def releases(printed: Sequence[Any], charts: Sequence[str]) -> Releases | dict[str, str] | None:
-    """Given status and output of what prints Secrets, return the releases in them.
+    """Given the exit status and output of the command that prints Secrets, return the releases in them.
 
-    None if it failed: no API server answers. {"error"} if a Secret cannot be read.
+    None if the command failed: no API server answers. {"error"} if a Secret cannot be read.
     """
     status, text = printed
     if status:
@@ -42,7 +40,7 @@ def releases(printed: Sequence[Any], charts: Sequence[str]) -> Releases | dict[s
 
 
 def read_release(data: str, charts: Sequence[str]) -> dict[str, Any]:
-    """Given the `release` of a Secret, return what is worth knowing of it, in helm's own layout."""
+    """Decode the `release` of a Secret. Return the parts that gb10 needs, in helm's own layout."""
     blob = base64.b64decode(base64.b64decode(data))
     release = json.loads(zlib.decompress(blob, zlib.MAX_WBITS | 16) if blob.startswith(GZIP) else blob)
     info, metadata = release["info"], release["chart"]["metadata"]

@@ -1,7 +1,7 @@
 """The merged netplan configuration of some interfaces.
 
-One run of netplan, which takes long to start. All that it prints stays here: there may be secrets of others in it
-(Wi-Fi). The system's own Python has PyYAML where netplan is, which needs it. Nothing is written.
+netplan starts slowly, so it runs once. Its output stays on the node: it may hold secrets of others (Wi-Fi). Where
+netplan is, the system's own Python has PyYAML. Nothing is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TO_JSON = "import json,sys,yaml;json.dump(yaml.safe_load(sys.stdin),sys.stdout,d
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> dict[str, Any] | None:
-    """Return what netplan says of job["interfaces"], or None if there is no netplan."""
+    """Return the configuration of job["interfaces"], or None if there is no netplan."""
     if not shutil.which("netplan"):
         return None
     quiet = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # Python would leave its bytecode on the node
@@ -29,10 +29,10 @@ def main(job: dict[str, Any], outlet: Outlet) -> dict[str, Any] | None:
     return report(done.stdout, done.stderr, job["interfaces"])
 
 
-def report(printed: str, complaints: str, interfaces: Sequence[str]) -> dict[str, Any]:
-    """Given what netplan prints, and on standard error, return what is asked of it. `error` is netplan's own word."""
-    error = next((line for line in complaints.splitlines() if line.startswith(FAILURES)), None)
-    network = (_loaded(printed) or {}).get("network") or {} if error is None else {}
+def report(output: str, errors: str, interfaces: Sequence[str]) -> dict[str, Any]:
+    """Given the output of netplan, return the configuration of interfaces. `error` is a message of netplan."""
+    error = next((line for line in errors.splitlines() if line.startswith(FAILURES)), None)
+    network = (_loaded(output) or {}).get("network") or {} if error is None else {}
     ethernets = network.get("ethernets") or {}
     return {
         "error": error,

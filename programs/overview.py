@@ -1,4 +1,4 @@
-"""All that the status shows of a node: the sections of every part, and helm's releases on the head."""
+"""Everything that the status needs of a node: the sections of each part, and helm's releases on the head."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gb10.programs.helm_storage import releases
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Return part -> its answer: of job["parts"], and of job["cluster"] where the file job["server"] is.
+    """Return part -> answer, of job["parts"] and, if the file job["server"] exists, of job["cluster"].
 
-    Both are part -> the job of programs/sections.py. The part "connectx7" also gets the sections of /sys. The part
-    "releases" has one command, which prints helm's Secrets; its answer is what programs/helm_storage.py reads there.
+    Both are part -> job of programs/sections.py. The part "connectx7" also gets the sections of /sys. The part
+    "releases" has one command, which prints helm's Secrets; its answer is the releases in them.
     """
     wanted = {**(job["cluster"] if os.path.exists(job["server"]) else {}), **job["parts"]}
     commands = [(part, name, text) for part, one in wanted.items() for name, text in one["commands"].items()]

@@ -1,4 +1,4 @@
-"""A shell script that travels as text: no list of processes shows it, and it says by a code why it refuses."""
+"""Run a shell script that is sent as text: no list of processes shows it, and it refuses with an error code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ REASON_BYTES = 1 << 16
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> str:
-    """Run job["text"] with job["arguments"] and with job["variables"], name -> value, set; return its output.
+    """Run job["text"] with job["arguments"] and job["variables"], name -> value. Return its output.
 
-    It may take job["seconds"]. With job["outlives"] it goes on when the connection is lost.
+    Its time limit is job["seconds"]. With job["outlives"] it goes on when the connection is lost.
 
-    Raise RefusedError for a script that called `refuse CODE REASON`, SystemExit for one that failed otherwise.
+    Raise RefusedError if the script calls `refuse CODE REASON`, SystemExit if it fails otherwise.
     """
     refusal = os.memfd_create("refusal", 0)
     script = os.memfd_create("script", 0)
@@ -27,7 +27,7 @@ def main(job: dict[str, Any], outlet: Outlet) -> str:
         *(f"{name}={quoted(value)}" for name, value in job["variables"].items()),
         job["text"],
     ]
-    # What is in a session of its own is beyond the limit of this program.
+    # The time limit of this program does not reach a session of its own.
     limit = ["timeout", str(job["seconds"])] if job["outlives"] else []
     with open(script, "wb", closefd=False) as file:
         file.write("\n".join(lines).encode(errors="surrogateescape"))
@@ -39,9 +39,9 @@ def main(job: dict[str, Any], outlet: Outlet) -> str:
         start_new_session=job["outlives"],
         check=False,
     )
-    with open(refusal, "rb") as said:
-        said.seek(0)
-        code, _, reason = said.read(REASON_BYTES).decode(errors="replace").partition(" ")
+    with open(refusal, "rb") as file:
+        file.seek(0)
+        code, _, reason = file.read(REASON_BYTES).decode(errors="replace").partition(" ")
     if code:
         raise RefusedError(code, reason)
     if done.returncode:
@@ -51,5 +51,5 @@ def main(job: dict[str, Any], outlet: Outlet) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a text as one word of the shell."""
+    """Quote a text as one word of the shell."""
     return "'" + text.replace("'", "'\"'\"'") + "'"

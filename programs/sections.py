@@ -1,4 +1,4 @@
-"""Files and the output of shell commands, each as a section of its own; none can fail the others."""
+"""Files and the output of shell commands, each as a section. One that fails does not fail the others."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ FILE_BYTES = 1 << 20  # of one file; /proc/sys refuses to be asked for more than
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> dict[str, list[Any]]:
-    """Return name -> [exit status, output] of job["commands"], by name, and what `read_all` does of job["files"]."""
+    """Return the sections of job["commands"], name -> shell command, and of job["files"], name -> path."""
     return {**dict(zip(job["commands"], run(job["commands"].values()), strict=True)), **read_all(job["files"])}
 
 
 def read_all(files: dict[str, str]) -> dict[str, list[Any]]:
-    """Given name -> path, return name -> [0, text] of each file, or [number of the error, ""]."""
+    """Given name -> path, return name -> [0, text], or [errno, ""]."""
     return {name: read(path) for name, path in files.items()}
 
 
 def read(path: str) -> list[Any]:
-    """Return [0, text] of one file, or [number of the error, ""]."""
+    """Return [0, text] of a file, or [errno, ""]."""
     try:
         with open(path, "rb") as file:
             return [0, file.read(FILE_BYTES).decode(errors="replace")]
@@ -37,7 +37,7 @@ def read(path: str) -> list[Any]:
 def run(commands: Iterable[str]) -> list[list[Any]]:
     """Return [exit status, output] of each shell command.
 
-    Standard input is empty, and standard error is lost. 127 is the status of a command that is absent.
+    Standard input is empty, standard error is discarded. The status of an absent command is 127.
     """
     resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_BYTES, OUTPUT_BYTES))
     started: list[tuple[int, int]] = []
@@ -51,8 +51,8 @@ def run(commands: Iterable[str]) -> list[list[Any]]:
 
 
 def _start(command: str) -> tuple[int, int]:
-    """Start a shell command; return its process and the file that takes its output."""
-    # Not by subprocess, whose import takes as long as some commands.
+    """Start a shell command. Return its process and the file that takes its output."""
+    # Importing subprocess takes as long as some of the commands.
     output = os.memfd_create("section")
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -1,4 +1,4 @@
-"""The model servers of a node, and what the one on a port answers. Nothing is written.
+"""The model servers of a node, and the answers of the server on a port. Nothing is written.
 
 Command lines and environments may hold keys: they are read here and never leave the node.
 """
@@ -20,7 +20,7 @@ SPEC = "gb10.serving.spec"  # and a digest of how
 INTERPRETER = re.compile(r"(python[\d.]*|sh|bash|dash)$")
 MODULES = re.compile(r"(vllm\.entrypoints|sglang\.launch_server)")
 CONTAINER = re.compile(r"[0-9a-f]{64}")
-# By what an engine is told how many GPUs work together: a GB10 has one, so more than one means more than one node.
+# Options for the number of GPUs that work together: a GB10 has one, so more than one means several nodes.
 SPANS = {
     "--tensor-parallel-size": ("--tensor-parallel-size", "-tp", "--tp", "--tp-size"),
     "--pipeline-parallel-size": ("--pipeline-parallel-size", "-pp", "--pp-size"),
@@ -32,7 +32,7 @@ HEALTH_SECONDS = 5
 
 
 def command_of(arguments: list[str]) -> list[str] | None:
-    """Given a process's arguments, return those of the engine that it is; None for any other process."""
+    """Return the arguments of the engine that a process runs; None for any other process."""
     words = arguments[1:] if INTERPRETER.fullmatch(os.path.basename(arguments[0])) else arguments
     while words and words[0] in ("-u", "-s", "-E", "-I"):
         words = words[1:]
@@ -44,7 +44,7 @@ def command_of(arguments: list[str]) -> list[str] | None:
 
 
 def option(command: list[str], names: tuple[str, ...]) -> str | None:
-    """Given a command's arguments, return the value of an option, or None."""
+    """Return the value of an option among arguments, or None."""
     for word, following in zip(command, [*command[1:], ""]):  # noqa: B905 - Python 3.10 is enough here, and both fit
         name, equals, value = word.partition("=")
         if name.startswith("--"):
@@ -57,8 +57,8 @@ def option(command: list[str], names: tuple[str, ...]) -> str | None:
 def classify(arguments: list[str], marks: dict[str, list[str]]) -> tuple[str, str] | None:
     """Given a process's arguments and patterns of other engines by mode, return the mode it serves in, and why.
 
-    "member" works for an engine that may be elsewhere; "undecided" is an engine that does not tell. None for any
-    other process.
+    "member" works for an engine that may be on another node; "undecided" is an engine whose mode cannot be read.
+    None for any other process.
     """
     line = " ".join(arguments)
     for mode, patterns in marks.items():
@@ -72,7 +72,7 @@ def classify(arguments: list[str], marks: dict[str, list[str]]) -> tuple[str, st
 
 
 def spanned(command: list[str]) -> tuple[str, str]:
-    """Given an engine's arguments, return the mode that they tell, and why."""
+    """Return the mode that the arguments of an engine ask for, and why."""
     told = {name: value for name, names in SPANS.items() if (value := option(command, names)) is not None}
     if wrong := [name for name, value in told.items() if not value.isdigit()]:
         return "undecided", f"{wrong[0]} is no number"
@@ -84,7 +84,7 @@ def spanned(command: list[str]) -> tuple[str, str]:
 
 
 def processes() -> list[tuple[int, list[str], str | None]]:
-    """Every process: its id, its arguments, and the id of the container that it runs in. Kubernetes' are left out."""
+    """Return id, arguments and container id of each process that does not belong to Kubernetes."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -101,7 +101,7 @@ def processes() -> list[tuple[int, list[str], str | None]]:
 
 
 def containers() -> dict[str, dict[str, Any]] | None:
-    """Id -> what Docker knows, of those that run and of ours; None without an engine that answers."""
+    """Return id -> `docker inspect` of running containers and of ours; None if no engine answers."""
     try:
         listed = docker("ps", "--all", "--no-trunc", "--format", f'{{{{.ID}}}} {{{{.State}}}} {{{{.Label "{OURS}"}}}}')
     except (OSError, subprocess.SubprocessError):
@@ -122,7 +122,7 @@ def docker(*words: str) -> str:
 
 
 def age(pid: int) -> float:
-    """Seconds since a process started."""
+    """Return the seconds since a process started."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             ticks = int(file.read().rpartition(")")[2].split()[19])
@@ -133,7 +133,7 @@ def age(pid: int) -> float:
 
 
 def key_of(pid: int, arguments: list[str]) -> str | None:
-    """The key that an engine wants to see, if it wants one."""
+    """Return the API key of an engine, or None."""
     told = option(arguments, ("--api-key",))
     if told:
         return told
@@ -146,7 +146,7 @@ def key_of(pid: int, arguments: list[str]) -> str | None:
 
 
 def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
-    """Ask the server on a port; return status and answer. Status 0: nothing listens; 1: it does, and says nothing."""
+    """Return HTTP status and answer of the server on a port. Status 0: nothing listens; 1: it does not answer."""
     try:
         stream = socket.create_connection((HERE, port), seconds)
     except ConnectionRefusedError:
@@ -169,7 +169,7 @@ def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, A
 
 
 def answers(port: int, key: str | None, complete_seconds: float) -> dict[str, Any]:
-    """Return what the server on a port answers; with `complete_seconds`, also if it completes a prompt in that time."""
+    """Return the answers of the server on a port; with `complete_seconds`, also to a prompt, within that time."""
     status, _ = ask(port, "/health", key, HEALTH_SECONDS)
     health = {0: "none", 1: "silent", 200: "up", 503: "dead"}.get(status, f"status {status}")
     found: dict[str, Any] = {"health": health, "models": [], "completion": None, "trouble": None}
@@ -193,7 +193,7 @@ def answers(port: int, key: str | None, complete_seconds: float) -> dict[str, An
 
 
 def engines(marks: dict[str, list[str]], known: dict[str, dict[str, Any]]) -> tuple[list[dict[str, Any]], str | None]:
-    """Every process that serves, and the key that the servers among them want to see."""
+    """Return the processes that serve, and the API key of the first that has one."""
     found, key = [], None
     for pid, arguments, container in processes():
         kind = classify(arguments, marks)
@@ -212,7 +212,7 @@ def is_kubernetes(container: dict[str, Any]) -> bool:
 
 
 def described(container: dict[str, Any], patterns: list[str]) -> dict[str, Any]:
-    """Describe a container. `gpu` is true if it has one and its name is among those that may serve."""
+    """Describe a container. `gpu` is true if it has a GPU and its name matches one of the patterns."""
     config, state, host = container["Config"], container["State"], container.get("HostConfig") or {}
     labels, name = config.get("Labels") or {}, container["Name"].removeprefix("/")
     return {
@@ -232,7 +232,7 @@ def memory_available_kib() -> int | None:
 
 
 def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Return all of it. The job has port, marks, patterns and complete_seconds, as the fact ServingState has them."""
+    """Return the serving state. The job has port, marks, patterns and complete_seconds: see the fact ServingState."""
     known = containers()
     found, key = engines(job["marks"], known or {})
     return {

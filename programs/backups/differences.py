@@ -13,8 +13,7 @@ from typing import Any
 from gb10.programs.answer import Outlet
 from gb10.programs.archive.files import kind_of
 from gb10.programs.archive.manifest import Owner
-from gb10.programs.files import sha256_of
-from gb10.programs.room import free_bytes
+from gb10.programs.files import free_bytes, sha256_of
 
 
 def compare(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:

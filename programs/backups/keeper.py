@@ -11,7 +11,7 @@ from gb10.programs.answer import Outlet, RefusedError
 from gb10.programs.archive.files import CHUNK, FULL
 from gb10.programs.backups.proof import prove
 from gb10.programs.backups.store import archive_name, prune, read_summary, receive, write_proofs
-from gb10.programs.room import free_bytes, is_short
+from gb10.programs.files import free_bytes, is_short
 
 ROOM_BYTES = 32 << 20  # must stay free
 

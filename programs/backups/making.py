@@ -24,7 +24,7 @@ from gb10.programs.archive.manifest import ROOT, summary_of
 from gb10.programs.archive.writing import UnwritableError, Writer
 from gb10.programs.backups.node_lists import below, cluster_names, images, models, output, own_containers
 from gb10.programs.backups.node_paths import CERTIFICATES, DATABASE, DISPENSABLE, HOMES, NEVER, PATHS, SERVER, TOKENS
-from gb10.programs.room import free_bytes, is_short
+from gb10.programs.files import free_bytes, is_short
 
 HUMANS = range(1000, 60000)
 # Name -> command whose output is kept.

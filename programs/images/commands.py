@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from gb10.programs.answer import Outlet, RefusedError
+from gb10.programs.files import free_bytes
 from gb10.programs.images.archives import take, write_archive
 from gb10.programs.images.contents import Contents, EngineImage, Json, Record, known_layers, needed_blobs
 from gb10.programs.images.engine import Engine, Meter, Metered
 from gb10.programs.images.store import Store, check_room
-from gb10.programs.room import free_bytes
 
 
 @contextmanager

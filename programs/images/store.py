@@ -24,9 +24,8 @@ from typing import IO
 from urllib.parse import quote
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.files import finish, rename, sha256_of
+from gb10.programs.files import finish, free_bytes, is_short, rename, sha256_of
 from gb10.programs.images.contents import BLOBS, HEX, Json, Record, blob_path
-from gb10.programs.room import free_bytes, is_short
 
 BUFFER_BYTES = 1 << 17  # larger buffers do not fit into the CPU's cache
 LOCK_SECONDS = 20

@@ -1,5 +1,5 @@
-# Put a checked configuration of the Docker engine in its place, and have the engine take it over: or all goes back.
-# Arguments: the file (its next text waits beside it), reload|restart, the default runtime to see then (or ""), seconds.
+# Replace the configuration of the Docker engine and make the engine load it; if it does not, put the old one back.
+# Arguments: the file (FILE.new is its checked new text), reload|restart, the default runtime to expect (or ""), seconds.
 set -u
 file=$1 verb=$2 runtime=$3 seconds=$4
 
@@ -20,7 +20,7 @@ if taken_over "$verb" "$runtime"; then
     rm -f "$file.before"
     exit 0
 fi
-timeout 10 journalctl --sync # what Docker said last may not have been read yet
+timeout 10 journalctl --sync # the last lines of Docker may not have been read yet
 why=$(journalctl -u docker.service -n 30 --no-pager -o cat | grep -i -E 'unable|error|fail|invalid' | tail -n 1)
 if [ -e "$file.before" ]; then mv -f "$file.before" "$file"; else rm -f "$file"; fi
 systemctl reset-failed docker.service

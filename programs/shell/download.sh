@@ -1,4 +1,4 @@
-# Fetch one file: resumed, retried with back-off, and verified before it gets its final name.
+# Download one file: resume, retry with back-off, verify it before it gets its final name.
 # Arguments: URL, destination, mode, sha256 (or ""), URL of a sha256sum list (or ""), the file's name in that list.
 # Variables, set before this text: proxy (its URL may hold a password, or ""), direct (hosts to reach without it).
 set -u
@@ -6,11 +6,11 @@ proxy=${proxy:-} direct=${direct:-}
 url=$1 dest=$2 mode=$3 sha256=$4 sums=$5 name=$6
 attempts=6
 
-# curl's answer to what went wrong decides whether another try makes sense.
+# curl's exit code and the HTTP status decide whether to try again.
 fetch() { # URL, file: resume into the file
     attempt=1 delay=1
     while :; do
-        # The proxy comes by standard input: an argument could be seen by everybody on the node.
+        # The proxy comes on standard input: everybody on the node can read arguments.
         status=$(printf 'proxy = "%s"\n' "$proxy" | curl -K - --noproxy "$direct" -fsSL -C - -o "$2" -w '%{http_code}' \
             --connect-timeout 10 --speed-limit 1000 --speed-time 30 "$1" 2>"$2.error")
         code=$?
@@ -18,7 +18,7 @@ fetch() { # URL, file: resume into the file
         0:*) rm -f "$2.error"; return 0 ;;
         *:404 | *:410) rm -f "$2" "$2.error"; refuse VERSION_UNKNOWN "$1 does not exist" ;;
         *:401 | *:403) rm -f "$2" "$2.error"; refuse DOWNLOAD_FAILED "$1 is refused with status $status" ;;
-        *:416) # nothing is left to fetch, or the file is another one now: the checksum tells
+        *:416) # nothing is left to fetch, or the file has changed: the checksum decides
             rm -f "$2.error"; return 0 ;;
         23:*)
             room=$(df -P "$(dirname "$2")" | awk 'NR == 2 {print int($4 / 1024) " MiB free on " $6}')
@@ -34,7 +34,7 @@ fetch() { # URL, file: resume into the file
 
 umask 077
 mkdir -p "$(dirname "$dest")" || refuse DISK_FULL "$(dirname "$dest") cannot be made"
-# A run that was killed may have left its download behind, which goes on: two must not write to one part.
+# The download of a killed run may still be going on: two must not write to one part.
 exec 9<"$(dirname "$dest")"
 flock 9
 if [ -z "$sha256" ]; then
@@ -50,7 +50,7 @@ if [ -f "$dest" ] && [ "$(sha256sum "$dest" | cut -d ' ' -f 1)" = "$sha256" ]; t
     exit
 fi
 
-# The part is named for the content that is wanted: what belongs to another version is never continued.
+# The part is named after the wanted content, so that a part of another version is never continued.
 part="$dest.$(printf '%.16s' "$sha256").part"
 for round in 1 2; do
     fetch "$url" "$part"

@@ -1,5 +1,5 @@
-# Evict the pods of a node, but those of DaemonSets. Arguments: the node, seconds, k3s; the words of kubectl that let pods
-# in again if it fails, or "".
+# Evict the pods of a node, except those of DaemonSets. Arguments: the node, seconds, k3s; the command of kubectl that
+# uncordons the node after a failure, or "".
 set -u
 node=$1 seconds=$2 k3s=$3 undo=$4
 # kubectl overshoots its own timeout by some seconds.

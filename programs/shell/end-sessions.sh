@@ -1,4 +1,4 @@
-# End what the other sessions of this SSH connection run. Read on standard input by a shell of the login user.
+# End the processes of the other sessions of this SSH connection. A shell of the login user reads this on its standard input.
 # Argument: seconds between SIGTERM and SIGKILL.
 own=$(($(ps -o sid= -p $$)))
 server=$(($(ps -o ppid= -p "$own")))

@@ -1,4 +1,4 @@
-# Unpack helm from its release archive, whole or not at all.
+# Unpack helm from its release archive, and replace it only if the new one runs.
 # Arguments: the archive, the architecture, the destination.
 set -u
 archive=$1 architecture=$2 dest=$3

@@ -1,5 +1,5 @@
-# Fetch one chart and make sure that it is the one that was asked for: helm compares neither digest nor name with the
-# repository's index, and takes the nearest version where the exact one is missing.
+# Fetch one chart and verify it: helm compares neither digest nor name with the repository's index, and takes the nearest
+# version if the exact one is missing.
 # Arguments: helm, repository, chart, version, sha256 (or ""), destination. Variables: helm's folders, and a proxy.
 set -u
 export HELM_CACHE_HOME HELM_CONFIG_HOME HELM_DATA_HOME HTTP_PROXY HTTPS_PROXY NO_PROXY
@@ -11,12 +11,12 @@ fail() {
     refuse "$1" "$2"
 }
 
-verify() { # archive: prints what is wrong with it, nothing where it is the wanted chart
+verify() { # archive: prints its fault, or nothing if it is the wanted chart
     if ! shown=$("$helm" show chart "$1" 2>&1); then
         echo "CHART_BROKEN $chart $version from $repository cannot be read: $(printf '%s\n' "$shown" | tail -n 1)"
         return
     fi
-    # Its own name and version stand at the start of a line; those of its dependencies do not.
+    # The chart's name and version are at the start of a line; those of its dependencies are indented.
     found=$(printf '%s\n' "$shown" | awk '/^name:/ {n = $2} /^version:/ {v = $2} END {gsub(/"/, "", v); print n, v}')
     [ "${found% *} ${found##* }" = "$chart ${version#v}" ] || [ "$found" = "$chart v${version#v}" ] ||
         echo "CHART_WRONG $repository serves $found as $chart $version"
@@ -26,7 +26,7 @@ verify() { # archive: prints what is wrong with it, nothing where it is the want
     fi
 }
 
-# A chart that was verified before, and is unchanged, is not fetched again.
+# A chart that is there and passes is not fetched again.
 [ -f "$dest" ] && [ -z "$(verify "$dest")" ] && exit 0
 
 attempt=1 delay=1

@@ -1,19 +1,19 @@
-# Put netplan files of a backup in force, for gb10's trial: see trial.sh. `wanted` tells the folder that holds them and the
-# time of the restore, `values` their names. Until they are kept they lie below /run, so that a reboot takes them back, too.
+# Apply netplan files of a backup, as a trial: see trial.sh. `wanted` has their folder and the time of the restore, `values`
+# their names. Until the trial is confirmed they are below /run, so that a reboot takes them back, too.
 set -u
 folder=$(sed -n 1p wanted) stamp=$(sed -n 2p wanted)
 
-checked() { # netplan reads all files that there are, with these, in another place
+checked() { # have netplan read all files, with these, in a folder of their own
     root=$PWD/root
     for place in lib etc run; do
         mkdir -p "$root/$place/netplan"
         cp -p /$place/netplan/*.yaml "$root/$place/netplan/" 2>/dev/null
     done
     while read -r name; do cp "$folder/$name" "$root/etc/netplan/$name" || exit 1; done <values
-    netplan generate --root-dir "$root" >said 2>&1
+    netplan generate --root-dir "$root" >output 2>&1
     broken=$?
     rm -rf "$root" # some keep passwords in their files
-    grep -m 1 -i error said | sed "s|$root||" >&2
+    grep -m 1 -i error output | sed "s|$root||" >&2
     return "$broken"
 }
 

@@ -1,4 +1,4 @@
-# Put an uploaded file in its place once it is what was wanted. Arguments: its place, sha256, what to call it.
+# Verify an uploaded file and rename it into place. Arguments: its place, sha256, what to call it.
 set -u
 part=$1.part
 if ! printf '%s  %s\n' "$2" "$part" | sha256sum -c --status; then

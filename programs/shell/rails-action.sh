@@ -1,9 +1,9 @@
-# Put netplan's file for the rails in force, for gb10's trial: see trial.sh. `wanted` is the file's text, `values` has a line
-# "interface address mtu" for each rail. Until it is kept the file lies below /run, so that a reboot takes it back, too.
+# Apply netplan's file for the rails, as a trial: see trial.sh. `wanted` is the file's text, `values` has a line
+# "interface address mtu" for each rail. Until the trial is confirmed the file is below /run, so that a reboot takes it back, too.
 set -u
 name=95-gb10-rails.yaml
 
-checked() { # netplan reads all files that there are, with ours, in another place
+checked() { # have netplan read all files, with ours, in a folder of their own
     root=$PWD/root
     for place in lib etc run; do
         mkdir -p "$root/$place/netplan"
@@ -15,7 +15,7 @@ checked() { # netplan reads all files that there are, with ours, in another plac
     return "$broken"
 }
 
-remember() { # what the interfaces have now may stand in no file
+remember() { # no file may describe what the interfaces have now
     while read -r interface _; do
         cat "/sys/class/net/$interface/mtu" >"mtu-$interface"
         ip -o addr show dev "$interface" scope global | awk '{print $4}' >"addresses-$interface"
@@ -24,7 +24,7 @@ remember() { # what the interfaces have now may stand in no file
     done <values
 }
 
-by_others() { # NetworkManager ran, and had left this interface to whoever configured it
+by_others() { # NetworkManager was running, and left this interface to others
     grep -q externally "manager-$1"
 }
 
@@ -37,7 +37,7 @@ recall() {
     done <"routes-$1"
 }
 
-recall_for_others() { # NetworkManager leaves alone what has an address when it starts, which is in `netplan apply`
+recall_for_others() { # NetworkManager leaves an interface alone that has an address when `netplan apply` starts it
     while read -r interface _; do
         by_others "$interface" || continue
         stopped=NetworkManager
@@ -47,7 +47,7 @@ recall_for_others() { # NetworkManager leaves alone what has an address when it 
     done <values
 }
 
-in_force() { # of an interface without a carrier nothing can be told
+in_force() { # an interface without a carrier cannot be checked
     while read -r interface address mtu; do
         [ "$(cat "/sys/class/net/$interface/operstate")" = up ] || continue
         [ "$(cat "/sys/class/net/$interface/mtu")" = "$mtu" ] || { echo "$interface does not take MTU $mtu"; return 1; }
@@ -76,7 +76,7 @@ undo)
     stopped=
     recall_for_others
     timeout 60 netplan apply
-    [ -z "$stopped" ] || systemctl start "$stopped" # whatever netplan found to do
+    [ -z "$stopped" ] || systemctl start "$stopped" # netplan may have done anything
     while read -r interface _; do recall "$interface"; done <values
     ;;
 keep)

@@ -1,4 +1,4 @@
-# Give the server a token file: the token that it has already (its own, or the install script's), or a new one.
+# Write the server's token file: with the token that it has (its own, or the install script's), or a new one.
 # Arguments: the file, the environment file of the unit.
 set -u
 file=$1 environment=$2

@@ -1,5 +1,5 @@
 # Stop containers and remove them.
-# Arguments: how long they may take to end by themselves, in seconds; their names.
+# Arguments: seconds in which they may end by themselves; their names.
 set -u
 seconds=$1
 shift

@@ -1,4 +1,4 @@
-# Put a drop-in file of sshd in force, for gb10's trial: see trial.sh. `wanted` is the file's text.
+# Apply a drop-in file of sshd, as a trial: see trial.sh. `wanted` is the file's text.
 set -u
 file=/etc/ssh/sshd_config.d/00-gb10.conf
 candidate=$PWD/candidate
@@ -19,7 +19,7 @@ put() { # file, the text's place
 case $1 in
 apply)
     if [ -e "$file" ]; then cp -p "$file" before; else : >absent; fi
-    # What sshd would read, in the order in which it would read it, is checked before any of it is in its place.
+    # Check the text that sshd would read, in its order, before any of it is in place.
     cat wanted /etc/ssh/sshd_config >"$candidate"
     sshd -t -f "$candidate"
     broken=$?
@@ -27,12 +27,12 @@ apply)
     [ "$broken" = 0 ] || exit 1
     put "$file" wanted || exit 1
     sshd -t || exit 1
-    # The file's own lines must be what counts: it counts for nothing where sshd_config does not include its folder.
+    # The file's lines must be effective: they are not if sshd_config does not include its folder.
     grep -v '^#' wanted | tr '[:upper:]' '[:lower:]' | sed "$alias" | sort >lines
     sshd -T | sed "$alias" | sort >effective
     lost=$(comm -23 lines effective | head -n 1)
     if [ -n "$lost" ]; then
-        echo "'$lost' does not count: another line of /etc/ssh/sshd_config comes before it" >&2
+        echo "'$lost' has no effect: another line of /etc/ssh/sshd_config comes before it" >&2
         exit 1
     fi
     load

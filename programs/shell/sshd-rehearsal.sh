@@ -1,5 +1,5 @@
-# Start a second sshd as it would be with another drop-in file before all others, for a minute and on loopback alone: so
-# that a login can be seen to work before anything changes. Prints its port and its unit.
+# Start a second sshd with another drop-in file before all others, for a minute and on loopback alone, to test a login
+# before anything changes. Prints its port and its unit.
 # Arguments: the drop-in file's text.
 set -u
 port=$(shuf -i 20000-29999 -n 1)
@@ -12,7 +12,7 @@ if ! sshd -t -f "$dir/config"; then
     rm -rf "$dir"
     exit 1
 fi
-# What the configuration itself listens on is taken already, which sshd only mentions.
+# The ports of the configuration itself are taken; sshd goes on with a warning.
 systemd-run --quiet --collect --unit="${dir##*/}" -p RuntimeMaxSec=60 -p ExecStopPost="/bin/rm -rf $dir" \
     "$(command -v sshd)" -D -f "$dir/config" -o "ListenAddress=127.0.0.1:$port" -o PidFile=none || exit 1
 waited=0

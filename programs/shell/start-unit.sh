@@ -1,4 +1,4 @@
-# Start one unit anew, bounded; on failure stop it, quote its journal, and say what it means.
+# Restart one unit within a time limit. If that fails, stop it, quote its journal and name the cause.
 # Arguments: unit, seconds.
 set -u
 unit=$1 seconds=$2
@@ -6,17 +6,17 @@ since=$(date +%s)
 
 systemctl daemon-reload
 systemctl enable --quiet "$unit" || exit 1
-# A restart also starts what is stopped, and ends a process that is left of a unit whose file was lost.
+# A restart also starts a stopped unit, and ends a process that remained of a unit whose file was lost.
 if timeout "$seconds" systemctl restart "$unit" && [ "$(systemctl is-active "$unit")" = active ]; then
     exit 0
 fi
-timeout 10 journalctl --sync # what a unit said last may not have been read yet
+timeout 10 journalctl --sync # the last lines of the unit may not have been read yet
 journal=$(journalctl -u "$unit" --since "@$since" --no-pager -o cat | sed 's/K10[0-9a-f]*::[^ "]*/*MASKED*/g')
 timeout 30 systemctl stop "$unit"
 
 last=$(printf '%s\n' "$journal" | tail -n 20)
 printf '%s\n' "$last" | sed "s/^/$unit: /" >&2
-# What ended it, or what it repeats to the end. Earlier errors are those that any start has, and gets over.
+# The fatal error, or one that is repeated to the end. Earlier errors occur, and pass, at any start.
 cause=$(printf '%s\n' "$journal" | grep 'level=fatal' | tail -n 1)
 [ -n "$cause" ] ||
     cause=$(printf '%s\n' "$last" | grep -i -E 'level=error|rejected|not authorized|unauthorized|does not match' | tail -n 1)

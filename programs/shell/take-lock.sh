@@ -3,7 +3,7 @@ set -u
 lock=$1 new=$1.$$
 umask 022
 mkdir -p "${lock%/*}" && printf %s "$2" >"$new" && sync "$new" || exit 1
-# A hard link is made or refused in one step, and never shows half a file.
+# Making a hard link is atomic, and never shows half a file.
 if ln "$new" "$lock"; then taken=1; else taken=; fi
 rm -f "$new"
-[ "$taken" ] || refuse NODE_LOCKED "$3 was locked by somebody else in this moment"
+[ "$taken" ] || refuse NODE_LOCKED "$3 was locked by somebody else just now"

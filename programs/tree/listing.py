@@ -18,8 +18,7 @@ from typing import Any
 
 from gb10.programs.answer import Outlet
 from gb10.programs.copying.names import STAGING
-from gb10.programs.files import sha256_of
-from gb10.programs.room import free_bytes
+from gb10.programs.files import free_bytes, sha256_of
 from gb10.programs.tree.walk import CLASSIC_BLOB, Entry, Walk
 
 TEXT_BYTES = 64 << 20  # of a file whose text is wanted

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.rdma import Method, RailBandwidth, RdmaBandwidth, Verdict, judge, listen, parse_ib_write_bw
-from gb10.programs import bandwidth, tcp_streams
+from gb10.programs import bandwidth
 from tests.unit.facts.reading import altered, answered, damaged, process, run, sample, words
 
 TCP = {"bytes": 39_750_000_000, "seconds": 3.0}
@@ -240,5 +240,5 @@ def test_a_listener_waits_for_a_port_that_is_about_to_be_free() -> None:
 def test_the_streams_measure_what_arrived() -> None:
     port = free_port()
     with listener(port, peer="127.0.0.1"):
-        result = tcp_streams.measure("lo", "127.0.0.1", port, seconds=0.2, streams=2)
+        result = bandwidth.measure_tcp("lo", "127.0.0.1", port, seconds=0.2, streams=2)
     assert result["bytes"] / result["seconds"] > 0
