@@ -59,8 +59,8 @@ def main() -> int:
         folder = Path(name)
         gb10, pyinfra = str(BIN / "gb10"), str(BIN / "pyinfra")
         run([gb10, "teardown", "--yes"], folder)
-        figures.note("first gb10 bootstrap, on bare nodes", f"{timed([gb10, 'bootstrap'], folder, runs=1):.1f} s")
-        figures.note("second gb10 bootstrap, with its status", f"{timed([gb10, 'bootstrap'], folder):.1f} s")
+        figures.add("first gb10 bootstrap, on bare nodes", f"{timed([gb10, 'bootstrap'], folder, runs=1):.1f} s")
+        figures.add("second gb10 bootstrap, with its status", f"{timed([gb10, 'bootstrap'], folder):.1f} s")
 
         cluster = [pyinfra, "--json", "-y", INVENTORY, "gb10.deploys.cluster"]
         results = json.loads(run(cluster, folder))["results"]["operations"]
@@ -69,8 +69,8 @@ def main() -> int:
         bare = timed([pyinfra, "-y", INVENTORY, "bare.py"], folder)
         ours = timed(cluster, folder)
         count = sum(map(len, hosts))
-        figures.note(f"pyinfra, {count} operations without changes", f"{bare:.2f} s")
-        figures.hold(
+        figures.add(f"pyinfra, {count} operations without changes", f"{bare:.2f} s")
+        figures.add_target(
             f"cluster deploy, {count} operations without changes",
             f"{ours:.2f} s = {ours / bare:.2f} x",
             "<= 1.5 x",
@@ -78,8 +78,8 @@ def main() -> int:
         )
         looks = finished([pyinfra, "-y", "-vv", INVENTORY, "gb10.deploys.cluster"], folder).stderr
         status = timed([gb10, "status"], folder)
-        figures.hold("gb10 status", f"{status:.2f} s", "< 3 s", status < 3)
-        figures.note("SSH commands of a run without changes", str(looks.count(">>> ")))
+        figures.add_target("gb10 status", f"{status:.2f} s", "< 3 s", status < 3)
+        figures.add("SSH commands of a run without changes", str(looks.count(">>> ")))
     return 0 if figures.print() else 1
 
 

@@ -42,10 +42,10 @@ def measure(figures: Figures, checkouts: list[Path], folder: Path) -> None:
     for name, words in COMMANDS.items():
         rounds = [[seconds(checkout, words, folder) for checkout in checkouts] for _ in range(ROUNDS)]
         ours, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
-        figures.note(name, f"{ours:.2f} s")
+        figures.add(name, f"{ours:.2f} s")
         for other in others:
             share = ours / other
-            figures.hold(
+            figures.add_target(
                 "... compared with the other checkout", f"{other:.2f} s: {share:.2f} x", f"<= {MOST} x", share <= MOST
             )
 

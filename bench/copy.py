@@ -200,19 +200,21 @@ def measure_model(bench: Bench, figures: Figures) -> None:
     rate = gbps(size, fast)
     one, four, both = (statistics.median(rates) for rates in ceilings.values())
     disk = statistics.median(disks)
-    figures.note("ceiling: iperf3 over one rail", f"{one:.1f} Gb/s")
-    figures.note("ceiling: iperf3 over one rail, 4 streams", f"{four:.1f} Gb/s")
-    figures.note("ceiling: iperf3 over both rails, 4 streams each", f"{both:.1f} Gb/s")
-    figures.note("ceiling: the target's disk, without page cache", f"{disk:.1f} Gb/s")
-    figures.note(f"rsync -a over ssh, {size / 2**20:.0f} MiB in shards", f"{slow:.2f} s, {gbps(size, slow):.2f} Gb/s")
-    figures.note("verified copy, both rails", f"{fast:.2f} s, {rate:.2f} Gb/s")
-    figures.note("the whole command around it", f"{statistics.median(wholes):.2f} s")
-    figures.hold("verified copy against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 5 x", slow / fast >= 5)
-    figures.hold("verified copy against iperf3 over one rail", f"{rate / one:.2f}", ">= 0.65", rate / one >= 0.65)
+    figures.add("ceiling: iperf3 over one rail", f"{one:.1f} Gb/s")
+    figures.add("ceiling: iperf3 over one rail, 4 streams", f"{four:.1f} Gb/s")
+    figures.add("ceiling: iperf3 over both rails, 4 streams each", f"{both:.1f} Gb/s")
+    figures.add("ceiling: the target's disk, without page cache", f"{disk:.1f} Gb/s")
+    figures.add(f"rsync -a over ssh, {size / 2**20:.0f} MiB in shards", f"{slow:.2f} s, {gbps(size, slow):.2f} Gb/s")
+    figures.add("verified copy, both rails", f"{fast:.2f} s, {rate:.2f} Gb/s")
+    figures.add("the whole command around it", f"{statistics.median(wholes):.2f} s")
+    figures.add_target("verified copy against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 5 x", slow / fast >= 5)
+    figures.add_target("verified copy against iperf3 over one rail", f"{rate / one:.2f}", ">= 0.65", rate / one >= 0.65)
     # Shows whether the disk is the reason for a missed target: no copy is faster than the disk it writes to.
-    figures.note("... against the lower of one rail and the target's disk", f"{rate / min(one, disk):.2f}")
-    figures.note("... against 4 streams of iperf3, which write nothing", f"{rate / four:.2f}")
-    figures.hold("memory of our processes on a node", f"{max(memory) / 2**20:.0f} MiB", "< 300 MB", max(memory) < 300e6)
+    figures.add("... against the lower of one rail and the target's disk", f"{rate / min(one, disk):.2f}")
+    figures.add("... against 4 streams of iperf3, which write nothing", f"{rate / four:.2f}")
+    figures.add_target(
+        "memory of our processes on a node", f"{max(memory) / 2**20:.0f} MiB", "< 300 MB", max(memory) < 300e6
+    )
 
 
 def measure_small_files(bench: Bench, figures: Figures) -> None:
@@ -223,9 +225,9 @@ def measure_small_files(bench: Bench, figures: Figures) -> None:
         bench.new_target()
         ours.append(bench.sync().seconds)
     slow, fast = statistics.median(plain), statistics.median(ours)
-    figures.note(f"rsync -a over ssh, {SMALL_FILES} files of {SMALL_BYTES // 1024} KiB", f"{slow:.2f} s")
-    figures.note("verified copy of the same files", f"{fast:.2f} s")
-    figures.hold("many small files against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 2 x", slow / fast >= 2)
+    figures.add(f"rsync -a over ssh, {SMALL_FILES} files of {SMALL_BYTES // 1024} KiB", f"{slow:.2f} s")
+    figures.add("verified copy of the same files", f"{fast:.2f} s")
+    figures.add_target("many small files against rsync -a over ssh", f"{slow / fast:.1f} x", ">= 2 x", slow / fast >= 2)
 
 
 def measure_resume(bench: Bench, figures: Figures) -> None:
@@ -233,8 +235,8 @@ def measure_resume(bench: Bench, figures: Figures) -> None:
     bench.empty_target()
     total, sent_before = _killed_at_half(bench)
     share = bench.sync().wire_bytes / total
-    figures.note("first run killed after", f"{sent_before / total:.1%} of the bytes")
-    figures.hold("the second run sends", f"{share:.1%}", "<= 51 %", 0 < share <= 0.51)
+    figures.add("first run killed after", f"{sent_before / total:.1%} of the bytes")
+    figures.add_target("the second run sends", f"{share:.1%}", "<= 51 %", 0 < share <= 0.51)
 
 
 def _killed_at_half(bench: Bench) -> tuple[int, int]:

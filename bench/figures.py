@@ -15,11 +15,11 @@ class Figures:
     title: str
     rows: list[tuple[str, str, str, bool | None]] = field(default_factory=list)
 
-    def note(self, what: str, measured: str) -> None:
+    def add(self, what: str, measured: str) -> None:
         """Add a row without a target."""
         self.rows.append((what, measured, "", None))
 
-    def hold(self, what: str, measured: str, target: str, met: bool) -> None:
+    def add_target(self, what: str, measured: str, target: str, met: bool) -> None:
         """Add a row with a target."""
         self.rows.append((what, measured, target, met))
 

@@ -118,21 +118,21 @@ def measure(bench: Bench, figures: Figures) -> None:
     changed = sync(bench)
     promised = 1.05 * LAYER_BYTES + 1e6
     size = megabytes(IMAGE_BYTES + LAYER_BYTES)
-    figures.note(f"docker save | ssh docker load, {size}", f"{plain.seconds:.1f} s, {megabytes(plain.wire_bytes)}")
-    figures.note("first copy, saved and proven", f"{first.seconds:.1f} s, {megabytes(first.wire_bytes)}")
-    figures.hold(
+    figures.add(f"docker save | ssh docker load, {size}", f"{plain.seconds:.1f} s, {megabytes(plain.wire_bytes)}")
+    figures.add("first copy, saved and proven", f"{first.seconds:.1f} s, {megabytes(first.wire_bytes)}")
+    figures.add_target(
         f"unchanged ({unchanged.seconds:.1f} s)",
         megabytes(unchanged.wire_bytes),
         "< 1 MB",
         unchanged.wire_bytes < 1e6,
     )
-    figures.hold(
+    figures.add_target(
         f"one changed layer of {megabytes(LAYER_BYTES)} ({changed.seconds:.1f} s)",
         megabytes(changed.wire_bytes),
         f"< {megabytes(promised)}",
         changed.wire_bytes < promised,
     )
-    figures.hold("memory of our processes on a node", megabytes(max(found)), "< 300 MB", 0 < max(found) < 300e6)
+    figures.add_target("memory of our processes on a node", megabytes(max(found)), "< 300 MB", 0 < max(found) < 300e6)
 
 
 def main() -> int:

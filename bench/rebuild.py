@@ -46,19 +46,19 @@ class Rebuilds:
             f"head, workers = ([(name, {{**data, **{SETTINGS!r}}}) for name, data in group] for group in groups())\n"
         )
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start gb10 in the background."""
         here = {"GB10_INVENTORY": str(self.inventory), "GB10_BACKUPS": str(self.folder / "backups")}
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        command = [str(BIN / "gb10"), *words]
+        command = [str(BIN / "gb10"), *arguments]
         return subprocess.Popen(command, cwd=self.folder, env={**os.environ, **here}, text=True, **streams)
 
-    def run(self, *words: str, accepted: tuple[int, ...] = (0,)) -> tuple[int, str]:
+    def run(self, *arguments: str, accepted: tuple[int, ...] = (0,)) -> tuple[int, str]:
         """Run gb10 and return its exit status and output. Raise SystemExit if the status is not accepted."""
-        child = self.start(*words)
+        child = self.start(*arguments)
         output = child.communicate()[0]
         if child.returncode not in accepted:
-            raise SystemExit(f"gb10 {' '.join(words)} ended with status {child.returncode}:\n{output}")
+            raise SystemExit(f"gb10 {' '.join(arguments)} ended with status {child.returncode}:\n{output}")
         return child.returncode, output
 
     def rebuild(self, events: Path, kill_after: str | None = None) -> str:
@@ -70,26 +70,26 @@ class Rebuilds:
             status, output = self.run("rebuild", "run", NODE, "--events", str(events), accepted=(0, ExitStatus.WAITING))
             while status == ExitStatus.WAITING:
                 key = self.person.fingerprint(NODE)
-                words = ("rebuild", "resume", "--events", str(events), "--accept-host-key", key)
+                arguments = ("rebuild", "resume", "--events", str(events), "--accept-host-key", key)
                 if kill_after:
-                    self.kill(words, events, kill_after)
+                    self.kill(arguments, events, kill_after)
                     kill_after = None
-                status, output = self.run(*words, accepted=(0, ExitStatus.WAITING))
+                status, output = self.run(*arguments, accepted=(0, ExitStatus.WAITING))
             return output
         finally:
             stop.set()
             person.join()
 
-    def kill(self, words: tuple[str, ...], events: Path, step: str) -> None:
+    def kill(self, arguments: tuple[str, ...], events: Path, step: str) -> None:
         """Run gb10 and kill it when a step is done."""
-        child = self.start(*words)
+        child = self.start(*arguments)
         assert child.stdout is not None  # noqa: S101 - it is a pipe
         reader = threading.Thread(target=child.stdout.read, daemon=True)
         reader.start()
         while step not in [record["step"] for record in read_events(events, "step-done")]:
             if child.poll() is not None:
                 raise SystemExit(
-                    f"gb10 {' '.join(words)} ended with status {child.returncode} before it could be killed"
+                    f"gb10 {' '.join(arguments)} ended with status {child.returncode} before it could be killed"
                 )
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
@@ -131,15 +131,17 @@ def main() -> int:
         whole = time.monotonic() - started
         own = sum(record["seconds"] for record in read_events(events, "step-done") if record["kind"] == "own")
         again = rebuilds.rebuild(Path(name) / "again.jsonl", kill_after="models")
-    figures.note("whole rebuild, with the person's wipe", f"{whole:.0f} s")
-    figures.hold("our own work in it", f"{own:.0f} s", "<= 120 s", own <= 120)
+    figures.add("whole rebuild, with the person's wipe", f"{whole:.0f} s")
+    figures.add_target("our own work in it", f"{own:.0f} s", "<= 120 s", own <= 120)
     found = gaps(seen)
-    figures.hold("gaps in serving", str(len(found)), "2: the announced switches", len(found) == 2)
+    figures.add_target("gaps in serving", str(len(found)), "2: the announced switches", len(found) == 2)
     most = LOAD_SECONDS + 3
     lengths = ", ".join(f"{gap:.1f} s" for gap in found)
-    figures.hold("length of each gap", lengths, f"<= {most} s: loading + 3 s", max(found, default=most + 1) <= most)
+    figures.add_target(
+        "length of each gap", lengths, f"<= {most} s: loading + 3 s", max(found, default=most + 1) <= most
+    )
     repeated = copies(again)
-    figures.hold("copies made by a run resumed after its copies", str(repeated), "0", repeated == 0)
+    figures.add_target("copies made by a run resumed after its copies", str(repeated), "0", repeated == 0)
     return 0 if figures.print() else 1
 
 

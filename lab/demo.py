@@ -52,7 +52,7 @@ class Demo:
             f"head, workers = ([(name, {{**data, **{SHORTCUTS!r}}}) for name, data in group] for group in groups())\n"
         )
 
-    def act(self, title: str, arguments: list[str]) -> int:
+    def run(self, title: str, arguments: list[str]) -> int:
         """Show a command and run it. Return its exit status."""
         CONSOLE.print()
         CONSOLE.print(Rule(title, style="green", align="left"))
@@ -68,10 +68,10 @@ class Demo:
             },
         ).returncode
 
-    def acts(self, acts: tuple[tuple[str, list[str]], ...]) -> None:
+    def run_all(self, steps: tuple[tuple[str, list[str]], ...]) -> None:
         """Run several commands. Raise SystemExit with the exit status of the first that fails."""
-        for title, arguments in acts:
-            if status := self.act(title, arguments):
+        for title, arguments in steps:
+            if status := self.run(title, arguments):
                 CONSOLE.print(f"[red]gb10 {arguments[0]} failed with status {status}. The demo stops.[/]")
                 raise SystemExit(status)
 
@@ -81,11 +81,11 @@ class Demo:
         threading.Thread(target=self.person.follow, args=(self.events, stop), daemon=True).start()
         more = ["--events", str(self.events)]
         title = f"Rebuild {NODE} while {NODE.replace('2', '1')} serves. A simulated person wipes the node."
-        status = self.act(title, ["rebuild", "run", NODE, *more])
+        status = self.run(title, ["rebuild", "run", NODE, *more])
         if status == ExitStatus.WAITING:
             key = self.person.fingerprint(NODE)
             resume = ["rebuild", "resume", "--accept-host-key", key, *more]
-            self.acts(((f"Accept the new host key that {NODE}'s own screen shows, and resume.", resume),))
+            self.run_all(((f"Accept the new host key that {NODE}'s own screen shows, and resume.", resume),))
         elif status:
             raise SystemExit(status)
         stop.set()
@@ -96,10 +96,10 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         demo = Demo(Path(folder))
-        demo.acts((("Prepare two factory-new nodes.", ["provision", "spark-1", "spark-2"]),))
-        demo.acts(BEFORE)
+        demo.run_all((("Prepare two factory-new nodes.", ["provision", "spark-1", "spark-2"]),))
+        demo.run_all(BEFORE)
         demo.rebuild()
-        demo.acts(AFTER)
+        demo.run_all(AFTER)
     CONSOLE.print()
     CONSOLE.print(Rule(f"Done in {time.monotonic() - started:.0f} s.", style="green", align="left"))
 

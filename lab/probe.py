@@ -18,7 +18,7 @@ Seen = TypeVar("Seen")
 
 
 @contextmanager
-def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> Iterator[list[Seen]]:
+def polled(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> Iterator[list[Seen]]:
     """Call `look` repeatedly while the block runs and collect its results."""
     seen: list[Seen] = []
     stop = threading.Event()
@@ -36,7 +36,7 @@ def watched(look: Callable[[], Iterable[Seen]], every_seconds: float = 0.01) -> 
         thread.join()
 
 
-def offered(address: str, key: str = "", answer_seconds: float = ANSWER_SECONDS) -> str | None:
+def served_model(address: str, key: str = "", answer_seconds: float = ANSWER_SECONDS) -> str | None:
     """Return the model that answers at an address within this time, or None."""
     connection = http.client.HTTPConnection(address, PORT, timeout=0.5)
     try:
@@ -56,9 +56,9 @@ def probed(
     """Ask all addresses five times a second while the block runs. Record the time and whether any answered."""
 
     def ask() -> list[tuple[float, bool]]:
-        return [(time.monotonic(), any(offered(address, key, answer_seconds) for address in addresses))]
+        return [(time.monotonic(), any(served_model(address, key, answer_seconds) for address in addresses))]
 
-    return watched(ask, PROBE_SECONDS)
+    return polled(ask, PROBE_SECONDS)
 
 
 def gaps(seen: list[tuple[float, bool]]) -> list[float]:

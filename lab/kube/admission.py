@@ -87,7 +87,7 @@ def _invalid(resource: Resource, name: str | None, field: str, why: str) -> ApiE
     )
 
 
-def fill_in(resource: Resource, obj: Obj) -> None:
+def set_defaults(resource: Resource, obj: Obj) -> None:
     """Set the defaults that clients rely on."""
     if resource.plural == "secrets":
         plain = obj.pop("stringData", None) or {}

@@ -133,7 +133,7 @@ def _join_once(membership: Membership) -> Kubelet:
     paths.write_secret(membership.folder / "server-ca.crt", ca.decode(), 0o644)
     node = membership.node.name
     password = nodepassword.own_password(paths.rooted(paths.NODE_PASSWORD))
-    server = Client(membership.url, client.trusting_context(ca), client.token_authorization(membership.token))
+    server = Client(membership.url, client.verifying_context(ca), client.token_authorization(membership.token))
     headers = {"K3s-Node-Name": node, "K3s-Node-Password": password}
     credential = server.call("GET", JOIN_PATH, **headers)["credential"]
     server.authorization = f"Bearer {credential}"
@@ -144,7 +144,7 @@ def _join_once(membership: Membership) -> Kubelet:
 
 def _trusted_ca(membership: Membership) -> bytes:
     """Fetch the cluster's CA. Raise StartError if the token belongs to another CA."""
-    anonymous = Client(membership.url, client.blind_context())
+    anonymous = Client(membership.url, client.unverified_context())
     try:
         ca = anonymous.raw("GET", "/cacerts")
     except OSError as error:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from gb10.lab.kube import discovery, nodepassword, protobuf, table
 from gb10.lab.kube.errors import ApiError, StartError, no_such_resource
 from gb10.lab.kube.faults import Faults
-from gb10.lab.kube.identity import Caller, Gatekeeper
+from gb10.lab.kube.identity import Authenticator, Caller
 from gb10.lab.kube.objects import Obj
 from gb10.lab.kube.resources import Resource
 from gb10.lab.kube.store import Store
@@ -33,7 +33,7 @@ class Cluster:
     """The state that all request handlers share."""
 
     store: Store
-    gatekeeper: Gatekeeper
+    authenticator: Authenticator
     faults: Faults
     version: str
     ca: bytes
@@ -97,7 +97,7 @@ class Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            self.server.cluster.faults.strike(self.command, self.path)
+            self.server.cluster.faults.raise_for(self.command, self.path)
             self._route(raw)
         except ApiError as error:
             self._send(error.code, error.body)
@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
     def _caller(self) -> Caller:
         certificate = self.connection.getpeercert() if isinstance(self.connection, ssl.SSLSocket) else None
         authorization = self.headers.get("Authorization", "")
-        caller = self.server.cluster.gatekeeper.caller(authorization, certificate)
+        caller = self.server.cluster.authenticator.caller(authorization, certificate)
         if caller is None:
             raise ApiError(401, "Unauthorized", "Unauthorized")
         return caller
@@ -133,14 +133,14 @@ class Handler(BaseHTTPRequestHandler):
     def _join(self) -> None:
         """Give a node its credential for the cluster's token and the node's own password."""
         cluster = self.server.cluster
-        if not cluster.gatekeeper.may_join(self.headers.get("Authorization", "")):
+        if not cluster.authenticator.may_join(self.headers.get("Authorization", "")):
             raise ApiError(401, "Unauthorized", "Unauthorized")
         node, password = self.headers.get("K3s-Node-Name", ""), self.headers.get("K3s-Node-Password", "")
         if not node or not password:
             raise ApiError(400, "BadRequest", "node name and password are required")
         if not nodepassword.accept(cluster.store, node, password):
             raise ApiError(403, "Forbidden", nodepassword.REJECTED)
-        self._send(200, {"credential": cluster.gatekeeper.node_credential(node)})
+        self._send(200, {"credential": cluster.authenticator.node_credential(node)})
 
     def _route_known(self, caller: Caller, query: str, parts: list[str], raw: bytes) -> None:
         cluster = self.server.cluster
@@ -188,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(answer, bytes):
             self._send(code, answer, "text/plain")
         else:
-            self._send(code, table.shape(resource, answer, accept))
+            self._send(code, table.format_answer(resource, answer, accept))
 
     def _locate(self, parts: list[str]) -> tuple[Resource, str | None, str | None, str]:
         """Return the kind, namespace, name and subresource that a path names. Raise ApiError 404 if unknown."""
@@ -227,7 +227,7 @@ class Handler(BaseHTTPRequestHandler):
                     return
                 continue
             if event["type"] not in ("BOOKMARK", "ERROR"):
-                event = {**event, "object": table.shape(resource, event["object"], accept)}  # noqa: PLW2901
+                event = {**event, "object": table.format_answer(resource, event["object"], accept)}  # noqa: PLW2901
             line = json.dumps(event).encode() + b"\n"
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.write(b"0\r\n\r\n")

@@ -68,7 +68,7 @@ def _message(answer: bytes, status: int) -> str:
         return ""
 
 
-def blind_context() -> ssl.SSLContext:
+def unverified_context() -> ssl.SSLContext:
     """Return a context without verification, only for fetching the CA, which the token's digest verifies."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -76,7 +76,7 @@ def blind_context() -> ssl.SSLContext:
     return context
 
 
-def trusting_context(ca: bytes) -> ssl.SSLContext:
+def verifying_context(ca: bytes) -> ssl.SSLContext:
     """Return a context that trusts this CA."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=ca.decode())

@@ -20,12 +20,12 @@ from collections.abc import Callable
 
 from gb10.lab.kube.objects import (
     Obj,
+    annotations,
     condition,
     is_ready,
     labels,
     name,
     namespace,
-    notes,
     now,
     owner_uids,
     seconds,
@@ -70,7 +70,7 @@ def _children(store: Store, resource: Resource, owner: Obj) -> list[Obj]:
     return [obj for obj in store.all(resource) if uid(owner) in owner_uids(obj)]
 
 
-def _spawn(store: Store, resource: Resource, owner: Obj, child: Obj) -> None:
+def _create_owned(store: Store, resource: Resource, owner: Obj, child: Obj) -> None:
     """Create an object that belongs to its owner."""
     reference = {
         "apiVersion": owner["apiVersion"],
@@ -133,7 +133,7 @@ def _new_replicaset(store: Store, deployment: Obj, digest: str, revision: int) -
             "template": {"metadata": meta, "spec": spec},
         },
     }
-    _spawn(store, REPLICASETS, deployment, replicaset)
+    _create_owned(store, REPLICASETS, deployment, replicaset)
 
 
 def _resize(store: Store, replicaset: Obj, size: int) -> None:
@@ -174,7 +174,7 @@ def _pods_of_set(store: Store, resource: Resource, owner: Obj) -> None:
             taken.add(pod_name)
         else:
             pod_name = _suffixed(name(owner))
-        _spawn(store, PODS, owner, {"metadata": {**meta, "name": pod_name}, "spec": spec})
+        _create_owned(store, PODS, owner, {"metadata": {**meta, "name": pod_name}, "spec": spec})
     ready = sum(map(is_ready, pods))
     status = {
         "observedGeneration": owner["metadata"]["generation"],
@@ -199,7 +199,7 @@ def daemonsets(store: Store) -> None:
                 store.remove(PODS, pod)
         for node in sorted(fitting - {pod["spec"]["nodeName"] for pod in current}):
             pod = {"metadata": {**meta, "name": _suffixed(name(daemonset))}, "spec": {**spec, "nodeName": node}}
-            _spawn(store, PODS, daemonset, pod)
+            _create_owned(store, PODS, daemonset, pod)
         store.set_status(DAEMONSETS, daemonset, _daemonset_status(daemonset, len(fitting), current))
 
 
@@ -227,7 +227,7 @@ def jobs(store: Store) -> float | None:
         left = seconds(created) + JOB_SECONDS - time.time()
         if left > 0:
             next_look = min(left, next_look or left)
-        elif "gb10.lab/fail" in notes(job):
+        elif "gb10.lab/fail" in annotations(job):
             store.set_status(
                 JOBS, job, {"startTime": created, "failed": 1, "conditions": conditions(("Failed", "True"))}
             )
@@ -301,13 +301,13 @@ class NodeLifecycle:
             renewed = seconds(lease["spec"]["renewTime"]) if lease else time.time()
             left = max(renewed, self._started) + self.grace - time.time()
             if left <= 0:
-                self._lose(store, node)
+                self._mark_lost(store, node)
             else:
                 next_look = min(left, next_look or left)
         return next_look
 
     @staticmethod
-    def _lose(store: Store, node: Obj) -> None:
+    def _mark_lost(store: Store, node: Obj) -> None:
         unknown = [
             {
                 **entry,

@@ -38,7 +38,7 @@ class Faults:
         found: Obj = self._wanted.get("operators") or {}
         return found
 
-    def strike(self, method: str, path: str) -> None:
+    def raise_for(self, method: str, path: str) -> None:
         """Raise the fault for this request, if any: ApiError, or ConnectionError to drop it."""
         self._reload()
         for fault in self._wanted.get("faults") or []:

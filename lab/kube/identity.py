@@ -44,7 +44,7 @@ class Caller:
             raise ApiError(403, "Forbidden", message)
 
 
-class Gatekeeper:
+class Authenticator:
     """Authenticates callers with the cluster's passwords."""
 
     def __init__(self, store: Store, server_password: str, agent_password: str) -> None:

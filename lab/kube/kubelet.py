@@ -12,7 +12,7 @@ from gb10.lab.kube.controllers import LEASE_NAMESPACE
 from gb10.lab.kube.engine import EngineError
 from gb10.lab.kube.journal import log
 from gb10.lab.kube.node import NodeDescription
-from gb10.lab.kube.objects import Obj, is_ready, name, namespace, notes, now, now_micro, uid
+from gb10.lab.kube.objects import Obj, annotations, is_ready, name, namespace, now, now_micro, uid
 from gb10.lab.kube.pods import PodContainers
 
 TICK_SECONDS = 1.0
@@ -31,12 +31,12 @@ class Kubelet:
         self._trouble: str | None = None
         self._devices: str | None = None
         self._next_lease = self._next_status = 0.0
-        self._last_beat = time.monotonic()
+        self._last_tick = time.monotonic()
         self._cut_off = False
 
     def register(self) -> None:
         """Create the Node or update the existing one."""
-        self._beat()  # first, because an old heartbeat would make the node Unknown again
+        self._send_heartbeat()  # first, because an old heartbeat would make the node Unknown again
         try:
             self._client.call("POST", "/api/v1/nodes", self._node.registration())
         except RefusedError as error:
@@ -64,12 +64,12 @@ class Kubelet:
 
     def _tick(self, moment: float) -> None:
         # After a gap the server may have marked the node Unknown. Only a new status makes it ready again.
-        if self._cut_off or moment - self._last_beat > 2 * LEASE_SECONDS:
+        if self._cut_off or moment - self._last_tick > 2 * LEASE_SECONDS:
             self._next_status = 0.0
         if moment >= self._next_lease:
-            self._beat()
+            self._send_heartbeat()
             self._next_lease = moment + LEASE_SECONDS
-        self._last_beat = moment
+        self._last_tick = moment
         pods = self._client.call("GET", f"/api/v1/pods?fieldSelector=spec.nodeName={quote(self._node.name)}")["items"]
         pods = [pod for pod in pods if pod["status"].get("phase") != "Succeeded"]
         if moment >= self._next_status and self._containers:
@@ -84,7 +84,7 @@ class Kubelet:
             for pod in pods:
                 self._post_pod(pod, identifiers.get(uid(pod), {}))
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         spec = {"holderIdentity": self._node.name, "leaseDurationSeconds": 40, "renewTime": now_micro()}
         try:
             self._client.call("PATCH", f"{LEASES_PATH}/{self._node.name}", {"spec": spec})
@@ -128,7 +128,7 @@ class Kubelet:
 
     def _post_pod(self, pod: Obj, identifiers: dict[str, str]) -> None:
         """Report a pod as running, unless a test holds it."""
-        if is_ready(pod) or "gb10.lab/hold" in notes(pod) or pod["status"].get("phase") == "Succeeded":
+        if is_ready(pod) or "gb10.lab/hold" in annotations(pod) or pod["status"].get("phase") == "Succeeded":
             return
         path = f"/api/v1/namespaces/{namespace(pod)}/pods/{name(pod)}/status"
         try:

@@ -22,7 +22,19 @@ from functools import partial
 from gb10.lab.kube.controllers import Controller, conditions
 from gb10.lab.kube.devices import of_node
 from gb10.lab.kube.faults import Faults
-from gb10.lab.kube.objects import Obj, dig, is_ready, labels, name, namespace, notes, now, owner_uids, seconds, uid
+from gb10.lab.kube.objects import (
+    Obj,
+    annotations,
+    dig,
+    is_ready,
+    labels,
+    name,
+    namespace,
+    now,
+    owner_uids,
+    seconds,
+    uid,
+)
 from gb10.lab.kube.resources import DAEMONSETS, NAMESPACES, NODES, PODS, Resource, built_in
 from gb10.lab.kube.store import Store
 
@@ -98,7 +110,7 @@ def _run_gpu_operator(store: Store, resource: Resource, policy: Obj, place: str)
     spec: Obj = policy.get("spec") or {}
     runtime = dig(spec, ("operator", "runtimeClass")) or "nvidia"
     if (None, runtime) not in store.table(RUNTIMES):
-        _spawn(store, RUNTIMES, None, policy, {"metadata": {"name": runtime}, "handler": runtime})
+        _create_owned(store, RUNTIMES, None, policy, {"metadata": {"name": runtime}, "handler": runtime})
     wanted = {
         operand: label for operand, (key, label) in GPU_OPERANDS.items() if dig(spec, (key, "enabled")) is not False
     }
@@ -155,7 +167,7 @@ def _validate(store: Store, policy: Obj, place: str) -> None:
             ended = {"exitCode": 0, "reason": "Completed"}
             container = {"name": "nvidia-cuda-validator", "ready": False, "restartCount": 0}
             status = {"phase": "Succeeded", "containerStatuses": [{**container, "state": {"terminated": ended}}]}
-            _spawn(store, PODS, place, policy, {"metadata": identity, "spec": spec, "status": status})
+            _create_owned(store, PODS, place, policy, {"metadata": identity, "spec": spec, "status": status})
 
 
 def _replicas(store: Store, policy: Obj) -> int:
@@ -245,13 +257,13 @@ def _refused_by_runtime(store: Store, pod: Obj) -> str | None:
 
 
 def _hold_back(store: Store, pod: Obj, why: str | None) -> None:
-    held = notes(pod).get(HOLD) == HELD_HERE
+    held = annotations(pod).get(HOLD) == HELD_HERE
     if not why and not held:
         return
-    others = {key: value for key, value in notes(pod).items() if key != HOLD}
-    annotations = {**others, HOLD: HELD_HERE} if why else others
-    if annotations != notes(pod):
-        pod = store.update(PODS, pod, {**pod, "metadata": {**pod["metadata"], "annotations": annotations}})
+    others = {key: value for key, value in annotations(pod).items() if key != HOLD}
+    wanted = {**others, HOLD: HELD_HERE} if why else others
+    if wanted != annotations(pod):
+        pod = store.update(PODS, pod, {**pod, "metadata": {**pod["metadata"], "annotations": wanted}})
     store.set_status(PODS, pod, _waiting_status(pod, why) if why else {"phase": "Pending"})
     if why and why.endswith(("BackOff", "Error")):
         _warn(store, pod, "Failed", f"Error: {why}")
@@ -347,12 +359,12 @@ def _settle_daemonset(store: Store, owner: Obj, place: str, operand: str, templa
     elif found is None:
         selector = {"matchLabels": template["metadata"]["labels"]}
         body = {"metadata": {"name": operand, "labels": template["metadata"]["labels"]}}
-        _spawn(store, DAEMONSETS, place, owner, {**body, "spec": {"selector": selector, "template": template}})
+        _create_owned(store, DAEMONSETS, place, owner, {**body, "spec": {"selector": selector, "template": template}})
     elif found["spec"]["template"] != template:
         store.update(DAEMONSETS, found, {**found, "spec": {**found["spec"], "template": template}})
 
 
-def _spawn(store: Store, resource: Resource, place: str | None, owner: Obj, child: Obj) -> None:
+def _create_owned(store: Store, resource: Resource, place: str | None, owner: Obj, child: Obj) -> None:
     """Create an object that belongs to a policy, unless its namespace is gone."""
     if place is not None and (None, place) not in store.table(NAMESPACES):
         return

@@ -15,7 +15,7 @@ from gb10.lab.kube.api import ApiServer, Cluster
 from gb10.lab.kube.controllers import CONTROLLERS, ControlLoop, NodeLifecycle
 from gb10.lab.kube.errors import StartError
 from gb10.lab.kube.faults import Faults
-from gb10.lab.kube.identity import ADMIN_GROUP, Gatekeeper
+from gb10.lab.kube.identity import ADMIN_GROUP, Authenticator
 from gb10.lab.kube.journal import log, notify
 from gb10.lab.kube.node import NodeDescription
 from gb10.lab.kube.persistence import Database
@@ -70,7 +70,7 @@ def run(options: config.Options, version: str) -> None:
     faults = Faults(paths.rooted(paths.FAULTS))
     cluster = Cluster(
         store=store,
-        gatekeeper=Gatekeeper(store, secrets.server, secrets.agent),
+        authenticator=Authenticator(store, secrets.server, secrets.agent),
         faults=faults,
         version=version,
         ca=folder.ca(),
@@ -194,7 +194,7 @@ def write_kubeconfig(folder: Folder, options: config.Options, port: int) -> None
 
 def admin_client(url: str, folder: Folder) -> client.Client:
     """Return a client with the administrator's rights."""
-    context = client.trusting_context(folder.ca())
+    context = client.verifying_context(folder.ca())
     context.load_cert_chain(folder.admin.certificate, folder.admin.key)
     return client.Client(url, context)
 

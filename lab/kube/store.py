@@ -144,7 +144,7 @@ class Store:
             raise ApiError(409, "AlreadyExists", message, name=meta["name"], group=resource.group, kind=resource.plural)
         obj.update(apiVersion=resource.group_version, kind=resource.kind)
         meta.update(uid=str(uuid.uuid4()), creationTimestamp=now(), generation=1)
-        admission.fill_in(resource, obj)
+        admission.set_defaults(resource, obj)
         if not applied:
             track_update(None, obj, Manager(manager, "Update"), resource.built_in)
         return obj if dry else self.commit(resource, "ADDED", obj, None)
@@ -193,7 +193,7 @@ class Store:
         meta = {field: value for field, value in new["metadata"].items() if field not in _SERVER_META}
         new["metadata"] = meta | {field: old_meta[field] for field in _SERVER_META if field in old_meta}
         admission.check_immutable(resource, old, new)
-        admission.fill_in(resource, new)
+        admission.set_defaults(resource, new)
         if _desired(new) != _desired(old):
             new["metadata"]["generation"] = old_meta.get("generation", 1) + 1
         return new

@@ -109,7 +109,7 @@ def _metadata_only(obj: Obj) -> Obj:
     return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
 
 
-def shape(resource: Resource, answer: Obj, accept: str) -> Obj:
+def format_answer(resource: Resource, answer: Obj, accept: str) -> Obj:
     """Return an object or list in the form that the Accept header requests."""
     wanted = accept.partition(",")[0]
     if answer.get("kind") == "Status" or "as=" not in wanted:

@@ -39,7 +39,7 @@ def watch(store: Store, request: Request) -> Iterator[Obj | None]:
             yield None
         for event in events:
             since = event.revision
-            kind = _seen_as(request, event)
+            kind = _event_kind(request, event)
             if kind:
                 yield _event(kind, request, event.obj)
 
@@ -56,7 +56,7 @@ def _event(kind: str, request: Request, obj: Obj) -> Obj:
     return {"type": kind, "object": {**obj, "apiVersion": request.resource.group_version}}
 
 
-def _seen_as(request: Request, event: Event) -> str | None:
+def _event_kind(request: Request, event: Event) -> str | None:
     """Return the kind of change for this watcher. An object that no longer matches the selector counts as deleted."""
     if event.table != request.resource.table_key:
         return None

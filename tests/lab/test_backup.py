@@ -16,7 +16,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from gb10.lab.probe import watched
+from gb10.lab.probe import polled
 from gb10.lab.shell import Docker
 from gb10.programs.archive.manifest import ROOT
 from gb10.programs.archive.reading import unpack
@@ -94,9 +94,9 @@ def test_backups_of_all_nodes_are_proven_and_leak_nothing(
     roots = [root_of(name) / place for name in (HEAD, WORKER) for place in ("var/lib/gb10", "tmp")]
     stores = [folder, *(root_of(name) / "data/backups" for name in (HEAD, WORKER))]
     with (
-        watched(ProcessScan(CANARY).leaks) as leaks,
-        watched(lambda: (found for root in roots for found in exposed_files(root, CANARY))) as exposed,
-        watched(lambda: (found for store in stores for found in accessible_to_others(store))) as accessible,
+        polled(ProcessScan(CANARY).leaks) as leaks,
+        polled(lambda: (found for root in roots for found in exposed_files(root, CANARY))) as exposed,
+        polled(lambda: (found for store in stores for found in accessible_to_others(store))) as accessible,
     ):
         done = wanted.gb10("backup", "--all", "--json", "-vvv")
         raw = wanted.pyinfra("-vvv", "--debug", "--limit", WORKER, "--dry", "--diff", "gb10.deploys.backup")

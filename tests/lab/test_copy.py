@@ -21,7 +21,7 @@ import pytest
 from gb10.lab import node as nodes
 from gb10.lab import state as states
 from gb10.lab.lab import Lab
-from gb10.lab.probe import watched
+from gb10.lab.probe import polled
 from gb10.lab.shell import Docker
 from tests.lab.hub import MARKER, Hub, fill
 from tests.lab.observe import ProcessScan, written_files
@@ -502,7 +502,7 @@ def test_a_copy_does_not_show_its_secret(pair: Pair) -> None:
         child.kill()
     done = pair.copy("-vvv", "--debug")
     assert done.status == 0
-    with watched(ProcessScan("RSYNC_PASSWORD").leaks) as leaks:
+    with polled(ProcessScan("RSYNC_PASSWORD").leaks) as leaks:
         pair.on(SOURCE, f"touch {FROM}/shard-0")
         assert pair.copy().status == 0
     assert leaks == []

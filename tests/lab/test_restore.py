@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gb10.lab.probe import watched
+from gb10.lab.probe import polled
 from tests.lab.observe import ProcessScan, exposed_files, shell
 from tests.lab.product import Done, Product
 
@@ -111,8 +111,8 @@ def test_worker_and_head_are_restored_with_their_identity(
     assert "-# of this installation" in plan.output.replace("- #", "-#")
     places = [root / place for place in ("var/lib/gb10", "tmp", "root", "home")]
     with (
-        watched(ProcessScan(CANARY).leaks) as leaks,
-        watched(lambda: (found for place in places for found in exposed_files(place, CANARY))) as exposed,
+        polled(ProcessScan(CANARY).leaks) as leaks,
+        polled(lambda: (found for place in places for found in exposed_files(place, CANARY))) as exposed,
     ):
         done = restore(product, WORKER, "-vvv")
     assert (leaks, exposed) == ([], [])

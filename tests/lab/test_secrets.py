@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from gb10.lab.probe import watched
+from gb10.lab.probe import polled
 from tests.lab.observe import ProcessScan, exposed_files
 from tests.lab.product import Product
 
@@ -23,7 +23,7 @@ def plant_canary(root: Path) -> None:
 
 
 def test_the_scan_finds_a_secret_in_an_argument_after_exec() -> None:
-    with watched(ProcessScan(CANARY).leaks) as leaks:
+    with polled(ProcessScan(CANARY).leaks) as leaks:
         script = f'sleep 1; begin={CANARY[:9]}; exec sh -c "sleep 1; true" "${{begin}}{CANARY[9:]}"'
         subprocess.run(["sh", "-c", script], check=True)
     assert [line for line in leaks if line.startswith("cmdline: sh")]
@@ -38,8 +38,8 @@ def test_the_token_is_in_no_argument_log_diff_or_exposed_file(
     ]
     outputs = []
     with (
-        watched(ProcessScan(CANARY).leaks) as leaks,
-        watched(lambda: (found for root in roots for found in exposed_files(root, CANARY))) as exposed,
+        polled(ProcessScan(CANARY).leaks) as leaks,
+        polled(lambda: (found for root in roots for found in exposed_files(root, CANARY))) as exposed,
     ):
         outputs.append(product.pyinfra("-vvv", "--debug", "--dry", "--diff", "gb10.deploys.cluster"))
         outputs.append(product.gb10("bootstrap", "-vvv"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gb10.lab import serving as served
-from gb10.lab.probe import gaps, offered, probed
+from gb10.lab.probe import gaps, probed, served_model
 from tests.lab.conftest import LabUnderTest
 from tests.lab.product import Product
 
@@ -59,14 +59,14 @@ def test_a_switch_makes_one_gap_and_a_second_run_none(
     wanted = product.with_data(serving_env_file=KEY_FILE, serving_mode="cluster")
     planned = wanted.plan(DEPLOY)
     assert wanted.run(DEPLOY) == planned
-    assert offered(addresses[0], KEY) == served.CLUSTER_MODEL
+    assert served_model(addresses[0], KEY) == served.CLUSTER_MODEL
     assert wanted.run(DEPLOY) == set()
 
     with probed(addresses, KEY) as seen:
         done = keyed.gb10("serving", "solo", WORKER, "-vvv")
     assert done.status == 0, done.output
     assert KEY not in done.output + done.log
-    assert offered(addresses[1], KEY) == served.SOLO_MODEL
+    assert served_model(addresses[1], KEY) == served.SOLO_MODEL
     assert f"http://{addresses[1]}:{PORT}/v1" in done.output
     assert f"It was at http://{addresses[0]}:{PORT}/v1" in done.output
     assert len(gaps(seen)) == 1

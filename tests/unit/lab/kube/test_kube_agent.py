@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gb10.lab.kube.build import build_k3s
-from gb10.lab.kube.identity import Gatekeeper
+from gb10.lab.kube.identity import Authenticator
 from gb10.lab.kube.store import Store
 from tests.unit.lab.kube.kube_machines import GRACE, NEWER, Machine, Machines, Server, eventually
 
@@ -212,7 +212,7 @@ def test_a_node_may_change_neither_secrets_nor_other_nodes(machines: Machines, n
     joined(server, agent, node)
     # A kubeconfig with only the credential of a node.
     password = server.token().rpartition(":")[2]
-    credential = Gatekeeper(Store(), password, password).node_credential(node)
+    credential = Authenticator(Store(), password, password).node_credential(node)
     ca = server.data / "server/tls/server-ca.crt"
     config = {
         "clusters": [{"name": "c", "cluster": {"server": server.url, "certificate-authority": str(ca)}}],

@@ -96,23 +96,23 @@ def test_containers_have_the_kubelets_names_and_labels() -> None:
 def test_a_fault_is_counted_anew_when_its_file_changes(tmp_path: Path) -> None:
     path = tmp_path / "faults.json"
     faults = Faults(path)
-    faults.strike("GET", "/api/v1/nodes")
+    faults.raise_for("GET", "/api/v1/nodes")
     path.write_text(json.dumps({"faults": [{"path": "/nodes", "code": 503, "times": 2}]}))
 
-    def strikes() -> int:
+    def count_faults() -> int:
         count = 0
         for _ in range(4):
             try:
-                faults.strike("GET", "/api/v1/nodes")
+                faults.raise_for("GET", "/api/v1/nodes")
             except ApiError:
                 count += 1
         return count
 
-    assert strikes() == 2
+    assert count_faults() == 2
     os.utime(path, (1, 1))
-    assert strikes() == 2
+    assert count_faults() == 2
     path.unlink()
-    assert strikes() == 0
+    assert count_faults() == 0
 
 
 def test_a_fault_can_match_one_method_and_drop_the_connection(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_a_fault_can_match_one_method_and_drop_the_connection(tmp_path: Path) ->
     path.write_text(json.dumps({"ready": False, "faults": [{"method": "PUT|PATCH", "path": ".", "code": "drop"}]}))
     faults = Faults(path)
     assert not faults.ready()
-    faults.strike("GET", "/api")
+    faults.raise_for("GET", "/api")
     with pytest.raises(ConnectionError):
-        faults.strike("PATCH", "/api")
+        faults.raise_for("PATCH", "/api")
 
 
 @pytest.mark.parametrize(("elapsed", "text"), [(5, "5s"), (119, "119s"), (120, "2m"), (7200, "2h"), (200000, "2d")])
