@@ -66,7 +66,7 @@ class Verdict:
 
 
 @dataclass
-class Before:
+class NodesState:
     """The state of the nodes that must be the same before and after a rebuild."""
 
     machine_id: str
@@ -79,14 +79,14 @@ class Before:
 
 
 @dataclass
-class Ward:
+class CampaignLab:
     """One lab and its gb10 commands."""
 
     lab: Lab
     folder: Path
     target: str = "spark-2"
     k3s: bool = True
-    courses: int = field(default=0, init=False)
+    batches: int = field(default=0, init=False)
     timers: list[threading.Timer] = field(default_factory=list, init=False)  # of faults on nodes
 
     def __post_init__(self) -> None:
@@ -96,14 +96,14 @@ class Ward:
         self.host_keys = ""  # of the target before its wipe, as a tar in base64
         self.survivor = next(node.name for node in self.state.nodes if node.name != self.target)
         self.inventory = self._write_inventory()
-        self._begin_anew()
+        self._reset()
 
     @property
     def own_state(self) -> Path:
         """Return the folder of gb10's state about these nodes. Each lab needs its own: names and addresses repeat."""
         return self.folder / "state"
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         shutil.rmtree(self.own_state, ignore_errors=True)
         self.own_state.mkdir()
         for shared in (labs_folder(), engine_folder()):
@@ -170,7 +170,7 @@ class Ward:
         return testinfra.get_host(f"ssh://{USER}@{address}", ssh_config=str(config))
 
     def converge(self) -> None:
-        """Bring the lab into the state in which every course begins: a healthy cluster with a served model."""
+        """Bring the lab into the initial state of every batch: a healthy cluster with a served model."""
         self._done("bootstrap" if self.k3s else "provision", *([] if self.k3s else ["spark-*"]))
         for node in (self.target, self.survivor):
             serving.download(self.docker, self.state.node(node))
@@ -196,9 +196,9 @@ class Ward:
             stdin=archive,
         )
 
-    def renew(self) -> None:
+    def renew_target(self) -> None:
         """Give the target its own model and image, so that every step of a rebuild has work to do."""
-        self.courses += 1
+        self.batches += 1
         self.sh(self.survivor, f"rm -rf {STORE}")  # so that images are saved again
         seed = f"{self.lab.name} {time.time()}"
         self.sh(
@@ -210,20 +210,20 @@ class Ward:
 
     # One rebuild ------------------------------------------------------------------------------------------------------
 
-    def course(self, points: list[Point]) -> list[Verdict]:
+    def run_batch(self, points: list[Point]) -> list[Verdict]:
         """Rebuild the target once with these faults and return the verdicts."""
         for flag in self.folder.glob("*.*-*.*"):
             flag.unlink()
-        self.renew()
-        before = self._look()
+        self.renew_target()
+        before = self._read_state()
         self.host_keys = self.sh(self.target, "cd / && tar -c etc/ssh/ssh_host_* | base64")
         hooks = [point.to_hook(self.target) for point in points]
         (self.folder / "points.json").write_text(json.dumps(hooks))
         started = time.monotonic()
-        events = self.folder / f"events-{self.courses}.jsonl"
+        events = self.folder / f"events-{self.batches}.jsonl"
         events.unlink(missing_ok=True)  # the person would react to old events again
         person = Person(Lab(self.lab.name))
-        with self._company(person, events, points):
+        with self._person_and_faults(person, events, points):
             ends = self._rebuild(person, events)
         (self.folder / "points.json").write_text("[]")
         late = [timer for timer in self.timers if timer.is_alive()]
@@ -243,7 +243,7 @@ class Ward:
         arguments = ["rebuild", "run", self.target, "--events", str(events)]
         while True:
             done = self.gb10(*arguments)
-            (self.folder / f"attempt-{self.courses}-{len(ends)}.txt").write_text(done.stdout + done.stderr)
+            (self.folder / f"attempt-{self.batches}-{len(ends)}.txt").write_text(done.stdout + done.stderr)
             ends.append(_end(done))
             if done.returncode == 0 or len(ends) > ATTEMPTS + len(list(self.folder.glob("*.fired"))):
                 return ends
@@ -265,7 +265,7 @@ class Ward:
                 time.sleep(0.5)
 
     @contextmanager
-    def _company(self, person: Person, events: Path, points: list[Point]) -> Iterator[None]:
+    def _person_and_faults(self, person: Person, events: Path, points: list[Point]) -> Iterator[None]:
         """Run the simulated person and the thread that injects the faults requested by the hook."""
         stop = threading.Event()
         threads = [
@@ -293,8 +293,8 @@ class Ward:
 
     # Checks -----------------------------------------------------------------------------------------------------------
 
-    def _look(self) -> Before:
-        return Before(
+    def _read_state(self) -> NodesState:
+        return NodesState(
             machine_id=self.sh(self.target, "cat /etc/machine-id"),
             known_hosts=_sorted(self.state.known_hosts.read_text()),
             models=self._models(self.target),
@@ -326,7 +326,7 @@ class Ward:
         container = f"docker inspect -f '{{{{.Id}}}} {{{{.State.Running}}}}' {BYSTANDER}"
         return self.sh(self.survivor, f"{container}; systemctl is-active {BYSTANDER} || true")
 
-    def _faults(self, before: Before, person: Person, ends: list[str], events: Path) -> Iterator[str]:
+    def _faults(self, before: NodesState, person: Person, ends: list[str], events: Path) -> Iterator[str]:
         """Yield everything that is wrong after a rebuild."""
         if ends[-1] != "done":
             yield f"the rebuild is not done: {ends[-1]}"
@@ -335,13 +335,13 @@ class Ward:
             yield f"the person wiped {person.wiped or 'nothing'}"
         if self.sh(self.target, "cat /etc/machine-id") == before.machine_id:
             yield "the node still has its old installation"
-        after = self._look()
+        after = self._read_state()
         for name in ("models", "image", "cordoned", "bystander", "known_hosts"):
             if getattr(after, name) != getattr(before, name):
                 yield f"{name} differ: {getattr(before, name)!r:.300} became {getattr(after, name)!r:.300}"
         yield from self._leftovers(before, events)
 
-    def _leftovers(self, before: Before, events: Path) -> Iterator[str]:
+    def _leftovers(self, before: NodesState, events: Path) -> Iterator[str]:
         for node in (self.target, self.survivor):
             host = self.host(node)
             if host.run("sudo test -e /var/lib/gb10/rebuild.lock").rc == 0:
@@ -385,70 +385,70 @@ class Ward:
 # Faults that are not a kill ------------------------------------------------------------------------------------------
 
 
-def _later(ward: Ward, seconds: float, work: Callable[[], object]) -> None:
+def _schedule(campaign: CampaignLab, seconds: float, work: Callable[[], object]) -> None:
     timer = threading.Timer(seconds, work)
     timer.daemon = True
-    ward.timers.append(timer)
+    campaign.timers.append(timer)
     timer.start()
 
 
-def _ssh(ward: Ward, node: str) -> str:
+def _ssh(campaign: CampaignLab, node: str) -> str:
     """Break all connections shortly after the step's begin and refuse new ones for some seconds."""
 
     def cut() -> None:
-        ward.sh(node, "systemctl stop ssh || true; pkill -x sshd-session || true; pkill -x sshd || true")
-        _later(ward, OUTAGE_SECONDS, lambda: ward.sh(node, "systemctl start ssh"))
+        campaign.sh(node, "systemctl stop ssh || true; pkill -x sshd-session || true; pkill -x sshd || true")
+        _schedule(campaign, OUTAGE_SECONDS, lambda: campaign.sh(node, "systemctl start ssh"))
 
-    _later(ward, 0.7, cut)
+    _schedule(campaign, 0.7, cut)
     return f"SSH to {node} lost for {OUTAGE_SECONDS:.0f} s"
 
 
-def _reboot(ward: Ward, node: str) -> str:
-    _later(ward, 0.7, lambda: ward.lab.reboot(node))
+def _reboot(campaign: CampaignLab, node: str) -> str:
+    _schedule(campaign, 0.7, lambda: campaign.lab.reboot(node))
     return f"{node} rebooted"
 
 
-def _disk(ward: Ward, node: str) -> str:
+def _disk(campaign: CampaignLab, node: str) -> str:
     """Fill the disk for models for some seconds."""
     hub = f"{serving.HOME}/hub"
-    ward.sh(node, f"mkdir -p {hub}; mount -t tmpfs -o size=64k tmpfs {hub}; head -c 60k /dev/zero > {hub}/full")
-    _later(ward, 12.0, lambda: ward.sh(node, f"umount -l {hub} || true"))
+    campaign.sh(node, f"mkdir -p {hub}; mount -t tmpfs -o size=64k tmpfs {hub}; head -c 60k /dev/zero > {hub}/full")
+    _schedule(campaign, 12.0, lambda: campaign.sh(node, f"umount -l {hub} || true"))
     return f"the disk of {node} full for 12 s"
 
 
-def _service(what: str) -> Callable[[Ward, str], str]:
-    def stop(ward: Ward, node: str) -> str:
-        ward.sh(node, f"systemctl stop {what} || true")
+def _service(what: str) -> Callable[[CampaignLab, str], str]:
+    def stop(campaign: CampaignLab, node: str) -> str:
+        campaign.sh(node, f"systemctl stop {what} || true")
         return f"{what} on {node} stopped"
 
     return stop
 
 
-def _k3s(ward: Ward, node: str) -> str:
-    return _service("k3s" if node == "spark-1" else "k3s-agent")(ward, node)
+def _k3s(campaign: CampaignLab, node: str) -> str:
+    return _service("k3s" if node == "spark-1" else "k3s-agent")(campaign, node)
 
 
-def _host_keys(ward: Ward, node: str) -> str:
+def _host_keys(campaign: CampaignLab, node: str) -> str:
     """Give the node its old host keys, like a restore that is killed before it updates known_hosts."""
-    ward.sh(node, "base64 -d | tar -x -C / && systemctl reload ssh", stdin=ward.host_keys)
+    campaign.sh(node, "base64 -d | tar -x -C / && systemctl reload ssh", stdin=campaign.host_keys)
     return f"{node} has its old host keys, but known_hosts does not"
 
 
-def _lost(ward: Ward, node: str) -> str:
+def _power_off(campaign: CampaignLab, node: str) -> str:
     """Switch the other node off, and on again after some seconds."""
-    ward.docker("stop", "--time=1", ward.state.node(node).container)
-    _later(ward, 15.0, lambda: ward.lab.up(2))
+    campaign.docker("stop", "--time=1", campaign.state.node(node).container)
+    _schedule(campaign, 15.0, lambda: campaign.lab.up(2))
     return f"{node} off for 15 s"
 
 
-FAULTS: dict[str, Callable[[Ward, str], str]] = {
+FAULTS: dict[str, Callable[[CampaignLab, str], str]] = {
     "ssh": _ssh,
     "reboot": _reboot,
     "disk": _disk,
     "docker": _service("docker.socket docker"),
     "k3s": _k3s,
     "host-keys": _host_keys,
-    "lost": _lost,
+    "lost": _power_off,
 }
 
 

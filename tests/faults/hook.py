@@ -1,4 +1,4 @@
-"""The hook that gb10 calls before and after each step: inject each fault of this course once.
+"""The hook that gb10 calls before and after each step: inject each fault of this batch once.
 
 It imports only the standard library, so that it starts quickly: python hook.py FOLDER before|after STEP NODE
 """

@@ -67,7 +67,7 @@ def chosen(points: Sequence[Point], subset: str | None, seed: int) -> list[Point
     return [point for point in points if any(text in point.name for text in subset.split(","))]
 
 
-def courses(points: Iterable[Point], most: int) -> Iterator[list[Point]]:
+def batches(points: Iterable[Point], most: int) -> Iterator[list[Point]]:
     """Distribute points to rebuilds, at most `most` to each.
 
     Faults of one kind on the same node, each at another step, share a rebuild, since it continues after each of them.

@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from gb10.lab.lab import Lab
-from tests.faults.campaign import CampaignError, Verdict, Ward
-from tests.faults.points import Point, all_points, chosen, courses
+from tests.faults.campaign import CampaignError, CampaignLab, Verdict
+from tests.faults.points import Point, all_points, batches, chosen
 
 CONSOLE = Console(width=None if sys.stdout.isatty() else 220, highlight=False)
 SIGNS = {True: "[green]ok[/]", False: "[bold red]FAILED[/]", None: "[yellow]not reached[/]"}
@@ -31,19 +31,19 @@ def main() -> int:
     options = _options()
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="gb10-faults-"))
-    wards = _wards(options.labs, options.target, folder)
+    campaigns = _campaigns(options.labs, options.target, folder)
     try:
-        points = _points(wards[0], options.seed)
+        points = _points(campaigns[0], options.seed)
         wanted = chosen(points, options.subset, options.seed)
-        CONSOLE.print(f"{len(wanted)} of {len(points)} points, seed {options.seed}, {len(wards)} labs")
+        CONSOLE.print(f"{len(wanted)} of {len(points)} points, seed {options.seed}, {len(campaigns)} labs")
         if options.list:
             for point in wanted:
                 CONSOLE.print(point.name)
             return 0
-        verdicts = _run(wards, list(courses(wanted, options.together)))
+        verdicts = _run(campaigns, list(batches(wanted, options.together)))
     finally:
-        for ward in wards:
-            ward.lab.down()
+        for campaign in campaigns:
+            campaign.lab.down()
     order = [point.name for point in wanted]
     verdicts.sort(key=lambda verdict: order.index(verdict.point.name))
     _show(verdicts, time.monotonic() - started)
@@ -77,55 +77,55 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _wards(count: int, target: str, folder: Path) -> list[Ward]:
+def _campaigns(count: int, target: str, folder: Path) -> list[CampaignLab]:
     """Return `count` labs, each ready for a rebuild."""
     name = os.environ.get("GB10_LAB", "faults")
-    wards = [Ward(Lab(f"{name}-f{number}"), folder / str(number), target) for number in range(1, count + 1)]
+    campaigns = [CampaignLab(Lab(f"{name}-f{number}"), folder / str(number), target) for number in range(1, count + 1)]
     failed: list[CampaignError] = []
 
-    def converge(ward: Ward) -> None:
+    def converge(campaign: CampaignLab) -> None:
         try:
-            ward.converge()
+            campaign.converge()
         except CampaignError as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=converge, args=(ward,)) for ward in wards]
+    threads = [threading.Thread(target=converge, args=(campaign,)) for campaign in campaigns]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failed:
-        for ward in wards:
-            ward.lab.down()
+        for campaign in campaigns:
+            campaign.lab.down()
         sys.exit(f"The labs are not ready: {failed[0]}")
-    return wards
+    return campaigns
 
 
-def _points(ward: Ward, seed: int) -> list[Point]:
+def _points(campaign: CampaignLab, seed: int) -> list[Point]:
     """Return all points of a rebuild, from a first rebuild without faults."""
-    ward.course([])
-    seconds = ward.step_seconds()
+    campaign.run_batch([])
+    seconds = campaign.step_seconds()
     return all_points(list(seconds), seconds, seed)
 
 
-def _run(wards: list[Ward], todo: list[list[Point]]) -> list[Verdict]:
-    """Run the courses in parallel, one on each lab."""
+def _run(campaigns: list[CampaignLab], todo: list[list[Point]]) -> list[Verdict]:
+    """Run the batches in parallel, one on each lab."""
     waiting: queue.SimpleQueue[list[Point]] = queue.SimpleQueue()
-    for course in todo:
-        waiting.put(course)
+    for batch in todo:
+        waiting.put(batch)
     verdicts: list[Verdict] = []
 
-    def work(ward: Ward) -> None:
+    def work(campaign: CampaignLab) -> None:
         while True:
             try:
-                course = waiting.get_nowait()
+                batch = waiting.get_nowait()
             except queue.Empty:
                 return
-            for verdict in _attempt(ward, course):
+            for verdict in _attempt(campaign, batch):
                 verdicts.append(verdict)
                 CONSOLE.print(f"{SIGNS[verdict.ok]}  {verdict.point.name}: {verdict.happened}", soft_wrap=True)
 
-    threads = [threading.Thread(target=work, args=(ward,)) for ward in wards]
+    threads = [threading.Thread(target=work, args=(campaign,)) for campaign in campaigns]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -133,16 +133,16 @@ def _run(wards: list[Ward], todo: list[list[Point]]) -> list[Verdict]:
     return verdicts
 
 
-def _attempt(ward: Ward, course: list[Point]) -> list[Verdict]:
-    """Run a course. Rebuild the lab after a failure, so that each course begins in the same state."""
+def _attempt(campaign: CampaignLab, batch: list[Point]) -> list[Verdict]:
+    """Run a batch. Rebuild the lab after a failure, so that each batch begins in the same state."""
     try:
-        verdicts = ward.course(course)
+        verdicts = campaign.run_batch(batch)
     except Exception as error:
-        verdicts = [Verdict(point, False, f"{type(error).__name__}: {error}", 0.0) for point in course]
+        verdicts = [Verdict(point, False, f"{type(error).__name__}: {error}", 0.0) for point in batch]
     if any(verdict.ok is False for verdict in verdicts):
-        ward.lab.down()
-        ward.__post_init__()
-        ward.converge()
+        campaign.lab.down()
+        campaign.__post_init__()
+        campaign.converge()
     return verdicts
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.campaign import Ward
+from tests.faults.campaign import CampaignLab
 from tests.faults.points import Point
 from tests.lab.conftest import LabUnderTest
 
@@ -27,9 +27,9 @@ POINTS = [
 
 
 def test_a_rebuild_completes_after_twelve_kills(lab: LabUnderTest, tmp_path: Path) -> None:
-    ward = Ward(lab.lab, tmp_path)
-    ward.converge()
-    verdicts = ward.course(POINTS)
+    campaign = CampaignLab(lab.lab, tmp_path)
+    campaign.converge()
+    verdicts = campaign.run_batch(POINTS)
     lab.wipe_all()
     failed = [f"{verdict.point.name}: {verdict.happened}" for verdict in verdicts if verdict.ok is not True]
     assert not failed, "\n".join(failed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.points import Point, all_points, chosen, courses
+from tests.faults.points import Point, all_points, batches, chosen
 
 STEPS = ("preflight", "sync-models", "drain", "backup", "gate", "wipe", "settle", "provision", "restore", "models")
 
@@ -38,16 +38,16 @@ def test_a_subset_by_name_has_only_these_points() -> None:
 
 def test_each_point_is_in_one_rebuild_and_each_step_once_in_each() -> None:
     points = all_points(STEPS, {}, seed=1)
-    together = list(courses(points, most=4))
-    assert sorted(point.name for course in together for point in course) == sorted(point.name for point in points)
-    for course in together:
-        assert len(course) <= 4
-        assert len({point.step for point in course}) == len(course)
+    together = list(batches(points, most=4))
+    assert sorted(point.name for batch in together for point in batch) == sorted(point.name for point in points)
+    for batch in together:
+        assert len(batch) <= 4
+        assert len({point.step for point in batch}) == len(batch)
 
 
 def test_faults_of_different_kinds_get_different_rebuilds() -> None:
-    for course in courses(all_points(STEPS, {}, seed=1), most=9):
-        assert len({(point.fault, point.where) for point in course}) == 1
+    for batch in batches(all_points(STEPS, {}, seed=1), most=9):
+        assert len({(point.fault, point.where) for point in batch}) == 1
 
 
 def test_a_subset_of_several_texts_has_the_points_of_each() -> None:
