@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import compileall
+import re
 import signal
 import threading
 from contextlib import suppress
@@ -12,6 +14,8 @@ from hypothesis import settings
 
 from gb10.lab.node_image import build_image
 from gb10.lab.problem import LabError
+
+ROOT = Path(__file__).parents[1]
 
 # No deadline for an example: the lab's load makes times meaningless.
 settings.register_profile("gb10", deadline=None)
@@ -44,11 +48,19 @@ LONGEST = (
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Build the node image in the main process, which otherwise only distributes tests to workers."""
+    """Compile the product, and build the node image in the main process, which otherwise only distributes tests."""
     config = session.config
+    if not hasattr(config, "workerinput"):
+        _compile_rooms()
     needed = any("tests/lab" in argument for argument in config.args)
     if needed and config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         threading.Thread(target=_build_node_image, daemon=True).start()
+
+
+def _compile_rooms() -> None:
+    """Write the bytecode of all rooms. pyinfra writes none, so each of its processes would compile them again."""
+    for room in re.findall(r"gb10\.\w+ = (\w+)", (ROOT / "setup.cfg").read_text()):
+        compileall.compile_dir(ROOT / room, quiet=2, rx=re.compile("lab/image"))
 
 
 def _build_node_image() -> None:
