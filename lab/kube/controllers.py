@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from gb10.lab.kube.objects import (
     Obj,
-    annotations,
+    annotations_of,
     condition,
     is_ready,
     labels,
@@ -227,7 +227,7 @@ def jobs(store: Store) -> float | None:
         left = seconds(created) + JOB_SECONDS - time.time()
         if left > 0:
             next_look = min(left, next_look or left)
-        elif "gb10.lab/fail" in annotations(job):
+        elif "gb10.lab/fail" in annotations_of(job):
             store.set_status(
                 JOBS, job, {"startTime": created, "failed": 1, "conditions": conditions(("Failed", "True"))}
             )

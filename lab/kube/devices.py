@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 
-from gb10.lab.kube.objects import Obj, annotations
+from gb10.lab.kube.objects import Obj, annotations_of
 
 ANNOTATION = "gb10.lab/devices"
 
@@ -22,7 +22,7 @@ def found() -> str:
 
 def of_node(node: Obj) -> tuple[int, list[str]]:
     """Return the number of GPUs and the RDMA interfaces of a Node."""
-    known: Obj = json.loads(annotations(node).get(ANNOTATION) or "{}")
+    known: Obj = json.loads(annotations_of(node).get(ANNOTATION) or "{}")
     return int(known.get("gpus", 0)), list(known.get("nics", []))
 
 

@@ -12,7 +12,7 @@ from gb10.lab.kube.controllers import LEASE_NAMESPACE
 from gb10.lab.kube.engine import EngineError
 from gb10.lab.kube.journal import log
 from gb10.lab.kube.node import NodeDescription
-from gb10.lab.kube.objects import Obj, annotations, is_ready, name, namespace, now, now_micro, uid
+from gb10.lab.kube.objects import Obj, annotations_of, is_ready, name, namespace, now, now_micro, uid
 from gb10.lab.kube.pods import PodContainers
 
 TICK_SECONDS = 1.0
@@ -128,7 +128,7 @@ class Kubelet:
 
     def _post_pod(self, pod: Obj, identifiers: dict[str, str]) -> None:
         """Report a pod as running, unless a test holds it."""
-        if is_ready(pod) or "gb10.lab/hold" in annotations(pod) or pod["status"].get("phase") == "Succeeded":
+        if is_ready(pod) or "gb10.lab/hold" in annotations_of(pod) or pod["status"].get("phase") == "Succeeded":
             return
         path = f"/api/v1/namespaces/{namespace(pod)}/pods/{name(pod)}/status"
         try:

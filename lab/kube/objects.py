@@ -51,7 +51,7 @@ def labels(obj: Obj) -> dict[str, str]:
     return found
 
 
-def annotations(obj: Obj) -> dict[str, str]:
+def annotations_of(obj: Obj) -> dict[str, str]:
     found: dict[str, str] = obj["metadata"].get("annotations") or {}
     return found
 

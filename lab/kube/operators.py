@@ -24,7 +24,7 @@ from gb10.lab.kube.devices import of_node
 from gb10.lab.kube.faults import Faults
 from gb10.lab.kube.objects import (
     Obj,
-    annotations,
+    annotations_of,
     dig,
     is_ready,
     labels,
@@ -257,12 +257,12 @@ def _refused_by_runtime(store: Store, pod: Obj) -> str | None:
 
 
 def _hold_back(store: Store, pod: Obj, why: str | None) -> None:
-    held = annotations(pod).get(HOLD) == HELD_HERE
+    held = annotations_of(pod).get(HOLD) == HELD_HERE
     if not why and not held:
         return
-    others = {key: value for key, value in annotations(pod).items() if key != HOLD}
+    others = {key: value for key, value in annotations_of(pod).items() if key != HOLD}
     wanted = {**others, HOLD: HELD_HERE} if why else others
-    if wanted != annotations(pod):
+    if wanted != annotations_of(pod):
         pod = store.update(PODS, pod, {**pod, "metadata": {**pod["metadata"], "annotations": wanted}})
     store.set_status(PODS, pod, _waiting_status(pod, why) if why else {"phase": "Pending"})
     if why and why.endswith(("BackOff", "Error")):
