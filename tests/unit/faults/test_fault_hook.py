@@ -22,7 +22,7 @@ WRAPPER = """
         if isinstance(event, OperationStarted):
             print("at work", flush=True)
             sys.stdin.readline()
-    runner.run("tiny.nothing", on_event=hear)
+    runner.run("tiny.tolerant", kwargs={"run": "sleep 10"}, on_event=hear)
 """
 
 
@@ -38,4 +38,5 @@ def test_the_hook_sees_whether_pyinfra_runs(project: Project) -> None:
             word = wrapper.stdout.readline().strip()
             seen[word] = _runs_pyinfra(wrapper.pid)
             print(file=wrapper.stdin, flush=True)
+        wrapper.kill()
     assert seen == {"idle": False, "at work": True}
