@@ -22,6 +22,8 @@ def sync() -> None:
 
 
 copy_options = options(
+    click.argument("source", metavar="SRC"),
+    click.argument("target", metavar="DST"),
     click.option("--dry-run", is_flag=True, help="Only show what would be sent."),
     click.option(
         "--verify",
@@ -43,10 +45,8 @@ copy_options = options(
 
 
 @sync.command()
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
-@click.argument("names", metavar="[NAME]...", nargs=-1)
 @copy_options
+@click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option(
     "--dangling",
     type=click.Choice(["refuse", "list"]),
@@ -65,10 +65,8 @@ def models(session: Session, source: str, target: str, names: tuple[str, ...], *
 
 
 @sync.command()
-@click.argument("source", metavar="SRC")
-@click.argument("target", metavar="DST")
-@click.argument("tags", metavar="[TAG]...", nargs=-1)
 @copy_options
+@click.argument("tags", metavar="[TAG]...", nargs=-1)
 @command_options(limit=False)
 def images(session: Session, source: str, target: str, tags: tuple[str, ...], **arguments: Any) -> None:
     """Copy Docker images from node SRC to node DST.

@@ -1,4 +1,4 @@
-"""Every command of the README and the documentation exists, and takes what is written behind it."""
+"""Every command on the pages exists, and accepts the documented arguments."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "lab"
 PROGRAMS = ("gb10 ", "pyinfra ")
 INLINE = re.compile(rf"`((?:{'|'.join(PROGRAMS)})[^`]+)`")
 CHOICE = re.compile(r"(\w+)\\?\|\w+")
-# What stands for a number or for one of some words.
+# Values for the placeholders that a command would reject.
 PLACEHOLDERS = {"N": "2", "CHECK": "nccl"}
 
 
 class Command(NamedTuple):
     place: str
     words: tuple[str, ...]
-    is_whole: bool  # as it is to be typed; in a text its arguments may be left out
+    is_whole: bool  # in a code block; in a sentence arguments may be left out
 
 
 def documented() -> Iterator[Command]:
-    """The commands in the code blocks and in the text of all pages."""
+    """Yield the commands in the code blocks and sentences of all pages."""
     for page in PAGES:
         fenced = False
         for number, line in enumerate(page.read_text().splitlines(), 1):
@@ -45,7 +45,7 @@ def documented() -> Iterator[Command]:
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """Given a command as people write it, return its words: of a choice the first, and with what may be left out."""
+    """Split a command: of a choice take the first, and include optional arguments."""
     plain = re.sub(r"[\[\]]|\.\.\.", " ", CHOICE.sub(r"\1", text))
     return tuple(PLACEHOLDERS.get(word, word) for word in shlex.split(plain, comments=True))
 
@@ -53,8 +53,8 @@ def words_of(text: str) -> tuple[str, ...]:
 COMMANDS = list(documented())
 
 
-def known_to_gb10(command: Command) -> None:
-    """Parse as gb10 would, up to what the command does. Raise click.UsageError where it would."""
+def check_gb10(command: Command) -> None:
+    """Parse the command as gb10 does, without running it. Raise click.UsageError as gb10 does."""
     found: click.Command = gb10
     parent: click.Context | None = None
     rest = list(command.words[1:])
@@ -64,7 +64,7 @@ def known_to_gb10(command: Command) -> None:
         except (click.MissingParameter, click.exceptions.NoArgsIsHelpError):
             assert not command.is_whole
             return
-        rest = [*context._protected_args, *context.args]  # of a group, what its command gets
+        rest = [*context._protected_args, *context.args]  # the arguments of the subcommand of a group
         if not isinstance(found, click.Group) or not rest:
             return
         _, named, rest = found.resolve_command(context, rest)
@@ -72,8 +72,8 @@ def known_to_gb10(command: Command) -> None:
         found, parent = named, context
 
 
-def known_to_pyinfra(command: Command) -> None:
-    """Look up what pyinfra would run or read, and whether it takes these arguments."""
+def check_pyinfra(command: Command) -> None:
+    """Check that the deploy or fact exists and accepts these arguments."""
     data = {after for word, after in itertools.pairwise(command.words) if word == "--data"}
     words = [word for word in command.words if word not in data]
     for name in (word for word in words if word.startswith("gb10.")):
@@ -85,16 +85,14 @@ def known_to_pyinfra(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.place}: {' '.join(command.words)}")
-def test_a_documented_command_is_one_that_exists(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_documented_command_exists(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inventory.py").touch()
     (tmp_path / "releases").mkdir()
     if command.words[0] == "gb10":
-        known_to_gb10(command)
+        check_gb10(command)
     else:
-        known_to_pyinfra(command)
+        check_pyinfra(command)
 
 
 def test_the_documentation_shows_every_command() -> None:

@@ -32,7 +32,7 @@ def gb10(*arguments: str, text: str | None = None) -> subprocess.CompletedProces
 
 
 def in_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
-    """Run gb10 in a terminal, with somebody who types an answer."""
+    """Run gb10 in a terminal, and type an answer."""
     main, secondary = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(
@@ -55,12 +55,12 @@ def in_terminal(*arguments: str, answer: str = "") -> tuple[int, str]:
 
 @pytest.fixture
 def down(project: Project) -> Project:
-    """A cluster of which nothing answers."""
+    """A cluster in which no node answers."""
     project.inventory(spark_1={"ssh_port": 1}, spark_2={"ssh_port": 1})
     return project
 
 
-def test_help_answers_at_once_and_names_the_commands() -> None:
+def test_help_is_fast_and_names_the_commands() -> None:
     gb10("--help")
     best = min(_seconds("--help") for _ in range(3))
     assert best < 0.4
@@ -80,18 +80,18 @@ def test_every_command_has_help() -> None:
         assert gb10(command, "--help").returncode == 0
 
 
-def test_version_is_that_of_the_distribution() -> None:
+def test_version_is_the_version_of_the_distribution() -> None:
     assert gb10("--version").stdout.startswith("gb10, version ")
 
 
-def test_pyinfra_is_never_imported_into_gb10() -> None:
-    """It patches the whole process."""
+def test_commands_do_not_import_pyinfra() -> None:
+    """pyinfra loads gevent, which patches the whole process."""
     code = "import sys; from gb10.cli import cluster, rebuild, status, sync; sys.exit('gevent' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("command", [["bootstrap"], ["status"], ["kubeconfig"], ["teardown", "--yes"]])
-def test_a_missing_inventory_is_told_with_what_to_type(project: Project, command: list[str]) -> None:
+def test_a_missing_inventory_has_a_remedy(project: Project, command: list[str]) -> None:
     found = gb10(*command)
     assert found.returncode == ExitStatus.USAGE
     assert "INVENTORY_MISSING" in found.stderr
@@ -99,12 +99,12 @@ def test_a_missing_inventory_is_told_with_what_to_type(project: Project, command
     assert found.stdout == ""
 
 
-def test_errors_are_json_where_json_is_wanted(project: Project) -> None:
+def test_json_errors(project: Project) -> None:
     found = gb10("bootstrap", "--json")
     assert json.loads(found.stdout)["error"]["code"] == "INVENTORY_MISSING"
 
 
-def test_a_wrong_option_is_usage(project: Project) -> None:
+def test_an_unknown_option_is_a_usage_error(project: Project) -> None:
     assert gb10("bootstrap", "--no-such-option").returncode == ExitStatus.USAGE
 
 
@@ -136,7 +136,7 @@ def test_the_inventory_can_come_from_the_environment(down: Project, monkeypatch:
     assert "NODE_UNREACHABLE" in gb10("bootstrap").stderr
 
 
-def test_an_unreachable_node_is_told_with_the_ssh_command_and_the_log(down: Project) -> None:
+def test_an_unreachable_node_shows_ssh_command_and_log(down: Project) -> None:
     found = gb10("bootstrap", "-i", "inventory.py")
     assert found.returncode == ExitStatus.UNREACHABLE
     assert "→ Check power and network until this works: ssh -p 1 -i " in found.stderr
@@ -146,7 +146,7 @@ def test_an_unreachable_node_is_told_with_the_ssh_command_and_the_log(down: Proj
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_command_that_went_well_names_its_log_too_but_not_to_a_program(
+def test_success_names_the_log_except_under_json(
     as_json: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
@@ -158,7 +158,7 @@ def test_a_command_that_went_well_names_its_log_too_but_not_to_a_program(
     assert capfd.readouterr().err == ("" if as_json else f"The whole log: {session.log.path}\n")
 
 
-def test_the_result_of_a_failed_bootstrap_is_one_json_document(down: Project) -> None:
+def test_a_failed_bootstrap_prints_one_json_document(down: Project) -> None:
     found = gb10("bootstrap", "--json")
     document = json.loads(found.stdout)
     assert document["error"]["code"] == "NODE_UNREACHABLE"
@@ -167,7 +167,7 @@ def test_the_result_of_a_failed_bootstrap_is_one_json_document(down: Project) ->
     assert found.stderr == ""
 
 
-def test_status_of_reachable_nodes_is_a_table_and_json(project: Project) -> None:
+def test_status_prints_a_table_or_json(project: Project) -> None:
     project.inventory(spark_1={}, spark_2={})
     found = gb10("status")
     assert "spark-2" in found.stdout
@@ -178,7 +178,7 @@ def test_status_of_reachable_nodes_is_a_table_and_json(project: Project) -> None
     assert document["nodes"][0]["hostname"]
 
 
-def test_status_tells_by_its_exit_status_that_a_node_is_missing(project: Project) -> None:
+def test_status_exits_unverified_if_a_node_is_missing(project: Project) -> None:
     project.inventory(spark_1={}, spark_2={"ssh_port": 1})
     found = gb10("status")
     assert found.returncode == ExitStatus.UNVERIFIED
@@ -187,31 +187,31 @@ def test_status_tells_by_its_exit_status_that_a_node_is_missing(project: Project
     assert json.loads(gb10("status", "--json").stdout)["healthy"] is False
 
 
-def test_status_keeps_no_log_of_nothing(project: Project) -> None:
+def test_status_of_healthy_nodes_keeps_no_log(project: Project) -> None:
     project.inventory(spark_1={})
     if gb10("status").returncode == 0:
         assert list((project.root.parent / "state" / "log").iterdir()) == []
 
 
-def test_a_second_run_is_refused_and_told_who_is_first(down: Project) -> None:
+def test_a_second_run_is_refused_and_names_the_first(down: Project) -> None:
     with cluster_lock(["127.0.0.1:1"], "gb10 bootstrap"):
         found = gb10("teardown", "--yes")
     assert found.returncode == ExitStatus.LOCKED
     assert f"pid {os.getpid()}: gb10 bootstrap" in found.stderr
 
 
-def test_a_dry_run_is_not_kept_waiting_by_a_lock(down: Project) -> None:
+def test_a_dry_run_ignores_the_lock(down: Project) -> None:
     with cluster_lock(["127.0.0.1:1"], "gb10 bootstrap"):
         assert gb10("bootstrap", "--dry-run").returncode == ExitStatus.UNREACHABLE
 
 
-def test_teardown_wants_a_terminal_to_ask_on(down: Project) -> None:
+def test_teardown_without_a_terminal_needs_yes(down: Project) -> None:
     found = gb10("teardown")
     assert found.returncode == ExitStatus.WAITING
     assert "gb10 teardown --yes" in found.stderr
 
 
-def test_teardown_wants_the_name_of_the_head(down: Project) -> None:
+def test_teardown_asks_for_the_name_of_the_head(down: Project) -> None:
     status, seen = in_terminal("teardown", answer="spark-2\n")
     assert status == ExitStatus.REFUSED
     assert "Type spark-1 to go on" in seen
@@ -222,13 +222,13 @@ def test_teardown_wants_the_name_of_the_head(down: Project) -> None:
     assert "NODE_UNREACHABLE" in seen
 
 
-def test_teardown_of_a_worker_asks_yes_or_no(down: Project) -> None:
+def test_teardown_of_a_worker_asks_for_a_yes(down: Project) -> None:
     status, seen = in_terminal("teardown", "--limit", "spark-2", answer="n\n")
     assert status == ExitStatus.REFUSED
     assert "Remove K3s from spark-2 (127.0.0.1)?" in seen
 
 
-def test_a_kubeconfig_that_is_none_is_left_as_it_is(down: Project) -> None:
+def test_a_broken_kubeconfig_is_not_touched(down: Project) -> None:
     (down.root / "config").write_text("not a kubeconfig")
     found = gb10("kubeconfig", "--output", "config")
     assert found.returncode == ExitStatus.USAGE
@@ -242,7 +242,7 @@ def test_a_failed_fetch_leaves_no_kubeconfig(down: Project) -> None:
     assert not (down.root / "config").exists()
 
 
-def test_a_state_folder_that_cannot_be_is_told(down: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_state_folder_is_an_error(down: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     (down.root / "state").write_text("a file where a folder has to be")
     monkeypatch.setenv("GB10_STATE", str(down.root / "state"))
     found = gb10("bootstrap")
@@ -255,7 +255,7 @@ class Buggy(Gb10Group):
         return click.Command("buggy", callback=lambda: dict[str, str]()["a bug"])
 
 
-def test_a_bug_is_told_without_a_traceback_which_is_in_the_log(project: Project) -> None:
+def test_the_traceback_of_a_bug_is_only_in_the_log(project: Project) -> None:
     result = CliRunner().invoke(Buggy("gb10"), ["buggy"])
     assert result.exit_code == ExitStatus.INTERNAL
     assert "✗ a bug in gb10: KeyError: 'a bug'  INTERNAL" in result.output
@@ -266,7 +266,7 @@ def test_a_bug_is_told_without_a_traceback_which_is_in_the_log(project: Project)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_and_tells_how_to_go_on(project: Project, number: signal.Signals) -> None:
+def test_a_signal_ends_gb10_with_a_remedy(project: Project, number: signal.Signals) -> None:
     (project.root / "inventory.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen([GB10, "bootstrap"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(1.5)
@@ -276,7 +276,7 @@ def test_a_signal_ends_it_and_tells_how_to_go_on(project: Project, number: signa
     assert "→ Go on where it stopped: gb10 bootstrap" in stderr
 
 
-def test_on_a_terminal_the_steps_spin_and_stay(project: Project) -> None:
+def test_a_terminal_shows_each_step(project: Project) -> None:
     project.inventory(spark_1={"ssh_port": 1})
     status, seen = in_terminal("bootstrap")
     assert status == ExitStatus.UNREACHABLE
@@ -284,7 +284,7 @@ def test_on_a_terminal_the_steps_spin_and_stay(project: Project) -> None:
     assert "spark-1 ✗" in seen
 
 
-def test_without_colour_a_terminal_gets_plain_lines(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_gives_plain_lines(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.inventory(spark_1={"ssh_port": 1})
     monkeypatch.setenv("NO_COLOR", "1")
     _, seen = in_terminal("bootstrap")

@@ -1,4 +1,4 @@
-"""What a person sees of a run."""
+"""The progress and the result of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gb10.controller.run.results import OperationResult, RunResult
 HOSTS = ("spark-1", "spark-2", "spark-3-long")
 CHANGED = OperationResult("Cluster | Put a file", changed=HOSTS)
 FAILED = OperationResult("Cluster | May fail", unchanged=("spark-1", "spark-3-long"), failed=("spark-2",))
-SAID = "gb10: CHECKSUM_MISMATCH: k3s is not what the list says"
+OUTPUT = "gb10: CHECKSUM_MISMATCH: k3s is not what the list says"
 
 
 def connected() -> Iterator[Event]:
@@ -40,22 +40,20 @@ def connected() -> Iterator[Event]:
 
 
 def run_first() -> list[Event]:
-    """The events of a run in which all goes well."""
+    """Return the events of a successful run."""
     unchanged = OperationResult("Cluster | May fail", unchanged=HOSTS)
     only_head = OperationResult("Cluster | Only head", changed=("spark-1",))
-    steps = [event for one in (CHANGED, unchanged, only_head) for event in (OperationStarted(one.name), _ended(one))]
+    steps = [
+        event for one in (CHANGED, unchanged, only_head) for event in (OperationStarted(one.name), OperationEnded(one))
+    ]
     return [*connected(), *steps, StageStarted("disconnect")]
 
 
 def run_failed() -> list[Event]:
-    """The events of a run in which an operation fails on a host."""
-    failed = HostFailed("spark-2", (Failure("CHECKSUM_MISMATCH", "spark-2", "no"),), (SAID,))
+    """Return the events of a run in which an operation fails on a host."""
+    failed = HostFailed("spark-2", (Failure("CHECKSUM_MISMATCH", "spark-2", "no"),), (OUTPUT,))
     said = [Logged("hello", "spark-1"), Logged("--> Beginning operation run...")]
-    return [*connected(), OperationStarted(FAILED.name), *said, failed, _ended(FAILED), Aborted(None)]
-
-
-def _ended(result: OperationResult) -> Event:
-    return OperationEnded(result)
+    return [*connected(), OperationStarted(FAILED.name), *said, failed, OperationEnded(FAILED), Aborted(None)]
 
 
 def shown(events: list[Event], capsys: pytest.CaptureFixture[str], verbosity: int = 0) -> list[str]:
@@ -76,20 +74,20 @@ def test_every_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_a_failure_shows_what_the_host_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_shows_the_output_of_the_host(capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(run_failed(), capsys)
     assert lines[-2:] == [
-        f"           spark-2: {SAID}",
+        f"           spark-2: {OUTPUT}",
         "   failed  May fail (spark-1 unchanged, spark-2 failed, spark-3-long unchanged)",
     ]
 
 
-def test_what_hosts_print_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_progress_shows_the_output_of_hosts(capsys: pytest.CaptureFixture[str]) -> None:
     assert "           spark-1: hello" not in shown(run_failed(), capsys)
     assert "           spark-1: hello" in shown(run_failed(), capsys, verbosity=1)
 
 
-def test_on_a_terminal_lines_that_are_too_long_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_cuts_long_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
     monkeypatch.setattr(console, "stderr", terminal)
     with console.progress("Bootstrap", HOSTS) as on_event:
@@ -102,7 +100,7 @@ def test_on_a_terminal_lines_that_are_too_long_are_cut(monkeypatch: pytest.Monke
     assert all(len(line) <= 60 for line in lines)
 
 
-def test_a_plan_lists_what_would_change_and_what_would_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_lists_changes_and_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     result = RunResult(
         target="gb10.deploys.cluster",
         dry=True,
@@ -125,7 +123,7 @@ def test_a_plan_lists_what_would_change_and_what_would_be_refused(capsys: pytest
     assert lines[8].startswith("  → See who listens there: ssh spark-1 sudo ss -ltnp.")
 
 
-def test_markup_in_what_nodes_say_is_not_interpreted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_output_of_nodes_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_error(Gb10Error("OPERATION_FAILED", "it said [bold]x[/bold] and [/nothing]", host="spark-1"))
     assert "spark-1: it said [bold]x[/bold] and [/nothing]" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""gb10 rebuild and gb10 wipe-all as a user types them, where no node answers."""
+"""gb10 rebuild and gb10 wipe-all as a user types them, while no node answers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def gb10(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(autouse=True)
 def down(project: Project) -> Project:
-    """A cluster of which nothing answers."""
+    """A cluster in which no node answers."""
     project.inventory(spark_1={"ssh_port": 1}, spark_2={"ssh_port": 1})
     return project
 
 
 def asked_to_wipe(node: str, kind: str = "rebuild") -> Journal:
-    """The journal of a run in which somebody was asked to wipe a node."""
+    """Return the journal of a run that has asked for the wipe of a node."""
     journal = begin(load_inventory("inventory.py"), [node], kind)
     memory = Snapshot(identity=BEFORE, k3s=None, cordoned=False, own_device=True)
     journal.write("remembered", node=node, memory=memory.to_json())
@@ -42,7 +42,7 @@ def asked_to_wipe(node: str, kind: str = "rebuild") -> Journal:
     return journal
 
 
-def test_silent_nodes_are_not_taken_for_unlocked_ones() -> None:
+def test_silent_nodes_do_not_count_as_unlocked() -> None:
     status = gb10("rebuild", "status")
     assert status.returncode == 0
     assert status.stdout.count("Nobody can tell who holds spark-") == 2
@@ -52,7 +52,7 @@ def test_silent_nodes_are_not_taken_for_unlocked_ones() -> None:
     assert "No node is locked" not in unlocked.stdout + unlocked.stderr
 
 
-def test_what_is_left_to_do_is_shown_also_while_the_node_is_away() -> None:
+def test_plan_works_while_the_node_is_away() -> None:
     asked_to_wipe("spark-2")
     shown = gb10("rebuild", "plan", "spark-2", "--json")
     assert shown.returncode == 0, shown.stderr
@@ -71,7 +71,7 @@ def test_an_unwritable_events_file_is_refused_first(project: Project, command: l
     assert not journals()
 
 
-def test_status_and_history_know_a_full_wipe_and_how_to_resume() -> None:
+def test_status_and_history_show_a_full_wipe() -> None:
     journal = asked_to_wipe("spark-2", "wipe-all")
     journal.write("sighted", node="spark-2", kind="no-login", text="a new system answers", lines=["mkdir .ssh"])
     journal.write("keeper", node="spark-2", keeper="spark-1", well=False, text="spark-1 is not well")
@@ -82,7 +82,7 @@ def test_status_and_history_know_a_full_wipe_and_how_to_resume() -> None:
     assert (run["name"], run["kind"], run["sighted"]["kind"]) == (journal.run, "wipe-all", "no-login")
 
 
-def test_that_there_is_no_history_is_said() -> None:
+def test_history_says_if_there_is_none() -> None:
     assert "No node was rebuilt from here yet" in gb10("rebuild", "history").stderr
 
 

@@ -1,4 +1,4 @@
-"""What the errors of a copy tell people to type can be typed."""
+"""The commands that errors of a copy advise exist."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HINTS = sorted(
 
 
 @pytest.mark.parametrize("hint", HINTS)
-def test_an_option_that_an_error_names_belongs_to_the_command(hint: str) -> None:
+def test_the_command_has_the_options_that_errors_advise(hint: str) -> None:
     for command in (models, images):
         if command is images and hint.startswith("--dangling"):
             continue  # a store of images has no links
         command.parse_args(command.make_context("sync", ["a", "b"]), ["a", "b", *hint.split()])
 
 
-def test_options_of_a_copy_stand_in_no_hint_that_other_commands_get() -> None:
+def test_errors_advise_copy_options_only_for_copies() -> None:
     assert len(HINTS) == 4
     for trouble in CATALOGUE.values():
         assert not re.search(r"\{again\} --(force|network|dangling|verify)", trouble.remedy), trouble.code
