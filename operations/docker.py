@@ -1,4 +1,4 @@
-"""The Docker engine's configuration: our keys are merged into it, and what serves is not disturbed."""
+"""The Docker engine's configuration: our keys are merged into it without disturbing what serves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gb10.facts.file import TextFile
 from gb10.facts.node import CommandPaths
 from gb10.facts.reading.launcher import Launch
 from gb10.operations.file import show_diff
+from gb10.operations.kit.inventory import merged
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.scripts import run_script, write_checked
 from gb10.programs.answer import RefusedError
@@ -49,7 +50,7 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
     Set keys of the Docker engine's configuration, and NVIDIA's runtime as its default if the node has it.
 
     + config: keys of daemon.json; all others stay
-    + disturb: restart the engine although a container is serving
+    + disturb: restart the engine even while a container is serving
     + patterns: names of containers that count as serving
 
     The engine reloads its configuration if that is enough, and is restarted otherwise; if nothing changes, neither
@@ -61,7 +62,7 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
     file, engine = known(TextFile, path=FILE), known(DockerEngine)
     current = parse_config(file.content if file else "")
     if current is None:
-        raise RefusedError("DOCKER_CONFIG_REJECTED", f"{host.name}: {FILE} is no JSON object already")
+        raise RefusedError("DOCKER_CONFIG_REJECTED", f"{host.name}: {FILE} is no JSON object")
     wanted = merged(current, {**nvidia_runtime(current), **config} if commands[RUNTIME] else config)
     changed = changed_keys(current, wanted)
     runtime = wanted.get("default-runtime")
@@ -70,8 +71,7 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
         return
     verb = "reload" if engine and changed <= RELOADED else "restart"
     running = known(RunningContainers) if verb == "restart" and not disturb else None
-    busy = serving(running or (), patterns)
-    if busy:
+    if busy := serving(running or (), patterns):
         what = f"a new {', '.join(sorted(changed - RELOADED))} needs a restart of Docker"
         raise RefusedError("SERVING_RUNS", f"{host.name}: {what}, and {', '.join(busy)} may be serving")
     content = json.dumps(wanted, indent=4) + "\n"
@@ -81,7 +81,7 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
 
 
 def take_over(verb: str, runtime: str, seconds: int) -> Launch:
-    """Return the command that has Docker take over the configuration that waits beside the present one, or undoes it.
+    """Return the command that makes Docker use the configuration that waits beside the present one, or undoes it.
 
     + verb: "reload" or "restart"
     + runtime: the default runtime that Docker must have then; "": any
@@ -91,7 +91,7 @@ def take_over(verb: str, runtime: str, seconds: int) -> Launch:
 
 
 def parse_config(text: str) -> Config | None:
-    """Given a daemon.json, return its keys, none for an empty file, or None if it is no JSON object."""
+    """Return the keys of a daemon.json, or None if it is no JSON object."""
     try:
         found = json.loads(text) if text.strip() else {}
     except ValueError:
@@ -100,22 +100,12 @@ def parse_config(text: str) -> Config | None:
 
 
 def nvidia_runtime(config: Mapping[str, Any]) -> Config:
-    """Given the present keys, return those that make NVIDIA's runtime the default, as nvidia-ctk writes them."""
+    """Return the keys that make NVIDIA's runtime the default, as nvidia-ctk writes them."""
     known_already = "nvidia" in (config.get("runtimes") or {})
     runtimes = {} if known_already else {"runtimes": {"nvidia": {"args": [], "path": RUNTIME}}}
     return {**runtimes, "default-runtime": "nvidia"}
 
 
-def merged(config: Mapping[str, Any], more: Mapping[str, Any]) -> Config:
-    """Given two sets of keys, return the first with the second merged into it, objects within objects."""
-    result = dict(config)
-    for key, value in more.items():
-        before = result.get(key)
-        both = isinstance(before, dict) and isinstance(value, Mapping)
-        result[key] = merged(before, value) if isinstance(before, dict) and both else value
-    return result
-
-
 def changed_keys(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
-    """Given two sets of keys, return the names of those that differ."""
+    """Return the names of the keys that differ."""
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

@@ -61,15 +61,8 @@ def _fetch_binary(client: Client) -> Commands:
     architecture = known(NodeIdentity).architecture
     name = f"helm-{client.version}-linux-{architecture}.tar.gz"
     url, archive = f"{client.mirror.rstrip('/')}/{name}", f"{STATE}/{name}"
-    yield verified_download(
-        url,
-        archive,
-        mode="600",
-        sha256=client.sha256.get(architecture),
-        sums_url=f"{url}.sha256sum",
-        name=name,
-        proxy=dict(client.proxy),
-    )
+    pin, sums_url = client.sha256.get(architecture), f"{url}.sha256sum"
+    yield verified_download(url, archive, mode="600", sha256=pin, sums_url=sums_url, name=name, proxy=client.proxy)
     yield run_script("helm-binary.sh", archive, architecture, BINARY, seconds=60)
 
 

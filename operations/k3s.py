@@ -1,7 +1,7 @@
-"""K3s on a node: checked, fetched, configured, started, upgraded and removed, without `curl | sh`.
+"""K3s on a node: fetched, configured, started and removed, without `curl | sh`.
 
-The contract: a dry run lists an operation exactly if the run changes something, so what an operation learns from an
-earlier one of the same run comes in as an argument.
+The contract: a dry run lists an operation exactly if the run changes something. So an operation gets the result of an
+earlier one of the same run as an argument.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from gb10.programs.answer import RefusedError
 from gb10.templates import render
 
 VERIFY_SECONDS = 300
-
 IMAGES = "/var/lib/rancher/k3s/agent/images"
 LINKS = ("kubectl", "crictl")
 EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n")}  # a token file that holds no token
@@ -42,11 +41,10 @@ EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n")}  # a token f
 @operation()
 def server_token() -> Commands:
     """Keep the server's token file, which only root can read, with the token that it has or a new one."""
-    command = token_command(known(SecretFile, path=TOKEN_FILE))
-    if command is None:
+    if command := token_command(known(SecretFile, path=TOKEN_FILE)):
+        yield command
+    else:
         host.noop(f"{TOKEN_FILE} is there")
-        return
-    yield command
 
 
 def token_command(found: SecretFileState | None) -> StringCommand | None:
@@ -83,29 +81,23 @@ def binary(
     + airgap: folder on the controller that holds the binary, instead of the mirror
     + proxy: environment of the download
     """
-    install, identity = known(K3sInstall), known(NodeIdentity)
-    architecture = identity.architecture
+    install, architecture = known(K3sInstall), known(NodeIdentity).architecture
     pin = sha256.get(architecture)
     if is_wanted(install, version, sha256):
         host.noop(f"K3s {version} is in place")
         return
-    target = staged(version) if install and install.version else BINARY
+    is_upgrade = bool(install and install.version)
+    target = staged(version) if is_upgrade else BINARY
     name = "k3s" if architecture == "amd64" else f"k3s-{architecture}"
-    if install and install.version and known(SecretFile, path=target):
+    if is_upgrade and known(SecretFile, path=target):
         host.noop(f"K3s {version} waits beside the installed one")
         return
     if airgap:
         yield from _from_controller(Path(airgap) / name, target, pin)
         return
     release = f"{mirror.rstrip('/')}/{version.replace('+', '%2B')}"
-    yield verified_download(
-        f"{release}/{name}",
-        target,
-        sha256=pin,
-        sums_url=f"{release}/sha256sum-{architecture}.txt",
-        name=name,
-        proxy=proxy,
-    )
+    sums_url = f"{release}/sha256sum-{architecture}.txt"
+    yield verified_download(f"{release}/{name}", target, sha256=pin, sums_url=sums_url, name=name, proxy=proxy)
 
 
 def _from_controller(source: Path, target: str, pin: str | None) -> Commands:

@@ -29,11 +29,7 @@ START_SECONDS = 60
 
 @operation()
 def hostname(wanted: str) -> Commands:
-    """
-    Set the hostname, now and after a boot. A wiped node comes back with the one of its factory.
-
-    + wanted: without a domain
-    """
+    """Set the hostname, without a domain, now and after a boot. A wiped node comes back with its factory hostname."""
     file = known(TextFile, path=HOSTNAME)
     if file and file.content == f"{wanted}\n" and known(NodeIdentity).hostname == wanted:
         host.noop(f"the hostname is {wanted}")
@@ -58,7 +54,7 @@ def folders(path: str, names: Mapping[str, str], user: str) -> Commands:
         raise RefusedError("DATA_BLOCKED", f"{host.name}: {path} is no directory")
     if place.is_unmounted:
         raise RefusedError("DATA_NOT_MOUNTED", f"{host.name}: {place.expected} belongs at {path} and is not mounted")
-    host.log(told(place))
+    host.log(survival(place))
     blocked = [name for name, kind in place.folders.items() if kind == "other"]
     if blocked:
         raise RefusedError("DATA_BLOCKED", f"{host.name}: {', '.join(blocked)} below {path} is no directory")
@@ -74,8 +70,8 @@ def folders(path: str, names: Mapping[str, str], user: str) -> Commands:
         yield StringCommand(f"install -d -m {names[name]} -o {user} -g {group}", QuoteString(f"{path}/{name}"))
 
 
-def told(place: DataPlace) -> str:
-    """Given where /data is, return a sentence on whether its content survives a reinstallation."""
+def survival(place: DataPlace) -> str:
+    """Return a sentence on where /data is and whether its content survives a reinstallation."""
     free = f"{place.free_bytes / 2**30:.0f} GiB free"
     if place.own_device:
         return f"{place.path} is on a device of its own ({place.source}, {place.filesystem}, {free})"
@@ -85,17 +81,13 @@ def told(place: DataPlace) -> str:
 
 @operation()
 def performance_mode() -> Commands:
-    """Keep the cores' governor at full speed and the GPU driver loaded, as far as the hardware has either."""
+    """Keep the cores at full speed and the GPU driver loaded, if the node has governors or a driver."""
     speed, file = known(PerformanceMode), known(TextFile, path=UNIT_FILE)
     if not speed.governors and not speed.nvidia_smi:
         host.noop("this node has no governor and no GPU driver")
         return
-    content = render(
-        "node/performance.service.j2",
-        nvidia_smi=speed.nvidia_smi,
-        governors=speed.governors,
-        governor=WANTED_GOVERNOR,
-    )
+    settings = {"nvidia_smi": speed.nvidia_smi, "governors": speed.governors, "governor": WANTED_GOVERNOR}
+    content = render("node/performance.service.j2", **settings)
     if file and file.content == content and is_set(speed):
         host.noop("performance mode is on")
         return

@@ -18,21 +18,14 @@ LOCK_SECONDS = 30
 
 @operation()
 def locked(holder: LockHolder) -> Commands:
-    """
-    Hold the node's lock.
-
-    + holder: the new holder; a lock of the same run is taken over
-
-    If two runs come at the same time, one gets it.
-    """
+    """Hold the node's lock. A lock of the same run is taken over; if two runs come at the same time, one gets it."""
     found = known(NodeLock)
     if found == holder:
         host.noop("the node is locked by this very run")
         return
     if found and found.run != holder.run:
-        raise RefusedError(
-            "NODE_LOCKED", f"{host.name} is being worked on by {found} since {found.since}, run {found.run}"
-        )
+        text = f"{host.name} is being worked on by {found} since {found.since}, run {found.run}"
+        raise RefusedError("NODE_LOCKED", text)
     text = json.dumps(holder.to_json())
     if found:
         write = f"umask 022; cat > {LOCK_FILE}.$$ && sync {LOCK_FILE}.$$"
@@ -43,11 +36,7 @@ def locked(holder: LockHolder) -> Commands:
 
 @operation()
 def unlocked(run: str | None = None) -> Commands:
-    """
-    Remove the node's lock.
-
-    + run: only the lock of this run; None: of any
-    """
+    """Remove the node's lock: only that of a run, or any if `run` is None."""
     found = known(NodeLock)
     if found is None or run not in (None, found.run):
         host.noop("there is no such lock")

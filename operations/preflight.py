@@ -18,6 +18,9 @@ from gb10.facts.reading.reports import Refused
 from gb10.group_data.settings import API_PORT, parse_version
 from gb10.operations.kit.operation import Commands, known, operation, refuse
 
+# What the operations set themselves, whatever an earlier installation said.
+OWN_FLAGS = {"write-kubeconfig-mode", "token", "token-file", "server", "node-name"}
+OWN_VARIABLES = {"K3S_TOKEN", "K3S_URL", "K3S_KUBECONFIG_MODE"}  # likewise, in the unit's environment file
 MOST_SKEW_SECONDS = 300  # beyond it certificates look expired, or not yet valid
 
 
@@ -30,9 +33,7 @@ def preflight(
 
     + role: "server" or "agent"; None for a host that is no node of the cluster, and stays as it is
     + version: the wanted K3s version
-    + runtime: "docker" or "containerd"
-    + config: the future content of config.yaml, to compare with an installation that somebody else made
-    + variables: names of variables in the unit's future environment file, likewise
+    + config, variables: see `differences`
 
     All hosts share it: nothing changes on any host before all have passed.
     """
@@ -56,7 +57,7 @@ def preflight(
 
 
 def machine_refusals(identity: Identity, now: float) -> Iterator[Refused]:
-    """Given a node's identity and the controller's clock, yield the reasons to refuse it."""
+    """Yield the reasons to refuse a machine; `now` is the controller's clock."""
     if identity.architecture not in ("arm64", "amd64"):
         yield Refused("ARCH_UNSUPPORTED", f"its architecture is {identity.architecture}; K3s is for arm64 and amd64")
     skew = identity.clock - now
@@ -65,7 +66,7 @@ def machine_refusals(identity: Identity, now: float) -> Iterator[Refused]:
 
 
 def install_refusals(install: K3sInstallation, role: str, version: str) -> Iterator[Refused]:
-    """Given the installed and the wanted K3s, yield the reasons not to go from one to the other."""
+    """Yield the reasons not to go from the installed K3s to the wanted one."""
     if install.role not in (None, role):
         yield Refused("ROLE_CONFLICT", f"it is a K3s {install.role} and is to be a {role}")
     if install.version and (step := step_refused(install.version, version)):
@@ -73,10 +74,7 @@ def install_refusals(install: K3sInstallation, role: str, version: str) -> Itera
 
 
 def port_refusals(listeners: dict[int, Listener]) -> Iterator[Refused]:
-    """Given the listeners of a node without a running server, yield the reasons not to start one there.
-
-    A server that is starting or stopping, as a killed run leaves it, is not running and may hold its port.
-    """
+    """Yield the reasons not to start a server on a node without a running one, unless K3s itself has the port."""
     found = listeners.get(API_PORT)
     if found and found.unit != f"{UNITS['server']}.service":
         yield Refused("PORT_TAKEN", f"{found.process or 'another process'} listens on port {API_PORT}")
@@ -91,13 +89,8 @@ def _name_refusals(identity: Identity) -> Iterator[Refused]:
         yield Refused("DUPLICATE_HOSTNAME", f"it and {', '.join(twins)} both call themselves {identity.hostname}")
 
 
-# What the operations set themselves, whatever an earlier installation said.
-OWN_FLAGS = {"write-kubeconfig-mode", "token", "token-file", "server", "node-name"}
-OWN_VARIABLES = {"K3S_TOKEN", "K3S_URL", "K3S_KUBECONFIG_MODE"}  # likewise, in the unit's environment file
-
-
 def step_refused(installed: str, wanted: str) -> tuple[str, str] | None:
-    """Given two versions, return code and reason where one must not follow the other, else None.
+    """Return an error code and the reason if K3s must not go from one version to another, else None.
 
     Kubernetes supports an upgrade by one minor version at a time, and no downgrade
     (kubernetes.io/releases/version-skew-policy).
@@ -114,17 +107,18 @@ def differences(
     exec_start: str | None, settings: ForeignSettings, hostname: str, config: Mapping[str, object], variables: set[str]
 ) -> Iterator[str]:
     """
-    Given a K3s that somebody else set up, yield in what it would be another one after ours, and what keeps it so.
+    Yield how a K3s that somebody else set up would differ under ours, and the setting that avoids it.
 
     + exec_start: its unit's command line
     + settings: what else it reads
-    + hostname: of its node
-    + config: what config.yaml will hold
-    + variables: names of what the unit's environment file will hold
+    + config: the future content of config.yaml
+    + variables: names in the unit's future environment file
     """
     theirs = [*_pairs(settings.config), *_flags(exec_start)]
-    if lost := _lost(theirs, config):
-        yield f"it was started with {lost}: k3s_config or a setting of its own keeps that"
+    ours = set(_pairs(config))
+    lost = [f"--{flag}={value}" for flag, value in theirs if flag not in OWN_FLAGS and not _is_kept(flag, value, ours)]
+    if lost:
+        yield f"it was started with {' '.join(lost)}: k3s_config or a setting of its own keeps that"
     if unset := [name for name in settings.variables if name not in OWN_VARIABLES | variables]:
         yield f"its environment file sets {', '.join(unset)}: /etc/default/k3s (or k3s-agent) on the node keeps that"
     names = [value for flag, value in theirs if flag == "node-name"]
@@ -140,12 +134,12 @@ def differences(
         yield f"it runs {', '.join(runs)}: k3s_disable = {keeping} keeps that"
 
 
-def _lost(theirs: list[tuple[str, str]], config: Mapping[str, object]) -> str | None:
-    return " ".join(f"--{flag}={value}" for flag, value in theirs if not _kept(flag, value, config)) or None
+def _is_kept(flag: str, value: str, ours: set[tuple[str, str]]) -> bool:
+    return all((flag, part) in ours for part in value.split(","))
 
 
 def _pairs(settings: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Given keys of config.yaml, return them as flags."""
+    """Return keys of config.yaml as flags."""
     values = ((key, value if isinstance(value, list) else [value]) for key, value in settings.items())
     return [(key.removesuffix("+"), _text(each)) for key, many in values for each in many]
 
@@ -161,14 +155,6 @@ def _flags(exec_start: str | None) -> list[tuple[str, str]]:
         else:
             found.append(("", word))
     return found
-
-
-def _kept(flag: str, value: str, config: Mapping[str, object]) -> bool:
-    if flag in OWN_FLAGS:
-        return True
-    wanted = config.get(flag)
-    texts = {_text(item) for item in (wanted if isinstance(wanted, list) else [wanted])}
-    return all(part in texts for part in value.split(","))
 
 
 def _text(value: object) -> str:

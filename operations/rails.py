@@ -39,31 +39,26 @@ def rails(wanted: Sequence[Rail], seconds: int, disturb: bool, patterns: Sequenc
 
     + wanted: one for each half
     + seconds: how long the node waits for a new login before it goes back to what it had
-    + disturb: change them although a container is serving
+    + disturb: change them even while a container is serving
     + patterns: names of containers that count as serving
 
-    For an interface without a carrier only the file is compared: nothing can be configured on it. A node without a
-    ConnectX-7 stays as it is.
+    For an interface without a carrier only the file is compared: nothing can be configured on it.
     """
     interfaces = known(Interfaces)
     names = [rail.interface for rail in wanted]
     if not any(name in interfaces for name in names) and not has_connectx7(known(RdmaLinks)):
         host.noop("no ConnectX-7 is here, so no rails")
         return
-    plan, file = (
-        known(NetplanConfig, interfaces=[name for name in names if name in interfaces]),
-        known(TextFile, path=FILE),
-    )
+    plan = known(NetplanConfig, interfaces=[name for name in names if name in interfaces])
+    file = known(TextFile, path=FILE)
     content = render("node/rails.yaml.j2", rails=wanted)
-    refusal = next(rail_refusals(wanted, interfaces, plan, file), None)
-    if refusal:
+    if refusal := next(rail_refusals(wanted, interfaces, plan, file), None):
         raise RefusedError(refusal.code, f"{host.name}: {refusal.text}")
     if file and (file.content, file.mode) == (content, "600") and all(is_live(rail, interfaces) for rail in wanted):
         host.noop("the rails are as wanted")
         return
     running = None if disturb else known(RunningContainers)
-    busy = serving(running or (), patterns)
-    if busy:
+    if busy := serving(running or (), patterns):
         raise RefusedError("SERVING_RUNS", f"{host.name}: {', '.join(busy)} may use the rails, which are to change")
     show_diff(FILE, file, content)
     values = "".join(f"{rail.interface} {rail.address} {rail.mtu_bytes}\n" for rail in wanted)
@@ -78,7 +73,7 @@ def has_connectx7(found: ConnectX7 | None) -> bool:
 def rail_refusals(
     wanted: Sequence[Rail], interfaces: Mapping[str, Interface], plan: Netplan | None, file: TextFileState | None
 ) -> Iterator[Refused]:
-    """Given the wanted rails and what the node has, yield the reasons to refuse them."""
+    """Yield the reasons to refuse rails."""
     missing = [rail.interface for rail in wanted if rail.interface not in interfaces]
     if missing:
         yield Refused("RAIL_UNKNOWN", f"it has no {' and no '.join(missing)}; it has {', '.join(sorted(interfaces))}")
@@ -91,15 +86,12 @@ def rail_refusals(
         for rail in wanted:
             others = set(plan.addresses.get(rail.interface, ())) - own.get(rail.interface, set()) - {rail.address}
             if others:
-                yield Refused(
-                    "NETPLAN_CONFLICT",
-                    f"another file below /etc/netplan gives {rail.interface} {', '.join(sorted(others))}, "
-                    f"which is to have {rail.address}",
-                )
+                text = f"another file below /etc/netplan gives {rail.interface} {', '.join(sorted(others))}"
+                yield Refused("NETPLAN_CONFLICT", f"{text}, which is to have {rail.address}")
 
 
 def own_addresses(content: str) -> dict[str, set[str]]:
-    """Given our own netplan file, return interface -> addresses; none if it is broken: it is about to be replaced."""
+    """Return interface -> addresses of our own netplan file; none if it is broken: it will be replaced."""
     try:
         ethernets = yaml.safe_load(content)["network"]["ethernets"]
         return {name: set(map(str, ethernet["addresses"])) for name, ethernet in ethernets.items()}
@@ -108,6 +100,6 @@ def own_addresses(content: str) -> dict[str, set[str]]:
 
 
 def is_live(rail: Rail, interfaces: Mapping[str, Interface]) -> bool:
-    """Return True if a rail is as wanted; an interface without a carrier does not tell."""
+    """Return True if a rail is as wanted, or cannot be checked since its interface has no carrier."""
     interface = interfaces[rail.interface]
     return not interface.up or (interface.mtu_bytes == rail.mtu_bytes and rail.address in interface.addresses)

@@ -1,4 +1,4 @@
-"""Accounts of a node: created if they are missing, given what they lack, never less than they had."""
+"""Accounts of a node: created if missing, given what they lack; nothing is taken from them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,7 @@ SHELL = "/bin/bash"
 
 @operation()
 def account(user: str) -> Commands:
-    """
-    Create an account with a home and a shell. An existing one stays as it is.
-
-    + user: its name
-    """
+    """Create an account with a home and a shell. An existing one stays as it is."""
     if known(UserAccount, user=user):
         host.noop(f"{user} has an account")
         return
@@ -32,12 +28,7 @@ def account(user: str) -> Commands:
 
 @operation()
 def authorized_keys(user: str, keys: Sequence[str]) -> Commands:
-    """
-    Authorize public keys to log in to an account. Other keys stay.
-
-    + user: whose account
-    + keys: lines of authorized_keys
-    """
+    """Authorize public keys, as lines of authorized_keys, to log in to an account. Other keys stay."""
     found = known(UserAccount, user=user)
     if found is None:
         yield StringCommand("true")  # in a dry run before the account exists: the run will write them
@@ -53,10 +44,7 @@ def authorized_keys(user: str, keys: Sequence[str]) -> Commands:
 
 
 def with_keys(lines: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """Given the lines of an authorized_keys file and keys, return the lines with those keys added that it lacks.
-
-    A key is its base64 text: comments and options before it may differ.
-    """
+    """Return the lines of an authorized_keys file with missing keys added. Comments and options may differ."""
     result = list(lines)
     for key in keys:
         blob = key.split()[1]
@@ -67,12 +55,7 @@ def with_keys(lines: Iterable[str], keys: Iterable[str]) -> list[str]:
 
 @operation()
 def group_member(user: str, group: str) -> Commands:
-    """
-    Add an account to a group.
-
-    + user: its name
-    + group: an existing one
-    """
+    """Add an account to an existing group."""
     found = known(UserAccount, user=user)
     if found and group in found.groups:
         host.noop(f"{user} is in group {group}")
@@ -85,8 +68,6 @@ def sudo_rule(user: str) -> Commands:
     """
     Keep a rule that lets an account use sudo without a password, checked by visudo before it is in place.
 
-    + user: its name
-
     Other rules stay. Each account has a file of its own, so that one cannot lock out another.
     """
     path, content = sudo_file(user), f"{user} ALL=(ALL) NOPASSWD: ALL\n"
@@ -98,5 +79,5 @@ def sudo_rule(user: str) -> Commands:
 
 
 def sudo_file(user: str) -> str:
-    """Given an account, return the file with its rule. sudo ignores names with a full stop in them."""
+    """Return the file with the rule of an account. sudo ignores file names with a full stop."""
     return f"/etc/sudoers.d/90-gb10-{user.replace('.', '_')}"

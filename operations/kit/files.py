@@ -10,10 +10,10 @@ from gb10.programs.files import finish
 
 
 def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
-    """Write a file so that a reader, and a crash, see the old text or the new one.
+    """Write a file so that a reader sees the old text or the new one, also after a crash.
 
-    A symbolic link stays: the file that it points to is replaced. Without a mode the file keeps its own, and a new one
-    is for its owner only. Missing folders are made, closed to others.
+    A symbolic link stays: the file that it points to is replaced. Without a mode the file keeps its own; new files and
+    folders are for their owner only.
     """
     place = path.resolve()
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

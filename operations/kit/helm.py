@@ -14,6 +14,7 @@ from gb10.facts.reading import operators
 from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.operators import GPU, NETWORK, Operator
 from gb10.group_data.settings import brings_nfd
+from gb10.operations.kit.inventory import merged
 
 NFD_CHART = "node-feature-discovery"
 # NVIDIA's, which may bring it. Of no other chart are the values read: they may hold somebody's secrets.
@@ -43,23 +44,23 @@ class Release:
 
 
 def find(releases: Iterable[HelmRelease], name: str, namespace: str) -> HelmRelease | None:
-    """Given the releases of a cluster, return the one of a name in a namespace, unless its history alone is left."""
+    """Return the release of this name in a namespace, unless only its history is left."""
     wanted = (release for release in releases if (release.name, release.namespace) == (name, namespace))
     return next((release for release in wanted if release.status != "uninstalled"), None)
 
 
 def same_version(one: str, other: str) -> bool:
-    """Tell whether two chart versions are one: helm treats "v26.7.0" and "26.7.0" alike."""
+    """Return True if two chart versions are the same for helm, as "v26.7.0" and "26.7.0" are."""
     return one.removeprefix("v") == other.removeprefix("v")
 
 
 def as_wanted(found: HelmRelease | None, wanted: Release, values: Mapping[str, Any]) -> bool:
-    """Tell whether a release is deployed with the wanted chart and values."""
+    """Return True if a release is deployed with the wanted chart and values."""
     return found is not None and found.deployed and not differences(found, wanted, values)
 
 
 def differences(found: HelmRelease, wanted: Release, values: Mapping[str, Any]) -> list[str]:
-    """Given a release, say in words how its chart and values are not what was wanted."""
+    """Return descriptions of how a release differs from the wanted chart and values."""
     differs = []
     if found.chart != wanted.chart or not same_version(found.chart_version, wanted.version):
         differs.append(f"chart {found.chart} {found.chart_version}, wanted {wanted.chart} {wanted.version}")
@@ -69,26 +70,15 @@ def differences(found: HelmRelease, wanted: Release, values: Mapping[str, Any]) 
 
 
 def stuck(found: HelmRelease | None) -> bool:
-    """Tell whether helm was killed at work on a release, or still is at it: it refuses every further upgrade."""
+    """Return True if helm was killed at work on a release, or still is at work: it refuses further upgrades."""
     return found is not None and (found.pending or found.status == "uninstalling")
 
 
-def merged(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Given values, return them with more values over them: mappings are merged, all else is replaced."""
-    result = dict(base)
-    for key, value in extra.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(below, value) if both else value  # type: ignore[arg-type] # `both` says so
-    return result
-
-
 def should_bring_nfd(own: HelmRelease | None, rivals: Iterable[HelmRelease], keeps_it: bool) -> bool:
-    """
-    Given a release and the other releases that may bring node feature discovery, tell whether this one should.
+    """Return True if a release should bring node feature discovery, given the other releases that may.
 
-    Exactly one does, whatever the order: who has it keeps it. Where both do, `keeps_it` settles it, and a release of
-    node feature discovery itself goes before both.
+    Exactly one does, in any order: the one that has it keeps it. If both have it, `keeps_it` decides, and a release
+    of node feature discovery itself comes first.
     """
     theirs = [rival for rival in rivals if rival.chart == NFD_CHART or brings_nfd(rival.values)]
     if not theirs:
@@ -98,14 +88,14 @@ def should_bring_nfd(own: HelmRelease | None, rivals: Iterable[HelmRelease], kee
 
 
 def trouble(output: str) -> tuple[str, str]:
-    """Given what a failed helm printed, return a code and one line of what happened."""
+    """Return an error code and a line of explanation for the output of a failed helm."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     start = next((n for n, line in enumerate(lines) if line.startswith("Error:")), None)
-    # What helm warns of before it fails is not why it fails.
+    # Warnings before the error do not explain it.
     said = lines if start is None else lines[start:]
     code = next((code for code, pattern in MEANINGS if re.search(pattern, "\n".join(said))), "HELM_FAILED")
     message = " ".join(lines[-1:] if start is None else said[:6]).removeprefix("Error:").strip()
-    return code, message[:600] or "helm ended without a word: it was killed"
+    return code, message[:600] or "helm was killed before it printed anything"
 
 
 OTHER = {GPU.release: NETWORK, NETWORK.release: GPU}
@@ -114,7 +104,7 @@ OTHER = {GPU.release: NETWORK, NETWORK.release: GPU}
 def with_nfd(
     operator: Operator, base: Mapping[str, Any], extra: Mapping[str, Any], releases: Sequence[HelmRelease]
 ) -> dict[str, Any]:
-    """Given an operator's values, return them with node feature discovery on or off, and with `extra` over them.
+    """Return an operator's values with node feature discovery on or off, and with `extra` merged into them.
 
     Both operators may be installed in one run: the one that brings it leaves a note for the other, also in a dry run.
     """
@@ -130,9 +120,9 @@ def with_nfd(
 
 
 def discovers(operator: Operator, releases: Sequence[HelmRelease]) -> bool:
-    """Given the releases of the cluster, return True if an operator's release should bring node feature discovery.
+    """Return True if an operator's release should bring node feature discovery.
 
-    Rivals are known by their chart: those that somebody installed under another name never give way.
+    Rivals are known by their chart: those that somebody installed under another name never give it up.
     """
     own, other = (find(releases, one.release, one.namespace) for one in (operator, OTHER[operator.release]))
     others = rivals(operator, releases)
@@ -148,7 +138,7 @@ def rivals(operator: Operator, releases: Sequence[HelmRelease]) -> list[HelmRele
 
 
 def left_without_nfd(operator: Operator, releases: Sequence[HelmRelease]) -> list[str]:
-    """Given an operator that is gone, return the releases that have no node feature discovery any more."""
+    """Return the releases that lose node feature discovery once an operator is removed."""
     others = rivals(operator, releases)
     if any(rival.chart == NFD_CHART or brings_nfd(rival.values) for rival in others):
         return []
@@ -160,10 +150,10 @@ LONGEST = 200
 
 
 def why_waiting(namespace: str) -> list[str]:
-    """Given a namespace, say which of its pods wait and for what, and which warnings came last."""
+    """Return which pods of a namespace wait and for what, and the last warnings about them."""
     pods = host.get_fact(OperatorPods, namespace=namespace) or ()
     events = host.get_fact(OperatorWarnings, namespace=namespace) or ()
-    # A warning about a pod that is gone, or well by now, explains nothing.
+    # A warning about a pod that is gone or ready by now explains nothing.
     about = {f"Pod/{pod.name}" for pod in operators.waiting(pods)}
     recent = [event for event in events if event.about in about or not event.about.startswith("Pod/")]
     warnings = [f"{event.about}: {event.reason}: {event.message[:LONGEST]}" for event in recent[-MOST_EVENTS:]]

@@ -165,6 +165,16 @@ def downloads_proxy() -> dict[str, str]:
     return read_settings(Proxy).environment([node_ip(peer) for peer in host.inventory])
 
 
+def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values with more values over them: mappings are merged, all else is replaced."""
+    result = dict(base)
+    for key, value in more.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(below, value) if both else value  # type: ignore[arg-type] # `both` says so
+    return result
+
+
 # Deploys, and misspelt names ------------------------------------------------------------------------------------------
 
 

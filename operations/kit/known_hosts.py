@@ -1,7 +1,7 @@
-"""Host keys, and the files of the controller by which it knows them.
+"""Host keys and known_hosts files of the controller.
 
 A known_hosts file is edited line by line: lines about other hosts stay as they are, with hashed names, comments, marks
-and keys of any type. paramiko's HostKeys compares hashed names; it would drop all the rest when it saves a file.
+and keys of any type, which paramiko's HostKeys would drop.
 """
 
 from __future__ import annotations
@@ -51,23 +51,22 @@ class KnownHosts:
         return [line for line in self.lines if _names(line, name)]
 
     def meaning(self, name: str) -> list[str]:
-        """Return the lines that name a host, and those that know one of its keys by another name."""
+        """Return the lines that name a host, and those that give one of its keys another name."""
         keys = keys_of(self.about(name))
         return [line for line in self.lines if _names(line, name) or key_of(line) in keys]
 
     def replace(self, name: str, lines: Iterable[str]) -> None:
-        """Write the file with these lines in place of those that mean a host."""
+        """Write the file with these lines in place of those about a host, see `meaning`."""
         old = self.meaning(name)
         self._write([*(line for line in self.lines if line not in old), *lines])
 
     def follow(self, name: str, now: Keys, before: Keys) -> bool:
-        """Have each line that is about a host know it by the keys that it has now. Return True if any was changed.
+        """Give each line about a host the key that the host has now. Return True if any line was changed.
 
-        + name: of the host, as it stands in lines that are not hashed
-        + now: the keys that the host has from now on
-        + before: those that it had until now, which lines with other names may hold
+        + name: of the host, as in lines that are not hashed
+        + before: the keys that the host had, which lines with other names may hold
 
-        A line goes where the host has no key of its type any more. None is added for a host that nobody knew.
+        A line is removed if the host has no key of its type any more. None is added for an unknown host.
         """
         wanted: list[str] = []
         for line in self.lines:
@@ -85,7 +84,7 @@ class KnownHosts:
 
 
 def host_name(address: str, port: int) -> str:
-    """Given where a sshd listens, return its name in known_hosts."""
+    """Return the name in known_hosts of a host whose sshd listens here."""
     return address if port == 22 else f"[{address}]:{port}"
 
 
@@ -95,7 +94,7 @@ def keys_of(lines: Iterable[str]) -> set[HostKey]:
 
 
 def public_keys(lines: Iterable[str]) -> dict[str, str]:
-    """Given lines of .pub files, return the keys by type."""
+    """Return the keys in lines of .pub files by type."""
     return {words[0]: words[1] for words in map(str.split, lines) if len(words) > 1}
 
 
@@ -108,13 +107,13 @@ def _followed(line: str, name: str, now: Keys, before: Keys) -> str | None:
 
 
 def key_of(line: str) -> HostKey | None:
-    """Return the key of a line, or None for a comment and for a line with a mark, which is about no host of its own."""
+    """Return the key of a line, or None for a comment and for a line with a mark, such as @cert-authority."""
     fields = line.split()
     return HostKey(fields[1], fields[2]) if len(fields) >= 3 and not fields[0].startswith(("#", "@")) else None
 
 
 def _names(line: str, name: str) -> bool:
-    """Return True if a line is about this very name; a pattern is about no host of its own."""
+    """Return True if a line names this host; patterns do not count."""
     return key_of(line) is not None and any(_is_name(entry, name) for entry in line.split(maxsplit=1)[0].split(","))
 
 

@@ -50,11 +50,10 @@ def verified_download(
     name: str = "",
     proxy: Mapping[str, str] | None = None,
 ) -> StringCommand:
-    """
-    Given where a file is and what it must be, return the command that fetches it to `path` on the node.
+    """Return the command by which the node downloads a file to `path`: resumed, retried, verified before it is there.
 
     A pinned `sha256` beats the list at `sums_url`, in which `name` is looked up. The command fails with
-    VERSION_UNKNOWN, DOWNLOAD_FAILED, CHECKSUM_MISMATCH or DISK_FULL, and then what stood at `path` still stands there.
+    VERSION_UNKNOWN, DOWNLOAD_FAILED, CHECKSUM_MISMATCH or DISK_FULL, and leaves what was at `path` before.
     """
     environment = proxy or {}
     variables = {
@@ -66,13 +65,11 @@ def verified_download(
 
 
 def write_checked(path: str, content: str, mode: str, check: str, code: str, *, replace: bool = False) -> Launch:
-    """Given a file's next text, return the command that writes it beside the file and has it checked.
+    """Return the command that writes a text to `<path>.new`, a name that sudo and netplan ignore, and checks it.
 
-    It waits at `<path>.new`, a name that sudo and netplan ignore.
-
-    + check: command that is given the written file as its last argument
+    + check: command that gets the written file as its last argument
     + code: of the error if the check fails; nothing is left then
-    + replace: put it in its place
+    + replace: rename it to `path`
     """
     arguments = (path, mode, code, "replace" if replace else "keep", *shlex.split(check))
     return run_script("write-checked.sh", *arguments, seconds=CHECK_SECONDS, variables={"content": content})

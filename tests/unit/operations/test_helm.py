@@ -24,12 +24,12 @@ from gb10.operations.kit.helm import (
     as_wanted,
     differences,
     find,
-    merged,
     same_version,
     should_bring_nfd,
     stuck,
     trouble,
 )
+from gb10.operations.kit.inventory import merged
 
 WANTED = Release("gpu-operator", "gpu-operator", "gpu-operator", "v26.7.0", "https://charts.example")
 VALUES: dict[str, Any] = {"driver": {"enabled": False}}

@@ -15,9 +15,10 @@ from gb10.facts.network import Interface, Netplan
 from gb10.facts.node import Speed
 from gb10.facts.reading.node import DataPlace
 from gb10.facts.reading.rdma import ConnectX7, RdmaLink
-from gb10.operations.docker import RUNTIME, changed_keys, merged, nvidia_runtime, parse_config
+from gb10.operations.docker import RUNTIME, changed_keys, nvidia_runtime, parse_config
 from gb10.operations.file import BEGIN, END, with_block
-from gb10.operations.node import is_set, told
+from gb10.operations.kit.inventory import merged
+from gb10.operations.node import is_set, survival
 from gb10.operations.rails import Rail, has_connectx7, is_live, own_addresses, rail_refusals
 from gb10.operations.user import sudo_file, with_keys
 from gb10.templates import render
@@ -176,9 +177,9 @@ def test_a_rail_is_live_when_its_address_and_mtu_are_and_nothing_is_said_without
 
 def test_it_is_said_what_a_reinstallation_does_to_data() -> None:
     own = DataPlace("/data", "directory", "/data", "/dev/nvme0n1p3", "xfs", True, 3 << 40, 4 << 40, {}, None)
-    assert told(own) == "/data is on a device of its own (/dev/nvme0n1p3, xfs, 3072 GiB free)"
+    assert survival(own) == "/data is on a device of its own (/dev/nvme0n1p3, xfs, 3072 GiB free)"
     plain = DataPlace("/data", None, "/", "/dev/nvme0n1p2", "ext4", False, 3 << 30, 4 << 30, {}, None)
-    assert told(plain) == (
+    assert survival(plain) == (
         "/data will be a directory on the root file system (3 GiB free): a reinstallation of the node erases it"
     )
 
