@@ -28,6 +28,7 @@ COMMANDS = {
     "teardown": ("cluster", "Remove K3s from the nodes, and nothing else."),
     "lab": ("lab", "Simulate nodes on this machine."),
 }
+HELP = {"-h", "--help"}
 
 
 class Gb10Group(click.Group):
@@ -42,6 +43,12 @@ class Gb10Group(click.Group):
         module = importlib.import_module(f"gb10.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command. The process that has pyinfra loads while the command itself is imported."""
+        if args[0] in COMMANDS and args[0] != "lab" and not HELP.intersection(args) and not ctx.resilient_parsing:
+            importlib.import_module("gb10.controller.run.client").PyinfraProcess.ours()
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

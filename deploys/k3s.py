@@ -7,7 +7,11 @@ from typing import Any
 from pyinfra.api.operation import OperationMeta
 from pyinfra.context import host
 
-from gb10.facts.k3s import Secret
+from gb10.facts.docker import DockerEngine
+from gb10.facts.file import MaskedFile, SecretFile, TextFile
+from gb10.facts.identity import NodeIdentity
+from gb10.facts.k3s import K3sInstall, Secret
+from gb10.facts.node import CommandPaths
 from gb10.facts.reading.k3s import (
     CONFIG,
     KILLALL,
@@ -22,7 +26,7 @@ from gb10.facts.reading.k3s import (
 from gb10.group_data.settings import K3sSettings
 from gb10.operations import k3s, kubectl, preflight, upgrade
 from gb10.operations.file import masked_file, secret_file, text_file
-from gb10.operations.k3s import kubeconfig_file
+from gb10.operations.k3s import LINKS, kubeconfig_file
 from gb10.operations.kit.inventory import (
     HEAD,
     WORKERS,
@@ -35,6 +39,7 @@ from gb10.operations.kit.inventory import (
     read_settings,
     ssh_address,
 )
+from gb10.operations.kit.reading import read_ahead
 from gb10.templates import render
 
 
@@ -108,6 +113,8 @@ def check_k3s(role: str | None, settings: K3sSettings) -> None:
     """Refuse nodes on which the rest could not work. The call stands once for all roles, so that all hosts share it:
     those outside the cluster too, of which nothing is asked.
     """
+    if role:
+        _look_at(role, settings)
     preflight.preflight(
         name="Check the nodes",
         role=role,
@@ -115,6 +122,21 @@ def check_k3s(role: str | None, settings: K3sSettings) -> None:
         runtime=settings.runtime,
         config=_config(role, settings) if role else {},
         variables=sorted(downloads_proxy()),
+    )
+
+
+def _look_at(role: str, settings: K3sSettings) -> None:
+    """Read what tells whether K3s is as wanted, in one round trip."""
+    read_ahead(
+        {
+            NodeIdentity: [{}],
+            K3sInstall: [{}],
+            CommandPaths: [{"names": LINKS}],
+            DockerEngine: [{}] if settings.runtime == "docker" else [],
+            TextFile: [{"path": path} for path in (KILLALL, UNINSTALL[role])],
+            MaskedFile: [{"path": path} for path in (CONFIG, unit_file(role))],
+            SecretFile: [{"path": path} for path in (TOKEN_FILE, REGISTRIES, env_file(role))],
+        }
     )
 
 

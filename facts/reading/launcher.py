@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -107,6 +107,25 @@ class SectionsFact(ProgramFact[Value], Generic[Value]):
     def read_sections(self, found: Sections) -> Value:
         """Given the sections, return the value."""
         raise NotImplementedError
+
+
+class Together(ProgramFact[tuple[Any, ...]]):
+    """Several SectionsFacts in one round trip, each with its arguments; the value has theirs in this order."""
+
+    def command(self, facts: Sequence[tuple[type[SectionsFact[Any]], Mapping[str, Any]]]) -> Launch:
+        self._facts = [fact() for fact, _ in facts]
+        job: dict[str, dict[str, str]] = {"commands": {}, "files": {}}
+        for number, (fact, (_, arguments)) in enumerate(zip(self._facts, facts, strict=True)):
+            for kind, wanted in fact.command(**arguments).job.items():
+                job[kind] |= {f"{number} {name}": text for name, text in wanted.items()}
+        return Launch(SECTIONS, job)
+
+    def read(self, answer: Any) -> tuple[Any, ...]:
+        answers: list[dict[str, Any]] = [{} for _ in self._facts]
+        for name, section in answer.items():
+            number, _, own = name.partition(" ")
+            answers[int(number)][own] = section
+        return tuple(fact.understand(own) for fact, own in zip(self._facts, answers, strict=True))
 
 
 def run_script(

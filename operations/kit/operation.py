@@ -13,6 +13,7 @@ from pyinfra.api.operation import OperationMeta, PyinfraOperation
 from pyinfra.context import host, state
 
 from gb10.facts.reading.reports import Refused, report
+from gb10.operations.kit.reading import changing, read_once
 from gb10.operations.kit.reports import Foreseen
 from gb10.programs.answer import RefusedError
 
@@ -47,7 +48,9 @@ def operation(
         @functools.wraps(function)
         def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Commands:
             try:
-                yield from function(*args, **kwargs)
+                for command in function(*args, **kwargs):
+                    with changing():
+                        yield command
             except UnreadFactError as error:
                 yield from refuse("FACT_UNREADABLE", f"{host.name}: {error} could not be read: see the lines above")
             except RefusedError as error:
@@ -60,7 +63,7 @@ def operation(
 
 def known(fact: type[FactBase[Value]], **arguments: Any) -> Value:
     """Return a fact of this host. Raise UnreadFactError if it could not be read."""
-    value = host.get_fact(fact, **arguments)
+    value: Value = read_once(host.inventory.get_host(host.name), fact, **arguments)
     if host in state.failed_hosts:
         raise UnreadFactError(fact.__name__)
     return value

@@ -22,6 +22,7 @@ from gb10.facts.reading.launcher import Launch, equip, shell_line
 from gb10.facts.reading.reports import Refused, report
 from gb10.facts.reading.requests import KILL_SECONDS, FloodError, FrameError
 from gb10.operations.kit.operation import UnreadFactError
+from gb10.operations.kit.reading import read_once
 from gb10.operations.kit.reports import Note
 from gb10.programs.answer import RefusedError
 
@@ -59,7 +60,8 @@ def peer_fact(peer: Host, fact: type[FactBase[Value]], **arguments: Any) -> Valu
     """Return a fact of another host, or None if it cannot be reached."""
     if not reached(peer):
         return None
-    return peer.get_fact(fact, **arguments, _sudo=has_sudo())
+    value: Value = read_once(peer, fact, **arguments, _sudo=has_sudo())
+    return value
 
 
 def read_fact(peer: Host, fact: type[FactBase[Any]], **arguments: Any) -> Any:

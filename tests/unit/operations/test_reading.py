@@ -1,0 +1,72 @@
+"""Facts are read once, until something changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DEPLOY = """\
+from pyinfra.api import FactBase, FunctionCommand, StringCommand
+from pyinfra.context import host
+from pyinfra.operations import server
+
+from gb10.operations.kit import reading
+from gb10.operations.kit.operation import known, operation
+
+reading.KEPT_SECONDS = {kept}
+
+
+class Readings(FactBase[int]):
+    def command(self, path):
+        return f"echo >>{{path}}; wc -l <{{path}}"
+
+    def process(self, output):
+        return int(output[0])
+
+
+@operation()
+def look(path):
+    found = known(Readings, path=path)
+    host.noop(f"reading {{found}}")
+    return
+    yield
+
+
+@operation()
+def look_twice_in_a_command(path):
+    def look_twice(state, host):
+        known(Readings, path=path)
+        known(Readings, path=path)
+
+    yield FunctionCommand(look_twice, (), {{}})
+
+
+for number, step in enumerate({steps!r}):
+    if step == "look":
+        look(name=f"{{number}}", path="{path}")
+    elif step == "twice":
+        look_twice_in_a_command(name=f"{{number}}", path="{path}")
+    else:
+        server.shell(name=f"{{number}}", commands=["true"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept", "readings"),
+    [
+        (["look", "look", "look"], 60, 1),
+        (["look", "look", "change", "look", "look"], 60, 2),  # an operation of pyinfra's own
+        (["look", "twice", "look"], 60, 4),  # as when a command polls
+        (["look", "look"], -1, 2),  # too long ago
+    ],
+)
+def test_a_fact_is_read_again_after_a_change(tmp_path: Path, steps: list[str], kept: int, readings: int) -> None:
+    path = tmp_path / "readings"
+    (tmp_path / "deploy.py").write_text(DEPLOY.format(steps=steps, kept=kept, path=path))
+    command = [sys.executable, "-m", "pyinfra", "@local", "deploy.py", "-y"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(path.read_text().splitlines()) == readings
