@@ -48,16 +48,16 @@ ACCEPTED = {"reasons": [], "codes": [], "opened": True, "nodes": None}
 
 @dataclass
 class FakeRun:
-    """A run on two healthy nodes. `says` are facts by name and host, `errors` those that pyinfra reports."""
+    """A run on two healthy nodes. `answers` are facts by name and host, `errors` those that pyinfra reports."""
 
     inventory: Inventory = INVENTORY
-    says: dict[Ask[Any], dict[str, Any]] = field(default_factory=dict)
+    answers: dict[Ask[Any], dict[str, Any]] = field(default_factory=dict)
     errors: tuple[Gb10Error, ...] = ()
-    told: list[str] = field(default_factory=list)  # notifications
-    heard: list[Mapping[str, Any]] = field(default_factory=list)
-    worked: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
-    fails: dict[str, Gb10Error] = field(default_factory=dict)  # deploy -> its error
-    fails_so_often: int = 1_000_000  # failures before it succeeds
+    notified: list[str] = field(default_factory=list)  # notifications
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    deployed: list[tuple[str, tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
+    failures: dict[str, Gb10Error] = field(default_factory=dict)  # deploy -> its error
+    failure_count: int = 1_000_000  # failures before it succeeds
     options: str = ""
     kind: str = "rebuild"
 
@@ -65,7 +65,7 @@ class FakeRun:
         hosts = self.inventory.hosts
         nothing: dict[str, Any] = dict.fromkeys(self.inventory.names)
         self.journal: Journal = begin(self.inventory, self.inventory.names[::-1], self.kind)
-        self.says = {
+        self.answers = {
             OVERVIEW: dict(facts(BOTH, [node("spark-1"), node("spark-2")]).values[OVERVIEW]),
             LOCK: nothing,
             PODS: nothing,
@@ -75,7 +75,7 @@ class FakeRun:
             BACKUPS: nothing,
             **{models_of(host): dict(nothing) for host in hosts},
             **{data_of(host): {other.name: node_answers.PLACE for other in hosts} for host in hosts},
-            **self.says,
+            **self.answers,
         }
 
     def tools(self) -> Tools:
@@ -84,23 +84,25 @@ class FakeRun:
             self.inventory,
             runner,
             self.journal,
-            listener=self.heard.append,
+            listener=self.events.append,
             watch=_unwatched,
             ask=lambda question: True,
-            note=self.told.append,
+            note=self.notified.append,
         )
-        return replace(tools, person=FakePerson(self.told, self.options), poll_seconds=0.01)
+        return replace(tools, person=FakePerson(self.notified, self.options), poll_seconds=0.01)
 
     def change(self, host: str, **parts: Any) -> None:
         """Change parts of the overview of a host."""
-        self.says[OVERVIEW][host] = replace(self.says[OVERVIEW][host], **parts)
+        self.answers[OVERVIEW][host] = replace(self.answers[OVERVIEW][host], **parts)
 
     def work(self, deploy: str, hosts: tuple[str, ...], kwargs: Mapping[str, Any]) -> RunResult:
         """Return the result of a deploy."""
-        self.worked.append((deploy, hosts, {key: value for key, value in kwargs.items() if key != "progress_seconds"}))
-        failed = deploy in self.fails and self.fails_so_often > 0
-        self.fails_so_often -= failed
-        return RunResult(deploy, False, hosts, errors=(self.fails[deploy],) if failed else ())
+        self.deployed.append(
+            (deploy, hosts, {key: value for key, value in kwargs.items() if key != "progress_seconds"})
+        )
+        failed = deploy in self.failures and self.failure_count > 0
+        self.failure_count -= failed
+        return RunResult(deploy, False, hosts, errors=(self.failures[deploy],) if failed else ())
 
     def back_up(self, node: str = "spark-2", seconds_ago: float = 0.0) -> None:
         """Put a backup of a node on the controller and the head, proven in both places that long ago."""
@@ -114,7 +116,7 @@ class FakeRun:
         (folder / f"{backup}.tar.gz").write_bytes(b"...")
         (folder / f"{backup}.json").write_text(json.dumps(summary))
         (folder / f"{backup}.proof.json").write_text(json.dumps({"copies": proofs}))
-        self.says[BACKUPS] = {"Spark-1": (node_answers.backup_copy(node, backup, "5ba"),), "spark-2": None}
+        self.answers[BACKUPS] = {"Spark-1": (node_answers.backup_copy(node, backup, "5ba"),), "spark-2": None}
 
     def rebuild(self, name: str = "spark-2", snapshot: Snapshot | None = SNAPSHOT) -> NodePlan:
         """Return the plan of a node's rebuild, with this snapshot in the journal."""
@@ -126,12 +128,12 @@ class FakeRun:
 class FakePerson(Person):
     """A person who says yes, and whose notifications are kept."""
 
-    def __init__(self, told: list[str], options: str) -> None:
-        super().__init__(Hooks(), lambda question: True, told.append, options=options)
-        self._told = told
+    def __init__(self, notified: list[str], options: str) -> None:
+        super().__init__(Hooks(), lambda question: True, notified.append, options=options)
+        self._notified = notified
 
     def notify(self, text: str) -> None:
-        self._told.append(text)
+        self._notified.append(text)
 
 
 @contextmanager
@@ -156,8 +158,8 @@ class FakeRunner:
 
     def facts(self, asks: Iterable[Ask[Any]]) -> FactsResult:
         asked = tuple(host.name for host in self.hosts)
-        told = {ask: self.fake.says.get(ask, {}) for ask in asks}
-        values = {ask: {host: value for host, value in by.items() if host in asked} for ask, by in told.items()}
+        answers = {ask: self.fake.answers.get(ask, {}) for ask in asks}
+        values = {ask: {host: value for host, value in by.items() if host in asked} for ask, by in answers.items()}
         errors = tuple(error for error in self.fake.errors if error.host in (None, *asked))
         return FactsResult(values, asked, errors)
 

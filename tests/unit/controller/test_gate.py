@@ -1,4 +1,4 @@
-"""The gate: what is missing keeps it closed, and only a reason opens it."""
+"""The demands of the gate and their overrides."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def test_each_missing_proof_keeps_the_gate_closed(name: str) -> None:
     assert refused.value.code == "GATE_CLOSED"
 
 
-def test_a_reason_opens_the_gate_for_that_proof_alone() -> None:
+def test_an_override_counts_for_its_own_proof() -> None:
     demands = overridden([THERE, MISSING, Demand("solo", False, "off")], {"backup": "it is empty", "models": "never"})
     with pytest.raises(Gb10Error, match="solo"):
         check_demands(demands, "spark-2")
     assert demands[1].override == "it is empty"
-    assert demands[0].override is None  # what is proven needs none
+    assert demands[0].override is None  # a proof needs no override
 
 
-def test_an_override_wants_a_name_that_there_is_and_a_reason() -> None:
+def test_an_override_needs_a_known_name_and_a_reason() -> None:
     assert check_overrides(["backup"], " it is empty ") == {"backup": "it is empty"}
     assert check_overrides([], None) == {}
     with pytest.raises(Gb10Error, match="--reason"):

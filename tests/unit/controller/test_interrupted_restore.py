@@ -1,4 +1,4 @@
-"""A node whose restore was killed is known again by the host keys of its backup, also of an encrypted one."""
+"""A node whose restore was killed is recognised by the host keys in its backup, encrypted or not."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.unit.pyinfra_project import Project
 
 @pytest.fixture
 def old(project: Project) -> paramiko.PKey:
-    """The host key that the node has again, of which the controller's known_hosts knows nothing."""
+    """Return the host key that the node has again and that is not in the controller's known_hosts."""
     key, new = paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
     project.server.known_hosts.write_text(line(project, new))
     project.server.host_keys = [key]
@@ -55,7 +55,7 @@ def keep_backup(node: Path, host_key: paramiko.PKey, key: Path) -> None:
     store.receive(str(node.parent / "state/backups"), summary, [content])
 
 
-def test_an_encrypted_backup_tells_the_host_key(project: Project, old: paramiko.PKey, tmp_path: Path) -> None:
+def test_the_host_key_is_read_from_an_encrypted_backup(project: Project, old: paramiko.PKey, tmp_path: Path) -> None:
     key = key_file(tmp_path / "age.key")
     keep_backup(tmp_path / "spark-1", old, key)
     project.inventory(spark_1={"backup_identity_file": str(key)})
@@ -63,7 +63,7 @@ def test_an_encrypted_backup_tells_the_host_key(project: Project, old: paramiko.
     assert project.server.known_hosts.read_text() == line(project, old)
 
 
-def test_another_key_opens_nothing_and_changes_nothing(project: Project, old: paramiko.PKey, tmp_path: Path) -> None:
+def test_a_wrong_age_key_changes_nothing(project: Project, old: paramiko.PKey, tmp_path: Path) -> None:
     keep_backup(tmp_path / "spark-1", old, key_file(tmp_path / "age.key"))
     before = project.server.known_hosts.read_text()
     project.inventory(spark_1={"backup_identity_file": str(key_file(tmp_path / "other.key"))})

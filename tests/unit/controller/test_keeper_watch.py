@@ -1,4 +1,4 @@
-"""The node that stays, watched while a person is at the other one."""
+"""The watch of the node that stays while a person wipes the other one."""
 
 from __future__ import annotations
 
@@ -32,37 +32,37 @@ def look(watch: KeeperWatch, kind: Kind) -> None:
     watch(Verdict(kind, "as it is"))
 
 
-def test_a_keeper_that_dies_before_the_wipe_forbids_it(run: FakeRun) -> None:
+def test_a_keeper_that_fails_before_the_wipe_forbids_it(run: FakeRun) -> None:
     sight, keeper = run.tools().sight, run.inventory.head
     watch = watching(run, lambda: answers(keeper, sight), seconds=0)
     look(watch, "still-there")
-    assert run.told == []
+    assert run.notified == []
 
-    said, run.says[LOCK], run.errors = run.says[LOCK], {}, (GONE,)
+    old, run.answers[LOCK], run.errors = run.answers[LOCK], {}, (GONE,)
     look(watch, "still-there")
-    look(watch, "still-there")  # once is enough
-    assert [text.partition(":")[0] for text in run.told] == ["do NOT wipe spark-2 now"]
-    assert "no route to host" in run.told[0]
+    look(watch, "still-there")  # reported once
+    assert [text.partition(":")[0] for text in run.notified] == ["do NOT wipe spark-2 now"]
+    assert "no route to host" in run.notified[0]
     assert not run.journal.records[-1]["well"]
 
-    run.says[LOCK], run.errors = said, ()
+    run.answers[LOCK], run.errors = old, ()
     look(watch, "unwiped")
-    assert run.told[1:] == ["Spark-1 is well again: spark-2 may be wiped"]
+    assert run.notified[1:] == ["Spark-1 is well again: spark-2 may be wiped"]
     assert [record["well"] for record in run.journal.of("keeper")] == [False, True]
 
 
-def test_it_is_told_at_once_when_nobody_serves_the_model(run: FakeRun) -> None:
+def test_a_keeper_that_stops_serving_is_reported_at_once(run: FakeRun) -> None:
     served = [Evidence(True, "served"), Evidence(False, "nothing is served"), Evidence(True, "served")]
     watch = watching(run, lambda: served.pop(0), seconds=0)
     for _ in range(3):
         look(watch, "gone")
-    assert run.told == [
+    assert run.notified == [
         "Spark-1, which stands in for spark-2, is not well (nothing is served): look after it, spark-2 can wait",
         "Spark-1 is well again",
     ]
 
 
-def test_nobody_is_asked_more_often_than_now_and_then(run: FakeRun) -> None:
+def test_the_keeper_is_asked_only_from_time_to_time(run: FakeRun) -> None:
     asked: list[str] = []
 
     def alone() -> Evidence:

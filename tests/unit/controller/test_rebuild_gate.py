@@ -1,4 +1,4 @@
-"""The gate as a rebuild asks it: all that is there opens it, and each proof by itself, taken away, closes it."""
+"""The gate of a rebuild: it opens when everything is proven, and each missing proof closes it."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def members(*, cordoned: bool) -> tuple[ClusterNode, ...]:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
-    """Everything is proven."""
+    """Return a run in which everything is proven."""
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
     found = FakeRun(NODES)
-    says = found.says
-    says[models_of(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
-    says[ENGINE] = {"Spark-1": engine(*TAGS), "spark-2": engine(*TAGS)}
-    says[STORE] = {"Spark-1": store(*TAGS), "spark-2": None}
-    says[PODS] = {"Spark-1": {}}
+    answers = found.answers
+    answers[models_of(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
+    answers[ENGINE] = {"Spark-1": engine(*TAGS), "spark-2": engine(*TAGS)}
+    answers[STORE] = {"Spark-1": store(*TAGS), "spark-2": None}
+    answers[PODS] = {"Spark-1": {}}
     found.change("Spark-1", nodes=members(cordoned=True))
-    says[LOCK] = {name: held(found.journal.run) for name in NODES.names}
+    answers[LOCK] = {name: held(found.journal.run) for name in NODES.names}
     for complete in (True, False):
-        says[serving_of(NODES, complete)] = {"Spark-1": solo("solo"), "spark-2": solo("off")}
+        answers[serving_of(NODES, complete)] = {"Spark-1": solo("solo"), "spark-2": solo("off")}
     found.journal.write("began")
     found.rebuild(snapshot=replace(SNAPSHOT, served=Served("cluster", "Spark-1")))
     found.back_up()
@@ -68,7 +68,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 
 
 def gate(run: FakeRun) -> tuple[str | None, dict[str, dict[str, Any]]]:
-    """Ask it, after the one that answers alone was looked at; return what keeps it closed, and the demands by name."""
+    """Run the steps solo-watched and gate. Return the error of the gate, if any, and its demands by name."""
     worker = NodePlan(WORKER, run.tools())
     steps = {step.name: step for step in worker.steps()}
     steps["solo-watched"].verify()
@@ -81,7 +81,7 @@ def gate(run: FakeRun) -> tuple[str | None, dict[str, dict[str, Any]]]:
     return closed, {demand["name"]: demand for demand in asked["demands"]}
 
 
-def test_where_everything_is_proven_the_gate_opens(run: FakeRun) -> None:
+def test_the_gate_opens_when_everything_is_proven(run: FakeRun) -> None:
     closed, found = gate(run)
     assert closed is None
     assert set(found) == set(DEMANDS)
@@ -89,23 +89,23 @@ def test_where_everything_is_proven_the_gate_opens(run: FakeRun) -> None:
 
 
 def _model(run: FakeRun) -> None:
-    run.says[models_of(WORKER)]["Spark-1"] = cache("org/small")
+    run.answers[models_of(WORKER)]["Spark-1"] = cache("org/small")
 
 
 def _image(run: FakeRun) -> None:
-    run.says[ENGINE]["Spark-1"] = engine("vllm:1")
+    run.answers[ENGINE]["Spark-1"] = engine("vllm:1")
 
 
 def _saved_image(run: FakeRun) -> None:
-    run.says[STORE]["Spark-1"] = store("vllm:1")
+    run.answers[STORE]["Spark-1"] = store("vllm:1")
 
 
 def _backup(run: FakeRun) -> None:
-    run.says[BACKUPS]["Spark-1"] = ()
+    run.answers[BACKUPS]["Spark-1"] = ()
 
 
 def _solo(run: FakeRun) -> None:
-    run.says[serving_of(NODES, complete=True)]["Spark-1"] = solo("off")
+    run.answers[serving_of(NODES, complete=True)]["Spark-1"] = solo("off")
 
 
 def _cordon(run: FakeRun) -> None:
@@ -113,11 +113,11 @@ def _cordon(run: FakeRun) -> None:
 
 
 def _lock(run: FakeRun) -> None:
-    run.says[LOCK]["Spark-1"] = held("theirs", "eve")
+    run.answers[LOCK]["Spark-1"] = held("theirs", "eve")
 
 
 def _room(run: FakeRun) -> None:
-    run.says[data_of(WORKER)]["spark-2"] = replace(PLACE, size_bytes=10)
+    run.answers[data_of(WORKER)]["spark-2"] = replace(PLACE, size_bytes=10)
 
 
 CASES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
@@ -133,7 +133,7 @@ CASES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
 
 
 @pytest.mark.parametrize("name", DEMANDS)
-def test_each_missing_proof_closes_the_gate_and_tells_why(run: FakeRun, name: str) -> None:
+def test_the_gate_stays_closed_with_the_reason_for_each_proof(run: FakeRun, name: str) -> None:
     take_away, cause = CASES[name]
     take_away(run)
     closed, found = gate(run)
@@ -143,7 +143,7 @@ def test_each_missing_proof_closes_the_gate_and_tells_why(run: FakeRun, name: st
     assert found[name]["remedy"]
 
 
-def test_a_pod_that_could_be_elsewhere_closes_the_gate_too(run: FakeRun) -> None:
-    run.says[PODS]["Spark-1"] = {"spark-2": ("default/web",)}
+def test_a_pod_that_could_be_elsewhere_closes_the_gate(run: FakeRun) -> None:
+    run.answers[PODS]["Spark-1"] = {"spark-2": ("default/web",)}
     closed, _ = gate(run)
     assert closed == "GATE_CLOSED: spark-2 must not be wiped yet. drained: on spark-2 are still default/web"

@@ -1,4 +1,4 @@
-"""The rebuild of one node, as it decides by what the nodes say and by what the journal remembers."""
+"""The rebuild of one node: decisions from the answers of the nodes and from the journal."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
 
 
-def wanting(**data: Any) -> Inventory:
-    """Two nodes with more in their data."""
+def inventory_with(**data: Any) -> Inventory:
+    """Return two nodes with more settings."""
     return Inventory("inventory.py", tuple(saying(host, **data) for host in INVENTORY.hosts))
 
 
-def carry_out(node: NodePlan, name: str) -> None:
-    """What a step does, without its proof."""
+def run_step(node: NodePlan, name: str) -> None:
+    """Run a step without verifying it."""
     next(step for step in node.steps() if step.name == name).run()
 
 
-def without(run: FakeRun, overrides: dict[str, str], *, rebootstrap: bool = False) -> None:
-    """A person decides what to do without."""
+def override(run: FakeRun, overrides: dict[str, str], *, rebootstrap: bool = False) -> None:
+    """Record the overrides of a person."""
     record_decisions(run.journal, run.tools().report, overrides, rebootstrap=rebootstrap)
 
 
-def agree(run: FakeRun, *codes: str) -> None:
-    """A person agrees to what speaks against a restore."""
+def accept(run: FakeRun, *codes: str) -> None:
+    """Record that a person accepts a refused restore."""
     record_accepted(run.journal, run.tools().report, codes)
 
 
-def test_an_override_counts_for_one_node_only() -> None:
+def test_an_override_counts_for_one_node() -> None:
     run = FakeRun()
-    without(run, {"backup": "it is empty"})
+    override(run, {"backup": "it is empty"})
     worker, head = run.rebuild("spark-2"), run.rebuild("Spark-1")
     assert worker.target.history.overrides == {"backup": "it is empty"}
     assert head.target.history.overrides == {}
@@ -59,57 +59,57 @@ def test_an_override_counts_for_one_node_only() -> None:
     assert "backup" not in [step.name for step in worker.steps()]
 
     run.journal.write("node-done", node="spark-2")
-    without(run, {"solo": "nobody uses it"})
+    override(run, {"solo": "nobody uses it"})
     assert head.target.history.overrides == {"solo": "nobody uses it"}
 
 
-def test_a_resumed_run_still_wants_the_new_cluster() -> None:
+def test_a_resumed_run_remembers_rebootstrap() -> None:
     run = FakeRun()
-    without(run, {}, rebootstrap=True)
-    without(run, {})
+    override(run, {}, rebootstrap=True)
+    override(run, {})
     assert run.rebuild("Spark-1").target.history.rebootstrap
     assert NodeHistory(run.journal, "Spark-1").snapshot == SNAPSHOT
 
 
-def test_only_a_refused_restore_can_be_agreed_to() -> None:
+def test_only_a_refused_restore_can_be_accepted() -> None:
     run = FakeRun()
     with pytest.raises(Gb10Error, match="none was"):
-        agree(run, "RESTORE_UNPROVEN")
+        accept(run, "RESTORE_UNPROVEN")
     worker = run.rebuild("spark-2")
-    carry_out(worker, "restore")
-    assert run.worked[-1][2]["accept"] is None
+    run_step(worker, "restore")
+    assert run.deployed[-1][2]["accept"] is None
 
     run.journal.write("step-failed", node="spark-2", step="restore", code="RESTORE_UNPROVEN", reason="nobody tried it")
     with pytest.raises(Gb10Error, match="was not refused for that"):
-        agree(run, "RESTORE_UNPROVEN", "RESTORE_OTHER_MACHINE")
-    agree(run, "RESTORE_UNPROVEN")
-    carry_out(worker, "restore")
-    assert run.worked[-1][2]["accept"] == ["RESTORE_UNPROVEN"]
+        accept(run, "RESTORE_UNPROVEN", "RESTORE_OTHER_MACHINE")
+    accept(run, "RESTORE_UNPROVEN")
+    run_step(worker, "restore")
+    assert run.deployed[-1][2]["accept"] == ["RESTORE_UNPROVEN"]
 
     run.journal.write("step-done", node="spark-2", step="restore")
     with pytest.raises(Gb10Error, match="none was"):
-        agree(run, "RESTORE_UNPROVEN")
+        accept(run, "RESTORE_UNPROVEN")
 
 
-def test_what_an_override_loses_is_said_and_not_waited_for() -> None:
+def test_what_an_override_loses_is_reported_and_not_awaited() -> None:
     tags = ("here:1", "both:1", "saved:1", "other:1")
-    run = FakeRun(wanting(images=tags))
+    run = FakeRun(inventory_with(images=tags))
     _, worker = run.inventory.hosts
-    run.says[models_of(worker)] = {
+    run.answers[models_of(worker)] = {
         "Spark-1": cache("org/both"),
         "spark-2": cache("org/both", "org/only"),
     }
-    run.says[ENGINE] = {
+    run.answers[ENGINE] = {
         "spark-2": engine(*tags),
         "Spark-1": (image("both:1"), image("other:1", "another")),
     }
-    run.says[STORE] = {"Spark-1": store("saved:1", "other:1"), "spark-2": None}
-    without(run, {"models": "there is no room", "images": "they can be pulled"})
+    run.answers[STORE] = {"Spark-1": store("saved:1", "other:1"), "spark-2": None}
+    override(run, {"models": "there is no room", "images": "they can be pulled"})
     plan = run.rebuild()
     assert not {"sync-models", "sync-images", "save-images"} & {step.name for step in plan.steps()}
 
     with pytest.raises(Gb10Error, match="backup: ") as closed:
-        carry_out(plan, "gate")
+        run_step(plan, "gate")
 
     assert "images: " not in closed.value.summary
     assert "models: " not in closed.value.summary
@@ -136,21 +136,21 @@ def test_a_backup_counts_for_an_hour_in_a_run_of_any_age(hours: float, counts: b
     assert made.holds is counts
 
 
-def test_what_is_seen_of_a_node_is_remembered_and_told() -> None:
+def test_verdicts_are_recorded_and_the_person_is_notified() -> None:
     run = FakeRun()
     worker = run.rebuild()
     worker.machine.ask(again=False)
     worker.machine.report(Verdict("gone", "spark-2 is gone"))
     worker.machine.report(Verdict("gone", "still waiting: spark-2 is gone", reminder=True))
     worker.machine.report(Verdict("no-login", "a new system answers. On it:", ("mkdir .ssh",)))
-    assert run.told == ["spark-2 may be wiped now", "a new system answers. On it: mkdir .ssh"]
+    assert run.notified == ["spark-2 may be wiped now", "a new system answers. On it: mkdir .ssh"]
     assert [record["kind"] for record in run.journal.of("sighted")] == ["gone", "no-login"]
     waited = Progress(run.journal).sighted
     assert waited is not None
     assert waited["lines"] == ["mkdir .ssh"]
 
     worker.machine.ask(again=True)
-    assert [record["event"] for record in run.heard].count("instructions") == 1
+    assert [record["event"] for record in run.events].count("instructions") == 1
     assert len(list(run.journal.of("wipe-asked"))) == 1
     run.journal.write("returned", node="spark-2", host_key="SHA256:1", machine_id="1")
     assert Progress(run.journal).sighted is None
@@ -168,20 +168,20 @@ def test_a_node_without_machine_id_or_mac_is_not_rebuilt(known: dict[str, Any], 
     run = FakeRun()
     run.change("spark-2", identity=identity("spark-2", **known))
     with pytest.raises(Gb10Error, match=lacking) as refused:
-        carry_out(run.rebuild(snapshot=None), "preflight")
+        run_step(run.rebuild(snapshot=None), "preflight")
     assert refused.value.code == "REBUILD_IMPOSSIBLE"
     assert NodeHistory(run.journal, "spark-2").snapshot is None
 
 
-def test_giving_up_takes_the_cordon_back_also_with_an_override() -> None:
-    run = FakeRun(says={PODS: {"Spark-1": {}}})
+def test_give_up_removes_the_cordon_despite_an_override() -> None:
+    run = FakeRun(answers={PODS: {"Spark-1": {}}})
     run.change("Spark-1", nodes=(node("spark-1"), node("spark-2", cordoned=True)))
-    without(run, {"drained": "a pod does not want to go"})
+    override(run, {"drained": "a pod does not want to go"})
     assert run.rebuild().take_back() == ["pods may run on spark-2 again"]
-    assert run.worked == [("admit_node", ("Spark-1",), {"node": "spark-2", "cordoned": False})]
+    assert run.deployed == [("admit_node", ("Spark-1",), {"node": "spark-2", "cordoned": False})]
 
 
-def test_giving_up_fails_if_the_cordon_cannot_be_seen() -> None:
+def test_give_up_fails_if_the_cordon_is_unknown() -> None:
     run = FakeRun()
     run.change("Spark-1", nodes=None)
     with pytest.raises(Gb10Error, match="no API server answers"):
@@ -195,9 +195,9 @@ SERVING = {
 
 
 def test_models_that_serving_needs_always_come_back() -> None:
-    run = FakeRun(wanting(**SERVING, rebuild_models=["org/chosen"]))
+    run = FakeRun(inventory_with(**SERVING, rebuild_models=["org/chosen"]))
     names = ("org/chosen", "org/large", "org/small", "org/other")
-    run.says[models_of(run.inventory.hosts[1])] = {
+    run.answers[models_of(run.inventory.hosts[1])] = {
         "Spark-1": None,
         "spark-2": cache(*names),
     }
@@ -208,15 +208,15 @@ def test_models_that_serving_needs_always_come_back() -> None:
 
 
 def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
-    run = FakeRun(wanting(**SERVING))
-    run.says[models_of(run.inventory.hosts[1])] = {
+    run = FakeRun(inventory_with(**SERVING))
+    run.answers[models_of(run.inventory.hosts[1])] = {
         "Spark-1": None,
         "spark-2": cache("org/large"),
     }
     run.options = " -i lab/inventory.py"
     worker = run.rebuild(snapshot=replace(SNAPSHOT, served=Served("cluster", "Spark-1")))
     remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
-    assert remedies["models"] == "ssh 198.18.0.11 hf download org/small"  # neither node could copy it
+    assert remedies["models"] == "ssh 198.18.0.11 hf download org/small"  # no node has it, so it cannot be copied
     assert remedies["images"] == " && ".join(
         f"ssh 198.18.0.11 sudo docker pull vllm:{size}" for size in ("large", "small")
     )
@@ -224,36 +224,36 @@ def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
     assert remedies["lock"] == "gb10 rebuild unlock -i lab/inventory.py Spark-1"
     assert "gb10 backup prove -i lab/inventory.py spark-2" in remedies["backup"]
 
-    run.says[models_of(worker.target.host)]["spark-2"] = cache("org/large", "org/small")
+    run.answers[models_of(worker.target.host)]["spark-2"] = cache("org/large", "org/small")
     worker.tools.sight.forget()
     remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
     assert remedies["models"] == "gb10 sync models -i lab/inventory.py spark-2 Spark-1"
 
 
-def test_unwell_nodes_are_refused_with_what_helps_them() -> None:
+def test_unhealthy_nodes_are_refused_with_their_remedy() -> None:
     run = FakeRun()
     run.change("spark-2", gpu=gpu(trouble="no devices were found"))
     with pytest.raises(Gb10Error, match="no devices were found") as refused:
-        carry_out(run.rebuild(snapshot=None), "preflight")
+        run_step(run.rebuild(snapshot=None), "preflight")
     assert "nvidia-smi" in refused.value.remedy
     assert "bootstrap" not in refused.value.remedy
 
 
-def test_a_data_set_is_downloaded_as_one() -> None:
+def test_the_download_command_of_a_dataset_names_its_type() -> None:
     assert download_command(INVENTORY.hosts[0], "datasets/org/name").endswith(
         " hf download --repo-type dataset org/name"
     )
 
 
-def test_whoever_is_asked_to_wipe_a_node_is_told_what_is_lost_with_it() -> None:
-    run = FakeRun(says={BELONGINGS: {"spark-2": Belongings(("notebooks",), ("registry",))}})
+def test_the_request_for_a_wipe_names_what_is_lost() -> None:
+    run = FakeRun(answers={BELONGINGS: {"spark-2": Belongings(("notebooks",), ("registry",))}})
     worker = run.rebuild(snapshot=replace(SNAPSHOT, lost_images=("old:1",), own_device=True))
     worker.machine.ask(again=False)
     (asked,) = run.journal.of("wipe-asked")
     text = "\n".join(asked["risks"])
     for lost in ("notebooks", "registry", "old:1", "backup_paths"):
         assert lost in text
-    run.says[BELONGINGS] = {}
+    run.answers[BELONGINGS] = {}
     assert any("could not be listed" in line for line in worker.machine.risks())
 
 
@@ -262,34 +262,34 @@ def test_another_version_of_k3s_is_refused_before_the_wipe(step: str) -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     run = FakeRun(nodes)
     with pytest.raises(Gb10Error, match=r"v1\.36\.4\+k3s1, and would come back with v1\.37\.0") as refused:
-        carry_out(run.rebuild(), step)
+        run_step(run.rebuild(), step)
     assert refused.value.code == "REBUILD_K3S_VERSION"
     assert not list(run.journal.of("gate"))
 
 
-def test_another_version_of_k3s_is_fine_if_none_is_restored() -> None:
+def test_another_version_of_k3s_is_fine_without_a_restore() -> None:
     nodes = Inventory("inventory.py", tuple(saying(host, k3s_version="v1.37.0+k3s1") for host in INVENTORY.hosts))
     run = FakeRun(nodes)
-    without(run, {"backup": "it is empty"})
+    override(run, {"backup": "it is empty"})
     run.change("spark-2", identity=identity("spark-2", macs=dict(SNAPSHOT.identity.macs)))
-    carry_out(run.rebuild(), "preflight")
+    run_step(run.rebuild(), "preflight")
 
 
 @pytest.mark.parametrize(("step", "deploy"), [("sync-models", "models"), ("sync-images", "sync_images")])
-def test_a_copy_that_a_killed_run_left_is_waited_for(step: str, deploy: str) -> None:
-    run = FakeRun(wanting(images=["org/image:1"]))
+def test_a_copy_of_a_killed_run_is_awaited(step: str, deploy: str) -> None:
+    run = FakeRun(inventory_with(images=["org/image:1"]))
     models = {"Spark-1": None, "spark-2": cache("org/model")}
-    run.says[models_of(run.inventory.hosts[1])] = models
-    run.says[ENGINE]["spark-2"] = engine("org/image:1")
-    run.fails, run.fails_so_often = {deploy: Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")}, 2
-    carry_out(run.rebuild(snapshot=None), step)
-    assert [deploy for deploy, _, _ in run.worked] == [deploy] * 3
+    run.answers[models_of(run.inventory.hosts[1])] = models
+    run.answers[ENGINE]["spark-2"] = engine("org/image:1")
+    run.failures, run.failure_count = {deploy: Gb10Error("COPY_BUSY", "another copy is running", host="Spark-1")}, 2
+    run_step(run.rebuild(snapshot=None), step)
+    assert [deploy for deploy, _, _ in run.deployed] == [deploy] * 3
 
 
-def test_a_node_that_boots_once_more_is_locked_when_it_is_back() -> None:
+def test_a_node_that_reboots_is_locked_when_it_is_back() -> None:
     run = FakeRun()
-    run.fails = {"lock_nodes": Gb10Error("NODE_UNREACHABLE", host="spark-2", reason="it boots")}
-    run.fails_so_often = 2
-    carry_out(run.rebuild(), "settle")
-    assert [(deploy, hosts) for deploy, hosts, _ in run.worked] == [("lock_nodes", ("Spark-1", "spark-2"))] * 3
-    assert [record["text"] for record in run.heard] == ["spark-2 does not answer: it boots"]
+    run.failures = {"lock_nodes": Gb10Error("NODE_UNREACHABLE", host="spark-2", reason="it boots")}
+    run.failure_count = 2
+    run_step(run.rebuild(), "settle")
+    assert [(deploy, hosts) for deploy, hosts, _ in run.deployed] == [("lock_nodes", ("Spark-1", "spark-2"))] * 3
+    assert [record["text"] for record in run.events] == ["spark-2 does not answer: it boots"]

@@ -1,4 +1,4 @@
-"""Which steps there are, in which order, and that they are those of the documentation."""
+"""The steps of a rebuild and of a full wipe, their order, and their documentation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DATA: dict[str, Any] = {
     "serving_image": "vllm:1",
     "node_ip": None,
 }
-NOBODY: dict[str, Any] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}  # where nothing listens, which is seen at once
+NO_SSHD: dict[str, Any] = {"ssh_hostname": "127.0.0.1", "ssh_port": 1}  # nothing listens there, so it fails at once
 USUAL = replace(
     SNAPSHOT,
     models={"org/mine": Model("org/mine", "model", 9, ())},
@@ -62,7 +62,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def documented() -> list[str]:
-    """The steps in the first column of the table, in order."""
+    """Return the steps in the first column of the table, in order."""
     table = DOCS.read_text().partition("## The steps")[2].partition("\n## ")[0]
     cells = re.findall(r"^\| ([a-z][a-z0-9, -]*) \|", table, re.MULTILINE)
     assert cells[0] == "step"
@@ -70,9 +70,9 @@ def documented() -> list[str]:
 
 
 def run_with(rails: bool = True, returned: bool = False) -> FakeRun:
-    for old in journals():  # of an earlier example
+    for old in journals():  # of an earlier example of hypothesis
         old.unlink()
-    hosts = (saying(host, **DATA, **NOBODY, **({} if rails else {"rails": {}})) for host in INVENTORY.hosts)
+    hosts = (saying(host, **DATA, **NO_SSHD, **({} if rails else {"rails": {}})) for host in INVENTORY.hosts)
     run = FakeRun(Inventory("inventory.py", tuple(hosts)))
     if returned:
         run.journal.write("backed-up", node="spark-2", backup="spark-2-1", places=["controller", "Spark-1"])
@@ -85,7 +85,7 @@ def names(steps: Sequence[Step]) -> list[str]:
     return [step.name for step in steps]
 
 
-def test_the_steps_of_a_usual_node_are_those_of_the_documentation() -> None:
+def test_a_usual_node_has_the_documented_steps() -> None:
     assert names(run_with().rebuild(snapshot=USUAL).steps()) == documented()
 
 
@@ -96,14 +96,14 @@ def test_the_steps_of_a_usual_node_are_those_of_the_documentation() -> None:
     overrides=st.sets(st.sampled_from(sorted(DEMANDS))),
 )
 @ANY
-def test_a_step_is_there_if_the_node_needs_it(
+def test_a_node_has_the_steps_that_it_needs(
     snapshot: Snapshot, rails: bool, returned: bool, overrides: set[str]
 ) -> None:
     run = run_with(rails, returned)
     plan = run.rebuild(snapshot=snapshot)
     record_decisions(run.journal, run.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
     found = names(plan.steps())
-    lost = {"saved-images"} if "images" in overrides else set()  # what is in no engine cannot be saved either
+    lost = {"saved-images"} if "images" in overrides else set()  # an image that is in no engine cannot be saved either
     kept = {step for step, demand in PROVEN_BY.items() if demand not in overrides | lost}
     needed = {
         "sync-models": snapshot.models,
@@ -138,7 +138,7 @@ PROVEN_BY = {
 
 @given(snapshot=SNAPSHOTS, overrides=st.sets(st.sampled_from(sorted(DEMANDS))))
 @ANY
-def test_nothing_is_destroyed_but_right_after_the_gate(snapshot: Snapshot, overrides: set[str]) -> None:
+def test_the_only_destructive_step_follows_the_gate(snapshot: Snapshot, overrides: set[str]) -> None:
     run = run_with()
     plan = run.rebuild(snapshot=snapshot)
     record_decisions(run.journal, run.tools().report, dict.fromkeys(overrides, "so"), rebootstrap=False)
@@ -147,7 +147,7 @@ def test_nothing_is_destroyed_but_right_after_the_gate(snapshot: Snapshot, overr
     assert names(steps[wipe - 1 : wipe + 1]) == ["gate", "wipe"]
 
 
-def test_serving_is_degraded_only_until_it_is_served_as_before() -> None:
+def test_solo_is_no_step_once_the_cluster_step_has_begun() -> None:
     run = run_with(returned=True)
     plan = run.rebuild(snapshot=USUAL)
     assert names(plan.steps())[:2] == ["solo", "wipe"]
@@ -161,7 +161,7 @@ def test_a_node_without_a_backup_is_not_restored() -> None:
     assert "restore" not in names(run.rebuild(snapshot=USUAL).steps())
 
 
-def test_a_preview_says_what_each_step_would_do() -> None:
+def test_a_preview_describes_each_step() -> None:
     shown = preview(run_with().rebuild(snapshot=USUAL), {"drain": 7.0})
     assert [step.name for step in shown.steps] == documented()
     assert all(step.plan and step.title for step in shown.steps)

@@ -1,4 +1,4 @@
-"""Runs of a rebuild: which one may go on, in which order nodes come, and what is remembered of them."""
+"""Runs of a rebuild: which one can be resumed, the order of nodes, and what is recorded of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GB10_STATE", str(tmp_path))
 
 
-def test_a_run_may_go_on_until_it_has_ended() -> None:
+def test_a_run_can_be_resumed_until_it_has_ended() -> None:
     assert unfinished(INVENTORY) is None
     journal = begin(INVENTORY, ["spark-2", "spark-1"])
     journal.write("node-done", node="spark-2")
@@ -47,7 +47,7 @@ def test_a_run_may_go_on_until_it_has_ended() -> None:
     assert [run.ended for run in runs(INVENTORY, REBUILD)] == ["finished"]
 
 
-def test_runs_on_other_nodes_and_of_another_kind_are_not_mixed_up() -> None:
+def test_runs_of_other_nodes_and_kinds_are_kept_apart() -> None:
     begin(INVENTORY, ["spark-2"], kind="wipe-all")
     assert unfinished(INVENTORY) is None
     assert unfinished(INVENTORY, "wipe-all") is not None
@@ -58,7 +58,7 @@ def test_the_head_comes_last() -> None:
     assert in_order([HEAD, WORKER]) == [WORKER, HEAD]
 
 
-def test_the_last_memory_written_is_read_as_it_was() -> None:
+def test_the_last_recorded_snapshot_is_read_back() -> None:
     journal = begin(INVENTORY, ["spark-2"])
     assert NodeHistory(journal, "spark-2").snapshot is None
     first = Snapshot(identity=OldIdentity(None, None, {}), k3s=None, cordoned=False)
@@ -69,18 +69,18 @@ def test_the_last_memory_written_is_read_as_it_was() -> None:
     assert NodeHistory(again, "spark-1").snapshot is None
 
 
-def test_a_lock_names_the_run_and_who_began_it() -> None:
+def test_a_lock_names_its_run_and_owner() -> None:
     journal = begin(INVENTORY, ["spark-2"])
     found = lock_holder(journal, "prepare spark-2")
     assert (found.run, found.step, found.since) == (journal.run, "prepare spark-2", journal.records[0]["at"])
 
 
-def test_what_passes_by_is_told_and_not_remembered(tmp_path: Path) -> None:
-    journal, heard = begin(INVENTORY, ["spark-2"]), []
-    report = Reporter(journal, lambda record: heard.append(record["event"]), tmp_path / "events")
+def test_passing_events_are_shown_and_not_recorded(tmp_path: Path) -> None:
+    journal, shown = begin(INVENTORY, ["spark-2"]), []
+    report = Reporter(journal, lambda record: shown.append(record["event"]), tmp_path / "events")
     report("seen", node="spark-2", text="gone")
     report("step-done", node="spark-2", step="drain", seconds=2.5)
-    assert heard == ["seen", "step-done"]
+    assert shown == ["seen", "step-done"]
     assert [record["event"] for record in journal.records] == ["started", "step-done"]
     assert len((tmp_path / "events").read_text().splitlines()) == 2
     assert seconds_last_time([Progress(journal)], "spark-2") == {"drain": 2.5}
@@ -98,14 +98,12 @@ def test_what_passes_by_is_told_and_not_remembered(tmp_path: Path) -> None:
         ((Revision("d", 2, 9, True),), False),
     ],
 )
-def test_a_model_is_copied_when_every_revision_is_there_whole(
-    there: tuple[Revision, ...] | None, is_copied: bool
-) -> None:
+def test_a_model_is_copied_when_every_revision_is_whole(there: tuple[Revision, ...] | None, is_copied: bool) -> None:
     ours = Model("org/name", "model", 9, (Revision("c", 2, 9, True),))
     assert ours.is_copied(None if there is None else replace(ours, revisions=there)) is is_copied
 
 
-def test_the_memory_in_a_journal_of_an_earlier_version_is_read() -> None:
+def test_a_snapshot_of_an_earlier_version_is_read() -> None:
     revision = {"commit": "c", "files": 2, "size": 9, "sound": True}
     document = {
         "identity": {"machine_id": "a", "boot_id": "b", "macs": {"eth0": "02:00"}},

@@ -1,4 +1,4 @@
-"""Serving while a node is away, as the gate judges it."""
+"""The watch of a node that serves alone, and what the gate demands of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DATA: dict[str, Any] = {
 NODES = Inventory("inventory.py", tuple(saying(host, **DATA) for host in INVENTORY.hosts))
 
 
-def said(mode: Mode, age_seconds: float) -> NodeServing:
+def answer(mode: Mode, age_seconds: float) -> NodeServing:
     return serving(mode, age_seconds=age_seconds, health="up", models=("org/small",), completion=True)
 
 
@@ -54,10 +54,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
 
 
 def serve(run: FakeRun, age_seconds: float) -> None:
-    run.says[serving_of(NODES, complete=True)] = {"Spark-1": said("solo", age_seconds), "spark-2": said("off", 0)}
+    run.answers[serving_of(NODES, complete=True)] = {
+        "Spark-1": answer("solo", age_seconds),
+        "spark-2": answer("off", 0),
+    }
 
 
-def test_a_model_counts_as_served_alone_from_the_first_look_at_it(run: FakeRun) -> None:
+def test_serving_alone_counts_from_the_first_look(run: FakeRun) -> None:
     step = watched(run)
     assert not demanded(step).holds
     assert not step.verify().holds
@@ -66,7 +69,7 @@ def test_a_model_counts_as_served_alone_from_the_first_look_at_it(run: FakeRun) 
     assert demanded(step).holds
 
 
-def test_the_watch_begins_anew_for_an_engine_that_was_restarted(run: FakeRun) -> None:
+def test_the_watch_starts_again_for_a_restarted_engine(run: FakeRun) -> None:
     step = watched(run)
     step.verify()
     time.sleep(1.1)

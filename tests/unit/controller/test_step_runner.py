@@ -1,4 +1,4 @@
-"""Steps: what holds is not done again, what does not come true stops the rest, and hooks may forbid."""
+"""The step runner: steps that are done are skipped, failures stop the rest, and hooks can forbid a step."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def _no_call(*_: object, **__: object) -> Any:
 
 
 class World:
-    """Things that are done or not, and what was heard."""
+    """Things that are done or not, and the events about them."""
 
     def __init__(self, folder: Path, hooks: Hooks | None = None) -> None:
         self.done: set[str] = set()
         self.ran: list[str] = []
-        self.heard: list[str] = []
+        self.events: list[str] = []
         self.killed: str | None = None
         self.after = False
         self.journal = Journal.create("run", folder)
         tools = make_tools(
-            INVENTORY, _no_call, self.journal, listener=self._hear, watch=_no_call, ask=None, note=_no_call
+            INVENTORY, _no_call, self.journal, listener=self._record, watch=_no_call, ask=None, note=_no_call
         )
         self.runner = StepRunner("spark-2", replace(tools, hooks=hooks or Hooks(), poll_seconds=0.01))
 
-    def _hear(self, record: Mapping[str, Any], /) -> None:
-        self.heard.append(f"{record['event']} {record.get('step', '')}".strip())
+    def _record(self, record: Mapping[str, Any], /) -> None:
+        self.events.append(f"{record['event']} {record.get('step', '')}".strip())
 
     def kill(self, name: str, *, after: bool) -> None:
-        """Have the run killed once, right before or after a step has done its work."""
+        """Kill the run once, right before or after a step does its work."""
         self.killed, self.after = name, after
 
     def strike(self, name: str, *, after: bool) -> None:
@@ -53,11 +53,11 @@ class World:
             raise KeyboardInterrupt
 
     def step(self, name: str, *, works: bool = True, **more: Any) -> Step:
-        return Deed(self, name, works, **more)
+        return WorldStep(self, name, works, **more)
 
 
-class Deed(Step):
-    """Does one thing in the world."""
+class WorldStep(Step):
+    """A step that does one thing in the world."""
 
     def __init__(
         self,
@@ -97,12 +97,12 @@ class Deed(Step):
         return self._undone
 
 
-def test_what_holds_already_is_not_done_again(tmp_path: Path) -> None:
+def test_a_step_that_is_done_is_not_run_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("copy")
     world.runner.run([world.step("copy"), world.step("drain")])
     assert world.ran == ["drain"]
-    assert world.heard == ["step-held copy", "step-began drain", "step-done drain"]
+    assert world.events == ["step-held copy", "step-began drain", "step-done drain"]
 
 
 def test_facts_decide_and_not_the_journal(tmp_path: Path) -> None:
@@ -113,15 +113,15 @@ def test_facts_decide_and_not_the_journal(tmp_path: Path) -> None:
     assert world.ran == ["copy", "copy"]
 
 
-def test_a_step_that_does_not_come_true_stops_the_rest(tmp_path: Path) -> None:
+def test_a_step_that_is_not_done_after_its_run_stops_the_rest(tmp_path: Path) -> None:
     world = World(tmp_path)
     with pytest.raises(Gb10Error, match="not done"):
         world.runner.run([world.step("copy", works=False), world.step("wipe")])
     assert world.ran == ["copy"]
-    assert world.heard[-1] == "step-failed copy"
+    assert world.events[-1] == "step-failed copy"
 
 
-def test_an_expensive_look_is_left_out_of_a_first_run(tmp_path: Path) -> None:
+def test_an_expensive_check_is_skipped_in_a_first_run(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.done.add("provision")
     world.runner.run([world.step("provision", looks_first=False)])
@@ -143,14 +143,14 @@ def test_a_hook_can_forbid_a_step(tmp_path: Path) -> None:
     assert calls == ["before gate spark-2", "after gate spark-2", "before wipe spark-2"]
 
 
-def test_what_can_be_taken_back_is_the_last_first(tmp_path: Path) -> None:
+def test_steps_are_undone_in_reverse_order(tmp_path: Path) -> None:
     world = World(tmp_path)
     steps = [world.step("solo", undone="serving"), world.step("copy"), world.step("more", undone="more")]
     assert list(undo(steps)) == ["more", "serving"]
 
 
 class Booting:
-    """A step that cannot be looked at some times, for the given reason."""
+    """A `verify` that fails some times with an error."""
 
     def __init__(self, code: str, times: int) -> None:
         self.code, self.times = code, times
@@ -162,14 +162,14 @@ class Booting:
         return Evidence(True, "at rest")
 
 
-def test_a_node_that_boots_meanwhile_is_waited_for(tmp_path: Path) -> None:
+def test_a_booting_node_is_awaited(tmp_path: Path) -> None:
     world = World(tmp_path)
     settle = world.step("settle", patience=60, verify=Booting("NODE_UNREACHABLE", 3))
     world.runner.run([settle])
-    assert world.heard == ["step-began settle", "waiting settle", "step-done settle"]
+    assert world.events == ["step-began settle", "waiting settle", "step-done settle"]
 
 
-def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: Path) -> None:
+def test_a_node_that_stays_away_is_the_error_of_the_wait(tmp_path: Path) -> None:
     world = World(tmp_path)
     settle = world.step("settle", patience=0.01, verify=Booting("NODE_UNREACHABLE", 9))
     with pytest.raises(Gb10Error, match="spark-2 does not answer") as stopped:
@@ -178,7 +178,7 @@ def test_a_node_that_stays_away_ends_the_wait_with_that_as_the_reason(tmp_path: 
 
 
 @pytest.mark.parametrize(("code", "patience"), [("SSH_HOST_KEY", 60), ("NODE_UNREACHABLE", 0)])
-def test_nobody_waits_for_what_does_not_pass_or_should_be_there(tmp_path: Path, code: str, patience: float) -> None:
+def test_lasting_errors_and_impatient_steps_are_not_awaited(tmp_path: Path, code: str, patience: float) -> None:
     world = World(tmp_path)
     with pytest.raises(Gb10Error) as stopped:
         world.runner.run([world.step("step", patience=patience, verify=Booting(code, 1))])
@@ -199,6 +199,6 @@ def test_killed_anywhere_a_run_does_each_step_once(done: set[int], killed: int, 
         else:
             with pytest.raises(KeyboardInterrupt):
                 world.runner.run(steps)
-            assert world.heard[-1] == f"step-interrupted step-{killed}"
+            assert world.events[-1] == f"step-interrupted step-{killed}"
             world.runner.run(steps)
         assert world.ran == [f"step-{number}" for number in range(6) if number not in done]

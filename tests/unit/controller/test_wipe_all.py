@@ -1,4 +1,4 @@
-"""The wipe of all nodes, as it decides by what is left of them."""
+"""The wipe of all nodes."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wiped(run: FakeRun, name: str = "spark-2") -> WipedNode:
-    """A node whose run began long ago."""
+    """Return a node whose run began long ago."""
     run.journal.write("remembered", node=name, memory=SNAPSHOT.to_json())
     run.journal.records[-1]["at"] = "2026-01-01T00:00:00.000Z"
     return WipedNode(run.inventory.host(name), run.tools())
 
 
-def test_a_node_is_backed_up_although_the_others_are_away_already() -> None:
+def test_a_node_is_backed_up_while_the_others_are_away() -> None:
     not_kept = Gb10Error("BACKUP_NOT_KEPT", host="spark-2")
-    run = FakeRun(kind="wipe-all", fails={"backup": not_kept, "prove_backup": Gb10Error("NODE_UNREACHABLE")})
+    run = FakeRun(kind="wipe-all", failures={"backup": not_kept, "prove_backup": Gb10Error("NODE_UNREACHABLE")})
     node = wiped(run)
-    with pytest.raises(Gb10Error) as stopped:  # the controller has none either
+    with pytest.raises(Gb10Error) as stopped:  # the controller has no backup either
         node.backup.run()
     assert stopped.value is not_kept
     run.back_up()
     node.backup.run()
-    assert [deploy for deploy, _, _ in run.worked] == ["backup", "prove_backup"] * 2
-    run.fails = {"backup": Gb10Error("INTERRUPTED")}
+    assert [deploy for deploy, _, _ in run.deployed] == ["backup", "prove_backup"] * 2
+    run.failures = {"backup": Gb10Error("INTERRUPTED")}
     with pytest.raises(Gb10Error, match="interrupted"):
         node.backup.run()
 
@@ -48,10 +48,10 @@ def test_a_copy_on_a_node_that_is_away_does_not_count() -> None:
     assert record["places"] == ["controller"]
 
 
-def test_a_stopped_wipe_says_where_nodes_and_backups_are() -> None:
+def test_a_stopped_wipe_names_the_places_of_the_backups() -> None:
     run = FakeRun(kind="wipe-all")
     wipe = WipeAll(run.tools())
-    assert wipe.whereabouts() == []  # nobody was asked to wipe anything
+    assert wipe.whereabouts() == []  # no person was asked to wipe a node
     for name in ("Spark-1", "spark-2"):
         run.journal.write("wipe-asked", node=name, instructions=[])
         run.journal.write("backed-up", node=name, backup=f"{name}-1", places=["controller"])

@@ -1,4 +1,4 @@
-"""What a look at a node means while a person wipes it, and how its host key comes and goes."""
+"""The verdicts on a node that a person wipes, and its host key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BEFORE = OldIdentity("0" * 32, "boot-1", MACS)
 
 
 def key_of(folder: Path, name: str = "host") -> HostKey:
-    """A real key of its own."""
+    """Make a real key and return it."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
     kind, blob, *_ = (folder / f"{name}.pub").read_text().split()
     return HostKey(kind, blob)
@@ -42,7 +42,7 @@ def key_of(folder: Path, name: str = "host") -> HostKey:
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
-    """A node where nothing listens, with a known_hosts and a key of its own."""
+    """Return a node where nothing listens, with its own known_hosts and key."""
     monkeypatch.setenv("GB10_STATE", str(tmp_path / "state"))
     key_of(tmp_path, "login")
     return inventory_host(
@@ -55,64 +55,64 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
     )
 
 
-def seen(node: InventoryHost, before: OldIdentity = BEFORE, away: bool = False, **what: object) -> str:
+def kind_of(node: InventoryHost, before: OldIdentity = BEFORE, away: bool = False, **what: object) -> str:
     shown = {"host_key": HostKey("ssh-ed25519", "AAAA"), "sudo": True, "boot_id": "boot-2", "macs": MACS, **what}
-    return judge(node, before, Observation(**shown), away).kind  # type: ignore[arg-type] # a test's own words
+    return judge(node, before, Observation(**shown), away).kind  # type: ignore[arg-type] # of any type
 
 
 def test_a_node_with_a_new_machine_id_and_old_macs_is_wiped(node: InventoryHost) -> None:
-    assert seen(node, machine_id="1" * 32) == "wiped"
+    assert kind_of(node, machine_id="1" * 32) == "wiped"
 
 
 def test_the_case_of_a_mac_does_not_matter(node: InventoryHost) -> None:
     lower = {name: mac.lower() for name, mac in MACS.items()}
-    assert seen(node, machine_id="1" * 32, macs=lower) == "wiped"
+    assert kind_of(node, machine_id="1" * 32, macs=lower) == "wiped"
 
 
-def test_a_rebooted_node_is_not_taken_for_a_wiped_one(node: InventoryHost) -> None:
-    assert seen(node, machine_id="0" * 32) == "unwiped"
-    assert seen(node, machine_id="0" * 32, boot_id="boot-1", away=True) == "still-there"
+def test_a_rebooted_node_is_not_wiped(node: InventoryHost) -> None:
+    assert kind_of(node, machine_id="0" * 32) == "unwiped"
+    assert kind_of(node, machine_id="0" * 32, boot_id="boot-1", away=True) == "still-there"
 
 
-def test_another_machine_at_the_address_is_not_taken_for_the_node(node: InventoryHost) -> None:
-    assert seen(node, machine_id="1" * 32, macs={"enP7s7": "4c:bb:47:ff:ff:ff"}) == "other-machine"
+def test_another_machine_at_the_address_is_recognised(node: InventoryHost) -> None:
+    assert kind_of(node, machine_id="1" * 32, macs={"enP7s7": "4c:bb:47:ff:ff:ff"}) == "other-machine"
 
 
-def test_without_a_mac_nobody_decides(node: InventoryHost) -> None:
-    assert seen(node, machine_id="1" * 32, macs={}) == "undecided"
-    assert seen(node, OldIdentity("0" * 32, None, {}), machine_id="1" * 32) == "undecided"
+def test_without_a_mac_the_verdict_is_undecided(node: InventoryHost) -> None:
+    assert kind_of(node, machine_id="1" * 32, macs={}) == "undecided"
+    assert kind_of(node, OldIdentity("0" * 32, None, {}), machine_id="1" * 32) == "undecided"
 
 
-def test_without_the_machine_id_of_before_nobody_decides(node: InventoryHost) -> None:
-    assert seen(node, OldIdentity(None, None, MACS), machine_id="1" * 32) == "undecided"
+def test_without_the_old_machine_id_the_verdict_is_undecided(node: InventoryHost) -> None:
+    assert kind_of(node, OldIdentity(None, None, MACS), machine_id="1" * 32) == "undecided"
 
 
-def test_a_wiped_node_whose_sudo_asks_is_told_how_not_to(node: InventoryHost) -> None:
+def test_a_sudo_that_asks_for_a_password_gets_a_line(node: InventoryHost) -> None:
     found = judge(node, BEFORE, Observation(HostKey("ssh-ed25519", "AAAA"), None, False, "1" * 32, "b", MACS), True)
     assert found.kind == "no-sudo"
     assert "sudoers" in found.lines[0]
 
 
-def test_a_node_that_does_not_let_us_in_gets_the_line_with_our_key(node: InventoryHost) -> None:
+def test_a_node_that_refuses_our_login_gets_a_line_with_our_key(node: InventoryHost) -> None:
     refused = Observation(HostKey("ssh-ed25519", "AAAA"), "Permission denied (publickey,password).")
     found = judge(node, BEFORE, refused, True)
     assert found.kind == "no-login"
     assert Path(f"{node.key}.pub").read_text().strip() in found.lines[0]
 
 
-def test_our_key_is_found_where_its_public_half_was_lost(node: InventoryHost) -> None:
+def test_the_public_key_is_derived_if_its_file_is_lost(node: InventoryHost) -> None:
     public = Path(f"{node.key}.pub")
     blob = public.read_text().split()[1]
     public.unlink()
     assert blob in key_lines(node)[0]
 
 
-def test_another_machine_is_known_by_its_mac_before_it_lets_us_in(node: InventoryHost) -> None:
+def test_another_machine_is_recognised_without_a_login(node: InventoryHost) -> None:
     stranger = Observation(HostKey("ssh-ed25519", "AAAA"), "Permission denied", neighbour_mac="4c:bb:47:ff:ff:ff")
     assert judge(node, BEFORE, stranger, True).kind == "other-machine"
 
 
-def test_a_key_is_confirmed_by_its_fingerprint_and_by_nothing_shorter(tmp_path: Path) -> None:
+def test_only_a_full_fingerprint_confirms_a_key(tmp_path: Path) -> None:
     key = key_of(tmp_path)
     listed = subprocess.run(
         ["ssh-keygen", "-l", "-f", str(tmp_path / "host.pub")], capture_output=True, text=True, check=True
@@ -129,7 +129,7 @@ def test_the_instructions_name_the_machine(node: InventoryHost) -> None:
         assert expected in text
 
 
-def test_an_accepted_key_replaces_every_line_that_means_the_node(node: InventoryHost, tmp_path: Path) -> None:
+def test_an_accepted_key_replaces_every_line_of_the_node(node: InventoryHost, tmp_path: Path) -> None:
     old, new, other = (key_of(tmp_path, name) for name in ("old", "new", "other"))
     known = Path(str(node.known_hosts))
     known.write_text(
@@ -148,14 +148,14 @@ def test_an_accepted_key_replaces_every_line_that_means_the_node(node: Inventory
     assert known.read_text() == once != before
 
 
-def test_a_node_that_was_never_met_gets_a_line(node: InventoryHost, tmp_path: Path) -> None:
+def test_an_unknown_node_gets_a_line_in_known_hosts(node: InventoryHost, tmp_path: Path) -> None:
     key = key_of(tmp_path)
     accept_host_key(node, key)
     assert Path(str(node.known_hosts)).read_text() == f"[127.0.0.9]:1 {key.kind} {key.blob}\n"
     assert Path(str(node.known_hosts)).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_silent_node_changes_nothing_that_is_known(node: InventoryHost, tmp_path: Path) -> None:
+def test_a_silent_node_leaves_known_hosts_unchanged(node: InventoryHost, tmp_path: Path) -> None:
     accept_host_key(node, key_of(tmp_path))
     before = Path(str(node.known_hosts)).read_text()
     assert settle_host_key(node) == "silent"
@@ -164,7 +164,7 @@ def test_a_silent_node_changes_nothing_that_is_known(node: InventoryHost, tmp_pa
 
 @pytest.fixture
 def server_host(ssh_server: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InventoryHost:
-    """A node that is a real SSH server, and lets us in."""
+    """Return a node that is a real SSH server and lets us in."""
     monkeypatch.setenv("GB10_STATE", str(tmp_path / "state"))
     return inventory_host(
         "spark-2",
@@ -177,7 +177,7 @@ def server_host(ssh_server: SshServer, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def nothing(*_: object, **__: object) -> Any:
-    """What is not to be asked for."""
+    """Fail: nothing may call this."""
     raise AssertionError
 
 
@@ -200,7 +200,7 @@ def test_a_host_that_shows_its_old_keys_is_known_by_them(ssh_server: SshServer, 
     ssh_server.host_keys = [new[0], old[1]]  # a restore was killed after the first of the keys
     assert settle_host_key(server_host) == "known"
     assert ssh_server.known_hosts.read_text().splitlines() == lines_of(ssh_server, old[1])
-    assert settle_host_key(server_host) == "known", "once more, and nothing changes"
+    assert settle_host_key(server_host) == "known", "a second call changes nothing"
     assert ssh_server.known_hosts.read_text().splitlines() == lines_of(ssh_server, old[1])
 
     ssh_server.host_keys = old
@@ -218,12 +218,12 @@ def test_a_host_that_lost_a_type_of_key_is_still_known(ssh_server: SshServer, se
     assert ssh_server.known_hosts.read_text().splitlines() == was
 
 
-def test_a_wiped_node_is_known_by_its_old_keys_first_of_all(ssh_server: SshServer, server_host: InventoryHost) -> None:
+def test_a_restored_host_key_is_settled_before_anything_else(ssh_server: SshServer, server_host: InventoryHost) -> None:
     old, new = paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
     was = lines_of(ssh_server, old)
     ssh_server.known_hosts.write_text("\n".join(was) + "\n")
     accept_host_key(server_host, HostKey(new.get_name(), new.get_base64()))
-    ssh_server.host_keys = [old]  # a restore was killed before known_hosts was told
+    ssh_server.host_keys = [old]  # a restore was killed before it changed known_hosts
 
     inventory = Inventory("inventory.py", (inventory_host("spark-1", "head", ssh_hostname="127.0.0.9"), server_host))
     journal = Journal.create("rebuild")
@@ -242,32 +242,32 @@ CLOSED = Observation(HostKey("ssh-ed25519", "BBBB"), "Permission denied (publick
 PASTED = replace(THERE, host_key=CLOSED.host_key, machine_id="1" * 32, boot_id="boot-3")
 
 
-def test_every_wrong_turn_is_told_until_the_node_is_back(node: InventoryHost) -> None:
+def test_every_change_is_reported_until_the_node_is_back(node: InventoryHost) -> None:
     looks = [THERE, THERE, GONE, REBOOTED, GONE, STRANGER, GONE, CLOSED, CLOSED, replace(PASTED, sudo=False), PASTED]
-    left, told, between = list(looks), list[Verdict](), list[str]()
+    left, reported, between = list(looks), list[Verdict](), list[str]()
     returned = wait_for_wipe(
         node,
         BEFORE,
-        told.append,
+        reported.append,
         between=lambda seen: between.append(seen.kind),
         poll_seconds=0,
         look=lambda host: left.pop(0),
     )
     kinds = ["still-there", "gone", "unwiped", "gone", "other-machine", "gone", "no-login", "no-sudo", "wiped"]
-    assert [seen.kind for seen in told] == kinds  # what stays as it is is not said twice
-    assert not any(seen.reminder for seen in told)
-    assert len(between) == len(looks) - 1  # and nothing comes between its return and what is done then
+    assert [seen.kind for seen in reported] == kinds  # an unchanged verdict is not reported again
+    assert not any(seen.reminder for seen in reported)
+    assert len(between) == len(looks) - 1  # not after the last look
     assert returned.observation == PASTED
 
 
-def test_whoever_waits_is_reminded_and_told_the_lines_again(node: InventoryHost) -> None:
-    left, told = [CLOSED, CLOSED, CLOSED, PASTED], list[Verdict]()
-    wait_for_wipe(node, BEFORE, told.append, poll_seconds=0, reminder_seconds=0, look=lambda host: left.pop(0))
-    assert [(seen.kind, seen.reminder) for seen in told] == [
+def test_reminders_repeat_the_verdict_and_its_lines(node: InventoryHost) -> None:
+    left, reported = [CLOSED, CLOSED, CLOSED, PASTED], list[Verdict]()
+    wait_for_wipe(node, BEFORE, reported.append, poll_seconds=0, reminder_seconds=0, look=lambda host: left.pop(0))
+    assert [(seen.kind, seen.reminder) for seen in reported] == [
         ("no-login", False),
         ("no-login", True),
         ("no-login", True),
         ("wiped", False),
     ]
-    assert told[1].lines == told[0].lines == key_lines(node)
-    assert told[1].text == f"still waiting: {told[0].text}"
+    assert reported[1].lines == reported[0].lines == key_lines(node)
+    assert reported[1].text == f"still waiting: {reported[0].text}"

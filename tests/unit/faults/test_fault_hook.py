@@ -26,7 +26,7 @@ WRAPPER = """
 """
 
 
-def test_the_hook_sees_whether_pyinfra_runs(project: Project) -> None:
+def test_the_hook_sees_if_pyinfra_runs(project: Project) -> None:
     project.inventory(spark_1={})
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(WRAPPER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -56,7 +56,7 @@ def test_a_subset_of_several_texts_has_the_points_of_each() -> None:
     assert all(point.fault == "lost" or point.step == "drain" for point in found)
 
 
-def test_a_point_names_the_hook_at_which_it_strikes() -> None:
+def test_a_point_names_its_hook() -> None:
     assert Point("drain", "kill", "after").to_hook("spark-2")["hook"] == "after"
     assert Point("drain", "kill", "inside", 1.0).to_hook("spark-2")["hook"] == "before"
     assert Point("drain", "docker", "target").to_hook("spark-2")["hook"] == "before"
