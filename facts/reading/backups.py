@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from gb10.facts.reading.values import FactValue
@@ -86,4 +86,5 @@ def _proof(found: Mapping[str, Any]) -> BackupProof:
     """Return a proof as programs/backups/store.py writes it."""
     proven = found["proven"] is True and not found["reasons"]
     age_seconds = max(0.0, time.time() - found["at"])
-    return BackupProof.from_json({"nodes": None, **found, "proven": proven, "age_seconds": age_seconds})
+    proof = BackupProof.from_json({"nodes": None, **found, "proven": proven, "age_seconds": age_seconds})
+    return replace(proof, at=proof.at.astimezone(UTC))  # a timezone of pydantic does not pass the pipe

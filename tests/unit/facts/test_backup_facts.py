@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyinfra.api.exceptions import FactProcessError
 
+from gb10.controller.run.messages import Reported, loads
 from gb10.facts.backups import BackupEvidence, Backups
 from tests.unit.facts.reading import process, run, scalars
 
@@ -50,6 +52,11 @@ def test_a_node_tells_of_its_backups_and_of_their_proofs(folder: Path) -> None:
     assert (half.complete, half.proven, half.encrypted) == (False, False, True)
     (proof,) = BackupEvidence().process(run(BackupEvidence().command(root=str(folder)))) or ()
     assert (proof.where, proof.id, proof.proven, proof.reasons) == ("spark-1", ID, True, ())
+
+
+def test_backups_pass_the_pipe_of_the_pyinfra_process(folder: Path) -> None:
+    backups = Backups().process(run(Backups().command(root=str(folder))))
+    assert loads(pickle.dumps(Reported("spark-2", backups))) == Reported("spark-2", backups)
 
 
 def test_a_reason_against_a_backup_outweighs_its_proof(folder: Path) -> None:
