@@ -20,11 +20,12 @@ from gb10.operations.copying.image_copy import (
     from_source,
     image_commands,
     images_here,
-    store_command,
+    run_store,
 )
 from gb10.operations.copying.image_plan import Side
 from gb10.operations.copying.options import CopyOptions
-from gb10.operations.kit.operation import Commands, known, operation
+from gb10.operations.kit.operation import Commands, call, known, operation
+from gb10.operations.kit.peers import this_node
 from gb10.programs.answer import RefusedError
 from gb10.programs.images.contents import familiar
 
@@ -47,7 +48,7 @@ def save(tags: Sequence[str]) -> Commands:
     if not unsaved:
         host.noop("the images are saved")
         return
-    yield store_command("save", tags=unsaved)
+    yield call(run_store, this_node(), "save", tags=unsaved)
 
 
 @operation()
@@ -68,7 +69,7 @@ def load(tags: Sequence[str]) -> Commands:
     if not unloaded:
         host.noop("the images are loaded")
         return
-    yield store_command("load", tags=unloaded)
+    yield call(run_store, this_node(), "load", tags=unloaded)
 
 
 @operation()
@@ -110,7 +111,7 @@ def prune() -> Commands:
     if store is None or not store.surplus_bytes:
         host.noop("every blob is needed")
         return
-    yield store_command("prune")
+    yield call(run_store, this_node(), "prune")
 
 
 def _images_with_engine() -> Side:

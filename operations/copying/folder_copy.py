@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from paramiko import SSHException
-from pyinfra.api import FunctionCommand, Host, State
+from pyinfra.api import Host
 from pyinfra.context import host, state
 
 from gb10.facts.copy import FileTree
@@ -25,7 +25,7 @@ from gb10.operations.copying.reports import CopyPlanned, CopyProven
 from gb10.operations.copying.survey import Survey, survey_copy
 from gb10.operations.copying.transfer import delete, transfer
 from gb10.operations.kit.inventory import read_settings
-from gb10.operations.kit.operation import Commands, UnreadFactError, refuse, say
+from gb10.operations.kit.operation import Commands, UnreadFactError, call, refuse
 from gb10.operations.kit.peers import read_facts
 from gb10.operations.kit.reports import Note
 from gb10.operations.validate import measure_rail, serving_on
@@ -53,14 +53,14 @@ def copy_commands(source: Host, target: Host, request: CopyRequest) -> Commands:
         if proof and proof.holds:
             report_proof(proof)
         else:
-            yield FunctionCommand(_copy_or_report, (source, target, request, None), {})
+            yield call(run_copy, source, target, request)
         return
     deleted = f", {len(survey.extra)} to be deleted: {named(survey.extra)}" if survey.extra else ""
     verb = "copying" if state.is_executing else "would copy"
     text = f"{verb} from {source.name}:{request.src_path} to {to}: {describe(survey.plan)}{deleted}"
     report(host, Note(text))
     report(host, _planned(source, target, request, survey))
-    yield FunctionCommand(_copy_or_report, (source, target, request, survey), {})
+    yield call(run_copy, source, target, request, survey)
 
 
 def _planned(source: Host, target: Host, request: CopyRequest, survey: Survey) -> CopyPlanned:
@@ -77,18 +77,7 @@ def _planned(source: Host, target: Host, request: CopyRequest, survey: Survey) -
     )
 
 
-def _copy_or_report(
-    state: State, host: Host, source: Host, target: Host, request: CopyRequest, survey: Survey | None
-) -> bool:
-    try:
-        run_copy(source, target, request, survey)
-    except RefusedError as error:
-        say(host, error.code, error.reason)
-        return False
-    return True
-
-
-def run_copy(source: Host, target: Host, request: CopyRequest, survey: Survey | None) -> None:
+def run_copy(source: Host, target: Host, request: CopyRequest, survey: Survey | None = None) -> None:
     """Copy what is missing and prove it; without a survey, make one first. Raise RefusedError if anything fails."""
     try:
         _copy(source, target, request, survey or survey_copy(source, target, request))

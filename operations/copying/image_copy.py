@@ -214,23 +214,6 @@ def _move(source: Host, target: Host, request: CopyRequest) -> None:
         run_copy(source, target, request, survey)
 
 
-# The stores -----------------------------------------------------------------------------------------------------------
-
-
-def store_command(command: str, **job: Any) -> FunctionCommand:
-    """Return the command that runs a function of gb10.programs.images.commands on the current node."""
-    return FunctionCommand(_run_here, (command, job), {})
-
-
-def _run_here(state: State, host: Host, command: str, job: dict[str, Any]) -> bool:
-    try:
-        run_store(host, command, **job)
-    except RefusedError as error:
-        say(host, error.code, error.reason)
-        return False
-    return True
-
-
 def run_store(node: Host, command: str, **job: Any) -> None:
     """Run a function of gb10.programs.images.commands on a node and report its progress. Raise RefusedError."""
     launch = Launch(

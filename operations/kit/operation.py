@@ -90,3 +90,17 @@ def _refuse(state: State, host: Host, code: str, message: str) -> bool:
 def say(where: Host, code: str, message: str) -> None:
     """Report a refusal for one host."""
     report(where, Refused(code, " ".join(message.split())))
+
+
+def call(function: Callable[..., object], *args: Any, **kwargs: Any) -> FunctionCommand:
+    """Return the command that calls a function, and fails if the function raises RefusedError."""
+    return FunctionCommand(_call, (function, args, kwargs), {})
+
+
+def _call(state: State, host: Host, function: Callable[..., object], args: Any, kwargs: Any) -> bool:
+    try:
+        function(*args, **kwargs)
+    except RefusedError as error:
+        say(host, error.code, error.reason)
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Encrypted streams: opened by their key alone, and honest about what went wrong."""
+"""Encrypted streams: opened by their key alone, with the right error for each failure."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def refusal(sealed: bytes, identity_file: Path | None) -> str:
     return caught.value.code
 
 
-def test_what_is_encrypted_comes_back_with_its_key(key: Path) -> None:
+def test_an_encrypted_stream_is_decrypted_with_its_key(key: Path) -> None:
     out = io.BytesIO()
     age.decrypt(io.BytesIO(sealed_for(key)), out, str(key))
     assert out.getvalue() == PLAIN
 
 
-def test_another_key_and_none_are_told_from_a_changed_stream(key: Path, tmp_path: Path) -> None:
+def test_wrong_keys_and_changed_streams_have_different_errors(key: Path, tmp_path: Path) -> None:
     sealed = sealed_for(key)
     (tmp_path / "none").write_text("no key\n")
     for other in (written(tmp_path / "other"), tmp_path / "none", tmp_path / "absent", None):
@@ -58,7 +58,7 @@ def test_another_key_and_none_are_told_from_a_changed_stream(key: Path, tmp_path
     assert refusal(sealed[:-5] + bytes([sealed[-5] ^ 1]) + sealed[-4:], key) == "BACKUP_DAMAGED"
 
 
-def test_a_full_disk_is_told_as_what_it_is(key: Path) -> None:
+def test_a_full_disk_raises_its_own_error(key: Path) -> None:
     public = str(pyrage.x25519.Identity.from_str(key.read_text().splitlines()[1]).to_public())
     with open("/dev/full", "wb", buffering=0) as file:
         full = cast(BufferedIOBase, file)

@@ -1,4 +1,4 @@
-"""What a measurement of the rails before a large copy comes to."""
+"""The measurement of the rails before a large copy."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def test_only_the_rate_of_the_power_fault_stops_a_copy(gbps: float, throttled: b
     assert text.startswith(f"{WAY} carries {gbps:.1f} Gb/s")
 
 
-def test_a_slow_link_that_says_so_is_not_throttled() -> None:
+def test_a_link_of_a_low_rate_is_not_throttled() -> None:
     assert judge_rate(rail(12.0, 25.0), WAY) == (False, f"{WAY} carries 12.0 Gb/s: as_expected")
 
 
 @pytest.mark.parametrize("found", ["nobody listens on spark-2: no python3", rail(None)])
-def test_a_measurement_that_fails_is_told_and_stops_nothing(found: RailBandwidth | str) -> None:
+def test_a_failed_measurement_is_noted_and_stops_nothing(found: RailBandwidth | str) -> None:
     fault, text = judge_rate(found, WAY)
     assert not fault
     assert text.startswith(f"the bandwidth of {WAY} is not known: ")

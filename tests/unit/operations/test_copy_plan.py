@@ -1,4 +1,4 @@
-"""What a copy sends and how: decided from two listings, and tried on listings of every kind."""
+"""The plan of a copy: what is sent and how, from listings of every kind."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def file(path: str, size: int = 10, **more: object) -> Entry:
 
 
 @given(trees())
-def test_a_copy_of_what_is_there_is_empty(source: Tree) -> None:
+def test_a_copy_of_a_complete_target_is_empty(source: Tree) -> None:
     assert plan_copy(source, source).is_empty
 
 
 @given(trees(), trees())
-def test_every_file_that_is_not_there_is_sent_once_and_no_other(source: Tree, target: Tree) -> None:
+def test_exactly_the_missing_files_are_sent_once(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
     sent = [entry.path for entry in plan.sent]
     assert len(sent) == len(set(sent))
@@ -96,7 +96,7 @@ def test_every_file_that_is_not_there_is_sent_once_and_no_other(source: Tree, ta
 
 
 @given(trees(), trees())
-def test_whatever_is_not_as_wanted_is_sent_or_set_in_the_end(source: Tree, target: Tree) -> None:
+def test_every_difference_is_sent_or_set_at_the_end(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
     touched = {entry.path for entry in plan.sent} | set(plan.finish)
     there = target.by_path()
@@ -107,9 +107,7 @@ def test_whatever_is_not_as_wanted_is_sent_or_set_in_the_end(source: Tree, targe
 
 
 @given(trees(), trees())
-def test_large_files_go_in_pieces_small_ones_in_bundles_and_rsync_compares_what_may_be_the_same(
-    source: Tree, target: Tree
-) -> None:
+def test_size_and_likeness_decide_how_a_file_is_sent(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
     there = target.by_path()
     assert all(entry.size >= LARGE_BYTES for entry in plan.large)
@@ -123,46 +121,46 @@ def test_large_files_go_in_pieces_small_ones_in_bundles_and_rsync_compares_what_
     assert set(by_rsync.compared) == set(plan.sent)
 
 
-def test_a_file_with_holes_goes_in_pieces_which_leave_them_out() -> None:
+def test_a_file_with_holes_is_sent_in_pieces() -> None:
     plan = plan_copy(tree(file("holes", 1000, sparse=True)), tree())
     assert [entry.path for entry in plan.large] == ["holes"]
 
 
 @given(trees(), trees())
-def test_room_is_asked_for_whatever_is_sent(source: Tree, target: Tree) -> None:
+def test_space_is_needed_for_everything_that_is_sent(source: Tree, target: Tree) -> None:
     plan = plan_copy(source, target)
     assert plan.room >= plan.size
     assert bool(plan.room) == bool(plan.sent)
 
 
-def test_what_has_arrived_of_a_large_file_is_not_counted_again() -> None:
+def test_arrived_parts_of_a_large_file_do_not_count() -> None:
     large = file("model", 3 * LARGE_BYTES)
     plan = plan_copy(tree(large), tree(parts={part_key(large): LARGE_BYTES}))
     assert (plan.arrived, plan.size) == (LARGE_BYTES, 2 * LARGE_BYTES)
     assert plan.stale == ()
 
 
-def test_parts_of_another_version_are_thrown_away_and_those_of_other_files_stay() -> None:
+def test_only_parts_of_another_version_of_a_file_are_removed() -> None:
     large = file("model", 3 * LARGE_BYTES)
     old, other = part_key(replace(large, mtime=9)), part_key(file("other", LARGE_BYTES))
     assert plan_copy(tree(large), tree(parts={old: 5, other: 5})).stale == (old,)
 
 
-def test_a_blob_named_by_its_content_is_not_sent_for_its_time_or_owner() -> None:
+def test_time_and_owner_of_a_content_named_blob_do_not_count() -> None:
     blob = file(f"models--a--b/blobs/{HASH}", LARGE_BYTES)
     other = replace(blob, mtime=99, uid=1000, mode=0o400)
     assert plan_copy(tree(blob), tree(other)).is_empty
     assert plan_copy(tree(blob), tree(replace(other, size=1))).size == LARGE_BYTES
 
 
-def test_content_that_is_distrusted_is_sent_although_it_looks_the_same() -> None:
+def test_distrusted_content_is_sent_again() -> None:
     same = tree(file("a"), file("b\n"))
     plan = plan_copy(same, same, frozenset({shown("b\n")}))
     assert [entry.path for entry in plan.small] == ["b\n"]
     assert plan.again
 
 
-def test_names_of_one_file_are_set_together_and_its_content_goes_once() -> None:
+def test_a_file_with_several_names_is_sent_once() -> None:
     source = tree(file("a", inode=5), file("b", inode=5))
     plan = plan_copy(source, tree())
     assert [entry.path for entry in plan.small] == ["a"]
@@ -170,7 +168,7 @@ def test_names_of_one_file_are_set_together_and_its_content_goes_once() -> None:
     assert plan_copy(source, tree(file("a"), file("b"))).finish == ("a", "b"), "two files must become one"
 
 
-def test_a_folder_in_the_way_of_a_file_is_a_conflict_and_so_is_a_file_in_the_way_of_a_folder() -> None:
+def test_a_file_and_a_folder_of_one_path_are_a_conflict() -> None:
     link, folder = (Entry("a", kind, 0o777, 0, 0, 1) for kind in "ld")
     for other in (link, file("a")):
         assert conflicts(tree(other), tree(folder)) == conflicts(tree(folder), tree(other)) == ("a",)
@@ -178,7 +176,7 @@ def test_a_folder_in_the_way_of_a_file_is_a_conflict_and_so_is_a_file_in_the_way
     assert conflicts(tree(folder), tree(folder)) == conflicts(tree(link), tree(file("a"))) == ()
 
 
-def test_a_store_that_does_not_note_a_link_is_told() -> None:
+def test_links_missing_in_the_store_are_noted() -> None:
     references = {f"blobs/00/{HASH}": ("models--a--b/blobs/x",)}
     source = tree(references=references)
     assert plan_copy(source, tree()).references == references
@@ -189,7 +187,7 @@ def test_a_store_that_does_not_note_a_link_is_told() -> None:
 # What rsync says ------------------------------------------------------------------------------------------------------
 
 
-def test_what_rsync_complains_about_is_divided_on_the_side_that_has_it() -> None:
+def test_errors_of_rsync_name_the_node_that_has_them() -> None:
     ours = 'rsync: [sender] link_stat "/data/a" failed: No such file or directory (2)'
     theirs = [
         'rsync: [generator] recv_generator: mkdir "/b" (in copy) failed: Read-only file system (30)',
@@ -257,7 +255,7 @@ def test_ranges_are_merged_to_the_same_bytes_without_touching(found: list[tuple[
     assert all(one[1] < other[0] for one, other in itertools.pairwise(result))
 
 
-def test_a_whole_file_is_left_when_nothing_has_arrived() -> None:
+def test_a_file_is_one_piece_when_nothing_has_arrived() -> None:
     assert pieces(2 * PIECE_BYTES + 1, []) == [(0, PIECE_BYTES), (PIECE_BYTES, PIECE_BYTES), (2 * PIECE_BYTES, 1)]
 
 
@@ -271,7 +269,7 @@ def prove(source: Tree, target: Tree, allow_broken: bool = False) -> CopyProof:
 
 
 @given(trees(), trees())
-def test_a_proof_holds_only_for_what_is_all_there(source: Tree, target: Tree) -> None:
+def test_a_proof_holds_only_for_a_complete_copy(source: Tree, target: Tree) -> None:
     there = target.by_path()
     complete = all(
         e.path in there and (e.type, e.size, e.target) == (there[e.path].type, there[e.path].size, there[e.path].target)
@@ -281,7 +279,7 @@ def test_a_proof_holds_only_for_what_is_all_there(source: Tree, target: Tree) ->
         assert prove(source, target).holds == complete
 
 
-def test_a_target_may_hold_more_and_another_time() -> None:
+def test_a_target_may_hold_more_and_have_other_times() -> None:
     assert prove(tree(file("a")), tree(file("a", mtime=5), file("b"))).holds
 
 
@@ -294,7 +292,7 @@ def test_faults_are_named_and_printable() -> None:
     assert proof.faults == ("1 missing: b\\xff", "1 different: a", "1 links that lead nowhere: li\\nnk")
 
 
-def test_a_link_that_is_broken_on_the_source_too_is_allowed_only_when_asked_for() -> None:
+def test_links_broken_on_both_nodes_are_allowed_only_on_request() -> None:
     link = Entry("link", "l", 0o777, 0, 0, 1, target="x", state="dangling")
     both = tree(link, broken=("link",))
     assert not prove(both, both).holds
@@ -303,7 +301,7 @@ def test_a_link_that_is_broken_on_the_source_too_is_allowed_only_when_asked_for(
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_a_file_that_could_not_be_read_is_a_fault_and_its_node_is_named(side: int) -> None:
+def test_an_unreadable_file_is_a_fault_with_its_node(side: int) -> None:
     whole = tree(file("a", sha256=HASH), digest="one")
     unread = tree(file("a"), digest="one", unread=("a",))
     proof = prove_copy(*((unread, whole), (whole, unread))[side], NAMES, True, False)
@@ -315,7 +313,7 @@ def test_a_file_that_could_not_be_read_is_a_fault_and_its_node_is_named(side: in
     assert not both.holds, "what neither node could read is not proven"
 
 
-def test_a_blob_that_is_damaged_on_the_source_is_divided_on_the_source() -> None:
+def test_a_blob_damaged_on_the_source_is_a_fault_of_the_source() -> None:
     both = tree(file("a", sha256=HASH), digest="one", damaged=("a",))
     proof = prove_copy(both, both, NAMES, True, False)
     assert proof is not None
@@ -355,7 +353,7 @@ def test_an_unknown_option_is_named_with_the_nearest() -> None:
         CopyOptions.of({"verfy": "hash"})
 
 
-def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:
+def test_known_node_names_are_resolved_to_addresses() -> None:
     assert [resolved(name) for name in ("localhost", "198.18.0.7", "::1")] == ["127.0.0.1", "198.18.0.7", "::1"]
     assert resolved("no-such-node.invalid") == "no-such-node.invalid"
 
@@ -363,13 +361,13 @@ def test_names_of_nodes_are_resolved_where_this_machine_knows_them() -> None:
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
-def test_owners_are_found_by_name_and_else_by_number() -> None:
+def test_owners_are_matched_by_name_then_by_number() -> None:
     source, target = {0: "root", 1000: "nvidia", 1001: "gone"}, {0: "root", 1002: "nvidia", 1001: "else"}
     assert owner_map(source, target) == {0: 0, 1000: 1002, 1001: 1001}
 
 
 @given(trees(), trees())
-def test_changes_are_those_of_content_and_kind(before: Tree, now: Tree) -> None:
+def test_changes_are_those_of_content_and_type(before: Tree, now: Tree) -> None:
     assert changed(before, before) == ()
     old, new = (
         {e.path: (e.type, e.size, e.target, e.type == "f" and e.mtime) for e in t.entries} for t in (before, now)
@@ -384,7 +382,7 @@ def test_bytes_are_shown_as_people_read_them(count: int, text: str) -> None:
     assert human(count) == text
 
 
-def test_a_plan_tells_what_it_would_do() -> None:
+def test_a_plan_is_described_in_one_line() -> None:
     source = tree(file("a", 3 << 20), Entry("d", "d", 0o755, 0, 0, 1))
     assert describe(plan_copy(source, tree())) == "1 files, 3.0 MiB, 1 folders, links and attributes"
     assert describe(plan_copy(source, source)) == "nothing"

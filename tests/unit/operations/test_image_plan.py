@@ -45,7 +45,7 @@ def side(engine: dict[str, str] | None = None, saved: dict[str, str] | None = No
     return Side(images, None if saved is None else store(saved))
 
 
-def test_what_the_engine_has_is_left_alone() -> None:
+def test_an_image_that_the_engine_has_is_left_alone() -> None:
     plan = plan_images(["a:1"], side({"a:1": "12"}), side({"a:1": "12"}))
     assert plan.of(Action.NOTHING) == ["a:1"]
     assert not plan.blobs
@@ -53,7 +53,7 @@ def test_what_the_engine_has_is_left_alone() -> None:
     assert plan.at_most_bytes == 0
 
 
-def test_the_room_that_an_engine_needs_is_that_of_the_layers_it_lacks() -> None:
+def test_an_engine_needs_space_for_the_layers_it_lacks() -> None:
     source = side({"a:1": "123", "b:1": "9"}, {"a:1": "123"})
     assert engine_bytes(["a:1"], source, side({})) == 3 * LAYER_BYTES
     assert engine_bytes(["a:1"], source, side({"old:1": "124"})) == LAYER_BYTES
@@ -67,7 +67,7 @@ def test_another_image_under_the_same_tag_is_replaced() -> None:
     assert plan.of(Action.MOVE) == plan.to_save == ["a:1"]
 
 
-def test_what_the_own_store_has_is_only_loaded() -> None:
+def test_an_image_of_the_own_store_is_only_loaded() -> None:
     plan = plan_images(["a:1"], side({"a:1": "12"}), side(saved={"a:1": "12"}))
     assert plan.of(Action.LOAD) == plan.to_load == ["a:1"]
     assert not plan.to_save
@@ -83,14 +83,14 @@ def test_only_blobs_that_the_target_lacks_are_moved() -> None:
     assert not plan.to_save
 
 
-def test_what_two_images_share_is_moved_once() -> None:
+def test_blobs_that_two_images_share_are_moved_once() -> None:
     images = {"a:1": "12", "a:2": "123"}
     plan = plan_images(["a:1", "a:2", "a:1"], side(images, images), side())
     assert plan.at_most_bytes == 3 * LAYER_BYTES + 2 * CONFIG_BYTES
     assert [tag.tag for tag in plan.tags] == ["a:1", "a:2"]
 
 
-def test_an_image_that_is_not_saved_is_estimated_by_the_layers_that_are_known() -> None:
+def test_the_size_of_an_unsaved_image_is_estimated() -> None:
     plan = plan_images(["a:2"], side({"a:2": "123"}, {"a:1": "12"}), side(saved={"a:1": "1"}))
     assert plan.to_save == ["a:2"]
     assert plan.at_most_bytes == 2 * LAYER_BYTES
@@ -102,13 +102,13 @@ def test_a_store_that_is_older_than_the_engine_is_saved_anew() -> None:
     assert plan.at_most_bytes == LAYER_BYTES
 
 
-def test_an_image_that_is_only_in_the_store_comes_from_there() -> None:
+def test_an_image_that_only_the_store_has_comes_from_it() -> None:
     plan = plan_images(["a:1"], side(saved={"a:1": "12"}), side())
     assert plan.of(Action.MOVE) == ["a:1"]
     assert not plan.to_save
 
 
-def test_an_image_that_is_not_whole_in_the_store_counts_as_absent() -> None:
+def test_an_incomplete_image_of_a_store_counts_as_absent() -> None:
     broken = Side((), store({"a:1": "12"}, lost=[layer("1")]))
     assert plan_images(["a:1"], broken, side()).of(Action.ABSENT) == ["a:1"]
     assert plan_images(["a:1"], broken, broken).of(Action.ABSENT) == ["a:1"]
@@ -120,7 +120,7 @@ def test_a_damaged_blob_is_moved_again() -> None:
     assert plan_images(["a:1"], source, target).paths == [blob_path(layer("1"))]
 
 
-def test_an_image_that_must_only_be_present_may_be_another_than_elsewhere() -> None:
+def test_without_a_source_any_image_of_the_tag_will_do() -> None:
     for node, action in (
         (side({"a:1": "12"}, {"a:1": "13"}), Action.NOTHING),
         (side({}, {"a:1": "13"}), Action.LOAD),
@@ -133,7 +133,7 @@ nodes = st.dictionaries(st.sampled_from(["a:1", "a:2", "b:1"]), st.text("123456"
 
 
 @given(nodes, nodes, nodes, nodes)
-def test_after_a_plan_is_carried_out_nothing_is_left_to_do(
+def test_after_a_plan_nothing_is_left_to_do(
     engine: dict[str, str], saved: dict[str, str], target_engine: dict[str, str], target_saved: dict[str, str]
 ) -> None:
     source, target = side(engine, saved), side(target_engine, target_saved)

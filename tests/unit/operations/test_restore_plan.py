@@ -1,4 +1,4 @@
-"""What a restore plans: which backup fits a node, in which order it goes back, and that accounts keep their numbers."""
+"""The plan of a restore: which backup fits a node, the order of the steps, the numbers of accounts."""
 
 from __future__ import annotations
 
@@ -47,30 +47,30 @@ def codes(refusals: Any) -> list[str]:
     return [refusal.code for refusal in refusals]
 
 
-def test_a_backup_of_this_very_node_is_not_foreign_whatever_it_is_called_now() -> None:
+def test_a_renamed_node_is_still_the_node_of_its_backup() -> None:
     assert codes(foreign(backup(), "spark-2", replace(THIS, hostname="spark-186e", machine_id="c" * 32))) == []
 
 
-def test_one_interface_that_was_replaced_does_not_make_another_machine() -> None:
+def test_a_node_with_one_new_interface_is_the_same_machine() -> None:
     usb = {**MACS, "enP7s7": "02:00:00:00:00:01"}
     assert codes(foreign(backup(), "spark-2", replace(THIS, macs=usb))) == []
 
 
-def test_another_name_another_architecture_and_other_macs_are_refused_each() -> None:
+def test_another_name_architecture_or_macs_are_refused() -> None:
     assert codes(foreign(backup(), "spark-1", THIS)) == ["RESTORE_OTHER_NODE"]
     assert codes(foreign(backup(), "spark-2", replace(THIS, architecture="amd64"))) == ["RESTORE_OTHER_MACHINE"]
     other = replace(THIS, macs={"enP7s7": "02:00:00:00:00:01"})
     assert codes(foreign(backup(), "spark-2", other)) == ["RESTORE_OTHER_MACHINE"]
 
 
-def test_k3s_state_goes_only_to_the_version_that_wrote_it() -> None:
+def test_k3s_state_is_restored_only_to_its_version() -> None:
     assert codes(other_k3s(backup(), None, "v1.36.4+k3s1")) == []
     assert codes(other_k3s(backup(), "v1.36.4+k3s1", "v1.37.0+k3s1")) == []
     assert codes(other_k3s(backup(), None, "v1.37.0+k3s1")) == ["RESTORE_K3S_VERSION"]
     assert codes(other_k3s(backup(), "v1.35.1+k3s1", "v1.36.4+k3s1")) == ["RESTORE_K3S_VERSION"]
 
 
-def test_host_keys_come_last_and_what_belongs_to_the_installation_never() -> None:
+def test_host_keys_come_last_and_some_files_never() -> None:
     assert step_of(member("root/etc/ssh/ssh_host_ed25519_key", "identity")) == "sshd"
     assert step_of(member("root/etc/hostname", "identity")) == "identity"
     for path in ("root/etc/machine-id", "root/etc/fstab", "root/etc/rancher/k3s/k3s.yaml", "gb10/images.json"):
@@ -78,19 +78,19 @@ def test_host_keys_come_last_and_what_belongs_to_the_installation_never() -> Non
     assert step_of(member("root/etc/systemd/system/snap-firefox-1234.mount")) is None
 
 
-def test_only_the_parts_that_are_wanted_are_selected() -> None:
+def test_only_wanted_parts_are_selected() -> None:
     manifest = backup(member("root/etc/netplan/a.yaml", "network"), member("root/etc/ssh/sshd_config", "identity"))
     for only, steps in ((None, {"network", "sshd"}), (["network"], {"network"}), (["identity"], {"sshd"})):
         assert {step for step, members in select(manifest, only).items() if members} == steps
 
 
-def test_content_is_told_by_digest_alone() -> None:
+def test_content_is_described_by_digest_alone() -> None:
     assert described("/etc/rancher/k3s/token", ["content", "a" * 64], "b" * 64) == (
         "/etc/rancher/k3s/token has other content: sha256 aaaaaaaaaaaa, in the backup bbbbbbbbbbbb"
     )
 
 
-def test_a_diff_shows_texts_of_the_system_alone_and_nothing_that_was_ever_closed() -> None:
+def test_a_diff_shows_only_texts_that_were_always_public() -> None:
     """All these files are 0644: a mode alone makes nothing public."""
     shown = ["root/etc/hosts", "root/etc/sysctl.d/90-own.conf"]
     secret = [
@@ -112,7 +112,7 @@ def test_a_diff_shows_texts_of_the_system_alone_and_nothing_that_was_ever_closed
     assert not may_show("/etc/hosts", "mode", public, frozenset({"/etc/hosts"}))
 
 
-def test_every_part_that_can_be_asked_for_has_a_step() -> None:
+def test_every_restorable_part_has_a_step() -> None:
     manifest = backup(*(member(f"root/etc/{part}", part) for part in RESTORABLE))
     for part in RESTORABLE:
         assert any(select(manifest, [part]).values()), part
@@ -120,14 +120,14 @@ def test_every_part_that_can_be_asked_for_has_a_step() -> None:
     assert set(RESTORABLE) | {"sshd"} == set(STEPS)
 
 
-def test_settings_that_nobody_takes_over_by_himself_are_named_once_each() -> None:
+def test_settings_not_in_force_are_named_once_each() -> None:
     assert not_in_force(["/etc/hosts", "/etc/netplan/a.yaml", "/etc/systemd/system/a.service"]) == []
     (firewall,) = not_in_force(["/etc/ufw/user.rules", "/etc/ufw/user6.rules", "/etc/default/ufw"])
     assert "ufw reload" in firewall
     assert len(not_in_force(["/etc/ufw/user.rules", "/etc/NetworkManager/conf.d/a.conf"])) == 2
 
 
-def test_units_of_an_administrator_are_told_from_drop_ins_links_and_templates() -> None:
+def test_drop_ins_links_and_templates_are_no_restored_units() -> None:
     folder = "root/etc/systemd/system"
     names = ("backup.timer", "own.service", "own.service.d/more.conf", "worker@.service", "notes.txt")
     members = [member(f"{folder}/{name}") for name in names] + [member(f"{folder}/link.service", kind="l")]
@@ -141,7 +141,7 @@ def planned(look: NodeAccounts, passwd: str = PEOPLE, group: str = GROUP) -> Any
     return plan_accounts(read_accounts(passwd), read_groups(group), look)
 
 
-def test_accounts_that_the_node_lacks_are_made_with_their_old_numbers_and_groups() -> None:
+def test_missing_accounts_get_their_old_numbers_and_groups() -> None:
     plan = planned(FRESH)
     assert plan.refusals == ()
     assert plan.created == ("ada",)
@@ -151,7 +151,7 @@ def test_accounts_that_the_node_lacks_are_made_with_their_old_numbers_and_groups
     assert join == ("usermod", "--append", "--groups", "docker", "ada")
 
 
-def test_shared_groups_come_back_with_their_members_at_the_first_time() -> None:
+def test_shared_groups_get_their_members_in_the_same_run() -> None:
     group = f"{GROUP}\nresearch:x:1500:ada,nvidia"
     commands = planned(FRESH, group=group).commands
     assert ("groupadd", "--gid", "1500", "research") in commands
@@ -168,14 +168,14 @@ def test_a_node_that_has_all_accounts_needs_nothing() -> None:
     assert (plan.commands, plan.refusals) == ((), ())
 
 
-def test_an_idle_account_gets_its_number_back_and_one_at_work_is_refused() -> None:
+def test_only_an_idle_account_gets_its_number_back() -> None:
     groups = {**FRESH.groups, "ada": (1001, ())}
     look = replace(FRESH, users={**FRESH.users, "ada": 1005}, groups=groups)
     assert ("usermod", "--uid", "1001", "ada") in planned(look).commands
     assert codes(planned(replace(look, busy=frozenset({1005}))).refusals) == ["RESTORE_NUMBERS"]
 
 
-def test_a_number_that_somebody_else_has_now_is_refused() -> None:
+def test_a_number_of_another_account_is_refused() -> None:
     look = replace(FRESH, users={"root": 0, "nvidia": 1000, "wizard": 1001})
     plan = planned(look)
     assert codes(plan.refusals) == ["RESTORE_NUMBERS"]

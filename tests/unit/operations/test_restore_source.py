@@ -1,4 +1,4 @@
-"""Which backup a restore takes: a proven one, of before the wipe, or the one that somebody named."""
+"""The backup that a restore takes: the newest proven one from before the wipe, or a named one."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def test_the_latest_backup_is_the_newest_that_is_proven(node: Path, store: Path)
     assert (named.id, named.proven, named.reasons) == (bad, False, ("its content has changed",))
 
 
-def test_a_copy_is_as_good_as_another_place_proved_it_for_it_is_hashed_when_it_is_opened(
-    node: Path, store: Path
-) -> None:
+def test_a_proof_of_another_place_counts_for_the_copy_here(node: Path, store: Path) -> None:
     backup = kept(node, store, DAYS[0], "a", proven=False)
     write_proofs(str(store), "spark-1", backup, [replace(proof(store, backup), where="spark-2")])
     assert latest(store).proven
@@ -76,7 +74,7 @@ def test_a_copy_is_as_good_as_another_place_proved_it_for_it_is_hashed_when_it_i
         latest(store)
 
 
-def test_a_backup_of_a_node_that_was_just_wiped_shows_by_its_host_keys(node: Path, store: Path) -> None:
+def test_host_keys_reveal_a_backup_made_after_a_wipe(node: Path, store: Path) -> None:
     before = kept(node, store, DAYS[0], "a")
     assert latest(store).before_wipe() is None
     kept(with_keys(node, "new"), store, DAYS[1], "b")

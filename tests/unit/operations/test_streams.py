@@ -64,19 +64,19 @@ def test_a_backup_goes_to_a_node_and_comes_back(
     assert bytes(taken) == content
 
 
-def test_a_refusal_is_raised_by_its_code(host: Host, tmp_path: Path, backup: tuple[bytes, dict[str, Any]]) -> None:
+def test_a_refusal_is_raised_with_its_code(host: Host, tmp_path: Path, backup: tuple[bytes, dict[str, Any]]) -> None:
     with pytest.raises(RefusedError) as refused:
         run_stream(host, keep(tmp_path / "store", backup[1]), give=[backup[0][:-1]])
     assert refused.value.code == "BACKUP_FAILED"
 
 
-def test_a_program_without_an_answer_fails_by_the_given_code(host: Host, tmp_path: Path) -> None:
+def test_a_program_without_an_answer_fails_with_the_given_code(host: Host, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match="KeyError") as refused:
         run_stream(host, launch("keep", tmp_path), failed="BACKUP_NOT_KEPT")
     assert refused.value.code == "BACKUP_NOT_KEPT"
 
 
-def test_a_lost_connection_is_told_from_a_full_disk_here(
+def test_a_lost_connection_and_a_full_disk_differ(
     ssh_server: SshServer, host: Host, tmp_path: Path, backup: tuple[bytes, dict[str, Any]]
 ) -> None:
     def cut() -> Iterator[bytes]:
