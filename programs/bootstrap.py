@@ -4,7 +4,7 @@ Standard input has this text as a JSON line, then the request as a JSON line, th
 
     mark            begins every line of ours in the answer
     modules         name -> text of the modules of gb10.programs that the function needs
-    function        "gb10.programs.images.listing:main"
+    function        "gb10.programs.tree.listing:main"
     job             argument of the function, beside the outlet
     memory_bytes    limit for the data of this process and of its children
     answer_bytes    limit for the answer

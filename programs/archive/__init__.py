@@ -5,6 +5,6 @@
     MANIFEST.json        every member with type, mode, owner, time, size and sha256; the node; what was left out
 
 The contract: an archive that `unpack` or `check` accepts is, member by member, as it was written. Nothing is ever
-written outside the folder, whatever an archive says. Unpacked files are 0600 in 0700 folders, unless their own
-attributes are asked for: the manifest has them.
+written outside the folder, whatever an archive says. Unpacked files are 0600 in 0700 folders: their own attributes are
+in the manifest.
 """

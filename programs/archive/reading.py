@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, cast
 
 from gb10.programs.answer import RefusedError
-from gb10.programs.archive.files import CHUNK, apply_attributes, extended, kind_of
+from gb10.programs.archive.files import CHUNK, kind_of
 from gb10.programs.archive.manifest import (
     MANIFEST,
     OWN,
@@ -37,10 +37,8 @@ def check(stream: BinaryIO) -> Manifest:
     return _read(stream, None)
 
 
-def unpack(stream: BinaryIO, folder: str, attributes: bool = False) -> Manifest:
+def unpack(stream: BinaryIO, folder: str) -> Manifest:
     """Unpack an archive into a folder that is empty or absent; return its manifest.
-
-    + attributes: give members their own mode, time, extended attributes and, as root, owner
 
     Raise RefusedError as `check` does: then the content of the folder is worthless. Raise OSError if there is no room.
     """
@@ -55,9 +53,6 @@ def unpack(stream: BinaryIO, folder: str, attributes: bool = False) -> Manifest:
             os.link(os.path.join(folder, member.target), place, follow_symlinks=False)
         elif member.type == "l":
             os.symlink(member.target, place)
-    if attributes:
-        for member in sorted(manifest.members, key=lambda member: member.path, reverse=True):
-            apply_attributes(os.path.join(folder, member.path), member)
     return manifest
 
 
@@ -230,7 +225,7 @@ def _parents(path: str) -> Iterator[str]:
         yield path
 
 
-def compare(folder: str, manifest: Manifest, attributes: bool = False) -> list[str]:
+def compare(folder: str, manifest: Manifest) -> list[str]:
     """Return the differences between a folder, into which an archive was unpacked, and its manifest, as texts."""
     wanted = {member.path: member for member in manifest.members}
     found = set(_below(folder))
@@ -239,12 +234,12 @@ def compare(folder: str, manifest: Manifest, attributes: bool = False) -> list[s
     for path, member in wanted.items():
         if path not in found:
             wrong.append(f"{path} is missing")
-        elif difference := _difference(os.path.join(folder, path), member, attributes):
+        elif difference := _difference(os.path.join(folder, path), member):
             wrong.append(f"{path} has another {difference}")
     return [shown(line) for line in wrong]
 
 
-def _difference(place: str, member: Member, attributes: bool) -> str:
+def _difference(place: str, member: Member) -> str:
     found = os.lstat(place)
     kind = kind_of(found)
     pairs: list[tuple[str, Any, Any]] = [("type", kind, "f" if member.type == "h" else member.type)]
@@ -252,11 +247,6 @@ def _difference(place: str, member: Member, attributes: bool) -> str:
         pairs += [("size", found.st_size, member.size), ("content", sha256_of(place), member.sha256)]
     if kind == "l":
         pairs += [("target", os.readlink(place), member.target)]
-    if attributes:
-        owner = (member.owner.uid, member.owner.gid)
-        pairs += [("time", found.st_mtime_ns, member.mtime), ("extended attributes", extended(place), member.xattrs)]
-        pairs += [("mode", stat.S_IMODE(found.st_mode), member.mode)] if kind != "l" else []
-        pairs += [("owner", (found.st_uid, found.st_gid), owner)] if os.geteuid() == 0 else []
     return next((what for what, one, other in pairs if one != other), "")
 
 

@@ -39,6 +39,7 @@ from gb10.programs.archive.manifest import (
 )
 from gb10.programs.archive.reading import check, compare, unpack
 from gb10.programs.archive.writing import BLOCK, HELD_BYTES, SAMPLE_BYTES, UnwritableError, Writer
+from tests.unit.programs.unpacking import differences, unpack_with_attributes
 
 NAMES = st.binary(min_size=1, max_size=20).filter(
     lambda name: not set(name) & set(b"/\0") and name not in (b".", b"..")
@@ -107,9 +108,9 @@ def test_any_tree_is_unpacked_as_it_was(tree: dict[bytes, Any]) -> None:
         before = listed(home)
         content, manifest = made(home)
         back = Path(scratch) / "back"
-        assert unpack(io.BytesIO(content), str(back), attributes=True) == manifest
+        assert unpack_with_attributes(content, str(back)) == manifest
         assert listed(Path(f"{back}/{ROOT}{home}")) == before
-        assert not compare(str(back), manifest, attributes=True)
+        assert not list(differences(str(back), manifest))
 
 
 def test_files_around_every_limit_of_the_format_are_kept(tmp_path: Path) -> None:
@@ -122,9 +123,9 @@ def test_files_around_every_limit_of_the_format_are_kept(tmp_path: Path) -> None
     before = listed(home)
     content, manifest = made(home)
     back = tmp_path / "back"
-    unpack(io.BytesIO(content), str(back), attributes=True)
+    unpack_with_attributes(content, str(back))
     assert listed(Path(f"{back}/{ROOT}{home}")) == before
-    assert not compare(str(back), manifest, attributes=True)
+    assert not list(differences(str(back), manifest))
 
 
 @pytest.fixture

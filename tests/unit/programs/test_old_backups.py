@@ -11,9 +11,10 @@ import pytest
 
 from gb10.operations.backups.restore_source import LATEST, open_backup
 from gb10.programs.archive.manifest import agree
-from gb10.programs.archive.reading import check, compare, unpack
+from gb10.programs.archive.reading import check
 from gb10.programs.backups.proof import prove
 from gb10.programs.backups.store import is_proven, is_whole, read_proofs, read_summary
+from tests.unit.programs.unpacking import differences, unpack_with_attributes
 
 SAMPLES = Path(__file__).parent / "samples" / "backups"
 NODE, ID = "spark-2", "spark-2-20261123T201500Z"
@@ -28,8 +29,8 @@ def store(tmp_path: Path) -> str:
 
 def test_an_old_archive_is_unpacked_as_it_was(store: str, tmp_path: Path) -> None:
     content = (Path(store) / NODE / f"{ID}.tar.gz").read_bytes()
-    manifest = unpack(io.BytesIO(content), str(tmp_path / "out"), attributes=True)
-    assert compare(str(tmp_path / "out"), manifest, attributes=True) == []
+    manifest = unpack_with_attributes(content, str(tmp_path / "out"))
+    assert not list(differences(str(tmp_path / "out"), manifest))
     agree(manifest, read_summary(store, NODE, ID))
     assert check(io.BytesIO(content)) == manifest
     by_name = {os.path.basename(member.path): member for member in manifest.members}
