@@ -44,7 +44,7 @@ def test_the_index_lists_every_archive_with_its_digest(tmp_path: Path) -> None:
         assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == entry["digest"]
 
 
-def test_a_foreign_chart_with_one_of_our_names_is_kept_and_listed(tmp_path: Path) -> None:
+def test_a_foreign_chart_with_our_name_is_kept_and_listed(tmp_path: Path) -> None:
     described = yaml.safe_dump(
         {"apiVersion": "v2", "name": "gpu-operator", "version": "v26.7.0", "description": "real"}
     )

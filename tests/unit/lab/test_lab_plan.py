@@ -31,7 +31,7 @@ br-1	000012C6	00000000	0001	0	0	0	00FFFFFF	0	0	0
 
 
 @given(INDICES, NUMBERS)
-def test_a_nodes_addresses_are_in_its_networks_and_not_this_machines(index: int, number: int) -> None:
+def test_a_nodes_addresses_are_in_its_networks_and_its_own(index: int, number: int) -> None:
     node = NodePlan("x", index, number)
     for network in NETWORKS:
         address = ipaddress.IPv4Address(node.address(network))

@@ -27,7 +27,7 @@ def test_the_keys_of_the_file_are_the_long_flags(folder: Path) -> None:
     assert options.many("disable") == ["traefik", "servicelb"]
 
 
-def test_the_command_line_wins_over_the_file_and_adds_to_its_lists(folder: Path) -> None:
+def test_the_command_line_overrides_the_file_and_adds_to_lists(folder: Path) -> None:
     (folder / "config.yaml").write_text("node-name: file\ntls-san: [a]\n")
     options = config.read("server", ["--node-name=line", "--tls-san", "b,c"])
     assert options.text("node-name") == "line"
