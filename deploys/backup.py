@@ -80,7 +80,7 @@ def fetch_backup(node: str, backup: str = "latest") -> None:
 
 
 def backup_settings() -> BackupSettings:
-    """Return this host's settings. Raise RefusedDeploy for what cannot be."""
+    """Return this host's settings. Raise RefusedDeploy for invalid ones."""
     settings = read_settings(BackupSettings)
     for key in settings.recipients:
         try:

@@ -110,9 +110,7 @@ def kubeconfig(dest: str) -> None:
 
 
 def check_k3s(role: str | None, settings: K3sSettings) -> None:
-    """Refuse nodes on which the rest could not work. The call stands once for all roles, so that all hosts share it:
-    those outside the cluster too, of which nothing is asked.
-    """
+    """Refuse nodes on which the rest could not work. Hosts outside the cluster share this call, and always pass."""
     if role:
         _look_at(role, settings)
     preflight.preflight(
@@ -126,7 +124,7 @@ def check_k3s(role: str | None, settings: K3sSettings) -> None:
 
 
 def _look_at(role: str, settings: K3sSettings) -> None:
-    """Read what tells whether K3s is as wanted, in one round trip."""
+    """Read the facts that the operations below need, in one round trip."""
     read_ahead(
         {
             NodeIdentity: [{}],
@@ -141,7 +139,7 @@ def _look_at(role: str, settings: K3sSettings) -> None:
 
 
 def install_k3s(role: str, settings: K3sSettings) -> None:
-    """Lay down what K3s starts from, then have it running: the same for both roles, but for the token."""
+    """Write the files that K3s starts from, then run it. Only the token differs between the roles."""
     node, seconds = node_name(host), settings.start_seconds
     environment = downloads_proxy()
     # What may well fail comes first: without it a node has neither half a K3s, nor a new configuration for the old one.
@@ -208,7 +206,7 @@ def _files(role: str, settings: K3sSettings, environment: dict[str, str]) -> lis
 
 
 def _config(role: str, settings: K3sSettings) -> dict[str, object]:
-    """Given a role, return what config.yaml holds: what we must say, then what the inventory adds or overrides."""
+    """Return the content of config.yaml: our own keys, then those that the inventory adds or overrides."""
     ours: dict[str, object] = {
         "node-name": node_name(host),
         "node-ip": kubernetes_ip(host),
@@ -223,7 +221,7 @@ def _config(role: str, settings: K3sSettings) -> dict[str, object]:
 
 
 def with_name(config: dict[str, object], name: str) -> dict[str, object]:
-    """Given a server's configuration and the name that kubeconfigs have for it, have its certificate carry the name."""
+    """Add to a server's certificate the name that kubeconfigs use for the server."""
     given = config.get("tls-san", [])
     names = [str(each) for each in given] if isinstance(given, list) else str(given).split(",")
     return config if name in (config["node-ip"], *names) else {**config, "tls-san": [*names, name]}

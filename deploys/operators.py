@@ -39,13 +39,13 @@ def helm(**overrides: Any) -> None:
 
 
 def helm_client(**overrides: Any) -> operations.Client:
-    """Return the helm that this host is to have. Raise RefusedDeploy for what cannot be."""
+    """Return the helm for this host. Raise RefusedDeploy for invalid settings."""
     settings = read_settings(HelmSettings, **overrides)
     return operations.Client(settings.version, settings.mirror, settings.sha256, downloads_proxy())
 
 
 def install_helm(client: operations.Client) -> None:
-    """Have helm on this host: once in a run, however many deploys ask for it, so that a dry run lists it once."""
+    """Install helm on this host, once in a run, however many deploys need it."""
     if not host.data.get("gb10_helm"):
         host.data.gb10_helm = True
         operations.binary(name="Install helm", client=client)
@@ -181,7 +181,7 @@ def network_operator_teardown(purge: bool = False) -> None:
 
 
 def install_network_operator(settings: NetworkOperatorSettings, nodes: list[Host], repair: bool) -> None:
-    """Install it on the head, say what it is to do, and wait for it."""
+    """Install it on the head, write its policy, and wait for it."""
     charts = read_settings(ChartSettings)
     install_chart("Network Operator", NETWORK, settings, network_operator_values, repair)
     operators.nic_cluster_policy(

@@ -32,7 +32,7 @@ class Backups(_Listing[tuple[BackupCopy, ...] | None]):
 
 
 class BackupEvidence(_Listing[tuple[BackupProof, ...] | None]):
-    """The last proof of each backup that the node keeps. See Backups for `root`, None and what it raises."""
+    """The last proof of each backup that the node keeps. See Backups for `root` and None."""
 
     def read(self, answer: Any) -> tuple[BackupProof, ...] | None:
         copies = read_backups(answer)

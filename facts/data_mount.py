@@ -20,7 +20,7 @@ class DataMount(SectionsFact[DataPlace]):
     def command(self, path: str, folders: Sequence[str] = ()) -> Launch:
         place = shlex.quote(path)
         columns = "findmnt -J -b -o TARGET,SOURCE,FSTYPE,AVAIL,SIZE"
-        # Where the path is absent, its nearest ancestor tells where it would lie.
+        # An absent path would lie on the file system of its nearest ancestor.
         nearest = f'p={place}; while [ ! -e "$p" ]; do p=$(dirname "$p"); done'
         return self.sections(
             {
@@ -58,7 +58,7 @@ def _kind(path: str) -> str:
 
 
 def _filesystem(section: Section) -> dict[str, Any]:
-    # Of several mounts on one path the last one is what is seen.
+    # The last of several mounts on one path hides the others.
     filesystem = json.loads(section.text)["filesystems"][-1]
     if not isinstance(filesystem, dict):
         raise ValueError(f"findmnt printed {section.text!r}")
@@ -66,5 +66,5 @@ def _filesystem(section: Section) -> dict[str, Any]:
 
 
 def _device(filesystem: dict[str, Any]) -> str:
-    """The device, without the folder within it that a bind mount or a subvolume adds: /dev/nvme0n1p2[/@data]."""
+    """Return the device without the folder that a bind mount or subvolume adds: /dev/nvme0n1p2[/@data]."""
     return str(filesystem["source"]).partition("[")[0]

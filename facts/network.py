@@ -87,7 +87,7 @@ LISTENERS = (
 class Listener(FactValue):
     """A process that listens on a port."""
 
-    process: str | None  # its name; None where the node does not tell
+    process: str | None  # its name; None if ss does not show it
     unit: str | None  # the systemd unit that it belongs to: "k3s.service"; None where it is gone, or in none
 
 

@@ -86,7 +86,7 @@ class NodeOverview(ProgramFact[Overview]):
 
 
 def _items(answer: Any) -> Items | None:
-    """Return the objects that the API server told of, or None if it did not answer."""
+    """Return the objects that the API server listed, or None if it did not answer."""
     return read_items(read_answer(answer)[CLUSTER])
 
 

@@ -161,13 +161,13 @@ def listen(
     *,
     lifetime_seconds: int,
     seconds: int = 3,
-    told: Callable[[dict[str, Any]], None] = lambda details: None,
+    on_report: Callable[[dict[str, Any]], None] = lambda details: None,
 ) -> Launch:
-    """Given a rail of the peer's side, return the command that answers one measurement of `seconds`.
+    """Return the command that answers one measurement of `seconds` on a rail.
 
-    `netdev` and `address` are the listening node's, `peer` is the address of the one that measures. It calls `told`
-    when it listens, and ends after its lifetime or with its connection. TCP serves only `peer`, ib_write_bw
-    (port + 1) serves one client.
+    `netdev` and `address` are those of this node, `peer` is the address of the node that measures. The command calls
+    `on_report` once it listens, and ends after its lifetime or with its connection. TCP serves only `peer`,
+    ib_write_bw (port + 1) serves one client.
     """
     job = {"rail": [netdev, address, port], "peer": peer, "lifetime": lifetime_seconds, "seconds": seconds}
-    return Launch("gb10.programs.bandwidth:listen", job, seconds=lifetime_seconds, told=told)
+    return Launch("gb10.programs.bandwidth:listen", job, seconds=lifetime_seconds, on_report=on_report)

@@ -248,7 +248,7 @@ class ChartSettings(Topic):
 
 
 class OperatorSettings(Topic):
-    """What is to be said of either operator."""
+    """Settings that both operators have."""
 
     version: ChartVersion
     sha256: Digest | None
@@ -264,7 +264,7 @@ class OperatorSettings(Topic):
 
 
 class GpuOperatorSettings(OperatorSettings):
-    """How the GPU Operator is to be."""
+    """Settings of the GPU Operator."""
 
     prefix = "gpu_operator_"
     version: Annotated[ChartVersion, AfterValidator(works_on_gb10)]
@@ -281,7 +281,7 @@ class GpuOperatorSettings(OperatorSettings):
 
 
 class NetworkOperatorSettings(OperatorSettings):
-    """How the Network Operator is to be."""
+    """Settings of the Network Operator."""
 
     prefix = "network_operator_"
 
@@ -344,7 +344,7 @@ class RailsSettings(Topic):
 
 
 class ServingCare(Topic):
-    """What counts as serving on a node, and whether it may be disturbed."""
+    """Which containers count as serving, and if they may be disturbed."""
 
     prefix = "node_"
     serving_containers: list[str]
@@ -352,7 +352,7 @@ class ServingCare(Topic):
 
 
 class NodeSystem(Topic):
-    """Who may come in, and what the node and the others are called. Booleans switch parts."""
+    """Who may log in, and the names of the nodes. Booleans switch parts."""
 
     prefix = "node_"
     user: bool
@@ -364,7 +364,7 @@ class NodeSystem(Topic):
 
 
 class NodeWorkplace(ServingCare):
-    """Where models lie and containers run, and how fast. Booleans switch parts."""
+    """Models, containers and performance. Booleans switch parts."""
 
     data: bool
     data_path: PlainPath
@@ -382,7 +382,7 @@ class NodeWorkplace(ServingCare):
 
 
 class NodeNetwork(ServingCare):
-    """What may cut the way to the node. Booleans switch parts."""
+    """Network settings that may cut the connection. Booleans switch parts."""
 
     rails: bool
     rails_mtu: int = Field(ge=1280, le=9978)
@@ -393,7 +393,7 @@ class NodeNetwork(ServingCare):
 
 
 class NodeSettings(NodeSystem, NodeWorkplace, NodeNetwork):
-    """How a node is to be provisioned."""
+    """Settings of provisioning a node."""
 
 
 # Images and models ----------------------------------------------------------------------------------------------------
@@ -449,7 +449,7 @@ class BackupSettings(Topic):
 
 
 class RestoreSettings(Topic):
-    """What of which backup is to be restored."""
+    """Which backup is restored, and which parts of it."""
 
     restore_from: str
     restore_only: list[Part] | None
@@ -537,7 +537,7 @@ class ServingSettings(ServingTimes):
 
     @property
     def marks(self) -> dict[str, list[str]]:
-        """Mode -> how its engine is recognised, where that is told."""
+        """Mode -> patterns that recognise its engine, for modes that have some."""
         return {name: mode.recognise for name, mode in self.modes.items() if mode.recognise}
 
     def described(self, mode: str) -> ModeSettings | None:
@@ -559,7 +559,7 @@ class ServingSettings(ServingTimes):
 
 
 class ServingChoice(Topic):
-    """What is to be served, and for "solo" on which node."""
+    """The mode that is served, and the node for "solo"."""
 
     prefix = "serving_"
     mode: Literal["cluster", "solo", "off"] | None
@@ -586,12 +586,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be, each with the reason."""
+    """Invalid settings, each with the reason."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one host: what its inventory says, over the defaults of group_data/all.py.
+    """The settings of one host: those of its inventory over the defaults of group_data/all.py.
 
     Raises SettingsError for what is no setting.
     """
@@ -618,7 +618,7 @@ class Settings:
     def _values(self, topic: type[Topic], key: str) -> Iterable[Any]:
         """Yield the value of a field, or nothing where the model itself has a default."""
         name = topic.prefix + key
-        # None is "not said" for a setting that cannot be None.
+        # None means "not set" for a setting that cannot be None.
         if name in self.said and (self.said[name] is not None or _may_be_none(topic, key)):
             yield self.said[name]
         elif hasattr(defaults, name):
@@ -626,7 +626,7 @@ class Settings:
 
 
 def settings_of(data: Mapping[str, Any], topic: type[AnyTopic], /, **instead: Any) -> AnyTopic:
-    """Return a topic of a host's settings; `data` is all that its inventory says. See Settings.read."""
+    """Return a topic of a host's settings; `data` is its data in the inventory. See Settings.read."""
     return Settings({name: value for name, value in data.items() if name in SETTINGS}).read(topic, **instead)
 
 
@@ -635,7 +635,7 @@ def _may_be_none(topic: type[Topic], key: str) -> bool:
 
 
 def _reason(topic: type[Topic], item: Any, given: Mapping[str, Any]) -> str:
-    """Given an error of pydantic, name the setting (or the argument) and say what is wrong, without its value."""
+    """Return the setting (or argument) of a pydantic error and what is wrong with it, without its value."""
     key, *deeper = map(str, item["loc"])
     path = ".".join([key if key in given else topic.prefix + key, *deeper])
     if item["type"] != "extra_forbidden":

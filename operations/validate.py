@@ -300,7 +300,7 @@ def _listening(target: Host, way: Way, seconds: int) -> Iterator[str | None]:
         str(way.local),
         lifetime_seconds=seconds + SPARE_SECONDS,
         seconds=seconds,
-        told=lambda details: begun.set(),
+        on_report=lambda details: begun.set(),
     )
     running = start_run(target, launch)
     running.link(lambda ended: begun.set())

@@ -1,4 +1,4 @@
-"""A command on a node over pyinfra's own SSH connection, as bytes: bounded in time and size, never held as a whole."""
+"""A command on a node over pyinfra's own SSH connection, as bytes: limited in time and size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ END_SECONDS = 5.0  # for a program to end that no longer reads
 
 @contextmanager
 def opened(node: Host, line: str, connector: BaseConnector | None = None) -> Iterator[Channel]:
-    """Run a command line on a node while the block runs; whatever still runs there then loses its connection.
+    """Run a command line on a node. At the end of the block it loses its connection.
 
     + connector: another connection than the node's own
 
@@ -43,20 +43,23 @@ def opened(node: Host, line: str, connector: BaseConnector | None = None) -> Ite
         channel.close()
 
 
-def converse(channel: Channel, give: Iterable[bytes], hear: Callable[[str], None], bound: int, seconds: float) -> int:
-    """Send input, hear every line of both outputs, return the exit status.
+def exchange(
+    channel: Channel, give: Iterable[bytes], on_line: Callable[[str], None], bound: int, seconds: float
+) -> int:
+    """Send input, read every line of both outputs, return the exit status.
 
-    + bound: how many bytes the node may send
-    + seconds: until it must have ended
+    + on_line: called with each line
+    + bound: most bytes that the node may send
+    + seconds: time limit
 
     Raise FloodError for more bytes, TimeoutError for a node that takes longer, ConnectionError for a lost connection,
-    and what `give` and `hear` raise.
+    and what `give` and `on_line` raise.
     """
-    lines = _Lines(hear, bound)
-    other_lines = _Lines(hear, bound, lines.used)
-    errors = _Beside(lambda: _read(channel.recv_stderr, other_lines.take))
+    lines = _Lines(on_line, bound)
+    other_lines = _Lines(on_line, bound, lines.used)
+    errors = _Reader(lambda: _read(channel.recv_stderr, other_lines.take))
     deadline = _deadline(channel, seconds)
-    _pour(channel, give)
+    _send(channel, give)
     _read(channel.recv, lines.take, channel, deadline)
     lines.end()
     errors.end(deadline)
@@ -68,23 +71,24 @@ def stream(
     mark: str,
     give: Iterable[bytes],
     take: Callable[[bytes], object],
-    hear: Callable[[str], None],
+    on_line: Callable[[str], None],
     seconds: float,
     silence: float | None = None,
 ) -> int:
-    """Send input, take the stream of a program that sends one, hear its lines, return the exit status.
+    """Send input, read the stream of a program and the lines beside it, return the exit status.
 
     + mark: of the launch
-    + silence: after how many seconds without a byte the node is taken for dead
+    + take: called with each part of the stream
+    + silence: seconds without a byte after which the node counts as dead
 
-    Raise as `converse` does, and EOFError for a stream that ends early.
+    Raise as `exchange` does, and EOFError for a stream that ends early.
     """
-    lines = _Lines(hear, LINE_BYTES)
-    errors = _Beside(lambda: _read(channel.recv_stderr, lines.take))
+    lines = _Lines(on_line, LINE_BYTES)
+    errors = _Reader(lambda: _read(channel.recv_stderr, lines.take))
     chunks = _Chunks(mark, take)
     deadline = _deadline(channel, seconds)
     channel.settimeout(silence or seconds)
-    _pour(channel, give)
+    _send(channel, give)
     _read(channel.recv, chunks.take, channel, None if silence else deadline)
     errors.end(deadline)
     lines.end()
@@ -97,8 +101,8 @@ def stream(
 class _Lines:
     """Splits bytes into lines. Two of them share one bound if they share `used`."""
 
-    def __init__(self, hear: Callable[[str], None], bound: int, used: list[int] | None = None) -> None:
-        self._hear = hear
+    def __init__(self, on_line: Callable[[str], None], bound: int, used: list[int] | None = None) -> None:
+        self._on_line = on_line
         self._bound = bound
         self.used = used if used is not None else [0]
         self._rest = bytearray()
@@ -110,18 +114,18 @@ class _Lines:
         *whole, rest = data.split(b"\n")
         for line in whole:
             self._rest += line
-            self._hear(self._rest.decode(errors="replace"))
+            self._on_line(self._rest.decode(errors="replace"))
             self._rest.clear()
         self._rest += rest
 
     def end(self) -> None:
         if self._rest:
-            self._hear(self._rest.decode(errors="replace"))
+            self._on_line(self._rest.decode(errors="replace"))
             self._rest.clear()
 
 
 class _Chunks:
-    """Takes the chunks of a stream apart: each comes after its length, an empty one ends it."""
+    """Decodes a stream of chunks: each follows its length, an empty one ends the stream."""
 
     def __init__(self, mark: str, take: Callable[[bytes], object]) -> None:
         self._mark = f"{mark}\n".encode()
@@ -176,8 +180,8 @@ def _deadline(channel: Channel, seconds: float) -> float:
     return time.monotonic() + seconds
 
 
-def _pour(channel: Channel, give: Iterable[bytes]) -> None:
-    """Send all, unless the program ends before: what it says then tells more than a broken pipe."""
+def _send(channel: Channel, give: Iterable[bytes]) -> None:
+    """Send all data. A program that ends earlier is no error here: its own answer explains more than a broken pipe."""
     try:
         for data in give:
             channel.sendall(data)
@@ -195,7 +199,7 @@ def _ended_soon(channel: Channel) -> bool:
     return channel.exit_status_ready()
 
 
-class _Beside(threading.Thread):
+class _Reader(threading.Thread):
     """A thread that does some work; `end` raises its error."""
 
     def __init__(self, work: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ from gb10.facts.reading.values import FactValue
 LISTS = ("missing", "broken", "damaged", "unread", "unreferenced")  # of a tree, beside its entries
 # Where a Hugging Face hub keeps its locks. A lock file of a snapshot (uv.lock, poetry.lock) is a file of the model.
 LOCKS = ("/.locks", "/*--*/blobs/*.lock", "/*--*/blobs/*.lock.soft")
-# What nobody wants on another node: downloads that are not complete, locks, and links that are being made.
+# Never copied: incomplete downloads, locks, and links that are being made.
 UNFINISHED = ("*.incomplete", *LOCKS, ".*.shared")
 
 
@@ -67,10 +67,10 @@ class TreeFaults(TreeSummary):
     """A folder, and the paths in it that a copy could not have."""
 
     broken: tuple[str, ...] = ()  # links that do not resolve inside the root
-    damaged: tuple[str, ...] = ()  # files whose name tells their sha256, and that have another
+    damaged: tuple[str, ...] = ()  # files whose content does not match the sha256 in their name
     unread: tuple[str, ...] = ()  # files whose content was asked for, and could not be read
     missing: tuple[str, ...] = ()  # of the paths that were asked for; then nothing else is listed
-    unreferenced: tuple[str, ...] = ()  # blobs of which the shared store does not note all of these links
+    unreferenced: tuple[str, ...] = ()  # blobs whose links are not all noted in the shared store
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class CopyFaults(FactValue):
     missing: tuple[str, ...] = ()  # on the target
     different: tuple[str, ...] = ()  # in type, size, where a link leads, or (hashed) in content
     broken_links: tuple[str, ...] = ()  # do not resolve inside the target's folder
-    damaged: tuple[str, ...] = ()  # content is not what the name of the file says, already on the source
-    unread: tuple[str, ...] = ()  # node:path of what should have been read (hashed) and could not be
+    damaged: tuple[str, ...] = ()  # content does not match the digest in the name, already on the source
+    unread: tuple[str, ...] = ()  # node:path of files that could not be read for hashing
     unnoted: tuple[str, ...] = ()  # shared blobs that the target's store may remove too early
     allowed: tuple[str, ...] = ()  # links that are broken on the source too, and were allowed to be
 
@@ -198,11 +198,11 @@ def prove_copy(
 ) -> CopyProof | None:
     """Given both listings, made after the copy, return the proof; None where brief listings do not suffice.
 
-    + names: what to call both nodes
-    + hashed: whether the listings were made with the content of all files
-    + allow_broken: links that are broken on the source may be so on the target
+    + names: of both nodes
+    + hashed: the listings have the digests of all files
+    + allow_broken: links that are broken on the source may be broken on the target
 
-    The target may hold more. Times and owners prove nothing, and are not compared.
+    The target may hold more. Times and owners are not compared.
     """
     there = target.by_path()
     wanted = [entry for entry in source.entries if entry.type != "o"]

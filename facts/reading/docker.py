@@ -11,7 +11,7 @@ from gb10.programs.images.contents import Contents, EngineImage, Record
 
 @dataclass(frozen=True)
 class Belongings(FactValue):
-    """Volumes by name, those without one shortened; and containers, running or not, that nobody makes again."""
+    """Volumes by name, or by a short id; and containers, running or not, that no program recreates."""
 
     volumes: tuple[str, ...]
     containers: tuple[str, ...]  # neither of Kubernetes nor what gb10 serves with

@@ -23,15 +23,15 @@ HUB_FILES = ("blobs/.huggingface-shared-blobs", "CACHEDIR.TAG")
 
 @dataclass(frozen=True)
 class Revision(FactValue):
-    """One snapshot of a repository. `size` is in bytes, of what its links reach."""
+    """One snapshot of a repository. `size` is in bytes, of the files that its links lead to."""
 
     commit: str
-    refs: tuple[str, ...]  # branches and tags that mean it
+    refs: tuple[str, ...]  # branches and tags that point to it
     files: int
     size: int
     dangling: tuple[str, ...]  # links that lead nowhere
-    torn: tuple[str, ...]  # another size than the repository's own listing says
-    absent: tuple[str, ...] | None  # listed there and not here: perhaps not wanted; None without a listing
+    torn: tuple[str, ...]  # not of the size in the repository's own listing
+    absent: tuple[str, ...] | None  # listed but not here, perhaps on purpose; None without a listing
 
     @property
     def sound(self) -> bool:
@@ -91,7 +91,7 @@ def folder_name(name: str, kind: str = "model") -> str:
 
 
 def read_cache(tree: Tree) -> HuggingFaceCache:
-    """Given the listing of a hub, with SMALL_FILES, return what it holds."""
+    """Read the cache from the listing of its hub, with SMALL_FILES."""
     entries = tree.by_path()
     members: dict[str, list[Entry]] = {}
     for entry in tree.entries:

@@ -18,7 +18,7 @@ TOKEN_FILE = "/etc/rancher/k3s/token"  # noqa: S105 - where it lies, not what it
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
 NODE_PASSWORD = "/etc/rancher/node/password"  # noqa: S105 - likewise
 SERVER = "/var/lib/rancher/k3s/server"
-STATE = "/var/lib/gb10/k3s"  # downloads on their way, and the mark below
+STATE = "/var/lib/gb10/k3s"  # unfinished downloads, and the mark below
 DRAINED = f"{STATE}/drained"
 UNITS = {"server": "k3s", "agent": "k3s-agent"}
 UNINSTALL = {"server": "/usr/local/bin/k3s-uninstall.sh", "agent": "/usr/local/bin/k3s-agent-uninstall.sh"}
@@ -92,10 +92,10 @@ class Leftovers(FactValue):
 
     @property
     def is_empty(self) -> bool:
-        """Nothing was found."""
+        """True if nothing was found."""
         return not (self.paths or self.mounts or self.processes or self.containers or self.links)
 
     @property
     def is_absence(self) -> bool:
-        """It is known that there is nothing."""
+        """True if it is known that nothing is left."""
         return self.is_empty and self.containers is not None

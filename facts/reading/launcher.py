@@ -192,7 +192,7 @@ def _launch(
             answer = launch.answer()
             status, output = by_connector()
             for line in output.output_lines:
-                answer.hear(line)
+                answer.read_line(line)
     except (FloodError, FrameError) as error:
         refused(Refused("NODE_ANSWER", f"{host.name}: {error}"))
         return False, CommandOutput([OutputLine("stderr", str(error))])
@@ -209,7 +209,7 @@ def _over_ssh(
     with channels.opened(host, shell_line(host, launch, arguments), connector) as channel:
         give = [launch.text.encode()]
         bound = launch.answer_bytes + OTHER_BYTES
-        status = channels.converse(channel, give, answer.hear, bound, launch.seconds + 2 * KILL_SECONDS)
+        status = channels.exchange(channel, give, answer.read_line, bound, launch.seconds + 2 * KILL_SECONDS)
     return status == 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gb10.facts.reading.requests import sections_job
 from gb10.facts.reading.values import FactValue, Sections
 
-# What `uname -m` says, in the words of K3s, helm and Docker.
+# Architecture by `uname -m` -> its name for K3s, helm and Docker.
 ARCHITECTURES = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "amd64", "amd64": "amd64"}
 IDENTITY_JOB = sections_job(
     {"links": "ip -j link", "machine": "uname -m", "clock": "date +%s.%N"},
@@ -39,7 +39,7 @@ class Identity(FactValue):
 
 
 def read_identity(found: Sections) -> Identity:
-    """Return what the sections of NodeIdentity tell."""
+    """Read the identity from the sections of IDENTITY_JOB."""
     machine = found["machine"].first or "unknown"
     release = dict(line.split("=", 1) for line in found["os"].lines if "=" in line)
     release = {key: value.strip().strip("\"'") for key, value in release.items()}
@@ -119,7 +119,7 @@ def parse_release(lines: Iterable[str]) -> Release:
     )
 
 
-SERVICES = ("Docker", "the GPU driver")  # which a person may have to mend: they need not pass by themselves
+SERVICES = ("Docker", "the GPU driver")  # a person may have to repair these
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class SettledState(FactValue):
     boot_id: str
     up_seconds: float
     system: str  # as `systemctl is-system-running` says
-    waits_for: tuple[str, ...]  # in words
+    waits_for: tuple[str, ...]  # texts for a person
 
     @property
     def installs(self) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class DataPlace(FactValue):
     own_device: bool  # another device than the root file system's: only then it can outlive a reinstallation
     free_bytes: int
     size_bytes: int
-    folders: dict[str, str | None]  # name of what was asked for below it -> its kind
+    folders: dict[str, str | None]  # requested name below it -> its kind
     expected: str | None  # the device that /etc/fstab mounts at this very path
 
     @property
@@ -200,7 +200,7 @@ class GpuState(FactValue):
 
     devices: tuple[GpuDevice, ...]
     cuda_version: str | None  # the newest that the driver supports
-    processes: tuple[GpuProcess, ...] | None  # None where nvidia-smi does not tell
+    processes: tuple[GpuProcess, ...] | None  # None if nvidia-smi does not list them
     memory_total_kib: int | None  # of the node, which a GB10 shares with its GPU
     memory_available_kib: int | None
-    trouble: str | None = None  # what nvidia-smi said when it failed
+    trouble: str | None = None  # output of nvidia-smi if it failed

@@ -23,7 +23,7 @@ class OperatorPod(FactValue):
 
     name: str
     component: str
-    node: str | None  # None while it is not scheduled
+    node: str | None  # None until it is scheduled
     phase: str
     status: str  # one word, as kubectl shows it: Running, Completed, Init:0/4, ImagePullBackOff
     ready_containers: int
@@ -73,7 +73,7 @@ class ClusterPolicy(FactValue):
 
 @dataclass(frozen=True)
 class AppliedState(FactValue):
-    """One part of a NicClusterPolicy. `ignore` means that nobody asked for it, which is no failure."""
+    """One part of a NicClusterPolicy. `ignore` means that it is not requested, which is no failure."""
 
     name: str
     state: str  # ready, notReady, ignore, error
@@ -225,9 +225,9 @@ class Operator:
     release: str  # of helm, and the chart's name too
     namespace: str
     kind: str  # of its policies
-    policy: str  # the one that counts: nobody heeds others
-    resource: str  # what every node offers when it is ready
-    groups: tuple[str, ...]  # of the definitions that its chart brings
+    policy: str  # name of the only policy that it reads
+    resource: str  # that every node offers when the operator is ready
+    groups: tuple[str, ...]  # API groups of the definitions in its chart
 
 
 GPU = Operator(
@@ -264,9 +264,9 @@ def own_policy(operator: Operator, policies: Policies) -> ClusterPolicy | NicClu
 def lacking(
     operator: Operator, amount: int, policies: Policies | None, nodes: Sequence[ClusterNode] | None
 ) -> list[str]:
-    """Return what an operator lacks to be ready, in words; nothing if it is.
+    """Return the reasons why an operator is not ready; none if it is.
 
-    + amount: how much of its resource every node must offer at least
+    + amount: of its resource that every node must offer
     + policies, nodes: of the cluster; None where no API server answers
     """
     if policies is None or nodes is None:
@@ -299,12 +299,12 @@ def _nodes_lack(resource: str, amount: int, nodes: Sequence[ClusterNode]) -> Ite
 
 
 def waiting(pods: Iterable[OperatorPod]) -> list[OperatorPod]:
-    """Return the pods that do not do their work."""
+    """Return the pods that are not healthy."""
     return [pod for pod in pods if not pod.healthy]
 
 
 def why_waiting(pods: Iterable[OperatorPod]) -> list[str]:
-    """Say of each pod that waits for what it waits. Pods explain why an operator is not ready; they decide nothing."""
+    """Return why each waiting pod waits. Pods explain why an operator is not ready; they do not decide it."""
     waits = waiting(pods)
     said = [_why_not(pod) for pod in waits[:MOST_PODS]]
     return [*said, f"{len(waits) - MOST_PODS} more pods wait"] if len(waits) > MOST_PODS else said

@@ -52,7 +52,7 @@ class RdmaLink(RdmaHalf):
     state: str | None = None  # ACTIVE, DOWN, INIT... whatever the tool's spelling
     physical_state: str | None = None  # LINK_UP, DISABLED, POLLING...
     operstate: str | None = None  # of the netdev: UP, DOWN
-    rate_gbps: float | None = None  # says little while the link is down: a dark port reports 40
+    rate_gbps: float | None = None  # meaningless while the link is down: an unplugged port reports 40
     mtu_bytes: int | None = None
     addresses: tuple[str, ...] | None = None  # with prefix length
 
@@ -109,7 +109,7 @@ class ConnectX7(FactValue):
 
     @property
     def ports(self) -> tuple[PhysicalPort, ...]:
-        """The physical ports that could be told; a half of which the port is unknown is in none."""
+        """The physical ports, without the halves whose port is unknown."""
         numbers = sorted({link.physical_port for link in self.links if link.physical_port is not None})
         return tuple(
             PhysicalPort(number, tuple(link for link in self.links if link.physical_port == number))
@@ -229,7 +229,7 @@ def _ibstat_value(link: RdmaLink, key: str, value: str) -> RdmaLink:
 
 
 def parse_ip(text: str) -> dict[str, RdmaLink]:
-    """Given what `ip -d -j addr` prints, return by interface what it tells of a link. Raise ValueError otherwise."""
+    """Read the output of `ip -d -j addr`: interface -> link. Raise ValueError for anything else."""
     found = {}
     for row in json.loads(text):
         # iproute2 leaves an empty object where a filter dropped an interface
@@ -298,7 +298,7 @@ def _sysfs_netdevs(lines: Iterable[str]) -> list[RdmaLink]:
 
 
 def _merge(readings: Iterable[list[RdmaLink] | None]) -> list[RdmaLink]:
-    """Given what several tools tell, best first, return one link for each device and port."""
+    """Merge the links that several tools report, best first, into one for each device and port."""
     merged: dict[tuple[str | None, int | None], RdmaLink] = {}
     for link in itertools.chain.from_iterable(reading or () for reading in readings):
         key = (link.device, link.port)

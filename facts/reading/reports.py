@@ -1,4 +1,4 @@
-"""Reports: objects by which a fact or an operation tells more than its commands do.
+"""Reports: objects that a fact or an operation hands out beside its commands.
 
 They go to one reporter. In the process of the gb10 command it sends them to the controller; otherwise, as under the
 pyinfra CLI, each becomes a line of text for a person.
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 
 class Report(Protocol):
-    """Something to report. `line` is its text for a person, or None where a person need not see it."""
+    """A report. `line` is its text for a person, or None if a person need not see it."""
 
     @property
     def line(self) -> str | None: ...
@@ -48,6 +48,6 @@ def report(host: Any, what: Report) -> None:
 
 
 def set_reporter(reporter: Callable[[Any, Report], None]) -> None:
-    """Have reports go elsewhere than to pyinfra's log."""
+    """Send reports to this function instead of pyinfra's log."""
     global _reporter  # noqa: PLW0603 - one for the process, as pyinfra's log is
     _reporter = reporter

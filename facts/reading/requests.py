@@ -37,7 +37,7 @@ class Request:
     + function: "gb10.programs.images.listing:main"
     + job: what the function gets: a JSON object; it may hold secrets
     + seconds: how long it may take
-    + told: called with what the program reports while it runs
+    + on_report: called with what the program reports while it runs
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Request:
         memory_bytes: int = MEMORY_BYTES,
         answer_bytes: int = ANSWER_BYTES,
         streams: bool = False,
-        told: Callable[[dict[str, Any]], None] = lambda details: None,
+        on_report: Callable[[dict[str, Any]], None] = lambda details: None,
     ) -> None:
         self.function = function
         self.job = job
         self.seconds = seconds
         self.answer_bytes = answer_bytes
-        self.told = told
+        self.on_report = on_report
         self.mark = f"gb10-{secrets.token_hex(12)}"
         request = {
             "mark": self.mark,
@@ -72,13 +72,13 @@ class Request:
 
     def answer(self) -> Answer:
         """Return an object that takes in the lines of the answer."""
-        return Answer(self.mark, self.answer_bytes, self.told)
+        return Answer(self.mark, self.answer_bytes, self.on_report)
 
     def read(self, output: str) -> Any:
         """Given all that the command printed, return the answer. Raise FrameError or FloodError for anything else."""
         answer = self.answer()
         for line in output.split("\n"):
-            answer.hear(line)
+            answer.read_line(line)
         if not answer.complete:
             raise FrameError(answer.refusal[1] if answer.refusal else "it does not answer")
         return answer.value
@@ -132,13 +132,13 @@ class Answer:
 
     mark: str
     limit_bytes: int
-    told: Callable[[dict[str, Any]], None] = lambda details: None
+    on_report: Callable[[dict[str, Any]], None] = lambda details: None
     value: Any = None
     complete: bool = False
     refusal: tuple[str, str] | None = None
     others: list[str] = field(default_factory=list)
 
-    def hear(self, line: str) -> None:
+    def read_line(self, line: str) -> None:
         """Take in a line. Raise FrameError or FloodError for one that cannot be ours."""
         line = line.rstrip("\r\n")
         if not line.startswith(f"{self.mark} "):
@@ -149,7 +149,7 @@ class Answer:
         value = self._value(kind, text)
         match kind.removesuffix("/deflated"), value:
             case "report", dict():
-                self.told(value)
+                self.on_report(value)
             case "refused", [str(code), str(reason)]:
                 self.refusal = (code, reason)
             case "answer", _:

@@ -19,7 +19,7 @@ class Engine(FactValue):
     pid: int
     container: str | None  # None: it runs on the node itself
     mode: str  # cluster, solo, undecided; member: it works for an engine that may be on another node
-    why: str  # by what it was told
+    why: str  # what its mode was read from
     age_seconds: float
 
 
@@ -29,15 +29,15 @@ class ServingContainer(FactValue):
 
     name: str
     image: str
-    mode: str | None  # for which gb10 started it; None: somebody else did
+    mode: str | None  # that gb10 started it for; None if somebody else started it
     spec: str | None  # digest of how gb10 started it
     running: bool
     exit_code: int | None  # None while it runs
-    gpu: bool  # whether it has one, and a name that may serve
+    gpu: bool  # it has one, and its name matches the serving containers
 
     @property
     def end(self) -> str | None:
-        """How it ended, in words; None while it runs."""
+        """A text that says how it ended; None while it runs."""
         return None if self.running else f"{self.name} ended with status {self.exit_code}"
 
 
@@ -55,10 +55,10 @@ class NodeServing(FactValue):
     containers: tuple[ServingContainer, ...]
     health: str
     models: tuple[str, ...]  # that the server offers
-    completion: bool | None  # whether it completes a prompt; None: it was not asked
+    completion: bool | None  # it completed a prompt; None if none was sent
     trouble: str | None  # what the server did wrong
     memory_available_kib: int | None
-    docker: bool  # whether a Docker engine answers
+    docker: bool  # a Docker engine answers
 
     @property
     def ours(self) -> tuple[ServingContainer, ...]:
@@ -67,7 +67,7 @@ class NodeServing(FactValue):
 
     @property
     def foreign(self) -> tuple[Engine, ...]:
-        """The engines that somebody else started."""
+        """The engines that gb10 did not start."""
         names = {container.name for container in self.ours}
         return tuple(engine for engine in self.engines if engine.container not in names)
 
@@ -77,11 +77,11 @@ class NodeServing(FactValue):
         return {engine.mode for engine in self.engines} == {"member"}
 
     def wrong(self, node: str, model: str | None, *, complete: bool = True) -> list[str]:
-        """Say what keeps what serves here from being healthy; nothing if it answers.
+        """Return the reasons why serving on this node is not healthy; none if it is.
 
         + node: the name of this node
-        + model: the name under which the model has to be offered; None: any is right
-        + complete: it has to have completed a prompt, too
+        + model: the name that the server must offer; None: any
+        + complete: the server must have completed a prompt, too
         """
         if self.health == "none":
             return [f"nothing listens on {node} yet: it loads"]
@@ -100,7 +100,7 @@ class NodeServing(FactValue):
 
 
 def node_serving(found: Mapping[str, Any]) -> NodeServing:
-    """Given what serving_probe.py prints, return what serves. Raise KeyError or TypeError for anything else."""
+    """Read the answer of programs/serving_probe.py. Raise KeyError or TypeError if it is none."""
     containers = tuple(ServingContainer(**entry) for entry in found["containers"])
     engines = tuple(Engine(**entry) for entry in found["engines"])
     mode, reasons = _mode(engines, _puzzling(engines, containers), str(found["health"]))
@@ -134,9 +134,9 @@ def _mode(engines: Sequence[Engine], puzzling: Sequence[str], health: str) -> tu
 
 
 def _puzzling(engines: Sequence[Engine], containers: Sequence[ServingContainer]) -> list[str]:
-    """Names of containers that hold the GPU although nothing that serves is seen in them.
+    """Return the names of containers that hold the GPU without an engine in them.
 
-    Not ours: in one that has just been started, no engine may be there yet.
+    Ours are left out: one that has just been started may have no engine yet.
     """
     serving = {engine.container for engine in engines}
     busy = (one for one in containers if one.running and one.gpu and not one.mode)

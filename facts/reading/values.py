@@ -73,5 +73,5 @@ def read_answer(answer: Mapping[str, Any]) -> dict[str, Section]:
 
 
 def _lines(text: str) -> tuple[str, ...]:
-    # Not splitlines(): names may hold what it takes for the end of a line.
+    # Not splitlines(): file names may contain characters that it splits at.
     return tuple(text.removesuffix("\n").split("\n")) if text else ()

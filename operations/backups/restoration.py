@@ -52,7 +52,7 @@ def run_on_node(node: Host, function: str, job: Mapping[str, Any], seconds: int,
     def told(details: Mapping[str, Any]) -> None:
         report(node, Remark(f"note: {shown(str(details.get('note')))}"))
 
-    launch = Launch(f"gb10.programs.backups.{function}", job, seconds=seconds, streams=True, told=told)
+    launch = Launch(f"gb10.programs.backups.{function}", job, seconds=seconds, streams=True, on_report=told)
     return run_stream(node, launch, give=give, failed="RESTORE_FAILED")
 
 

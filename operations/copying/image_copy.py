@@ -220,7 +220,7 @@ def run_store(node: Host, command: str, **job: Any) -> None:
         f"gb10.programs.images.commands:{command}",
         {"root": STORE, **job},
         seconds=LONGEST_SECONDS,
-        told=lambda told: report(node, ImageMoved(**told)),
+        on_report=lambda moved: report(node, ImageMoved(**moved)),
     )
     try:
         ask(node, launch, "OPERATION_FAILED")

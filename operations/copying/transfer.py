@@ -120,7 +120,7 @@ def transfer(source: Host, target: Host, request: CopyRequest, survey: Survey) -
             session.sender_job(ready),
             seconds=session.lifetime,
             memory_bytes=SENDER_MEMORY_BYTES,
-            told=lambda told: report(source, _progress(told)),
+            on_report=lambda moved: report(source, _progress(moved)),
         )
         result = ask(source, send, FAILURE)
     except BaseException:

@@ -225,7 +225,7 @@ def run_stream(
     seconds = launch.seconds + 2 * KILL_SECONDS
     try:
         with channels.opened(node, shell_line(node, launch, {"_sudo": has_sudo()})) as channel:
-            status = channels.stream(channel, launch.mark, given(), taken, answer.hear, seconds, silence)
+            status = channels.stream(channel, launch.mark, given(), taken, answer.read_line, seconds, silence)
     except _CallerError as error:
         raise error.args[0] from None
     except (FloodError, FrameError) as error:

@@ -38,7 +38,7 @@ def launched(launch: Launch, tools: Path | None = None, before: tuple[str, ...] 
     )
     answer = launch.answer()
     for printed in f"{done.stdout}\n{done.stderr}".split("\n"):
-        answer.hear(printed)
+        answer.read_line(printed)
     return Launched(done.returncode, answer.value, answer.refusal, "\n".join(answer.others))
 
 

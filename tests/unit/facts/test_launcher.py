@@ -96,7 +96,7 @@ def test_what_a_login_shell_prints_is_no_answer(host: Host, program: Any) -> Non
     line = f"echo hello; echo '{'x' * 20} answer 5'; {launcher.shell_line(host, noisy, {})}; echo bye"
     answer = noisy.answer()
     with channels.opened(host, line) as channel:
-        assert channels.converse(channel, [noisy.text.encode()], answer.hear, 1 << 20, 20) == 0
+        assert channels.exchange(channel, [noisy.text.encode()], answer.read_line, 1 << 20, 20) == 0
     assert answer.value == 7
     assert "hello" in answer.others
     assert "bye" in answer.others
@@ -111,7 +111,8 @@ def test_a_refusal_is_reported_by_its_code(host: Host, program: Any, reported: l
 def test_reports_come_while_the_program_runs(host: Host, program: Any) -> None:
     seen: list[tuple[dict[str, Any], float]] = []
     launch = program(
-        "outlet.report(sent=1)\ntime.sleep(1)\nreturn 1", told=lambda told: seen.append((told, time.monotonic()))
+        "outlet.report(sent=1)\ntime.sleep(1)\nreturn 1",
+        on_report=lambda sent: seen.append((sent, time.monotonic())),
     )
     assert run(host, launch) == (True, 1)
     assert seen[0][0] == {"sent": 1}
@@ -213,12 +214,12 @@ def test_a_stream_of_bytes_is_whole_both_ways(host: Host, program: Any) -> None:
     body = "data = sys.stdin.buffer.read()\noutlet.report(got=len(data))\noutlet.write(data[::-1])\nreturn 'end'"
     launch = program(body, streams=True)
     answer, taken, told = launch.answer(), bytearray(), list[object]()
-    answer.told = told.append
+    answer.on_report = told.append
     sent = os.urandom(3_000_000)
     line = f"echo noise; {shell_line(host, launch, {})}"
     with channels.opened(host, line) as channel:
         give = iter([launch.text.encode(), sent])
-        assert channels.stream(channel, launch.mark, give, taken.extend, answer.hear, 30) == 0
+        assert channels.stream(channel, launch.mark, give, taken.extend, answer.read_line, 30) == 0
     assert bytes(taken) == sent[::-1]
     assert (answer.value, told) == ("end", [{"got": len(sent)}])
 
@@ -226,7 +227,7 @@ def test_a_stream_of_bytes_is_whole_both_ways(host: Host, program: Any) -> None:
 def test_a_stream_that_ends_early_is_incomplete(host: Host, program: Any) -> None:
     launch = program("outlet.write(b'half')\nos._exit(0)", streams=True)
     with channels.opened(host, shell_line(host, launch, {})) as channel, pytest.raises(EOFError):
-        channels.stream(channel, launch.mark, [launch.text.encode()], lambda data: None, launch.answer().hear, 30)
+        channels.stream(channel, launch.mark, [launch.text.encode()], lambda data: None, launch.answer().read_line, 30)
 
 
 def test_sections_do_not_fail_each_other(host: Host) -> None:
@@ -259,13 +260,13 @@ def test_a_script_has_arguments_and_variables_and_refuses(host: Host, reported: 
 def test_a_line_with_the_mark_that_is_no_answer_is_refused(line: str) -> None:
     answer = Answer("m", 1000)
     with pytest.raises(FrameError):
-        answer.hear(f"m {line}")
+        answer.read_line(f"m {line}")
 
 
 def test_an_answer_does_not_inflate_beyond_its_bound() -> None:
     bomb = base64.b64encode(zlib.compress(b'"' + b"x" * 10_000_000 + b'"')).decode()
     with pytest.raises(FloodError):
-        Answer("m", 1_000_000).hear(f"m answer/deflated {bomb}")
+        Answer("m", 1_000_000).read_line(f"m answer/deflated {bomb}")
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12"])

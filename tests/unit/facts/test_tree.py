@@ -50,7 +50,7 @@ def run(launch: Launch) -> list[str]:
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=True)
     answer = launch.answer()
     for line in done.stdout.splitlines():
-        answer.hear(line)
+        answer.read_line(line)
     return answered(answer.value)
 
 

@@ -38,7 +38,7 @@ def streamed(
     )
     answer = launch.answer()
     for line in done.stderr.decode(errors="replace").splitlines():
-        answer.hear(line)
+        answer.read_line(line)
     _, _, rest = done.stdout.partition(f"{launch.mark}\n".encode())
     sent = bytearray()
     while rest:

@@ -41,9 +41,9 @@ def answer_of(launch: Launch, interpreter: str) -> Any:
     command = [interpreter, "-I", "-c", LOADER]
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=120)
     answer = launch.answer()
-    answer.told = told.append
+    answer.on_report = told.append
     for line in done.stdout.splitlines():
-        answer.hear(line)
+        answer.read_line(line)
     assert answer.complete, (answer.refusal, done.stderr)
     return answer.value, told
 
@@ -135,7 +135,7 @@ def test_a_sender_without_the_secret_is_rejected(ends: Ends, interpreter: str) -
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=60)
     answer = launch.answer()
     for line in done.stdout.splitlines():
-        answer.hear(line)
+        answer.read_line(line)
     assert answer.refusal is not None
     assert answer.refusal[0] == "COPY_REFUSED"
     assert list(ends.target.glob("large")) == []
