@@ -190,8 +190,7 @@ def service(
     """
     Have K3s enabled and running with its present configuration, and its node Ready.
 
-    + role: "server" or "agent"
-    + version: the version that the kubelet must report
+    + version: the kubelet must report it
     + node: its name in Kubernetes
     + head: the host with the API server
     + seconds: how long a start may take, and then the node

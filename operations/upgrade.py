@@ -24,7 +24,6 @@ def upgrade(
     """
     Replace the binary of a running K3s: drain the node, replace, restart, wait for its kubelet, uncordon.
 
-    + role: "server" or "agent"
     + version: of the binary that waits beside the installed one: see `binary`
     + sha256: architecture -> pinned digest
     + node: its name in Kubernetes

@@ -101,7 +101,7 @@ def test_secrets_in_a_file_that_is_replaced_are_shown_nowhere(
     assert "canary" not in printed
 
 
-def test_a_fact_that_cannot_be_read_fails_the_operation_and_writes_nothing(tmp_path: Path, apply: Apply) -> None:
+def test_an_unread_fact_fails_the_operation_before_any_write(tmp_path: Path, apply: Apply) -> None:
     unreadable = tmp_path / "a folder, where a file is wanted"
     unreadable.mkdir()
     with pytest.raises(Exception, match="No hosts remaining"):

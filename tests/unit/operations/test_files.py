@@ -1,4 +1,4 @@
-"""Files of the controller are old or new, never half of both."""
+"""Atomic writes on the controller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release must be, and what helm's words mean: helm's own words, as version 4.3.1 printed them."""
+"""Wanted releases, and the meaning of helm's messages, as version 4.3.1 printed them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_any_other_release_is_not_as_wanted(found: HelmRelease | None) -> None:
     assert not as_wanted(found, WANTED, VALUES)
 
 
-def test_what_differs_is_said_in_words() -> None:
+def test_differences_are_described() -> None:
     assert differences(DEPLOYED, WANTED, VALUES) == []
     assert differences(release(chart="other", values={}), WANTED, VALUES) == [
         "chart other v26.7.0, wanted gpu-operator v26.7.0",
@@ -102,7 +102,7 @@ def test_a_release_that_helm_finished_is_not_stuck(status: str) -> None:
     assert not stuck(None)
 
 
-def test_a_helm_that_ends_between_two_looks_has_not_left_its_release_pending(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helm_that_has_just_ended_leaves_no_pending_release(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = [release(status="pending-install"), release()]
 
     def known(fact: type[Any], **_: Any) -> Any:
@@ -119,7 +119,7 @@ def test_a_release_is_found_by_name_and_namespace() -> None:
     assert find(releases, "gpu-operator", "nowhere") is None
 
 
-def test_a_release_of_which_only_the_history_is_left_is_none() -> None:
+def test_a_release_with_only_a_history_left_does_not_count() -> None:
     assert find([release(status="uninstalled")], "gpu-operator", "gpu-operator") is None
 
 
@@ -134,20 +134,20 @@ def test_mappings_are_merged_and_all_else_is_replaced() -> None:
 
 
 @given(values, values)
-def test_what_is_merged_says_all_that_the_extra_values_say(base: dict[str, Any], extra: dict[str, Any]) -> None:
+def test_merged_values_contain_all_extra_values(base: dict[str, Any], extra: dict[str, Any]) -> None:
     result = merged(base, extra)
     assert merged(result, extra) == result
     assert result.keys() == base.keys() | extra.keys()
 
 
 @given(values)
-def test_nothing_over_values_and_values_over_nothing_are_the_values(one: dict[str, Any]) -> None:
+def test_merging_with_no_values_changes_nothing(one: dict[str, Any]) -> None:
     assert merged(one, {}) == one
     assert merged({}, one) == one
 
 
 @given(st.none() | NFD_CHOICES, st.none() | NFD_CHOICES, st.lists(st.booleans(), min_size=1, max_size=6))
-def test_one_operator_brings_node_feature_discovery_whatever_the_order(
+def test_one_operator_brings_node_feature_discovery_in_any_order(
     gpu: dict[str, Any] | None, network: dict[str, Any] | None, order: list[bool]
 ) -> None:
     """Runs of either deploy in any order; in the end, when each that is there has run, exactly one brings it."""
@@ -174,7 +174,7 @@ def test_one_operator_brings_node_feature_discovery_whatever_the_order(
     assert there == settled, "a further run would make a revision"
 
 
-def test_node_feature_discovery_of_its_own_goes_before_both() -> None:
+def test_a_release_of_node_feature_discovery_comes_first() -> None:
     alone = release(name="nfd", chart=NFD_CHART, values={})
     for keeps_it in (True, False):
         assert not should_bring_nfd(DEPLOYED, [alone], keeps_it)
@@ -238,7 +238,7 @@ def test_what_helm_prints_gets_a_code_and_one_line(printed: str, code: str, word
 
 
 @given(st.text(max_size=300))
-def test_whatever_helm_prints_there_is_one_line_to_show(printed: str) -> None:
+def test_any_output_of_helm_gives_one_line(printed: str) -> None:
     _, message = trouble(printed)
     assert message
     assert len(message) <= 600

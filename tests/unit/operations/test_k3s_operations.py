@@ -1,4 +1,4 @@
-"""What the operations on K3s decide, by what a node shows."""
+"""Decisions of the operations on K3s."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ TOKEN = SecretFileState("1" * 64, mode="600", owner="root")
 
 
 @pytest.mark.parametrize("found", [None, *(SecretFileState(digest, "600", "root") for digest in sorted(EMPTY))])
-def test_a_token_file_that_is_missing_or_empty_is_made_anew(found: SecretFileState | None) -> None:
+def test_a_missing_or_empty_token_file_is_made(found: SecretFileState | None) -> None:
     command = token_command(found)
     assert command is not None
     assert "od -A n" in str(command.connector_arguments["_stdin"])
 
 
 @pytest.mark.parametrize(("mode", "owner"), [("644", "root"), ("600", "nvidia"), ("640", "nvidia")])
-def test_a_token_file_that_others_can_read_is_narrowed_and_keeps_its_token(mode: str, owner: str) -> None:
+def test_a_readable_token_file_is_restricted_and_keeps_its_token(mode: str, owner: str) -> None:
     command = token_command(SecretFileState(TOKEN.sha256, mode, owner))
     assert command is not None
     assert command.get_raw_value() == f"chmod 600 {TOKEN_FILE} && chown root:root {TOKEN_FILE}"

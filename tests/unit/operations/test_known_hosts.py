@@ -1,4 +1,4 @@
-"""known_hosts follows a host that changes its keys, and nothing else in it moves: ssh-keygen is the judge."""
+"""known_hosts follows a host that changes its keys, and other lines stay, as ssh-keygen confirms."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def test_another_name_of_the_node_is_found_by_the_key_it_gave_up(file: Path) -> 
     assert followed(file, "spark-2-rail-a ssh-rsa NEWRSA") == ["spark-2-rail-a ssh-rsa OLDRSA"]
 
 
-def test_a_key_of_a_type_that_the_node_has_no_more_goes(file: Path) -> None:
+def test_a_key_of_a_type_that_the_node_lost_is_removed(file: Path) -> None:
     assert followed(file, f"{NODE} ecdsa-sha2-nistp256 NEWEC") == []
 
 
-def test_lines_that_were_right_all_the_time_stay(file: Path) -> None:
+def test_right_lines_stay(file: Path) -> None:
     lines = [f"{NODE} ssh-ed25519 OLDED", "@cert-authority *.lan ssh-rsa CA", OTHER]
     assert followed(file, *lines) == lines
 
 
-def test_a_line_that_nobody_understands_stays(file: Path) -> None:
+def test_an_unknown_line_stays(file: Path) -> None:
     lines = ["|1|short|salt ssh-ed25519 ONE", "|1|= ssh-ed25519 TWO", "half-a-line", "caf\udce9 ssh-rsa X caf\udce9"]
     file.write_text("\n".join([*lines, f"{NODE} ssh-rsa NEWRSA"]), errors="surrogateescape")
     KnownHosts(file).replace(NODE, [f"{NODE} ssh-rsa OLDRSA"])
@@ -97,7 +97,7 @@ def test_hashed_names_are_known_as_ssh_knows_them(file: Path, tmp_path: Path) ->
     assert file.read_text().startswith("# ours\n")
 
 
-def test_what_is_replaced_is_what_ssh_keygen_would_remove(file: Path, tmp_path: Path) -> None:
+def test_the_lines_replaced_are_those_ssh_keygen_would_remove(file: Path, tmp_path: Path) -> None:
     keys = [made(tmp_path, f"key-{number}") for number in range(3)]
     lines = [f"Spark-2 {keys[0]}", f"spark-1 {keys[1]}", "@cert-authority *.lan " + keys[2], f"other {keys[2]} note"]
     file.write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""What provisioning decides: what to add, what to leave, and when to refuse."""
+"""Decisions of provisioning: what to add, what to leave, when to refuse."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ configs = st.dictionaries(st.sampled_from("abcd"), keys, max_size=4)
 
 
 @given(st.lists(lines), st.lists(lines), st.lists(lines))
-def test_a_block_is_put_once_replaced_in_its_place_and_leaves_the_rest(
+def test_a_block_is_replaced_in_its_place_and_the_rest_stays(
     others: list[str], first: list[str], second: list[str]
 ) -> None:
     text = "".join(f"{line}\n" for line in others)
@@ -80,9 +80,7 @@ def test_a_sudoers_file_has_a_name_that_sudo_reads() -> None:
 
 
 @given(configs, configs)
-def test_merged_keys_win_others_stay_and_a_second_merge_changes_nothing(
-    before: dict[str, Any], more: dict[str, Any]
-) -> None:
+def test_merged_keys_win_and_a_second_merge_changes_nothing(before: dict[str, Any], more: dict[str, Any]) -> None:
     once = merged(before, more)
     assert merged(once, more) == once
     assert {key: once[key] for key in before.keys() - more.keys()} == {
@@ -98,7 +96,7 @@ def test_an_object_is_merged_key_by_key() -> None:
     }
 
 
-def test_nvidias_runtime_is_added_once_and_kept_as_others_configured_it() -> None:
+def test_nvidias_runtime_is_added_unless_others_configured_it() -> None:
     assert nvidia_runtime({}) == {
         "runtimes": {"nvidia": {"args": [], "path": RUNTIME}},
         "default-runtime": "nvidia",
@@ -109,14 +107,14 @@ def test_nvidias_runtime_is_added_once_and_kept_as_others_configured_it() -> Non
 @pytest.mark.parametrize(
     ("text", "config"), [("", {}), (" \n", {}), ("{}", {}), ('{"a": ', None), ("[]", None), ("1", None)]
 )
-def test_what_is_no_configuration_of_docker_is_told_from_an_empty_one(text: str, config: dict[str, Any] | None) -> None:
+def test_an_invalid_docker_configuration_is_not_an_empty_one(text: str, config: dict[str, Any] | None) -> None:
     assert parse_config(text) == config
 
 
 # The rails -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_rails_file_is_yaml_that_names_both_halves_and_no_renderer() -> None:
+def test_the_rails_file_names_both_halves_and_no_renderer() -> None:
     network = yaml.safe_load(FILE.content)["network"]
     assert "renderer" not in network
     assert network["ethernets"][A.interface] == {
@@ -132,7 +130,7 @@ def test_the_rails_file_is_yaml_that_names_both_halves_and_no_renderer() -> None
 
 
 @pytest.mark.parametrize("text", ["", "network: [", "network: {}", "network: {ethernets: {a: 1}}", "- a"])
-def test_a_file_of_ours_that_is_broken_counts_for_nothing(text: str) -> None:
+def test_a_broken_rails_file_has_no_addresses(text: str) -> None:
     assert own_addresses(text) == {}
 
 
@@ -149,13 +147,13 @@ def test_rails_are_refused_for_what_would_not_work() -> None:
     assert codes(plan=Netplan(None, {}, "broken")) == ["NETPLAN_BROKEN"]
 
 
-def test_a_node_whose_tools_know_of_no_link_has_no_connectx7() -> None:
+def test_a_node_without_links_has_no_connectx7() -> None:
     assert not has_connectx7(None)
     assert not has_connectx7(ConnectX7(()))
     assert has_connectx7(ConnectX7((RdmaLink(netdev="enp1s0f0np0"),)))
 
 
-def test_addresses_of_another_file_are_a_conflict_unless_they_are_the_wanted_ones() -> None:
+def test_other_addresses_in_another_netplan_file_are_a_conflict() -> None:
     by_hand = Netplan(None, {A.interface: (A.address,)})
     assert codes(plan=by_hand, file=None) == []
     other = Netplan(None, {A.interface: ("10.0.0.1/24", A.address)})
@@ -165,7 +163,7 @@ def test_addresses_of_another_file_are_a_conflict_unless_they_are_the_wanted_one
     assert codes(wanted=[moved, B]) == []
 
 
-def test_a_rail_is_live_when_its_address_and_mtu_are_and_nothing_is_said_without_a_carrier() -> None:
+def test_a_rail_is_live_by_address_and_mtu_if_it_has_a_carrier() -> None:
     assert is_live(A, LIVE)
     assert not is_live(A, {A.interface: Interface(1500, True, (A.address,))})
     assert not is_live(A, {A.interface: Interface(9000, True, ())})
@@ -175,7 +173,7 @@ def test_a_rail_is_live_when_its_address_and_mtu_are_and_nothing_is_said_without
 # /data and speed -----------------------------------------------------------------------------------------------------
 
 
-def test_it_is_said_what_a_reinstallation_does_to_data() -> None:
+def test_the_effect_of_a_reinstallation_on_data_is_stated() -> None:
     own = DataPlace("/data", "directory", "/data", "/dev/nvme0n1p3", "xfs", True, 3 << 40, 4 << 40, {}, None)
     assert survival(own) == "/data is on a device of its own (/dev/nvme0n1p3, xfs, 3072 GiB free)"
     plain = DataPlace("/data", None, "/", "/dev/nvme0n1p2", "ext4", False, 3 << 30, 4 << 30, {}, None)
@@ -184,7 +182,7 @@ def test_it_is_said_what_a_reinstallation_does_to_data() -> None:
     )
 
 
-def test_performance_mode_is_on_when_the_unit_is_and_every_core_is() -> None:
+def test_performance_mode_needs_the_unit_and_every_core() -> None:
     assert is_set(Speed(("performance", "performance"), None, None, True, True))
     assert is_set(Speed((), "/usr/bin/nvidia-smi", True, True, True))
     assert not is_set(Speed(("performance", "powersave"), None, None, True, True))

@@ -1,4 +1,4 @@
-"""How serving is described, what command lines follow, and when nodes have to be started anew."""
+"""Modes of serving: their command lines, and when nodes must be restarted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_two_sparks_get_the_docker_run_of_two_sparks() -> None:
     assert "--headless" not in run_words(settings(), "cluster", "/data/huggingface", HEAD, "spec")
 
 
-def test_one_spark_knows_nothing_of_rails() -> None:
+def test_a_single_spark_gets_no_rails() -> None:
     line = " ".join(run_words(settings(), "solo", "/hf", replace(HEAD, nodes=1), "spec"))
     assert f"vllm:small vllm serve {SMALL} " in line
     assert not any(word in line for word in ("infiniband", "NCCL", "--nnodes", "tensor-parallel"))
@@ -76,7 +76,7 @@ def test_each_mode_names_what_it_needs() -> None:
         {"cluster": {"models": [LARGE], "start": {"king": "run"}, "stop": "end"}},
     ],
 )
-def test_what_makes_no_sense_is_refused(wrong: Any) -> None:
+def test_contradictory_settings_are_refused(wrong: Any) -> None:
     with pytest.raises(ValidationError):
         settings(wrong)
 
@@ -88,7 +88,7 @@ def test_a_launcher_finds_what_it_needs_in_its_environment() -> None:
     assert "export WORDS='it'\"'\"'s'" in lines
 
 
-def test_the_digest_follows_what_is_run_and_not_how_long_it_may_take() -> None:
+def test_the_digest_depends_on_what_runs_not_on_time_limits() -> None:
     nodes = ("spark-1", "spark-2")
     same = [settings(), settings(load_seconds=5), settings({**MODES, "solo": {"models": [LARGE]}})]
     assert len({spec_of(each, "cluster", nodes) for each in same}) == 1
@@ -135,7 +135,7 @@ def test_what_answers_as_it_should_is_left_alone() -> None:
     assert verdict(NOTHING, {"spark-1": OFF, "spark-2": OFF}) is Verdict.SERVES
 
 
-def test_what_loads_is_given_its_time() -> None:
+def test_a_loading_engine_gets_its_time() -> None:
     states = {"spark-1": serving(CLUSTER), "spark-2": serving(CLUSTER)}
     assert verdict(CLUSTER, states) is Verdict.STARTING
     aged = replace(states["spark-1"].engines[0], age_seconds=901)
@@ -159,7 +159,7 @@ def test_anything_else_is_started_anew(states: dict[str, NodeServing | None]) ->
     assert verdict(CLUSTER, states) is Verdict.WRONG
 
 
-def test_a_node_that_is_to_be_silent_and_serves_is_in_the_way() -> None:
+def test_a_node_that_should_not_serve_but_does_is_wrong() -> None:
     alone = serving(SOLO, "up", completion=True)
     assert verdict(SOLO, {"spark-1": alone, "spark-2": alone}) is Verdict.WRONG
     assert verdict(NOTHING, {"spark-1": OFF, "spark-2": alone}) is Verdict.WRONG

@@ -1,4 +1,4 @@
-"""Upgrades of nodes in a row: what becomes of the others when one fails."""
+"""Upgrades of several nodes when one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upgrade or an adoption may do."""
+"""Refused upgrades, and adoption of an installed K3s."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_step_goes_up_and_by_one_minor_version_at_most(installed: str, wanted:
 
 
 @given(versions, versions)
-def test_of_two_different_versions_at_most_one_direction_is_allowed(one: str, other: str) -> None:
+def test_at_most_one_direction_between_two_versions_is_allowed(one: str, other: str) -> None:
     allowed = [step_refused(one, other) is None, step_refused(other, one) is None]
     assert allowed == [True, True] if one == other else not all(allowed)
 
@@ -74,7 +74,7 @@ def found(command: str = SAME, hostname: str = "spark-1", variables: tuple[str, 
     return "; ".join(differences(command, settings, hostname, CONFIG, {"HTTP_PROXY"}))
 
 
-def test_an_installation_that_is_as_ours_would_be_is_taken_over() -> None:
+def test_an_installation_like_ours_is_adopted() -> None:
     assert found() == ""
     assert found(hostname="Spark-1") == ""
     assert found("/usr/local/bin/k3s server", docker=True, disable=["traefik", "servicelb"]) == ""
@@ -82,7 +82,7 @@ def test_an_installation_that_is_as_ours_would_be_is_taken_over() -> None:
     assert found(variables=("K3S_TOKEN", "K3S_URL", "K3S_KUBECONFIG_MODE", "HTTP_PROXY")) == ""
 
 
-def test_a_bare_server_would_lose_its_runtime_and_its_parts_and_each_setting_that_keeps_them_is_named() -> None:
+def test_settings_that_keep_a_bare_servers_parts_are_named() -> None:
     assert found("/usr/local/bin/k3s server") == (
         "its pods run in containerd: k3s_runtime = 'containerd' keeps that; "
         "it runs traefik, servicelb: k3s_disable = [] keeps that"
@@ -90,7 +90,7 @@ def test_a_bare_server_would_lose_its_runtime_and_its_parts_and_each_setting_tha
     assert "it runs servicelb: k3s_disable = ['traefik'] keeps that" in found("k3s server --docker --disable=traefik")
 
 
-def test_another_name_a_key_of_config_yaml_and_a_variable_are_named() -> None:
+def test_another_name_and_lost_keys_and_variables_are_named() -> None:
     assert found(hostname="promaxgb10-1234") == "its node is called promaxgb10-1234: node_name = 'promaxgb10-1234' " + (
         "keeps that"
     )

@@ -1,4 +1,4 @@
-"""What nodes are tried with, and what comes of a measurement."""
+"""Checks of nodes: containers, and the verdict on a measurement."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_only_a_rate_as_expected_passes(found: RailBandwidth | str, outcome: str
     assert words in check.reason
 
 
-def test_an_all_reduce_passes_when_all_containers_ended_well_and_the_rate_is_high_enough() -> None:
+def test_an_all_reduce_passes_only_at_the_expected_rate() -> None:
     def outcome(rate: float, floor: float) -> str:
         said = f"NCCL version 2.28\n{json.dumps({'busbw_gbps': rate, 'megabytes': 128, 'ranks': 2})}\n"
         return reduced(NODES, [(True, said), (True, "")], floor, RAIL).outcome
@@ -66,7 +66,7 @@ def test_a_container_is_bounded_and_removed_by_the_node_itself() -> None:
     assert run.endswith("docker run --rm --name gb10-validate-1 --gpus all --entrypoint nvidia-smi cuda:13 -L 2>&1")
 
 
-def test_a_program_for_a_container_stands_on_no_command_line() -> None:
+def test_a_program_for_a_container_is_on_no_command_line() -> None:
     launch = container_run("n", "image", [], ["python3", "-"], 60, program="print('canary')")
     assert "canary" not in launch.job["text"]
     assert "docker run --rm --interactive" in launch.job["text"]
@@ -74,7 +74,7 @@ def test_a_program_for_a_container_stands_on_no_command_line() -> None:
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda word: "\0" not in word), min_size=1))
-def test_whatever_a_container_runs_reaches_it_as_it_is(command: list[str]) -> None:
+def test_any_command_reaches_a_container_unchanged(command: list[str]) -> None:
     words = shlex.split(container_run("n", "image", [], command, 60).job["text"])
     after = words[words.index("--entrypoint") + 1 : -1]
     # systemd turns $$ into $
@@ -82,7 +82,7 @@ def test_whatever_a_container_runs_reaches_it_as_it_is(command: list[str]) -> No
 
 
 @given(st.text())
-def test_what_a_command_said_fits_one_line(said: str) -> None:
+def test_the_end_of_any_output_fits_one_line(said: str) -> None:
     words = last_words(said)
     assert len(words) <= LINE_CHARACTERS
     assert len(words.splitlines()) <= 1
