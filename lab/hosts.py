@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyinfra.api.exceptions import PyinfraError
-
 from gb10.lab import serving
 from gb10.lab.kube import pause
 from gb10.lab.node import USER
@@ -13,6 +11,7 @@ from gb10.lab.paths import lab_name
 from gb10.lab.plan import INTERFACES, NodePlan
 from gb10.lab.problem import LabError
 from gb10.lab.state import LabState, require
+from gb10.operations.kit.failures import RefusedDeploy
 
 Host = tuple[str, dict[str, Any]]
 
@@ -24,11 +23,11 @@ NODE_TOOLS = [
 
 
 def groups() -> tuple[list[Host], list[Host]]:
-    """Return the groups head and workers of the lab named by GB10_LAB. Raise PyinfraError if it is not up."""
+    """Return the groups head and workers of the lab named by GB10_LAB. Raise RefusedDeploy if it is not up."""
     try:
         state = require(lab_name())
     except LabError as error:
-        raise PyinfraError(f"{error.what} {error.cure}") from error
+        raise RefusedDeploy("INVENTORY_BROKEN", f"{error.what} {error.cure}") from error
     hosts = [(node.name, host_data(state, node)) for node in state.nodes]
     return hosts[:1], hosts[1:]
 

@@ -70,7 +70,7 @@ def finish(product: Product, events: Path, person: Person) -> Done:
             return done
         if "RESTORE_UNPROVEN" in done.output:
             assert not accepted, done.output
-            assert "Or rely on it: gb10 wipe-all" in done.json["error"]["remedy"]
+            assert "Or accept it unproven: gb10 wipe-all" in done.json["error"]["remedy"]
             accepted = ["--accept", "RESTORE_UNPROVEN"]
     raise AssertionError(done.output[-3000:])
 

@@ -273,7 +273,7 @@ def test_a_signal_ends_gb10_with_a_remedy(project: Project, number: signal.Signa
     process.send_signal(number)
     _, stderr = process.communicate(timeout=20)
     assert process.returncode == ExitStatus.INTERRUPTED
-    assert "→ Go on where it stopped: gb10 bootstrap" in stderr
+    assert "→ Continue: gb10 bootstrap" in stderr
 
 
 def test_a_terminal_shows_each_step(project: Project) -> None:

@@ -120,7 +120,7 @@ def test_a_plan_lists_changes_and_refusals(capsys: pytest.CaptureFixture[str]) -
     assert re.match(r"Restart +spark-1$", lines[5])
     assert lines[6] == "2 of 3 operations would change something; nothing was changed."
     assert lines[7] == "! would be refused: spark-1: nginx listens on port 6443  PORT_TAKEN"
-    assert lines[8].startswith("  → See who listens there: ssh spark-1 sudo ss -ltnp.")
+    assert lines[8].startswith("  → See which program listens on it: ssh spark-1 sudo ss -ltnp.")
 
 
 def test_markup_in_output_of_nodes_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:

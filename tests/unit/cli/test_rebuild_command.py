@@ -90,4 +90,4 @@ def test_a_full_wipe_is_refused_during_a_rebuild() -> None:
     asked_to_wipe("spark-2")
     found = gb10("wipe-all", "--names", "spark-1,spark-2")
     assert found.returncode == ExitStatus.REFUSED
-    assert "Go on with it: gb10 rebuild resume. Or give it up: gb10 rebuild abort" in " ".join(found.stderr.split())
+    assert "Continue it: gb10 rebuild resume. Or give it up: gb10 rebuild abort" in " ".join(found.stderr.split())

@@ -9,9 +9,7 @@ import pytest
 from gb10.cli.sync import images, models
 from gb10.controller.errors import CATALOGUE
 
-HINTS = sorted(
-    {hint for trouble in CATALOGUE.values() for hint in re.findall(r"\{copy\} (--\S+ ?\w*)", trouble.remedy)}
-)
+HINTS = sorted({hint for entry in CATALOGUE.values() for hint in re.findall(r"\{copy\} (--\S+ ?\w*)", entry.remedy)})
 
 
 @pytest.mark.parametrize("hint", HINTS)
@@ -24,5 +22,5 @@ def test_the_command_has_the_options_that_errors_advise(hint: str) -> None:
 
 def test_errors_advise_copy_options_only_for_copies() -> None:
     assert len(HINTS) == 4
-    for trouble in CATALOGUE.values():
-        assert not re.search(r"\{again\} --(force|network|dangling|verify)", trouble.remedy), trouble.code
+    for entry in CATALOGUE.values():
+        assert not re.search(r"\{again\} --(force|network|dangling|verify)", entry.remedy), entry.code

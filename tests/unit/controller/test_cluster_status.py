@@ -87,7 +87,7 @@ def test_a_node_that_is_not_ready_says_why() -> None:
     found = status(BOTH, [node("spark-1"), node("spark-2", ready=False, reason="Kubelet stopped posting node status.")])
     assert found.reasons == ("spark-2 is not Ready: Kubelet stopped posting node status.",)
     assert found.remedies == (
-        "Bring it back to what the inventory says: gb10 bootstrap --dry-run, then gb10 bootstrap",
+        "Bring it back to the state in the inventory: gb10 bootstrap --dry-run, then gb10 bootstrap",
     )
     error = unhealthy(found)
     assert error

@@ -11,7 +11,7 @@ import pytest
 
 from gb10.controller.errors import (
     CATALOGUE,
-    UNKNOWN,
+    DEFAULT_DETAILS,
     ExitStatus,
     Gb10Error,
     decisive,
@@ -43,10 +43,10 @@ def test_every_code_that_a_lower_layer_prints_is_in_the_catalogue() -> None:
 
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_every_template_can_be_printed_without_a_detail(code: str) -> None:
-    trouble = CATALOGUE[code]
-    for template in (trouble.summary, trouble.remedy):
+    entry = CATALOGUE[code]
+    for template in (entry.summary, entry.remedy):
         names = {name for _, name, _, _ in string.Formatter().parse(template) if name}
-        assert names <= UNKNOWN.keys()
+        assert names <= DEFAULT_DETAILS.keys()
     error = Gb10Error(code)
     assert "{" not in error.summary + error.remedy
     assert "\n" not in error.summary + error.remedy
