@@ -11,7 +11,7 @@ from gb10.lab.paths import lab_name
 from gb10.lab.plan import INTERFACES, NodePlan
 from gb10.lab.problem import LabError
 from gb10.lab.state import LabState, require
-from gb10.operations.kit.failures import RefusedDeploy
+from gb10.operations.kit.operation import RefusedDeploy
 
 Host = tuple[str, dict[str, Any]]
 

@@ -1,6 +1,6 @@
 """What the gb10 command and its pyinfra process send each other: requests one way, events and results the other.
 
-All of it is pickled. The receiving end builds nothing but plain values and classes of ours (see `loads`).
+All of it is pickled. The receiving end builds nothing but plain values and our dataclasses (see `loads`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import io
 import pickle
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
+from enum import Enum
 from typing import Any, Literal
 
 from gb10.controller.errors import Gb10Error
@@ -20,6 +21,9 @@ Stage = Literal["connect", "prepare", "facts", "execute", "disconnect"]
 
 HEADER = struct.Struct("!Q")  # the length of the pickle that follows
 LARGEST_BYTES = 1 << 29
+# Where dataclasses of messages may be defined. No other module is imported.
+MODULES = ("gb10.controller.run.asks", "gb10.controller.run.messages", "gb10.controller.run.results")
+ROOMS = ("gb10.facts.reading.", "gb10.operations.", "gb10.programs.")
 PLAIN = {
     *(("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "range")),
     *(("datetime", name) for name in ("datetime", "timezone", "timedelta")),
@@ -249,7 +253,7 @@ Result = LoadedInventory | InventoryFailed | RunDone | FactsDone | Interrupted
 
 
 class ForeignObjectError(Exception):
-    """A message holds something that is neither a plain value nor a class of ours."""
+    """A message holds something that is neither a plain value nor a dataclass of ours."""
 
 
 def dumps(message: Request | Event | Result) -> bytes:
@@ -259,15 +263,20 @@ def dumps(message: Request | Event | Result) -> bytes:
 
 
 def loads(text: bytes) -> Any:
-    """Return the message of a pickle. Raise ForeignObjectError unless all is plain values and classes of ours."""
+    """Return the message of a pickle. Raise ForeignObjectError unless it has only plain values and our dataclasses."""
     return _Unpickler(io.BytesIO(text)).load()
+
+
+def _is_plain(found: type) -> bool:
+    """Return True for a class that only holds values: a dataclass or an enumeration."""
+    return is_dataclass(found) or issubclass(found, Enum)
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in PLAIN:
             return super().find_class(module, name)
-        found = super().find_class(module, name) if module.startswith("gb10.") else None
-        if not isinstance(found, type) or not found.__module__.startswith("gb10."):
+        found = super().find_class(module, name) if module in MODULES or module.startswith(ROOMS) else None
+        if not isinstance(found, type) or found.__module__ != module or not _is_plain(found):
             raise ForeignObjectError(f"{module}.{name}")
         return found

@@ -49,6 +49,7 @@ MEMORY_BYTES = 4 << 30
 OUT_OF_MEMORY = 71  # exit status
 ALIVE_SECONDS = 5.0
 END_SECONDS = 6.0  # for what runs on the nodes to end
+PENDING_SECONDS = 0.001  # for the event loop to handle a SIGINT that came before the result
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -136,6 +137,7 @@ class Server:
             alive = gevent.spawn(self._beat)
             self._work = gevent.spawn(self._served, request)
             result = self._work.get()
+            gevent.sleep(PENDING_SECONDS)
             self._calm.wait()  # after an interrupt there is no result
             alive.kill()
             self._pipe.send(result)

@@ -49,6 +49,7 @@ from gb10.controller.run.watching import HostsFailedError, Send, Watch, WatchedH
 from gb10.facts.reading.reports import set_reporter
 from gb10.group_data.settings import SETTINGS
 from gb10.operations.kit.inventory import misspelt
+from gb10.operations.kit.operation import RefusedDeploy
 
 CONFIG = Path("config.py")  # pyinfra's own, in the current folder
 NOT_SAID = object()
@@ -62,6 +63,8 @@ def load_inventory(request: LoadInventory) -> LoadedInventory | InventoryFailed:
     try:
         inventory = make_inventory(request.source, cwd=os.getcwd())
         return LoadedInventory(tuple(map(_loaded, inventory)), tuple(misspelt(inventory, [request.source])))
+    except RefusedDeploy as error:
+        return InventoryFailed(error.reason)
     except UnexpectedExternalError as error:
         return InventoryFailed(_one_line(error.exception, error.filename))
     except (Exception, SystemExit) as error:  # whatever an inventory does, it is the inventory's error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 import traceback
@@ -37,7 +36,6 @@ from gb10.controller.run.results import OperationResult
 from gb10.facts.reading.reports import Refused, Report
 from gb10.operations.kit.operation import RefusedDeploy
 
-_REFUSED = re.compile(r"^gb10: (?P<code>[A-Z][A-Z0-9_]*): (?P<text>.*)$")  # how our scripts on nodes refuse
 SILENT = "it was cut, or the node has not answered for too long"
 KEPT_LINES = 20  # of a host's output, shown when its operation fails
 
@@ -248,9 +246,6 @@ class WatchedHost(Host):
             return False, CommandOutput([])
         if not done:
             watch.heard(self.name, output.output_lines)
-            for line in output.output_lines:
-                if match := _REFUSED.match(line):
-                    watch.cause(Failure(match["code"], self.name, match["text"]))
             if connections.broken(self):
                 self._lost(SILENT)
         return done, output
@@ -275,8 +270,6 @@ def abort_failure(error: BaseException) -> Failure | None:
     ours = [frame for frame in frames if "/pyinfra" not in frame.filename and "/controller/run/" not in frame.filename]
     where = f" ({ours[-1].filename} line {ours[-1].lineno})" if ours else ""
     text = " ".join(str(error).split())
-    if isinstance(error, PyinfraError) and (match := _REFUSED.match(text)):
-        return Failure(match["code"], text=match["text"])
     if isinstance(error, PyinfraError | CliError):
         return Failure("OPERATION_FAILED", text=f"pyinfra gave up: {text}{where}")
     return Failure("INTERNAL", reason=f"{type(error).__name__}: {text}{where}")

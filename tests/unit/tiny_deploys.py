@@ -10,6 +10,7 @@ from pyinfra.api.exceptions import FactProcessError
 from pyinfra.context import host
 from pyinfra.facts.files import File
 
+from gb10.facts.reading.launcher import Launch, ProgramFact, equip, run_script
 from gb10.operations.file import show_diff
 from gb10.operations.kit import operation as kit
 
@@ -24,6 +25,13 @@ def marker(path: str) -> Generator[StringCommand, None, None]:
 def shell(command: str, on: str = "") -> Generator[StringCommand, None, None]:
     if on in ("", host.name):
         yield StringCommand(command)
+
+
+@operation(is_idempotent=False)
+def script(text: str, on: str = "") -> Generator[StringCommand, None, None]:
+    if on in ("", host.name):
+        equip(host)
+        yield run_script(text, seconds=20)
 
 
 @operation()
@@ -41,15 +49,18 @@ def raising(text: str) -> Generator[FunctionCommand, None, None]:
 
 
 @deploy("Tiny")
-def cluster(folder: str, run: str = "true", on: str = "none", sudo: bool = False) -> None:
+def cluster(folder: str, run: str = "", on: str = "none", sudo: bool = False, run_script: str = "") -> None:
     marker(name="Write a mark", path=f"{folder}/{host.name}/mark", _sudo=sudo)
-    shell(name="Run a command", command=run, on=on)
+    if run_script:
+        script(name="Run a command", text=run_script, on=on)
+    else:
+        shell(name="Run a command", command=run or "true", on=on)
     marker(name="Write another mark", path=f"{folder}/{host.name}/another")
 
 
 @deploy("Tolerant")
-def tolerant(run: str) -> None:
-    shell(name="Run a command", command=run, _ignore_errors=True)
+def tolerant(run_script: str) -> None:
+    script(name="Run a command", text=run_script, _ignore_errors=True)
 
 
 @operation()
@@ -63,8 +74,8 @@ def refuse_in_callback(text: str, code: str = "TOKEN_REJECTED") -> None:
 
 
 @deploy("Trying again")
-def tried_again(run: str) -> None:
-    shell(name="Run a command", command=run, _retries=1, _retry_delay=0)
+def tried_again(run_script: str) -> None:
+    script(name="Run a command", text=run_script, _retries=1, _retry_delay=0)
 
 
 @deploy("Raising")
@@ -130,9 +141,9 @@ class Absent(FactBase[None]):
         return "true"
 
 
-class Failing(FactBase[None]):
-    def command(self) -> str:
-        return "echo 'gb10: K3S_ABSENT: there is none' >&2; exit 3"
+class Failing(ProgramFact[None]):
+    def command(self) -> Launch:
+        return run_script("refuse K3S_ABSENT 'there is none'", seconds=20)
 
 
 class Unreadable(FactBase[None]):

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from gb10.controller.run.client import PyinfraProcess
 from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import (
     Event,
+    FactsDone,
+    FactValue,
     Failure,
     ForeignObjectError,
     HostFailed,
@@ -34,6 +37,7 @@ from gb10.controller.run.messages import (
 )
 from gb10.controller.run.results import OperationResult
 from gb10.controller.run.runner import Runner
+from gb10.facts.reading.rdma import PortFault
 from tests.unit.pyinfra_project import Project
 
 FINE: Ask[Any] = Ask("tiny.Fine")
@@ -77,16 +81,27 @@ def two(project: Project) -> str:
 
 
 @pytest.mark.parametrize(
-    "thing", [os.system, Path("/etc"), eval, loads, Gb10Error.reported, Exception("x"), pickle.PickleBuffer]
+    "thing",
+    [os.system, Path("/etc"), eval, loads, Gb10Error.reported, Exception("x"), pickle.PickleBuffer, PyinfraProcess],
 )
 def test_a_message_with_anything_foreign_is_refused(thing: object) -> None:
     with pytest.raises(ForeignObjectError):
         loads(pickle.dumps(thing))
 
 
+def test_a_message_cannot_import_a_module() -> None:
+    with pytest.raises(ForeignObjectError):
+        loads(b"cgb10.controller.run.process\nPipe\n.")
+    assert "gb10.controller.run.process" not in sys.modules
+
+
 def test_a_message_of_ours_arrives_as_it_was_sent() -> None:
     failure = Failure("DISK_FULL", "spark-1", "no room")
-    for message in (HostFailed("spark-1", (failure,), ("said",)), RunDone((OperationResult("x", changed=("a",)),))):
+    for message in (
+        HostFailed("spark-1", (failure,), ("said",)),
+        RunDone((OperationResult("x", changed=("a",)),)),
+        FactsDone((FactValue("spark-1", FINE, PortFault.HALF_DOWN),)),
+    ):
         assert loads(pickle.dumps(message)) == message
 
 

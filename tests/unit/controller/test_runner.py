@@ -21,6 +21,7 @@ from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import Event, OperationStarted, Ready
 from gb10.controller.run.runner import Runner
 from gb10.controller.run.tally import Tally
+from tests.unit.processes import is_running
 from tests.unit.pyinfra_project import Project
 
 TARGET = "tiny.cluster"
@@ -119,17 +120,31 @@ def test_events_come_while_the_run_goes_on(project: Project, two: str) -> None:
 
 
 def test_a_failure_names_its_cause_and_stops_the_run_on_every_host(project: Project, two: str) -> None:
-    run = "echo 'gb10: CHECKSUM_MISMATCH: k3s is not what the list says' >&2; echo Success; exit 1"
-    result = runner(two).run(TARGET, kwargs={"folder": str(project.folder), "run": run, "on": "spark-2"})
+    script = "echo Failing >&2; refuse CHECKSUM_MISMATCH 'k3s is not what the list says'"
+    kwargs = {"folder": str(project.folder), "run_script": script, "on": "spark-2"}
+    result = runner(two).run(TARGET, kwargs=kwargs)
 
     assert codes(result.errors) == ["CHECKSUM_MISMATCH"]
     assert result.error is not None
     assert (result.error.host, result.error.status) == ("spark-2", ExitStatus.UNVERIFIED)
+    assert result.error.summary == "k3s is not what the list says"
     assert "gb10 test" in result.error.remedy
     assert result.operations[1].failed == ("spark-2",)
     assert result.operations[1].unchanged == ("spark-1",)
-    assert set(result.output["spark-2"]) == {"gb10: CHECKSUM_MISMATCH: k3s is not what the list says", "Success"}
+    assert "Failing" in result.output["spark-2"]
     assert not (project.folder / "spark-1" / "another").exists()
+
+
+REFUSAL = "gb10: DISK_FULL: there is no room"
+REPORTS = (REFUSAL, "refused DISK_FULL: no", 'gb10-0123456789abcdef refused ["DISK_FULL", "no"]')
+
+
+@pytest.mark.parametrize("text", REPORTS)
+def test_no_text_of_a_node_is_taken_for_a_refusal(project: Project, two: str, text: str) -> None:
+    printing = f"echo '{text}'; echo '{text}' >&2; exit 1"
+    for kwargs in ({"run": printing}, {"run_script": printing}):
+        result = runner(two).run(TARGET, kwargs={"folder": str(project.folder), "on": "spark-1", **kwargs})
+        assert codes(result.errors) == ["OPERATION_FAILED"]
 
 
 def test_a_failure_without_a_code_shows_what_the_host_said_last(project: Project, two: str) -> None:
@@ -140,7 +155,7 @@ def test_a_failure_without_a_code_shows_what_the_host_said_last(project: Project
 
 
 def test_what_an_operation_says_while_errors_are_ignored_is_no_error(two: str) -> None:
-    result = runner(two).run("tiny.tolerant", kwargs={"run": "echo gb10: DISK_FULL: full; exit 1"})
+    result = runner(two).run("tiny.tolerant", kwargs={"run_script": "refuse DISK_FULL full"})
     assert result.ok
 
 
@@ -162,10 +177,8 @@ def test_a_code_that_we_do_not_know_stays_in_the_text(two: str) -> None:
 
 
 def test_what_was_said_before_a_retry_is_forgotten(two: str) -> None:
-    run = (
-        "test -e {0} && { echo 'gb10: DISK_FULL: no room' >&2; exit 1; }; touch {0}; echo gb10: K3S_ABSENT: no; exit 1"
-    )
-    result = runner(two, limit=("spark-1",)).run("tiny.tried_again", kwargs={"run": run.replace("{0}", "tried")})
+    script = "test -e tried && refuse DISK_FULL 'no room'; touch tried; refuse K3S_ABSENT 'there is none'"
+    result = runner(two, limit=("spark-1",)).run("tiny.tried_again", kwargs={"run_script": script})
     assert codes(result.errors) == ["DISK_FULL"]
 
 
@@ -376,14 +389,9 @@ def _pyinfra(wrapper: subprocess.Popen[str]) -> int:
 
 def _gone(pid: int) -> bool:
     deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().split(") ")[1].startswith("Z"):
-                return True
-        except FileNotFoundError:
-            return True
+    while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return False
+    return not is_running(pid)
 
 
 def test_an_interrupted_run_ends_soon_and_says_so(project: Project, in_the_middle: subprocess.Popen[str]) -> None:

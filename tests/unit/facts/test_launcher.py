@@ -24,6 +24,7 @@ from gb10.facts.reading.launcher import Launch, SectionsFact, equip, run_script,
 from gb10.facts.reading.reports import Report, set_reporter
 from gb10.facts.reading.requests import LOADER, SECTIONS, Answer, FloodError, FrameError, sections_job, texts
 from gb10.facts.reading.values import Section
+from tests.unit.processes import is_running
 from tests.unit.programs.launching import ubuntu_python
 from tests.unit.ssh_server import SshServer
 
@@ -174,9 +175,9 @@ def test_a_program_and_its_children_end_with_the_connection(program: Any, tmp_pa
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.stdout.close()
-    pids = (tmp_path / "pids").read_text().split()
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     deadline = time.monotonic() + 10
-    while any(Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text() for pid in pids):
+    while any(map(is_running, pids)):
         assert time.monotonic() < deadline, "they still run"
         time.sleep(0.05)
     process.wait()
