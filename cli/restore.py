@@ -9,12 +9,12 @@ import click
 
 from gb10.cli.screen import console
 from gb10.cli.screen.session import Command, Session, command_options, run_options
+from gb10.controller.backups import ACCEPTABLE, k3s_deploy, know_host
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import InventoryHost
-from gb10.controller.restore import ACCEPTABLE, k3s_deploy, know_host
 from gb10.controller.run.messages import Event, Reported
 from gb10.controller.run.results import RunResult
-from gb10.operations.backups.reports import Remark, ToRestore, Transferred
+from gb10.operations.backups.reports import Remark, Restoring, ToRestore, Transferred
 from gb10.operations.backups.restore_plan import RESTORABLE
 
 SHOWN_REPORTS = (Remark, Transferred)
@@ -55,11 +55,11 @@ def restore(session: Session, node: str, backup: str | None, only: list[str] | N
     arguments = {name: value for name, value in (("backup", backup), ("only", only)) if value is not None}
     with session.lock():
         know_host(host, backup)
-        result = _restore(session, host, arguments, list(accept))
+        result, steps = _restore(session, host, arguments, list(accept))
         results = [result]
         if not session.options.dry_run and result.ok:
             know_host(host, backup)
-            deploy = k3s_deploy(host, result)
+            deploy = k3s_deploy(host, steps)
             if deploy:
                 results.append(session.run(deploy, "Start K3s", limit=[session.inventory.limit_pattern(host)]))
     for result in results:
@@ -67,8 +67,11 @@ def restore(session: Session, node: str, backup: str | None, only: list[str] | N
     session.finish({"runs": [result.to_json() for result in results]}, results=results)
 
 
-def _restore(session: Session, host: InventoryHost, arguments: dict[str, Any], accept: list[str]) -> RunResult:
-    """Restore. After a refusal that a person may overrule, ask, and restore in spite of it if they agree."""
+def _restore(
+    session: Session, host: InventoryHost, arguments: dict[str, Any], accept: list[str]
+) -> tuple[RunResult, tuple[str, ...]]:
+    """Restore; return the result and the steps. After a refusal that a person may overrule, ask, and go on."""
+    steps: tuple[str, ...] = ()
     options = session.options
     shown = SHOWN_IN_DRY_RUN if options.dry_run else SHOWN_REPORTS
     runner = session.runner([session.inventory.limit_pattern(host)])
@@ -76,7 +79,10 @@ def _restore(session: Session, host: InventoryHost, arguments: dict[str, Any], a
     with console.progress(title, [host.name], options.verbosity) as on_event:
 
         def hear(event: Event) -> None:
+            nonlocal steps
             on_event(event)
+            if isinstance(event, Reported) and isinstance(event.report, Restoring):
+                steps = event.report.steps
             if isinstance(event, Reported) and isinstance(event.report, shown):
                 console.print_note(f"  {event.report.line}")
 
@@ -86,7 +92,7 @@ def _restore(session: Session, host: InventoryHost, arguments: dict[str, Any], a
         )
     error = result.error
     if options.dry_run or not error or error.code not in ACCEPTABLE or not session.interactive:
-        return result
+        return result, steps
     console.print_error(error)
     session.confirm("Restore nevertheless?")
     return _restore(session, host, arguments, [*accept, error.code])

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -21,7 +24,8 @@ from gb10.operations.kit.files import write_atomically
 from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, key_of, keys_of
 
 CONNECT_SECONDS = 5
-PROBE_SECONDS = 20  # for a connection that is made, and then says nothing
+PROBE_SECONDS = 20  # time limit of an ssh command
+ANSWER_BYTES = 1 << 20  # read of each output of an ssh command
 
 Shown = Literal["known", "recalled", "strange", "silent"]
 
@@ -125,7 +129,7 @@ def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None
     with scratch_known_hosts(f"{name} {key.kind} {key.blob}" for key in keys) as path:
         program, *rest = ssh_command(host, path, "yes", ["true"])
         done = run_ssh([program, *only, *rest])
-    if done.returncode == 0 or "Permission denied" in done.stderr:  # whom to let in is asked after the key was proven
+    if done.returncode == 0 or _login_refused(done.stderr):  # ssh logs in after the host has proven its key
         return True
     if kind and "no matching host key type" in done.stderr:
         return None
@@ -133,13 +137,26 @@ def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None
 
 
 def run_ssh(command: list[str], give: str = "") -> subprocess.CompletedProcess[str]:
-    """Run an ssh command that may hang. What takes too long looks like a connection that failed."""
-    try:
-        return subprocess.run(
-            command, input=give, capture_output=True, errors="replace", timeout=PROBE_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 255, "", f"no answer within {PROBE_SECONDS} s")
+    """Run an ssh command, bounded in time and size. Beyond its bounds it looks like a connection that failed."""
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(give.encode())
+        stdin.seek(0)
+        process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    timer = threading.Timer(PROBE_SECONDS, process.kill)  # also ends one that waits for more to be read
+    timer.start()
+    with process, ThreadPoolExecutor(2) as readers:
+        outputs = list(readers.map(lambda stream: stream.read(ANSWER_BYTES), (process.stdout, process.stderr)))
+        process.wait()
+    timer.cancel()
+    if process.returncode < 0:
+        return subprocess.CompletedProcess(command, 255, "", f"no complete answer within {PROBE_SECONDS} s")
+    stdout, stderr = (output.decode(errors="replace") for output in outputs)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def _login_refused(stderr: str) -> bool:
+    """Return True if ssh itself reports a refused login, not the text of a host that has proven nothing yet."""
+    return bool(re.search(r"^\S+: Permission denied \(", stderr, re.MULTILINE)) and "Received disconnect" not in stderr
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.node import Settled
 from gb10.facts.reading.reports import Refused, report
 from gb10.operations import docker
-from gb10.operations.backups.reports import Remark, ToRestore
+from gb10.operations.backups.reports import Remark, Restoring, ToRestore
 from gb10.operations.backups.restoration import Restoration
 from gb10.operations.backups.restore_plan import STEPS, TITLES, described, foreign, may_show, other_k3s
 from gb10.operations.backups.restoring import bring, clear, cleared_up, network, put_step
@@ -78,7 +78,9 @@ def fits(restoration: Restoration, disturb: bool, patterns: Sequence[str]) -> Co
     refusals = [refusal for refusal in found if refusal.code not in restoration.accept]
     for refusal in refusals:
         yield from refuse(refusal.code, f"{host.name}: {refusal.text}")
-    if not state.is_executing:
+    if state.is_executing and not refusals:
+        report(host, Restoring(tuple(restoration.steps)))
+    elif not state.is_executing:
         backup = restoration.backup
         for part in restoration.only or ():
             if part not in backup.manifest.parts:

@@ -95,14 +95,19 @@ class DgxStatus(Model):
     ota_date: str | None = Field(description="when that was")
 
 
-class NodeStatus(Model):
-    """A node of the inventory."""
+class NodeAnswer(Model):
+    """A node of the inventory, and whether it answered."""
 
     name: str = Field(description="in the inventory")
     node_name: str = Field(default="", description="in Kubernetes")
     group: Literal["head", "workers"] | None = Field(description="of the inventory: head, workers, or neither")
     reachable: bool = Field(description="whether it answered")
     problem: str | None = Field(default=None, description="why it did not, or what could not be read")
+
+
+class NodeStatus(NodeAnswer):
+    """A node of the inventory."""
+
     hostname: str | None = Field(default=None, description="as the node calls itself")
     architecture: str | None = Field(default=None, description="arm64 or amd64")
     os: str | None = Field(default=None, description="name and version of its system")
@@ -113,14 +118,19 @@ class NodeStatus(Model):
     dgx: DgxStatus | None = Field(default=None, description="null without /etc/dgx-release")
 
 
-class OperatorStatus(Model):
-    """One of NVIDIA's operators."""
+class OperatorState(Model):
+    """Whether an operator is installed and ready, as its Helm release and its policy say."""
 
     installed: bool = Field(description="whether helm has a release of it, or its policy exists")
     ready: bool = Field(description="whether its policy says so, and every node offers its resource")
     release: str | None = Field(description="status of helm's release: deployed, failed, pending-install ...")
     chart_version: str | None = Field(description="of that release")
     state: str | None = Field(description="of its policy: ready, notReady ...; null until the operator reported one")
+
+
+class OperatorStatus(OperatorState):
+    """One of NVIDIA's operators."""
+
     resource: str = Field(description="what every node offers when it is ready")
     offered: dict[str, str] = Field(description="how much of it each node of Kubernetes offers")
     pods: int = Field(description="how many pods its namespace has")

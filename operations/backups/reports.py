@@ -80,6 +80,15 @@ class Remark:
 
 
 @dataclass(frozen=True)
+class Restoring:
+    """The steps of a restore that begins."""
+
+    steps: tuple[str, ...]
+    line = None
+    colour = None
+
+
+@dataclass(frozen=True)
 class ToRestore:
     """A change that a restore would make."""
 

@@ -57,6 +57,17 @@ def test_a_cluster_whose_nodes_are_ready_is_healthy() -> None:
     assert unhealthy(found) is None
 
 
+def test_the_json_of_a_status_keeps_its_fields() -> None:
+    """Fields may be added. Scripts rely on those that are there."""
+    found = status(BOTH, [node("spark-1"), node("spark-2")]).model_dump(mode="json")
+    assert " ".join(found["nodes"][0]) == (
+        "name node_name group reachable problem hostname architecture os k3s kubernetes gpu connectx7 dgx"
+    )
+    assert " ".join(found["gpu_operator"]) == (
+        "installed ready release chart_version state resource offered pods healthy_pods restarts reasons"
+    )
+
+
 def test_nodes_without_k3s_are_healthy_because_it_is_optional() -> None:
     found = status()
     assert found.healthy

@@ -10,8 +10,8 @@ import paramiko
 import pyrage
 import pytest
 
+from gb10.controller.backups import know_host
 from gb10.controller.inventory import load_inventory
-from gb10.controller.restore import know_host
 from gb10.operations.backups import age
 from gb10.programs.archive.files import digest
 from gb10.programs.archive.manifest import summary_of
