@@ -12,7 +12,7 @@ from gb10.cli.screen import console
 from gb10.cli.screen.backup_view import BackupView, print_backups, shown_backups
 from gb10.cli.screen.session import Session, command_options
 from gb10.controller.backups import CONTROLLER, local_backups
-from gb10.controller.cluster.asks import BACKUPS
+from gb10.controller.cluster.queries import BACKUPS
 from gb10.controller.errors import Gb10Error, decisive
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.run.results import RunResult

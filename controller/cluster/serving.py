@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from gb10.controller.cluster.asks import serving_of
+from gb10.controller.cluster.queries import serving_of
 from gb10.controller.cluster.status_model import NodeServingStatus, ServingStatus
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.run.asks import Ask
+from gb10.controller.run.messages import FactQuery
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
 from gb10.facts.reading.serving import NodeServing
@@ -71,7 +71,7 @@ def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> S
     )
 
 
-def _node(host: InventoryHost, facts: FactsResult, ask: Ask[NodeServing]) -> NodeServingStatus:
+def _node(host: InventoryHost, facts: FactsResult, ask: FactQuery[NodeServing]) -> NodeServingStatus:
     found = facts.of(host.name, ask)
     if found is None:
         why = next((error.summary for error in facts.errors if error.host == host.name), f"{host.name} was not asked")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from gb10.controller.cluster.asks import (
+from gb10.controller.cluster.queries import (
     BACKUPS,
     BELONGINGS,
     ENGINE,
@@ -24,7 +24,7 @@ from gb10.controller.cluster.status import build_status
 from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.run.asks import Ask, Value
+from gb10.controller.run.messages import FactQuery, Value
 from gb10.controller.run.results import FactsResult
 from gb10.controller.run.runner import Runner
 from gb10.facts.reading.cluster import ClusterNode
@@ -65,7 +65,7 @@ class Sight:
             self._found = runner.facts(self._asks())
         return self._found
 
-    def _asks(self) -> list[Ask[Any]]:
+    def _asks(self) -> list[FactQuery[Any]]:
         hubs = dict.fromkeys(models_of(host) for host in self.inventory.hosts)
         places = dict.fromkeys(data_of(host) for host in self.inventory.hosts)
         serving = [serving_of(self.inventory, complete=False)] if described(self.inventory) else []
@@ -75,7 +75,7 @@ class Sight:
         """Whether the host could be asked."""
         return host.name not in self.absent and self.found.has(host.name, OVERVIEW)
 
-    def of(self, host: InventoryHost, ask: Ask[Value]) -> Value:
+    def of(self, host: InventoryHost, ask: FactQuery[Value]) -> Value:
         """Return a fact of a host. Raise the error that kept it from being read."""
         found = self.found
         if not found.has(host.name, ask):
@@ -171,7 +171,7 @@ class Sight:
             return None
         return next((error.summary for error in found.errors), f"{host.name} does not answer")
 
-    def _ask(self, host: InventoryHost, ask: Ask[Any]) -> FactsResult:
+    def _ask(self, host: InventoryHost, ask: FactQuery[Any]) -> FactsResult:
         return self._runner([self.inventory.limit_pattern(host)]).facts([ask])
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from gb10.controller.cluster.asks import OVERVIEW, serving_of
 from gb10.controller.cluster.health import Finding, notes, reasons, warnings
+from gb10.controller.cluster.queries import OVERVIEW, serving_of
 from gb10.controller.cluster.serving import build_serving, described
 from gb10.controller.cluster.status_model import (
     ClusterStatus,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gb10.controller.cluster.asks import LOCK
+from gb10.controller.cluster.queries import LOCK
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.journal import Journal, Record, journals

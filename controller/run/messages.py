@@ -11,19 +11,17 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from gb10.controller.errors import Gb10Error
-from gb10.controller.run.asks import Ask
-from gb10.controller.run.results import OperationResult
 
+Value = TypeVar("Value")
 Stage = Literal["connect", "prepare", "facts", "execute", "disconnect"]
 
 HEADER = struct.Struct("!Q")  # the length of the pickle that follows
 LARGEST_BYTES = 1 << 29
 # Where dataclasses of messages may be defined. No other module is imported.
-MODULES = ("gb10.controller.run.asks", "gb10.controller.run.messages", "gb10.controller.run.results")
-ROOMS = ("gb10.facts.reading.", "gb10.operations.", "gb10.programs.")
+MODULES = ("gb10.controller.run.messages", "gb10.facts.reading.", "gb10.operations.", "gb10.programs.")
 PLAIN = {
     *(("builtins", name) for name in ("set", "frozenset", "complex", "bytearray", "range")),
     *(("datetime", name) for name in ("datetime", "timezone", "timedelta")),
@@ -56,12 +54,29 @@ class RunDeploy:
 
 
 @dataclass(frozen=True)
+class FactQuery(Generic[Value]):
+    """A fact to read: the path of its class, "gb10.facts.file.SecretFile", and its arguments."""
+
+    fact: str
+    arguments: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    key: str = ""  # distinguishes two queries of the same fact
+
+    def with_arguments(self, **arguments: Any) -> FactQuery[Value]:
+        """Return the same query with these arguments."""
+        key = ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items()))
+        return FactQuery(self.fact, arguments, key)
+
+    def __str__(self) -> str:
+        return f"{self.fact} ({self.key})" if self.key else self.fact
+
+
+@dataclass(frozen=True)
 class GetFacts:
     """Read facts of some hosts; of all if `hosts` is None."""
 
     source: str
     hosts: tuple[str, ...] | None
-    asks: tuple[Ask[Any], ...]
+    queries: tuple[FactQuery[Any], ...]
     verbosity: int = 0
     seconds: float = 600.0  # for one fact of one host
     silence_seconds: float = 45.0  # as above
@@ -118,6 +133,31 @@ class Ready:
 @dataclass(frozen=True)
 class OperationStarted:
     name: str
+
+
+@dataclass(frozen=True)
+class OperationResult:
+    """One operation of a run.
+
+    In a dry run `changed` are the hosts that would change, `conditional` those where another operation decides.
+    """
+
+    name: str
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    conditional: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "changed": list(self.changed),
+            "unchanged": list(self.unchanged),
+            "failed": list(self.failed),
+            "conditional": list(self.conditional),
+            "seconds": round(self.seconds, 3),
+        }
 
 
 @dataclass(frozen=True)
@@ -232,7 +272,7 @@ class RunDone:
 @dataclass(frozen=True)
 class FactValue:
     host: str
-    ask: Ask[Any]
+    query: FactQuery[Any]
     value: Any
 
 
@@ -276,7 +316,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in PLAIN:
             return super().find_class(module, name)
-        found = super().find_class(module, name) if module in MODULES or module.startswith(ROOMS) else None
+        found = super().find_class(module, name) if module.startswith(MODULES) else None
         if not isinstance(found, type) or found.__module__ != module or not _is_plain(found):
             raise ForeignObjectError(f"{module}.{name}")
         return found

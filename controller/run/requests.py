@@ -26,9 +26,9 @@ from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import PYTHON_CODES, exec_file, load_func, try_import_module_attribute
 
 from gb10.controller.run import connections
-from gb10.controller.run.asks import Ask
 from gb10.controller.run.messages import (
     FactFailed,
+    FactQuery,
     FactsDone,
     FactValue,
     Failure,
@@ -37,6 +37,7 @@ from gb10.controller.run.messages import (
     LoadedHost,
     LoadedInventory,
     LoadInventory,
+    OperationResult,
     Ready,
     RunDeploy,
     RunDone,
@@ -44,7 +45,6 @@ from gb10.controller.run.messages import (
     StageStarted,
     loads,
 )
-from gb10.controller.run.results import OperationResult
 from gb10.controller.run.watching import HostsFailedError, Send, Watch, WatchedHost, WatchedState, operation_name
 from gb10.facts.reading.reports import set_reporter
 from gb10.group_data.settings import SETTINGS
@@ -106,7 +106,8 @@ def get_facts(request: GetFacts, send: Send) -> FactsDone:
             state.print_fact_info = True
             connect_all(state)
             send(StageStarted("facts"))
-            facts = [(ask, try_import_module_attribute(ask.fact, prefix="pyinfra.facts")) for ask in request.asks]
+            import_fact = functools.partial(try_import_module_attribute, prefix="pyinfra.facts")
+            facts = [(query, import_fact(query.fact)) for query in request.queries]
             reader = functools.partial(_read, state, facts, values, request.seconds)
             readers = [gevent.spawn(reader, host) for host in list(state.active_hosts)]
             gevent.joinall(readers, raise_error=True)
@@ -220,28 +221,28 @@ def _plan(state: WatchedState) -> Iterator[OperationResult]:
 
 
 def _read(
-    state: WatchedState, facts: list[tuple[Ask[Any], Any]], values: list[FactValue], seconds: float, host: Host
+    state: WatchedState, facts: list[tuple[FactQuery[Any], Any]], values: list[FactValue], seconds: float, host: Host
 ) -> None:
     """Read the facts of one host one after the other."""
     watch = state.watch
     with ctx_host.use(host):
-        for ask, fact in facts:
+        for query, fact in facts:
             unread = watch.unread[host.name]
             try:
                 with gevent.Timeout(seconds):
-                    value = host.get_fact(fact, **ask.arguments)
+                    value = host.get_fact(fact, **query.arguments)
                     if watch.unread[host.name] == unread:
-                        values.append(FactValue(host.name, ask, loads(pickle.dumps(value))))
+                        values.append(FactValue(host.name, query, loads(pickle.dumps(value))))
             except gevent.Timeout:
                 connections.close(host)
                 failure = Failure("NODE_UNREACHABLE", host.name, reason=f"no answer within {seconds:.0f} s")
-                watch.send(FactFailed(host.name, ask.fact, (failure,), ()))
+                watch.send(FactFailed(host.name, query.fact, (failure,), ()))
             except MemoryError:
                 raise
             except Exception as error:  # a bug in a fact, such as a value that is not ours
                 logger.warning(traceback.format_exc())
-                failure = Failure("INTERNAL", host.name, reason=f"{ask}: {type(error).__name__}: {error}")
-                watch.send(FactFailed(host.name, ask.fact, (failure,), ()))
+                failure = Failure("INTERNAL", host.name, reason=f"{query}: {type(error).__name__}: {error}")
+                watch.send(FactFailed(host.name, query.fact, (failure,), ()))
 
 
 def _loaded(host: Host) -> LoadedHost:

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gb10.controller.errors import Gb10Error, decisive
-from gb10.controller.run.asks import Ask, Value
-
-
-@dataclass(frozen=True)
-class OperationResult:
-    """One operation of a run.
-
-    In a dry run `changed` are the hosts that would change, `conditional` those where another operation decides.
-    """
-
-    name: str
-    changed: tuple[str, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-    conditional: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "changed": list(self.changed),
-            "unchanged": list(self.unchanged),
-            "failed": list(self.failed),
-            "conditional": list(self.conditional),
-            "seconds": round(self.seconds, 3),
-        }
+from gb10.controller.run.messages import (
+    Aborted,
+    ConnectFailed,
+    Event,
+    FactFailed,
+    FactQuery,
+    Failure,
+    HostFailed,
+    OperationEnded,
+    OperationResult,
+    Ready,
+    Reported,
+    Value,
+)
+from gb10.operations.kit.reports import Diff, Foreseen
 
 
 @dataclass(frozen=True)
@@ -90,18 +79,58 @@ class RunResult:
         }
 
 
+class RunRecord:
+    """Keeps what counts for the result of a run on these hosts."""
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        self._hosts = tuple(hosts)
+        self.operations: list[OperationResult] = []
+        self.errors: list[Gb10Error] = []
+        self.foreseen: list[Gb10Error] = []
+        self.ready: set[str] = set()
+        self.diff: list[str] = []
+        self.output: dict[str, tuple[str, ...]] = {}
+
+    def hear(self, event: Event) -> None:
+        """Take in the next event."""
+        match event:
+            case Ready(host):
+                self.ready.add(host)
+            case OperationEnded(result):
+                self.operations.append(result)
+            case HostFailed(host, failures, output) | FactFailed(host, _, failures, output):
+                self.output[host] = output
+                self._add(*failures)
+            case ConnectFailed(_, failure) | Aborted(Failure() as failure):
+                self._add(failure)
+            case Reported(host, Foreseen(code, text)):
+                self.foreseen.append(Gb10Error.reported(code, text, host=host))
+            case Reported(host, Diff() as diff):
+                self.diff += [f"[{host}] {diff.title}", *diff.lines]
+
+    def check_hosts(self) -> None:
+        """Add an error for each host that was left out without a word."""
+        if not self.errors:
+            self.errors += [Gb10Error("NOT_RUN", host=host) for host in self._hosts if host not in self.ready]
+
+    def _add(self, *failures: Failure) -> None:
+        for error in (failure.error() for failure in failures):
+            if (str(error), error.host) not in ((str(known), known.host) for known in self.errors):
+                self.errors.append(error)
+
+
 @dataclass(frozen=True)
 class FactsResult:
-    """Facts by ask and host. A host whose fact could not be read is missing; None is a value, and means absent."""
+    """Facts by query and host. A host whose fact could not be read is missing; None is a value, and means absent."""
 
-    values: Mapping[Ask[Any], Mapping[str, Any]]
+    values: Mapping[FactQuery[Any], Mapping[str, Any]]
     hosts: tuple[str, ...]
     errors: tuple[Gb10Error, ...] = ()
 
-    def of(self, host: str, ask: Ask[Value]) -> Value | None:
+    def of(self, host: str, query: FactQuery[Value]) -> Value | None:
         """Return a fact of a host; None also if it could not be read."""
-        return self.values.get(ask, {}).get(host)
+        return self.values.get(query, {}).get(host)
 
-    def has(self, host: str, ask: Ask[Any]) -> bool:
+    def has(self, host: str, query: FactQuery[Any]) -> bool:
         """Return True if the fact of the host could be read."""
-        return host in self.values.get(ask, {})
+        return host in self.values.get(query, {})

@@ -13,12 +13,20 @@ from typing import Any
 
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
-from gb10.controller.run.asks import Ask
 from gb10.controller.run.client import OnEvent, PyinfraProcess
 from gb10.controller.run.log import RunLog
-from gb10.controller.run.messages import Event, FactsDone, GetFacts, Logged, Request, Result, RunDeploy, RunDone
-from gb10.controller.run.results import FactsResult, RunResult
-from gb10.controller.run.tally import Tally
+from gb10.controller.run.messages import (
+    Event,
+    FactQuery,
+    FactsDone,
+    GetFacts,
+    Logged,
+    Request,
+    Result,
+    RunDeploy,
+    RunDone,
+)
+from gb10.controller.run.results import FactsResult, RunRecord, RunResult
 
 FACT_SECONDS = 600.0  # for one fact of one host
 # After which a node that says nothing, not even that it lives, is given up.
@@ -82,50 +90,52 @@ class Runner:
         options += ["--diff"] if diff else []
         options += [part for key, value in (data or {}).items() for part in ("--data", f"{key}={json.dumps(value)}")]
         arguments = [f"{key}={json.dumps(value)}" for key, value in (kwargs or {}).items()]
-        tally = Tally(self._names)
+        record = RunRecord(self._names)
         began = time.monotonic()
-        done = self._served(request, [*options, *self._command([target, *arguments])], tally, on_event)
+        done = self._served(request, [*options, *self._command([target, *arguments])], record, on_event)
         if isinstance(done, RunDone):
-            tally.check_hosts()
+            record.check_hosts()
         return RunResult(
             target=target,
             dry=dry,
             hosts=self._names,
-            operations=(isinstance(done, RunDone) and done.plan) or tuple(tally.operations),
-            errors=tuple(map(self.know, tally.errors)),
-            foreseen=tuple(map(self.know, tally.foreseen)),
-            diff=tuple(tally.diff),
-            output=tally.output,
+            operations=(isinstance(done, RunDone) and done.plan) or tuple(record.operations),
+            errors=tuple(map(self.know, record.errors)),
+            foreseen=tuple(map(self.know, record.foreseen)),
+            diff=tuple(record.diff),
+            output=record.output,
             seconds=time.monotonic() - began,
             log=self.log.path,
         )
 
-    def facts(self, asks: Iterable[Ask[Any]], on_event: OnEvent = _ignore) -> FactsResult:
-        """Return facts by ask and host.
+    def facts(self, queries: Iterable[FactQuery[Any]], on_event: OnEvent = _ignore) -> FactsResult:
+        """Return facts by query and host.
 
         Raise INTERRUPTED, and what ends the pyinfra process: whoever waits for what the hosts say would take either
         for hosts that do not answer. All other errors are in the result.
         """
-        asked = tuple(asks)
+        asked = tuple(queries)
         request = GetFacts(
             self.inventory.source, self._limit(), asked, self.verbosity, FACT_SECONDS, FACT_SILENCE_SECONDS
         )
         words = [
-            word for ask in asked for word in (ask.fact, *(f"{k}={json.dumps(v)}" for k, v in ask.arguments.items()))
+            word
+            for query in asked
+            for word in (query.fact, *(f"{k}={json.dumps(v)}" for k, v in query.arguments.items()))
         ]
-        tally = Tally(self._names)
-        done = self._served(request, self._command(["fact", *words]), tally, on_event)
+        record = RunRecord(self._names)
+        done = self._served(request, self._command(["fact", *words]), record, on_event)
         if not isinstance(done, FactsDone):
-            raise self.know(tally.errors[0])
-        values: dict[Ask[Any], dict[str, Any]] = {ask: {} for ask in asked}
+            raise self.know(record.errors[0])
+        values: dict[FactQuery[Any], dict[str, Any]] = {query: {} for query in asked}
         for found in done.values:
-            values[found.ask][found.host] = found.value
-            tally.ready.add(found.host)
-        tally.check_hosts()
-        return FactsResult(values, self._names, tuple(map(self.know, tally.errors)))
+            values[found.query][found.host] = found.value
+            record.ready.add(found.host)
+        record.check_hosts()
+        return FactsResult(values, self._names, tuple(map(self.know, record.errors)))
 
-    def _served(self, request: Request, command: list[str], tally: Tally, on_event: OnEvent) -> Result | None:
-        """Have the process serve a request; None, and an error in the tally, if it cannot."""
+    def _served(self, request: Request, command: list[str], record: RunRecord, on_event: OnEvent) -> Result | None:
+        """Have the process serve a request; None, and an error in the record, if it cannot."""
         verbosity = ["-" + "v" * self.verbosity] if self.verbosity else []
         self.log.write(f"$ {shlex.join(['pyinfra', *verbosity, *command])}")
         process = PyinfraProcess.ours()
@@ -133,7 +143,7 @@ class Runner:
         def hear(event: Event) -> None:
             if isinstance(event, Logged):
                 self.log.write(event.line)
-            tally.hear(event)
+            record.hear(event)
             on_event(event)
 
         try:
@@ -141,7 +151,7 @@ class Runner:
         except Gb10Error as error:
             if error.code == "STATE_UNWRITABLE":
                 raise
-            tally.errors.insert(0, error)
+            record.errors.insert(0, error)
             for line in (*process.last_words(), str(error)):
                 self.log.write(f"# {line}")
             return None

@@ -29,10 +29,10 @@ from gb10.controller.run.messages import (
     Failure,
     HostFailed,
     OperationEnded,
+    OperationResult,
     OperationStarted,
     Reported,
 )
-from gb10.controller.run.results import OperationResult
 from gb10.facts.reading.reports import Refused, Report
 from gb10.operations.kit.operation import RefusedDeploy
 

@@ -19,11 +19,12 @@ from gb10.controller.run.messages import (
     HostFailed,
     Logged,
     OperationEnded,
+    OperationResult,
     OperationStarted,
     Ready,
     StageStarted,
 )
-from gb10.controller.run.results import OperationResult, RunResult
+from gb10.controller.run.results import RunResult
 
 HOSTS = ("spark-1", "spark-2", "spark-3-long")
 CHANGED = OperationResult("Cluster | Put a file", changed=HOSTS)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from gb10.controller.cluster.asks import (
+from gb10.controller.cluster.queries import (
     BACKUPS,
     ENGINE,
     LOCK,
@@ -30,7 +30,7 @@ from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.runs import begin
 from gb10.controller.rebuild.snapshot import Snapshot
 from gb10.controller.rebuild.tools import Tools, make_tools
-from gb10.controller.run.asks import Ask
+from gb10.controller.run.messages import FactQuery
 from gb10.controller.run.results import FactsResult, RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.operations.backups.state_folder import backups_folder
@@ -51,7 +51,7 @@ class FakeRun:
     """A run on two healthy nodes. `answers` are facts by name and host, `errors` those that pyinfra reports."""
 
     inventory: Inventory = INVENTORY
-    answers: dict[Ask[Any], dict[str, Any]] = field(default_factory=dict)
+    answers: dict[FactQuery[Any], dict[str, Any]] = field(default_factory=dict)
     errors: tuple[Gb10Error, ...] = ()
     notified: list[str] = field(default_factory=list)  # notifications
     events: list[Mapping[str, Any]] = field(default_factory=list)
@@ -156,7 +156,7 @@ class FakeRunner:
     def know(self, error: Gb10Error) -> Gb10Error:
         return error.with_details(again="gb10 rebuild run spark-2")
 
-    def facts(self, asks: Iterable[Ask[Any]]) -> FactsResult:
+    def facts(self, asks: Iterable[FactQuery[Any]]) -> FactsResult:
         asked = tuple(host.name for host in self.hosts)
         answers = {ask: self.fake.answers.get(ask, {}) for ask in asks}
         values = {ask: {host: value for host, value in by.items() if host in asked} for ask, by in answers.items()}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gb10.cli.screen.status_view import status_lines, status_tables
-from gb10.controller.cluster.asks import OVERVIEW
+from gb10.controller.cluster.queries import OVERVIEW
 from gb10.controller.cluster.status import ClusterStatus, build_status, unhealthy
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory

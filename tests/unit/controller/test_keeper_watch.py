@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gb10.controller.cluster.asks import LOCK
+from gb10.controller.cluster.queries import LOCK
 from gb10.controller.errors import Gb10Error
 from gb10.controller.rebuild.observation import Kind, Verdict
 from gb10.controller.rebuild.step import Evidence

@@ -20,32 +20,32 @@ import pytest
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import load_inventory
 from gb10.controller.run import client
-from gb10.controller.run.asks import Ask
 from gb10.controller.run.client import PyinfraProcess
 from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import (
     Event,
+    FactQuery,
     FactsDone,
     FactValue,
     Failure,
     ForeignObjectError,
     HostFailed,
+    OperationResult,
     OperationStarted,
     RunDone,
     StageStarted,
     loads,
 )
-from gb10.controller.run.results import OperationResult
 from gb10.controller.run.runner import Runner
 from gb10.facts.reading.rdma import PortFault
 from tests.unit.pyinfra_project import Project
 
-FINE: Ask[Any] = Ask("tiny.Fine")
-LONG_LINE: Ask[Any] = Ask("tiny.LongLine")
-MANY_LINES: Ask[Any] = Ask("tiny.ManyLines")
-QUICK: Ask[Any] = Ask("tiny.Quick")
-SLOW: Ask[Any] = Ask("tiny.Slow")
-SLOW_ON_FIRST: Ask[Any] = Ask("tiny.SlowOnFirst")
+FINE: FactQuery[Any] = FactQuery("tiny.Fine")
+LONG_LINE: FactQuery[Any] = FactQuery("tiny.LongLine")
+MANY_LINES: FactQuery[Any] = FactQuery("tiny.ManyLines")
+QUICK: FactQuery[Any] = FactQuery("tiny.Quick")
+SLOW: FactQuery[Any] = FactQuery("tiny.Slow")
+SLOW_ON_FIRST: FactQuery[Any] = FactQuery("tiny.SlowOnFirst")
 
 
 def runner(source: str = "inventory.py") -> Runner:
@@ -290,7 +290,7 @@ def test_a_fact_that_takes_too_long_fails_on_its_host_alone(two: str, monkeypatc
 
 
 @pytest.mark.parametrize("fact", [MANY_LINES, LONG_LINE])
-def test_a_node_that_sends_without_end_fails_its_fact_alone(project: Project, fact: Ask[Any]) -> None:
+def test_a_node_that_sends_without_end_fails_its_fact_alone(project: Project, fact: FactQuery[Any]) -> None:
     found = runner(project.inventory(spark_1={})).facts([fact, FINE])
     assert codes(found.errors) == ["NODE_ANSWER"]
     assert not found.has("spark-1", fact)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.asks import BACKUPS, ENGINE, LOCK, PODS, STORE, data_of, models_of, serving_of
+from gb10.controller.cluster.queries import BACKUPS, ENGINE, LOCK, PODS, STORE, data_of, models_of, serving_of
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS

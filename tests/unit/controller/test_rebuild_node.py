@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.asks import BELONGINGS, ENGINE, PODS, STORE, models_of
+from gb10.controller.cluster.queries import BELONGINGS, ENGINE, PODS, STORE, models_of
 from gb10.controller.cluster.sight import download_command
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory

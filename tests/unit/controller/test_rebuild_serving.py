@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.asks import serving_of
+from gb10.controller.cluster.queries import serving_of
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import Demand
 from gb10.controller.rebuild.snapshot import Served

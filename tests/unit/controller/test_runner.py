@@ -16,19 +16,18 @@ import pytest
 
 from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.controller.inventory import load_inventory
-from gb10.controller.run.asks import Ask
 from gb10.controller.run.log import RunLog
-from gb10.controller.run.messages import Event, OperationStarted, Ready
+from gb10.controller.run.messages import Event, FactQuery, OperationStarted, Ready
+from gb10.controller.run.results import RunRecord
 from gb10.controller.run.runner import Runner
-from gb10.controller.run.tally import Tally
 from tests.unit.processes import is_running
 from tests.unit.pyinfra_project import Project
 
 TARGET = "tiny.cluster"
-ABSENT: Ask[Any] = Ask("tiny.Absent")
-FAILING: Ask[Any] = Ask("tiny.Failing")
-FINE: Ask[Any] = Ask("tiny.Fine")
-UNREADABLE: Ask[Any] = Ask("tiny.Unreadable")
+ABSENT: FactQuery[Any] = FactQuery("tiny.Absent")
+FAILING: FactQuery[Any] = FactQuery("tiny.Failing")
+FINE: FactQuery[Any] = FactQuery("tiny.Fine")
+UNREADABLE: FactQuery[Any] = FactQuery("tiny.Unreadable")
 
 
 def runner(source: str, limit: tuple[str, ...] = (), verbosity: int = 0) -> Runner:
@@ -446,7 +445,7 @@ def _public(key: Path) -> str:
 
 
 def test_a_host_that_pyinfra_left_out_without_a_word_is_named() -> None:
-    tally = Tally(("spark-1", "spark-2"))
-    tally.hear(Ready("spark-1"))
-    tally.check_hosts()
-    assert [(error.code, error.host) for error in tally.errors] == [("NOT_RUN", "spark-2")]
+    record = RunRecord(("spark-1", "spark-2"))
+    record.hear(Ready("spark-1"))
+    record.check_hosts()
+    assert [(error.code, error.host) for error in record.errors] == [("NOT_RUN", "spark-2")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.asks import serving_of
+from gb10.controller.cluster.queries import serving_of
 from gb10.controller.cluster.serving import build_serving, described, needs
 from gb10.controller.cluster.status_model import ServingStatus
 from gb10.controller.errors import Gb10Error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gb10.controller.cluster.asks import OVERVIEW
+from gb10.controller.cluster.queries import OVERVIEW
 from gb10.controller.cluster.status import build_status
 from gb10.controller.cluster.status_model import ClusterStatus
 from gb10.controller.errors import Gb10Error

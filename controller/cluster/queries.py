@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gb10.controller.inventory import Inventory, InventoryHost
-from gb10.controller.run.asks import Ask
+from gb10.controller.run.messages import FactQuery
 from gb10.facts.reading.backups import BackupCopy
 from gb10.facts.reading.docker import Belongings, SavedStore
 from gb10.facts.reading.huggingface import HuggingFaceCache
@@ -13,30 +13,30 @@ from gb10.facts.reading.serving import NodeServing
 from gb10.group_data.settings import NodeWorkplace, ServingCare, ServingSettings
 from gb10.programs.images.contents import EngineImage
 
-OVERVIEW: Ask[Overview] = Ask("gb10.facts.overview.NodeOverview")
-LOCK: Ask[LockHolder | None] = Ask("gb10.facts.node.NodeLock")
-PODS: Ask[dict[str, tuple[str, ...]] | None] = Ask("gb10.facts.cluster.EvictablePods")
-SETTLED: Ask[SettledState] = Ask("gb10.facts.node.Settled")
-ENGINE: Ask[tuple[EngineImage, ...] | None] = Ask("gb10.facts.images.DockerImages")
-STORE: Ask[SavedStore | None] = Ask("gb10.facts.images.SavedImages")
-BACKUPS: Ask[tuple[BackupCopy, ...] | None] = Ask("gb10.facts.backups.Backups")
-BELONGINGS: Ask[Belongings | None] = Ask("gb10.facts.docker.DockerBelongings")
-MODELS: Ask[HuggingFaceCache | None] = Ask("gb10.facts.huggingface.HuggingFaceModels")
-DATA: Ask[DataPlace] = Ask("gb10.facts.data_mount.DataMount")
-SERVING: Ask[NodeServing] = Ask("gb10.facts.serving.ServingState")
+OVERVIEW: FactQuery[Overview] = FactQuery("gb10.facts.overview.NodeOverview")
+LOCK: FactQuery[LockHolder | None] = FactQuery("gb10.facts.node.NodeLock")
+PODS: FactQuery[dict[str, tuple[str, ...]] | None] = FactQuery("gb10.facts.cluster.EvictablePods")
+SETTLED: FactQuery[SettledState] = FactQuery("gb10.facts.node.Settled")
+ENGINE: FactQuery[tuple[EngineImage, ...] | None] = FactQuery("gb10.facts.images.DockerImages")
+STORE: FactQuery[SavedStore | None] = FactQuery("gb10.facts.images.SavedImages")
+BACKUPS: FactQuery[tuple[BackupCopy, ...] | None] = FactQuery("gb10.facts.backups.Backups")
+BELONGINGS: FactQuery[Belongings | None] = FactQuery("gb10.facts.docker.DockerBelongings")
+MODELS: FactQuery[HuggingFaceCache | None] = FactQuery("gb10.facts.huggingface.HuggingFaceModels")
+DATA: FactQuery[DataPlace] = FactQuery("gb10.facts.data_mount.DataMount")
+SERVING: FactQuery[NodeServing] = FactQuery("gb10.facts.serving.ServingState")
 
 
-def models_of(host: InventoryHost) -> Ask[HuggingFaceCache | None]:
+def models_of(host: InventoryHost) -> FactQuery[HuggingFaceCache | None]:
     """Ask for the models of the host."""
     return MODELS.with_arguments(hub=host.hub)
 
 
-def data_of(host: InventoryHost) -> Ask[DataPlace]:
+def data_of(host: InventoryHost) -> FactQuery[DataPlace]:
     """Ask for the host's place for data."""
     return DATA.with_arguments(path=host.settings(NodeWorkplace).data_path)
 
 
-def serving_of(inventory: Inventory, complete: bool) -> Ask[NodeServing]:
+def serving_of(inventory: Inventory, complete: bool) -> FactQuery[NodeServing]:
     """Ask what serves on a node.
 
     With `complete`, a completion of one token is asked for as well: without it, an engine that hangs may pass for a
