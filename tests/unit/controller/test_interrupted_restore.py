@@ -10,7 +10,6 @@ import paramiko
 import pyrage
 import pytest
 
-from gb10.controller import host_keys
 from gb10.controller.backups import know_host
 from gb10.controller.inventory import load_inventory
 from gb10.operations.backups import age
@@ -70,24 +69,3 @@ def test_a_wrong_age_key_changes_nothing(project: Project, old: paramiko.PKey, t
     project.inventory(spark_1={"backup_identity_file": str(key_file(tmp_path / "other.key"))})
     know_host(load_inventory("inventory.py").hosts[0])
     assert project.server.known_hosts.read_text() == before
-
-
-def test_an_ssh_command_that_floods_or_hangs_is_a_failed_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_keys, "PROBE_SECONDS", 1)
-    for command in (["yes"], ["sleep", "60"]):
-        done = host_keys.run_ssh(command)
-        assert (done.returncode, done.stdout) == (255, "")
-    assert host_keys.run_ssh(["sh", "-c", "cat; echo no >&2; exit 3"], "text").stdout == "text"
-
-
-@pytest.mark.parametrize(
-    ("stderr", "refused"),
-    [
-        ("nvidia@spark-1: Permission denied (publickey,password).\n", True),
-        ('Load key "k": bad permissions\nnvidia@spark-1: Permission denied (publickey).\n', True),
-        ("Received disconnect from 10.0.0.1 port 22:2: Permission denied (publickey)\n", False),
-        ("Received disconnect from 10.0.0.1 port 22:2: x\na@b: Permission denied (publickey).\n", False),
-    ],
-)
-def test_only_ssh_itself_says_that_a_login_was_refused(stderr: str, refused: bool) -> None:
-    assert host_keys._login_refused(stderr) is refused
