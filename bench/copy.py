@@ -27,7 +27,7 @@ from gb10.lab.paths import lab_name
 from gb10.lab.shell import Docker
 from gb10.lab.state import LabState
 from gb10.operations.copying.reports import CopySent
-from gb10.operations.kit.waiting import await_condition
+from gb10.operations.kit.waiting import wait_until
 from tests.lab.reported import read
 
 MIB = int(os.environ.get("GB10_BENCH_MIB", "4096"))
@@ -263,7 +263,7 @@ def _await_end(bench: Bench) -> None:
     def is_gone() -> bool:
         return not bench.on(2, "systemctl list-units --no-legend 'gb10-copy-*'").strip()
 
-    if not await_condition(is_gone, 60):
+    if not wait_until(is_gone, bool, seconds=60):
         raise SystemExit("the receiver still runs after its sender was killed")
 
 

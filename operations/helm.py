@@ -23,10 +23,9 @@ from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.k3s import KUBECONFIG
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.helm import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble, why_waiting
-from gb10.operations.kit.operation import Commands, known, operation
+from gb10.operations.kit.operation import Commands, await_condition, known, operation
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script, verified_download
-from gb10.operations.kit.waiting import await_condition
 from gb10.programs.answer import RefusedError
 from gb10.templates import render
 

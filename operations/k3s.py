@@ -23,10 +23,9 @@ from gb10.facts.k3s import K3sInstall, K3sLeftovers, K3sToken, Kubeconfig
 from gb10.facts.node import CommandPaths
 from gb10.facts.reading.k3s import BINARY, KILLALL, STATE, TOKEN_FILE, UNINSTALL, UNITS, env_file
 from gb10.operations.file import replace_file, secret_file
-from gb10.operations.kit.operation import Commands, changes, known, operation, refuse, say
+from gb10.operations.kit.operation import Commands, await_condition, changes, known, operation, refuse, say
 from gb10.operations.kit.peers import peer_fact, peer_run
 from gb10.operations.kit.scripts import run_script, verified_download
-from gb10.operations.kit.waiting import await_condition
 from gb10.operations.kubectl import await_node, delete_node_command, why_not_ready
 from gb10.operations.upgrade import is_wanted, staged
 from gb10.programs.answer import RefusedError

@@ -13,10 +13,9 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.cluster import ClusterNode
 from gb10.facts.reading.k3s import BINARY, KUBECTL
 from gb10.facts.reading.launcher import Launch
-from gb10.operations.kit.operation import Commands, known, operation
+from gb10.operations.kit.operation import Commands, await_condition, known, operation
 from gb10.operations.kit.peers import peer_fact
 from gb10.operations.kit.scripts import run_script
-from gb10.operations.kit.waiting import await_condition
 from gb10.programs.answer import RefusedError
 
 DRAIN_SECONDS = 300

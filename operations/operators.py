@@ -25,9 +25,8 @@ from gb10.facts.reading.operators import GPU, NETWORK, Operator, lacking, own_po
 from gb10.facts.reading.rdma import ConnectX7
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.helm import OPERATOR_CHARTS, left_without_nfd, rivals, why_waiting
-from gb10.operations.kit.operation import Commands, known, operation, refuse
+from gb10.operations.kit.operation import Commands, await_condition, known, operation, refuse
 from gb10.operations.kit.peers import peer_fact, reached
-from gb10.operations.kit.waiting import await_condition
 from gb10.programs.answer import RefusedError
 from gb10.templates import render
 

@@ -23,8 +23,7 @@ from gb10.operations.backups.restoration import Restoration
 from gb10.operations.backups.restore_plan import STEPS, TITLES, described, foreign, may_show, other_k3s
 from gb10.operations.backups.restoring import bring, clear, cleared_up, network, put_step
 from gb10.operations.file import show_diff
-from gb10.operations.kit.operation import Commands, known, operation, refuse, say
-from gb10.operations.kit.waiting import await_condition
+from gb10.operations.kit.operation import Commands, await_condition, known, operation, refuse, say
 from gb10.programs.archive.manifest import Member
 
 SETTLE_SECONDS = 1800  # updates after an installation take their time

@@ -15,6 +15,7 @@ from pyinfra.context import host, state
 from gb10.facts.reading.reports import Refused, report
 from gb10.operations.kit.reading import changing, read_once
 from gb10.operations.kit.reports import Foreseen
+from gb10.operations.kit.waiting import wait_until
 from gb10.programs.answer import RefusedError
 
 Arguments = ParamSpec("Arguments")
@@ -48,9 +49,11 @@ def operation(
         @functools.wraps(function)
         def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Commands:
             try:
-                for command in function(*args, **kwargs):
-                    with changing():
-                        yield command
+                commands = function(*args, **kwargs)
+                for first in commands:
+                    with changing():  # what follows a command looks at what it did
+                        yield first
+                        yield from commands
             except UnreadFactError as error:
                 yield from refuse("FACT_UNREADABLE", f"{host.name}: {error} could not be read: see the lines above")
             except RefusedError as error:
@@ -67,6 +70,12 @@ def known(fact: type[FactBase[Value]], **arguments: Any) -> Value:
     if host in state.failed_hosts:
         raise UnreadFactError(fact.__name__)
     return value
+
+
+def await_condition(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a condition on facts holds, read anew each time. Return False if the time is over before."""
+    with changing():
+        return wait_until(condition, bool, seconds=seconds)
 
 
 def changes(earlier: OperationMeta) -> bool:

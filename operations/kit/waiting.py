@@ -47,8 +47,3 @@ def wait_until(
         retry_error_callback=last,
     )
     return retrying(look)
-
-
-def await_condition(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until a condition holds. Return False if the time is over before."""
-    return wait_until(condition, bool, seconds=seconds)

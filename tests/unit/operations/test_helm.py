@@ -110,6 +110,7 @@ def test_a_helm_that_has_just_ended_leaves_no_pending_release(monkeypatch: pytes
 
     monkeypatch.setattr(helm, "known", known)
     monkeypatch.setattr(helm, "state", SimpleNamespace(is_executing=True))
+    monkeypatch.setattr(helm, "await_condition", lambda condition, seconds: condition())
     assert helm._settled_releases(WANTED, 60) == (release(),)
 
 

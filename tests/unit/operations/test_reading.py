@@ -10,11 +10,11 @@ import pytest
 
 DEPLOY = """\
 from pyinfra.api import FactBase, FunctionCommand, StringCommand
-from pyinfra.context import host
+from pyinfra.context import host, state
 from pyinfra.operations import server
 
 from gb10.operations.kit import reading
-from gb10.operations.kit.operation import known, operation
+from gb10.operations.kit.operation import await_condition, known, operation
 
 reading.KEPT_SECONDS = {kept}
 
@@ -44,11 +44,29 @@ def look_twice_in_a_command(path):
     yield FunctionCommand(look_twice, (), {{}})
 
 
+@operation()
+def wait_for_three(path):
+    assert not state.is_executing or await_condition(lambda: known(Readings, path=path) >= 3, 5)
+    return
+    yield
+
+
+@operation()
+def look_after_a_command(path):
+    yield StringCommand("true")
+    known(Readings, path=path)
+    known(Readings, path=path)
+
+
 for number, step in enumerate({steps!r}):
     if step == "look":
         look(name=f"{{number}}", path="{path}")
     elif step == "twice":
         look_twice_in_a_command(name=f"{{number}}", path="{path}")
+    elif step == "after":
+        look_after_a_command(name=f"{{number}}", path="{path}")
+    elif step == "wait":
+        wait_for_three(name=f"{{number}}", path="{path}")
     else:
         server.shell(name=f"{{number}}", commands=["true"])
 """
@@ -60,6 +78,8 @@ for number, step in enumerate({steps!r}):
         (["look", "look", "look"], 60, 1),
         (["look", "look", "change", "look", "look"], 60, 2),  # an operation of pyinfra's own
         (["look", "twice", "look"], 60, 4),  # as when a command polls
+        (["look", "after", "look"], 60, 4),
+        (["look", "wait"], 60, 3),  # it polls before any command
         (["look", "look"], -1, 2),  # too long ago
     ],
 )
