@@ -57,7 +57,7 @@ def validate(
     """Prove that GPUs, rails and operators work, on all nodes or on some.
 
     It runs a throw-away container on each GPU and measures each rail for some seconds. It leaves nothing behind but the
-    images that it pulls. The exit status is 0 only if every check passes: a check that could not be made proves
+    images that it pulls. The exit status is 0 only if every check passes: a check that could not run proves
     nothing.
     """
     names = [host.name for host in session.inventory.select(nodes)]

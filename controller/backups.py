@@ -22,16 +22,15 @@ ACCEPTABLE: tuple[str, ...] = get_args(Acceptable)  # refusals of a restore that
 
 
 def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
-    """Return the controller's own copies, of one node or of all; the oldest of each node comes first."""
+    """Return the controller's own copies, of one node or of all; oldest first within each node."""
     found = read_backups(listing(str(backups_folder())), CONTROLLER) or ()
     return tuple(copy for copy in found if node is None or copy.node == node.lower())
 
 
 def evidence_for(node: str) -> list[BackupProof]:
-    """Return the last proof of each copy of a node's newest backup, on all places; nothing if there is no backup.
+    """Return the last proof of each copy of a node's newest backup; nothing if there is no backup.
 
-    A proof of the controller's copy counts only for the file that was proven: if the file was replaced since, the
-    digest in its summary differs.
+    A proof of the controller's copy counts only if the file still has the digest that was proven.
     """
     copies = local_backups(node)
     if not copies:
@@ -41,9 +40,10 @@ def evidence_for(node: str) -> list[BackupProof]:
 
 
 def know_host(host: InventoryHost, backup: str | None = None) -> None:
-    """Know a host by its old key again, if it proves to have it. The key is in lines kept aside, or in a backup.
+    """Put a host's old key back into known_hosts if the host proves to have it.
 
-    A restore that is killed right after the node has its old key back leaves another key in known_hosts.
+    The key comes from saved lines of known_hosts or from a backup. A restore that is killed right after the node got
+    its old key back leaves another key in known_hosts.
     """
     if settle_host_key(host) != "strange":
         return

@@ -1,7 +1,7 @@
-"""SSH host keys as the controller knows them: what a new installation shows is accepted once, and taken back later.
+"""SSH host keys in known_hosts: accept the key of a new installation, and restore the old one later.
 
-A wiped node shows a key that nobody has seen before. While it is being rebuilt the controller knows it by that key;
-when its backup is restored it shows its old one again, and the lines replaced in known_hosts come back as they were.
+A wiped node shows a new key. While it is rebuilt, known_hosts has that key. After the restore of its backup it shows
+its old key again, and the lines that were replaced in known_hosts come back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Shown = Literal["known", "recalled", "strange", "silent"]
 
 
 def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: Iterable[str]) -> list[str]:
-    """Given a host, return an ssh command that asks for nothing, forwards nothing and believes only `known_hosts`."""
+    """Return an ssh command that prompts for nothing, forwards nothing and trusts only `known_hosts`."""
     settings = {
         "BatchMode": "yes",
         "ConnectTimeout": str(CONNECT_SECONDS),
@@ -55,16 +55,16 @@ def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: 
 
 
 def known_host_keys(host: InventoryHost) -> tuple[HostKey, ...]:
-    """Given a host, return the keys by which the controller knows it; none if it never met it."""
+    """Return the keys of a host in known_hosts; none if there was no connection yet."""
     path, name = _known(host)
     return tuple(keys_of(KnownHosts(path).about(name)))
 
 
 def accept_host_key(host: InventoryHost, key: HostKey) -> None:
-    """Know the host by this key, and by no other, in every line of known_hosts that means it.
+    """Replace the keys of a host in every line of known_hosts that means it.
 
-    The lines of before are kept aside until `settle_host_key` finds the old key back. Accepting the same key again
-    changes nothing.
+    The replaced lines are saved until `settle_host_key` finds the old key again. Accepting the same key again changes
+    nothing.
     """
     path, name = _known(host)
     known = KnownHosts(path)
@@ -77,13 +77,13 @@ def accept_host_key(host: InventoryHost, key: HostKey) -> None:
 
 
 def settle_host_key(host: InventoryHost) -> Shown:
-    """Look at which keys the host shows, and know it by its old ones again where it has them.
+    """Compare the keys that a host shows with known_hosts, and restore its old ones if it has them.
 
-    "known": it shows a key that known_hosts has. "recalled": it shows its keys of before, and known_hosts is as it was.
-    "strange": neither, and nothing was changed. "silent": no sshd answers.
+    "known": it shows a key in known_hosts. "recalled": it shows its old keys, and known_hosts is restored. "strange":
+    neither, and nothing was changed. "silent": no sshd answers.
 
-    A restore that was killed in the middle leaves old keys of some types beside new ones of others. Such a host is
-    known by those of its old keys that it shows, and the others are kept aside until it shows them, too.
+    A restore that was killed in the middle leaves a mixture of old and new keys. Then the old keys that the host shows
+    are restored, and the others stay saved until it shows them, too.
     """
     path, name = _known(host)
     keys = keys_of(KnownHosts(path).about(name))
@@ -91,7 +91,7 @@ def settle_host_key(host: InventoryHost) -> Shown:
     if verdict is None:
         return "silent"
     for replaced in reversed(_read_aside(host)):
-        # Whoever restored the node's keys may have told known_hosts about one of them already.
+        # known_hosts may already have one of the restored keys.
         if verdict and not keys & keys_of(replaced):
             continue
         shown, withheld = _compared(host, keys_of(replaced))
@@ -99,7 +99,7 @@ def settle_host_key(host: InventoryHost) -> Shown:
             continue
         if verdict and withheld:
             return "known"
-        # Read once more: to ask the host takes seconds.
+        # Read the file again: the connections took seconds.
         KnownHosts(path).replace(name, [line for line in replaced if key_of(line) not in withheld])
         if withheld:
             return "known"
@@ -109,12 +109,12 @@ def settle_host_key(host: InventoryHost) -> Shown:
 
 
 def shown_keys(host: InventoryHost, keys: Iterable[HostKey]) -> set[HostKey]:
-    """Given keys, return those that the host proves to have."""
+    """Return the keys that the host proves to have."""
     return _compared(host, set(keys))[0]
 
 
 def _compared(host: InventoryHost, keys: set[HostKey]) -> tuple[set[HostKey], set[HostKey]]:
-    """Return the keys that the host proves to have, and those in whose place it shows another of the same type."""
+    """Return the keys that the host proves to have, and those of types for which it shows another key."""
     answers = {key: _shows_one_of(host, {key}, key.kind) for key in keys}
     shown = {key for key, answer in answers.items() if answer is True}
     kinds = {key.kind for key in shown}
@@ -122,7 +122,7 @@ def _compared(host: InventoryHost, keys: set[HostKey]) -> tuple[set[HostKey], se
 
 
 def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None = None) -> bool | None:
-    """Whether the host proves to have one of these keys; None where no sshd answers, or it has none of that type."""
+    """Return True if the host proves to have one of these keys; None if no sshd or no such type answers."""
     algorithms = {"ssh-rsa": "rsa-sha2-512,rsa-sha2-256"}.get(kind, kind) if kind else None  # no SHA-1
     only = ["-o", f"HostKeyAlgorithms={algorithms}"] if algorithms else []
     _, name = _known(host)
@@ -161,7 +161,7 @@ def _login_refused(stderr: str) -> bool:
 
 @contextmanager
 def scratch_known_hosts(lines: Iterable[str] = ()) -> Iterator[Path]:
-    """A known_hosts file for one question."""
+    """Provide a temporary known_hosts file."""
     with tempfile.TemporaryDirectory(prefix="gb10-") as folder:
         path = Path(folder) / "known_hosts"
         path.write_text("".join(f"{line}\n" for line in lines))
@@ -169,10 +169,7 @@ def scratch_known_hosts(lines: Iterable[str] = ()) -> Iterator[Path]:
 
 
 def _known(host: InventoryHost) -> tuple[Path, str]:
-    """Return the file in which ssh looks for a host's keys, and the name there.
-
-    ssh itself is asked: the inventory may leave both to its configuration.
-    """
+    """Return the known_hosts file of a host, and its name there, as configured for ssh."""
     options = ["-F", host.ssh_config] if host.ssh_config else []
     done = subprocess.run(["ssh", *options, "-G", host.address], capture_output=True, text=True, check=True)
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
@@ -185,7 +182,7 @@ def _aside(host: InventoryHost) -> Path:
 
 
 def _read_aside(host: InventoryHost) -> list[list[str]]:
-    """The lines that were replaced, by each acceptance since the old key was last seen."""
+    """Return the lines replaced by each acceptance since the old key was last seen."""
     try:
         return [[str(line) for line in lines] for lines in json.loads(_aside(host).read_text())["replaced"]]
     except (FileNotFoundError, ValueError, KeyError):

@@ -1,7 +1,6 @@
-"""The nodes that an inventory names, without connecting to them.
+"""The hosts of an inventory, without a connection to them.
 
-pyinfra itself loads the inventory, in a process of its own (its import patches the whole process), so that a host, a
-group or a value means here what it means in the run.
+The pyinfra process loads the inventory, so that a host, a group or a value means the same here as in a run.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ from gb10.group_data.settings import (
 )
 from gb10.operations.kit.known_hosts import host_name
 
-LOAD_SECONDS = 60  # an inventory may ask a database or a cloud
+LOAD_SECONDS = 60  # an inventory may query a database or a cloud
 
 
 @dataclass(frozen=True)
 class InventoryHost:
-    """What an inventory says of a host."""
+    """A host of an inventory with its settings."""
 
     name: str
     groups: tuple[str, ...] = ()
     said: Settings = field(default_factory=Settings)
 
     def settings(self, topic: type[AnyTopic]) -> AnyTopic:
-        """Return a topic of the host's settings. Raise SETTINGS_INVALID for what cannot be."""
+        """Return a topic of the host's settings. Raise SETTINGS_INVALID for an invalid value."""
         try:
             return self.said.read(topic)
         except SettingsError as error:
@@ -53,7 +52,7 @@ class InventoryHost:
 
     @property
     def address(self) -> str:
-        """Where its sshd listens."""
+        """Address of its sshd."""
         return self._ssh.hostname or self.name
 
     @property
@@ -80,12 +79,12 @@ class InventoryHost:
 
     @property
     def node_name(self) -> str:
-        """Its name in Kubernetes."""
+        """Name in Kubernetes."""
         return (self.settings(HostSettings).node_name or self.name).lower()
 
     @property
     def node_ip(self) -> str:
-        """The address at which the other nodes reach it on the management network."""
+        """Address for the other nodes on the management network."""
         return self.settings(HostSettings).node_ip or self.address
 
     @property
@@ -95,22 +94,22 @@ class InventoryHost:
 
     @property
     def hub(self) -> str:
-        """The folder of its Hugging Face cache that holds the repositories."""
+        """Folder of the repositories in its Hugging Face cache."""
         return self.settings(NodeWorkplace).hub
 
     @property
     def wanted_k3s(self) -> str | None:
-        """The version of K3s that the inventory or its group data say, or None."""
+        """Version of K3s in the inventory or its group data, or None."""
         return self.settings(K3sSettings).version if "k3s_version" in self.said.said else None
 
     @property
     def endpoint(self) -> str:
-        """What tells one machine from another for a lock: "198.18.0.11:22"."""
+        """Key of its lock: "198.18.0.11:22"."""
         return f"{self.address}:{self.port}"
 
     @property
     def ssh(self) -> str:
-        """The ssh command that leads to the host, to be typed by a person."""
+        """The ssh command with which a person logs in."""
         options = ["-p", str(self.port)] if self.port != 22 else []
         options += ["-F", self.ssh_config] if self.ssh_config else []
         options += ["-i", self.key] if self.key else []
@@ -118,7 +117,7 @@ class InventoryHost:
         return shlex.join(["ssh", *options, f"{self.user}@{self.address}" if self.user else self.address])
 
     def details(self) -> dict[str, str]:
-        """What error texts may say about the host."""
+        """Return the details of the host for error texts."""
         where = ["-f", self.known_hosts] if self.known_hosts else []
         forget = shlex.join(["ssh-keygen", "-R", host_name(self.address, self.port), *where])
         return {"host": self.name, "ssh": f"{self.ssh} true", "ssh_base": self.ssh, "ssh_forget": forget}
@@ -132,11 +131,11 @@ class Inventory:
     hosts: tuple[InventoryHost, ...] = field(default_factory=tuple)
 
     def group(self, name: str) -> tuple[InventoryHost, ...]:
-        """Hosts of a group; none when there is no such group."""
+        """Return the hosts of a group; none if there is no such group."""
         return tuple(host for host in self.hosts if name in host.groups)
 
     def host(self, name: str) -> InventoryHost:
-        """Given a name, return that host. Raise KeyError if there is none."""
+        """Return the host of a name."""
         return next(host for host in self.hosts if host.name == name)
 
     @property
@@ -154,9 +153,9 @@ class Inventory:
         return tuple(host.name for host in self.hosts)
 
     def select(self, limit: Iterable[str]) -> tuple[InventoryHost, ...]:
-        """Given what --limit says, return those hosts: a group's, else those whose name matches; all without a limit.
+        """Return the hosts that match --limit: of a group, else by name; all without a limit.
 
-        Raise HOST_UNKNOWN where a pattern matches nothing: pyinfra would do nothing and exit 0.
+        Raise HOST_UNKNOWN if a pattern matches nothing: pyinfra would do nothing and exit 0.
         """
         patterns = tuple(limit)
         chosen: set[str] = set()
@@ -168,14 +167,15 @@ class Inventory:
         return tuple(host for host in self.hosts if not patterns or host.name in chosen)
 
     def limit_pattern(self, host: InventoryHost) -> str:
-        """Return the pattern by which pyinfra's --limit means exactly this host, not a group of the same name."""
+        """Return the --limit pattern of pyinfra that matches only this host, not a group of the same name."""
         groups = {group for other in self.hosts for group in other.groups}
         return f"[{host.name[0]}]{glob.escape(host.name[1:])}" if host.name in groups else glob.escape(host.name)
 
 
 def load_inventory(source: str) -> Inventory:
-    """Given a path (or whatever else pyinfra takes), return its hosts. Raise INVENTORY_MISSING, INVENTORY_BROKEN,
-    or SETTINGS_INVALID for misspelt settings.
+    """Load an inventory from a path, or from any other source that pyinfra accepts.
+
+    Raise INVENTORY_MISSING, INVENTORY_BROKEN, or SETTINGS_INVALID for misspelt settings.
     """
     if not Path(source).exists() and not any(mark in source for mark in ",@"):
         raise Gb10Error("INVENTORY_MISSING", inventory=source)
@@ -202,4 +202,4 @@ def _loaded(source: str) -> LoadedInventory | InventoryFailed:
         if error.code == "INTERRUPTED":
             raise
         return InventoryFailed("; ".join([*lines[-1:], error.summary]))
-    return found if isinstance(found, LoadedInventory | InventoryFailed) else InventoryFailed("pyinfra said nothing")
+    return found if isinstance(found, LoadedInventory | InventoryFailed) else InventoryFailed("pyinfra gave no result")

@@ -1,7 +1,7 @@
-"""What a long piece of work remembers, so that it can be killed at any time and taken up again.
+"""The journal of a long run, which can be killed at any time and resumed.
 
-A journal is a file of one JSON object a line, only ever appended to, each line on the disk before what it announces is
-done. It holds what facts cannot tell any more; what facts can tell, is asked anew. Nothing secret has a place in it.
+A journal is a file with one JSON object a line. Lines are only appended, and each is on the disk before the action that
+it announces. It holds what facts cannot show any more, and nothing secret.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Record = dict[str, Any]  # "v", "at" (UTC), "event", and what belongs to that ev
 
 @dataclass(frozen=True)
 class Torn:
-    """A last line that a crash has cut off: nothing had been done on its account."""
+    """A line that a crash cut off. The action that it announced had not begun."""
 
     text: str
 
 
 class Journal:
-    """The journal of one run. `records` are those that were written so far."""
+    """The journal of one run, with its records so far."""
 
     def __init__(self, path: Path, records: Iterable[Record] = ()) -> None:
         self.path = path
@@ -44,12 +44,12 @@ class Journal:
 
     @property
     def run(self) -> str:
-        """The name of the run."""
+        """Name of the run."""
         return self.path.name.removesuffix(SUFFIX)
 
     @classmethod
     def create(cls, name: str, folder: Path | None = None) -> Journal:
-        """Begin the journal of a new run. Raise FileExistsError if there is one of that name."""
+        """Create the journal of a new run. Raise FileExistsError if the name is taken."""
         path = (folder or private_folder(FOLDER)) / f"{name}{SUFFIX}"
         with _explained(path):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -58,11 +58,11 @@ class Journal:
 
     @classmethod
     def load(cls, path: Path) -> Journal:
-        """Read a journal. Raise JOURNAL_BROKEN for a damaged one, or one of a newer gb10."""
+        """Read a journal. Raise JOURNAL_BROKEN if it is damaged, or of a newer gb10."""
         return cls(path, read_records(path))
 
     def write(self, event: str, **details: Any) -> Record:
-        """Append a record; it is on the disk when this returns. Raise STATE_UNWRITABLE, with nothing of it left."""
+        """Append a record to the disk. Raise STATE_UNWRITABLE if that fails; the file is unchanged then."""
         record = {"v": VERSION, "at": now(), "event": event, **details}
         with _explained(self.path):
             if self._descriptor is None:
@@ -76,7 +76,7 @@ class Journal:
         try:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                # What a crash cut off is closed and named, so that only such a line is ever forgiven.
+                # Mark the line that a crash cut off: a damaged line is accepted only before this mark.
                 torn = json.dumps({"v": VERSION, "at": now(), "event": "torn"})
                 _append(descriptor, f"\n{torn}\n".encode())
         except OSError:
@@ -90,19 +90,19 @@ class Journal:
             self._descriptor = None
 
     def of(self, event: str, **details: Any) -> Iterator[Record]:
-        """Yield the records of an event, oldest first, whose details are these."""
+        """Yield the records of an event that have these details, oldest first."""
         for record in self.records:
             if record["event"] == event and all(record.get(key) == value for key, value in details.items()):
                 yield record
 
     def last(self, event: str, **details: Any) -> Record | None:
-        """The newest of them, or None."""
+        """Return the newest of these records, or None."""
         return next(iter(reversed(list(self.of(event, **details)))), None)
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Raise STATE_UNWRITABLE for a disk that does not take what has to be remembered."""
+    """Raise STATE_UNWRITABLE for errors of the disk."""
     try:
         yield
     except FileExistsError:
@@ -113,7 +113,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _append(descriptor: int, data: bytes) -> None:
-    """Append to a file, onto the disk. Where that fails it is as it was before: half a line would be none."""
+    """Append to a file and sync it. If that fails, restore the old size."""
     size = os.fstat(descriptor).st_size
     try:
         left = memoryview(data)
@@ -126,16 +126,16 @@ def _append(descriptor: int, data: bytes) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Given a journal's path, return its records. Raise JOURNAL_BROKEN where it is damaged, or of a newer version.
+    """Return the records of a journal. Raise JOURNAL_BROKEN if it is damaged, or of a newer version.
 
-    A last line that was cut off counts as not written, then and after the journal was continued.
+    A last line that was cut off does not count, also after the journal was continued.
     """
     lines = path.read_bytes().split(b"\n")
     parsed = [_parse(line) for line in lines[:-1]]
     records: list[Record] = []
     for number, (record, following) in enumerate(zip_longest(parsed, parsed[1:]), start=1):
         if isinstance(following, dict) and following["event"] == "torn":
-            continue  # also where only its newline was cut off: nobody has acted on it
+            continue  # even if only its newline is missing: its action had not begun
         if isinstance(record, Torn):
             raise Gb10Error("JOURNAL_BROKEN", f"line {number} of {path} is damaged", path=str(path))
         if record["v"] > VERSION:
@@ -156,15 +156,15 @@ def _parse(line: bytes) -> Record | Torn:
 
 
 def journals(folder: Path | None = None) -> list[Path]:
-    """The journals of this controller, oldest first."""
+    """Return the journals of this controller, oldest first."""
     return sorted((folder or private_folder(FOLDER)).glob(f"*{SUFFIX}"))
 
 
 def now() -> str:
-    """The time in UTC, to the millisecond: "2026-11-23T21:41:14.532Z"."""
+    """Return the time in UTC, to the millisecond: "2026-11-23T21:41:14.532Z"."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(text: str) -> datetime:
-    """Given what `now` returned, return that time."""
+    """Parse a time that `now` returned."""
     return datetime.fromisoformat(text)

@@ -1,7 +1,7 @@
-"""One gb10 at a time for each node, as far as this controller is concerned.
+"""Locks of this controller: one gb10 at a time for each node.
 
-A lock is a flock on a file, so it vanishes with its process, however that ends. Each node has its own, named by where
-its sshd listens: two inventories that share a node share its lock.
+A lock is a flock on a file, so it ends with its process. It is named by the address of the node's sshd, so that two
+inventories with the same node share its lock.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gb10.controller.paths import private_folder
 from gb10.controller.waiting import wait_until
 from gb10.operations.kit.files import write_atomically
 
-OWNER_SECONDS = 1.0  # between taking a lock and having written down by whom
+OWNER_SECONDS = 1.0  # between taking a lock and writing its owner
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who works on a node, and since when (local time, to the second)."""
+    """The holder of a lock, and since when (local time, to the second)."""
 
     user: str
     controller: str
@@ -48,9 +48,9 @@ class Owner:
 
 @contextmanager
 def cluster_lock(endpoints: Iterable[str], command: str, folder: Path | None = None) -> Iterator[None]:
-    """Given where the nodes' sshds listen, hold their locks. Raise LOCKED, with the owner, if one is taken.
+    """Hold the locks of these nodes. Raise LOCKED, with the owner, if one is taken.
 
-    They are taken in one order everywhere, so that of two who want some of the same nodes one gets all of his.
+    All processes take them in the same order, so that one of two with common nodes gets all of its locks.
     """
     folder = folder or private_folder("locks")
     with ExitStack() as held:
@@ -73,7 +73,7 @@ def _locked(endpoint: str, path: Path) -> Gb10Error:
 
 
 def _read_owner(path: Path) -> Owner | None:
-    """Return who holds the lock. For a moment the file may still name the owner before, who is gone: wait for that."""
+    """Return the owner of a lock. The file may name a previous owner for a moment: wait for the new one."""
     return wait_until(
         lambda: _parsed_owner(path),
         lambda owner: owner is not None and _lives(owner.pid),

@@ -1,4 +1,4 @@
-"""Where gb10 keeps what it remembers on the controller."""
+"""Folders of gb10's state on the controller."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from gb10.operations.backups.state_folder import state_folder
 
 
 def private_folder(name: str) -> Path:
-    """Given a name, return that folder below the state folder, made if need be and closed to others.
+    """Return a folder below the state folder. Create it, closed to other users, if it does not exist.
 
-    Raise SETTINGS_INVALID where it cannot be made.
+    Raise SETTINGS_INVALID if it cannot be created.
     """
     folder = state_folder() / name
     try:

@@ -171,7 +171,7 @@ def print_validation(found: Validation) -> None:
         if check.remedy and not (following and following.remedy == check.remedy):
             stdout.print(f"  → {escape(check.remedy)}", soft_wrap=True)
     counts = {outcome: sum(check.outcome == outcome for check in found.checks) for outcome in OUTCOMES}
-    stdout.print(f"\n{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} could not be made")
+    stdout.print(f"\n{counts['pass']} passed, {counts['fail']} failed, {counts['skip']} could not run")
 
 
 def _subject(check: Check) -> str:

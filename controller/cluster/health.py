@@ -1,4 +1,4 @@
-"""What keeps a cluster from being healthy, what is worth a look, and what is absent and may be so."""
+"""Why a cluster is not healthy, what deserves attention, and which optional parts are absent."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PORT_FAULTS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """A reason in words. `error` has the remedy; None where bringing the cluster up again is what helps."""
+    """A reason. `error` has the remedy; None if running the bootstrap again helps."""
 
     reason: str
     error: Gb10Error | None = None
 
 
 def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> Iterator[Finding]:
-    """Given the parts of a status, yield why it is not healthy: nothing for a healthy cluster."""
+    """Yield the reasons why a cluster is not healthy."""
     installed = [node for node in status.nodes if node.k3s]
     for node in status.nodes:
         if reason := _node_reason(node, bool(installed) and node.group in ("head", "workers"), api_answers):
             yield Finding(reason)
-    # Agents have none: it is no fault where a limit leaves the server out.
+    # Agents have no API server, so none is missing if --limit leaves out the head.
     if any(_serves(node) for node in status.nodes) and installed and not api_answers:
         yield Finding("no API server answers")
     for name, operator in operators(status).items():
@@ -55,12 +55,12 @@ def reasons(status: ClusterStatus, inventory: Inventory, api_answers: bool) -> I
 
 
 def _serves(node: NodeStatus) -> bool:
-    """Tell whether a node has, or is to have, an API server."""
+    """Return True if a node has, or should have, an API server."""
     return node.group == "head" or bool(node.k3s and node.k3s.role == "server")
 
 
 def _serving_reasons(serving: ServingStatus | None) -> Iterator[Finding]:
-    """What does not answer, or has ended by itself; it is no reason that nothing is to be served, or loads."""
+    """Yield a reason if serving fails. It is none that nothing should be served, or that a model is loading."""
     if serving and serving.reasons and not serving.loading and serving.mode != "undecided":
         asked = serving.node or next(node.node for node in serving.nodes if node.trouble)
         yield _fault("SERVING_FAILED", f"the model is not served: {'; '.join(serving.reasons)}", asked)
@@ -71,12 +71,12 @@ def _fault(code: str, reason: str, node: str) -> Finding:
 
 
 def operators(status: ClusterStatus) -> dict[str, OperatorStatus | None]:
-    """Given a status, return the operators by the names that people know them by."""
+    """Return the operators of a status by their common names."""
     return {"GPU Operator": status.gpu_operator, "Network Operator": status.network_operator}
 
 
 def _node_reason(node: NodeStatus, wants_k3s: bool, api_answers: bool) -> str | None:
-    """Why a node keeps the cluster from being healthy, or None."""
+    """Return why a node makes the cluster unhealthy, or None."""
     if not node.reachable:
         return node.problem or f"{node.name} does not answer"
     return node.problem or (_k3s_reason(node, api_answers) if wants_k3s else None)
@@ -84,11 +84,11 @@ def _node_reason(node: NodeStatus, wants_k3s: bool, api_answers: bool) -> str | 
 
 def _k3s_reason(node: NodeStatus, api_answers: bool) -> str | None:
     if node.k3s is None:
-        return f"{node.name} has no K3s, other nodes have"
+        return f"{node.name} has no K3s, but other nodes have"
     if node.k3s.unit_state != "active":
         return f"K3s on {node.name} is {node.k3s.unit_state or 'not set up as a service'}"
     if not api_answers:
-        return None  # said once, not for each node
+        return None  # reported once for the cluster
     if node.kubernetes is None:
         return f"{node.name} is not a node of the Kubernetes cluster"
     if not node.kubernetes.ready:
@@ -97,7 +97,7 @@ def _k3s_reason(node: NodeStatus, api_answers: bool) -> str | None:
 
 
 def rail_faults(node: NodeStatus, rails: Mapping[str, str]) -> Iterator[str]:
-    """Given a node and its rails in the inventory, yield what is wrong with them; nothing without a ConnectX-7."""
+    """Yield the faults of the rails that the inventory gives to a node; nothing without a ConnectX-7."""
     if node.connectx7 is None:
         return
     halves = {half.interface: half for half in node.connectx7.halves}
@@ -118,7 +118,7 @@ def rail_faults(node: NodeStatus, rails: Mapping[str, str]) -> Iterator[str]:
 
 
 def disagreements(nodes: Iterable[NodeStatus]) -> Iterator[tuple[str, str]]:
-    """Yield in what the rails of several nodes do not fit together: the node that stands apart, and why."""
+    """Yield mismatches between the rails of several nodes: the node that differs, and the reason."""
     ends: dict[str, list[tuple[NodeStatus, HalfStatus]]] = {}
     for node in nodes:
         for half in node.connectx7.halves if node.connectx7 else ():
@@ -137,17 +137,17 @@ def disagreements(nodes: Iterable[NodeStatus]) -> Iterator[tuple[str, str]]:
 
 
 def networks(half: HalfStatus) -> set[str]:
-    """Subnets of a half; IPv6 link-local is left out, every interface is in it."""
+    """Return the subnets of a half, without IPv6 link-local, which all interfaces share."""
     found = (ip_interface(address) for address in half.addresses or ())
     return {str(interface.network) for interface in found if interface.version == 4 or not interface.is_link_local}
 
 
 def warnings(status: ClusterStatus, inventory: Inventory, members: Mapping[str, KubernetesStatus]) -> Iterator[str]:
-    """Given the parts of a status, yield what is worth a look."""
+    """Yield what deserves attention but does not make the cluster unhealthy."""
     yield from (f"{node.name} is cordoned" for node in status.nodes if node.kubernetes and node.kubernetes.cordoned)
     for node in status.nodes:
         if node.k3s and node.k3s.stale:
-            yield f"K3s on {node.name} runs with files that have changed since"
+            yield f"the files of K3s on {node.name} have changed since it started"
     for node in status.nodes:
         wanted = inventory.host(node.name).wanted_k3s
         if node.k3s and node.k3s.version and wanted and node.k3s.version != wanted:
@@ -156,21 +156,21 @@ def warnings(status: ClusterStatus, inventory: Inventory, members: Mapping[str, 
     if len(versions) > 1:
         yield f"the nodes have different versions of K3s: {', '.join(versions)}"
     if status.serving and status.serving.mode == "undecided":
-        yield f"nobody can tell what is served: {'; '.join(status.serving.reasons)}"
+        yield f"it is unclear what is served: {'; '.join(status.serving.reasons)}"
     known = {host.node_name for host in inventory.hosts}
     for name in sorted(members.keys() - known):
-        yield f"Kubernetes has a node {name} that the inventory does not know"
+        yield f"Kubernetes has a node {name} that is not in the inventory"
     drivers = sorted({node.gpu.driver_version for node in status.nodes if node.gpu and node.gpu.driver_version})
     if len(drivers) > 1:
         yield f"the nodes have different GPU drivers: {', '.join(drivers)}"
 
 
 def notes(status: ClusterStatus, inventory: Inventory) -> Iterator[str]:
-    """Given the parts of a status, yield what is absent and may be so."""
+    """Yield the optional parts that are absent."""
     if not any(node.k3s for node in status.nodes):
         yield "K3s is not installed; it is optional"
     elif not any(_serves(node) for node in status.nodes):
-        yield "the head was not asked, which alone knows of Kubernetes and its operators"
+        yield "the head, which alone knows Kubernetes and its operators, was not read"
     for name, operator in operators(status).items():
         if operator and not operator.installed:
             yield f"the {name} is not installed; it is optional"

@@ -1,4 +1,4 @@
-"""The user's kubeconfig: a cluster is merged into it, and nothing of another one is touched."""
+"""The user's kubeconfig: merge a cluster into it without touching other clusters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Kubeconfig = dict[str, Any]
 
 
 def default_path() -> Path:
-    """Where kubectl would write: the first file of $KUBECONFIG, or ~/.kube/config."""
+    """Return the file that kubectl would write: the first one of $KUBECONFIG, or ~/.kube/config."""
     named = [path for path in os.environ.get("KUBECONFIG", "").split(os.pathsep) if path]
     return Path(named[0] if named else "~/.kube/config").expanduser()
 
@@ -24,10 +24,10 @@ def default_path() -> Path:
 def merged(
     existing: Kubeconfig, fetched: Kubeconfig, *, name: str, server: str, use: bool = False, path: str = ""
 ) -> Kubeconfig:
-    """Given the user's kubeconfig and the one that K3s wrote, return the user's with our cluster in it under `name`.
+    """Return the user's kubeconfig with the cluster that K3s wrote, under the given name.
 
-    What is already there under that name is replaced only if it is the same cluster: same server, or same CA.
-    Raise KUBECONFIG_CONFLICT otherwise. The current context stays, unless there is none or `use` asks for ours.
+    An existing cluster of that name is replaced only if it is the same one: same server or same CA. Otherwise raise
+    KUBECONFIG_CONFLICT. The current context stays, unless there is none or `use` is set.
     """
     cluster = {**_only(fetched, "clusters", "cluster"), "server": server}
     user = _only(fetched, "users", "user")
@@ -50,7 +50,7 @@ def merged(
 
 
 def read(path: Path) -> Kubeconfig:
-    """Given a path, return the kubeconfig there; empty where there is no file. Raise SETTINGS_INVALID if it is none."""
+    """Read a kubeconfig; empty if there is no file. Raise SETTINGS_INVALID for anything else."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def read(path: Path) -> Kubeconfig:
 
 
 def write(path: Path, content: Kubeconfig) -> None:
-    """Replace the kubeconfig at a path as a whole. Others cannot read it at any time."""
+    """Replace a kubeconfig atomically. Other users cannot read it at any time."""
     write_atomically(path, yaml.safe_dump(content, sort_keys=False), mode=0o600)
 
 
@@ -93,7 +93,7 @@ def _ca(cluster: dict[str, Any]) -> Any:
 
 
 def _only(config: Kubeconfig, section: str, key: str) -> dict[str, Any]:
-    """The one entry of a kubeconfig that K3s wrote."""
+    """Return the only entry of a section in the kubeconfig that K3s wrote."""
     entries = config.get(section) or []
     if len(entries) != 1 or not isinstance(entries[0].get(key), dict):
         raise Gb10Error("OPERATION_FAILED", f"the kubeconfig of the head has no single entry in {section}")
@@ -106,7 +106,7 @@ def _entry(config: Kubeconfig, section: str, name: str) -> dict[str, Any] | None
 
 
 def _put(config: Kubeconfig, section: str, name: str, key: str, value: dict[str, Any]) -> None:
-    """Replace the entry of that name where it stands, or add it at the end."""
+    """Replace the entry of that name in place, or append it."""
     entries = list(config.get(section) or [])
     new = {"name": name, key: value}
     at = next((index for index, entry in enumerate(entries) if entry["name"] == name), None)

@@ -1,4 +1,4 @@
-"""The facts that the controller asks nodes for."""
+"""The facts that the controller reads, each with the type of its value."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ SERVING: FactQuery[NodeServing] = FactQuery("gb10.facts.serving.ServingState")
 
 
 def models_of(host: InventoryHost) -> FactQuery[HuggingFaceCache | None]:
-    """Ask for the models of the host."""
+    """Return the query for the models of a host."""
     return MODELS.with_arguments(hub=host.hub)
 
 
 def data_of(host: InventoryHost) -> FactQuery[DataPlace]:
-    """Ask for the host's place for data."""
+    """Return the query for the data folder of a host."""
     return DATA.with_arguments(path=host.settings(NodeWorkplace).data_path)
 
 
 def serving_of(inventory: Inventory, complete: bool) -> FactQuery[NodeServing]:
-    """Ask what serves on a node.
+    """Return the query for what serves on a node.
 
-    With `complete`, a completion of one token is asked for as well: without it, an engine that hangs may pass for a
-    healthy one.
+    + complete: also request a completion of one token; otherwise an engine that hangs may look healthy
     """
     first = inventory.hosts[0]
     settings = first.settings(ServingSettings)

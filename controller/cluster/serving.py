@@ -1,4 +1,4 @@
-"""What is served, where, and whether it answers: one answer of all nodes, and what each mode needs to be there."""
+"""What is served, on which nodes, whether it answers, and what each mode needs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ DEPLOY = "gb10.deploys.serving"
 
 
 def described(inventory: Inventory) -> bool:
-    """Whether the inventory describes any mode: otherwise serving is not ours."""
+    """Return True if the inventory describes a serving mode. Otherwise gb10 does not manage serving."""
     return any(host.settings(ServingSettings).modes for host in inventory.hosts)
 
 
 def needs(inventory: Inventory, modes: Iterable[str] = (CLUSTER, SOLO)) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Given modes, return the models and the images that must be on the nodes that serve in them."""
+    """Return the models and the images that nodes need to serve in these modes."""
     wanted = tuple(modes)
     found = [host.settings(ServingSettings).needs(wanted) for host in inventory.hosts] if described(inventory) else []
     models = dict.fromkeys(name for names, _ in found for name in names)
@@ -37,17 +37,17 @@ def load_seconds(inventory: Inventory, mode: Literal["cluster", "solo"]) -> int:
 
 
 def address(host: InventoryHost) -> str:
-    """Given a host, return the base URL of what is served on it."""
+    """Return the base URL of the API on a host."""
     return f"http://{host.node_ip}:{host.settings(ServingSettings).port}/v1"
 
 
 def serving_status(runner: Runner, *, complete: bool = True) -> ServingStatus:
-    """Ask the runner's hosts what they serve; `complete` as `serving_of` has it."""
+    """Read what the runner's hosts serve. See `serving_of` for `complete`."""
     return build_serving(runner.inventory, runner.facts([serving_of(runner.inventory, complete)]), complete)
 
 
 def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> ServingStatus:
-    """Given an inventory and what its hosts said, return the status. A host that said nothing may serve anything."""
+    """Return the serving status that the facts show. A host without facts may serve anything."""
     ask = serving_of(inventory, complete)
     nodes = tuple(_node(host, facts, ask) for host in inventory.hosts if host.name in facts.hosts)
     members = [node for node in nodes if node.mode in (CLUSTER, SOLO)]
@@ -74,13 +74,13 @@ def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> S
 def _node(host: InventoryHost, facts: FactsResult, ask: FactQuery[NodeServing]) -> NodeServingStatus:
     found = facts.of(host.name, ask)
     if found is None:
-        why = next((error.summary for error in facts.errors if error.host == host.name), f"{host.name} was not asked")
+        why = next((error.summary for error in facts.errors if error.host == host.name), f"{host.name} was not read")
         return NodeServingStatus(node=host.name, mode=None, trouble=why)
     engines = found.engines
     ended = "; ".join(container.end for container in found.ours if container.end)
     return NodeServingStatus(
         node=host.name,
-        # What only works for an engine elsewhere is judged with that engine.
+        # A process that works for an engine on another node is judged together with that engine.
         mode="cluster" if found.helps else found.mode,
         engines=len(engines),
         youngest_seconds=min((engine.age_seconds for engine in engines), default=None),
@@ -93,7 +93,7 @@ def _node(host: InventoryHost, facts: FactsResult, ask: FactQuery[NodeServing]) 
 
 
 def _undecided(nodes: Sequence[NodeServingStatus]) -> tuple[str, ...]:
-    """Why nobody can tell what is served; nothing where that is clear."""
+    """Return why it is unclear what is served; nothing if it is clear."""
     unclear = [f"{node.node}: {node.trouble}" for node in nodes if node.mode == "undecided"]
     by_mode = {mode: [node.node for node in nodes if node.mode == mode] for mode in (CLUSTER, SOLO)}
     if by_mode[CLUSTER] and by_mode[SOLO]:
@@ -106,19 +106,19 @@ def _undecided(nodes: Sequence[NodeServingStatus]) -> tuple[str, ...]:
 
 
 def _answering(inventory: Inventory, members: Sequence[NodeServingStatus]) -> NodeServingStatus:
-    """The node that answers, or is to: one that does, else the head."""
+    """Return the node that answers, else the head."""
     heads = {host.name for host in inventory.group("head")}
     return sorted(members, key=lambda node: (node.health in (None, "none"), node.node not in heads))[0]
 
 
 def _wrong(host: InventoryHost, found: NodeServing | None, complete: bool) -> Iterable[str]:
-    """What keeps that which serves on a host from being healthy."""
+    """Return the reasons why serving on a host is not healthy."""
     own = found and host.settings(ServingSettings).described(found.mode)
     return found.wrong(host.name, own.name if own else None, complete=complete) if found else ()
 
 
 def _idle(first: NodeServingStatus, nodes: Sequence[NodeServingStatus]) -> Iterator[str]:
-    """The nodes on which nothing serves although the cluster is to."""
+    """Yield the nodes on which nothing serves although the whole cluster should serve."""
     if first.mode == CLUSTER:
         yield from (
             f"nothing serves on {node.node}" + (f": {node.trouble}" if node.trouble else "")

@@ -1,4 +1,4 @@
-"""All that a rebuild wants to know of the nodes, seen in one look and kept until something is changed."""
+"""Everything that a rebuild needs to know about the nodes: read in one run, kept until something changes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from gb10.programs.images.contents import Contents
 
 
 class Sight:
-    """What the nodes say. `absent` are hosts that are not asked, because they are known to be away."""
+    """The facts of all nodes. Hosts in `absent` are known to be away and are not read."""
 
     def __init__(self, runner: Callable[[Iterable[str]], Runner], inventory: Inventory) -> None:
         self._runner = runner
@@ -47,17 +47,17 @@ class Sight:
         self._at = 0.0
 
     def forget(self) -> None:
-        """Look again when somebody asks."""
+        """Read the facts again at the next use."""
         self._found = None
 
     @property
     def age_seconds(self) -> float:
-        """How old the present look is."""
+        """Age of the present facts."""
         return time.monotonic() - self._at
 
     @property
     def found(self) -> FactsResult:
-        """The present look."""
+        """The present facts."""
         if self._found is None:
             hosts = [host for host in self.inventory.hosts if host.name not in self.absent]
             runner = self._runner([self.inventory.limit_pattern(host) for host in hosts])
@@ -72,7 +72,7 @@ class Sight:
         return [OVERVIEW, LOCK, PODS, SETTLED, ENGINE, STORE, BACKUPS, *hubs, *places, *serving]
 
     def answers(self, host: InventoryHost) -> bool:
-        """Whether the host could be asked."""
+        """Return True if the host could be read."""
         return host.name not in self.absent and self.found.has(host.name, OVERVIEW)
 
     def of(self, host: InventoryHost, ask: FactQuery[Value]) -> Value:
@@ -87,18 +87,18 @@ class Sight:
         return self.of(host, OVERVIEW)
 
     def identity(self, host: InventoryHost) -> Identity:
-        """Who the host is. Raise FACT_UNREADABLE where it does not know."""
+        """Return the identity of the host. Raise FACT_UNREADABLE if it is unknown."""
         identity = self.overview(host).identity
         if identity is None:
             raise Gb10Error("FACT_UNREADABLE", host=host.name)
         return identity
 
     def status(self) -> ClusterStatus:
-        """The status of all nodes that are asked."""
+        """Return the status of all nodes that are present."""
         return build_status(self.inventory, self.found, self._runner(()).know)
 
     def member(self, host: InventoryHost) -> ClusterNode | None:
-        """The host as the cluster has it, or None where it is no member, or no API server answers."""
+        """Return the host as a node of the cluster; None if it is no member, or no API server answers."""
         for other in self.inventory.hosts:
             if self.answers(other) and (nodes := self.overview(other).nodes) is not None:
                 return next((node for node in nodes if node.name == host.node_name), None)
@@ -119,41 +119,41 @@ class Sight:
         return self.overview(host).k3s
 
     def lock(self, host: InventoryHost) -> LockHolder | None:
-        """Who holds the lock of the host."""
+        """Return the holder of the host's lock, or None."""
         return self.of(host, LOCK)
 
     def waits_for(self, host: InventoryHost) -> tuple[str, ...]:
-        """What the host still does after its installation; nothing if it is at rest."""
+        """Return the jobs that still run after the installation of the host."""
         return self.of(host, SETTLED).waits_for
 
     def evictable(self, host: InventoryHost) -> tuple[str, ...] | None:
-        """The pods that a drain of the host would have to move; None where no API server answers."""
+        """Return the pods that a drain of the host would move; None if no API server answers."""
         for other in self.inventory.hosts:
             if self.answers(other) and (pods := self.of(other, PODS)) is not None:
                 return tuple(pods.get(host.node_name, ()))
         return None
 
     def repositories(self, host: InventoryHost) -> dict[str, Repository]:
-        """The repositories in the host's Hugging Face cache, by the names that people type."""
+        """Return the repositories in the host's Hugging Face cache by the names that people type."""
         cache = self.of(host, models_of(host))
         return {typed_name(repository): repository for repository in (cache.repositories if cache else ())}
 
     def engine_images(self, host: InventoryHost) -> dict[str, Contents]:
-        """Tag -> what makes the image what it is, of the host's Docker engine; empty where none answers."""
+        """Return tag -> contents of the images in the host's Docker engine; empty if none answers."""
         return {tag: image.contents for image in self.of(host, ENGINE) or () for tag in image.tags}
 
     def saved_images(self, host: InventoryHost) -> dict[str, Contents]:
-        """The same of the intact images in the host's store."""
+        """Return tag -> contents of the intact images in the host's store."""
         store = self.of(host, STORE)
         return store.contents if store else {}
 
     def keeps(self, host: InventoryHost, backup: str, sha256: str | None) -> bool:
-        """Whether the host keeps a backup, whole and with this digest."""
+        """Return True if the host keeps a complete backup with this digest."""
         kept = self.of(host, BACKUPS) or ()
         return any(copy.complete and (copy.id, copy.sha256) == (backup, sha256) for copy in kept)
 
     def data_bytes(self, host: InventoryHost) -> int:
-        """The size of the disk on which the host keeps its data."""
+        """Return the size of the disk that holds the host's data."""
         return self.of(host, data_of(host)).size_bytes
 
     def has_own_device(self, host: InventoryHost) -> bool:
@@ -161,11 +161,11 @@ class Sight:
         return self.of(host, data_of(host)).own_device
 
     def belongings(self, host: InventoryHost) -> Belongings | None:
-        """The volumes and containers in the host's Docker engine, asked now; None if they could not be had."""
+        """Read the volumes and containers of the host's Docker engine now; None if they cannot be read."""
         return self._ask(host, BELONGINGS).of(host.name, BELONGINGS)
 
     def trouble(self, host: InventoryHost) -> str | None:
-        """Ask the host now; return why it does not answer, or None if it does."""
+        """Check now if the host answers; return the reason why it does not, or None."""
         found = self._ask(host, LOCK)
         if found.has(host.name, LOCK):
             return None
@@ -176,12 +176,12 @@ class Sight:
 
 
 def typed_name(repository: Repository) -> str:
-    """Given a repository, return its name as people type it: "org/name", "datasets/org/name"."""
+    """Return the name of a repository as people type it: "org/name", "datasets/org/name"."""
     return repository.name if repository.kind == "model" else f"{repository.kind}s/{repository.name}"
 
 
 def download_command(host: InventoryHost, name: str) -> str:
-    """Given a host and a repository as people type it, return what downloads it there, to be typed by a person."""
+    """Return the command with which a person downloads a repository to a host."""
     kind, _, rest = name.partition("/")
     what = f"--repo-type {kind[:-1]} {rest}" if kind in ("datasets", "spaces") else name
     return f"{host.ssh} hf download {what}"

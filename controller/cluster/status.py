@@ -1,4 +1,4 @@
-"""The state of the cluster, from one look at its nodes."""
+"""The state of the cluster, from facts that are read in one run."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from gb10.facts.reading.rdma import ConnectX7, RdmaLink
 
 
 def cluster_status(runner: Runner) -> ClusterStatus:
-    """Look at the runner's hosts in one pyinfra run, return what they say."""
-    # Without a completion, which a busy engine may take long for.
+    """Read the status of the runner's hosts in one run."""
+    # No completion: a busy engine may take long for one.
     serving = [serving_of(runner.inventory, complete=False)] if described(runner.inventory) else []
     return build_status(runner.inventory, runner.facts([OVERVIEW, *serving]), runner.know)
 
 
 def unhealthy(status: ClusterStatus) -> Gb10Error | None:
-    """Given a status, return it as an error unless it is healthy."""
+    """Return a status as an error, or None if it is healthy."""
     return None if status.healthy else Gb10Error("UNHEALTHY", reason="; ".join(status.reasons))
 
 
 def build_status(
     inventory: Inventory, facts: FactsResult, know: Callable[[Gb10Error], Gb10Error] = lambda error: error
 ) -> ClusterStatus:
-    """Given an inventory and what its hosts said, return the status. A host that said nothing is unreachable.
+    """Return the status that the facts of the hosts show. A host without facts is unreachable.
 
-    `know` adds to an error what its remedy needs.
+    + know: adds to an error the details that its remedy needs
     """
     hosts = [host for host in inventory.hosts if host.name in facts.hosts]
     cluster = _cluster(hosts, facts)
@@ -75,7 +75,7 @@ def build_status(
 def _remedies(
     found: Iterable[Finding], errors: Iterable[Gb10Error], know: Callable[[Gb10Error], Gb10Error]
 ) -> tuple[str, ...]:
-    """What to type: first for what pyinfra reported, where the general remedy does not help, then for each finding."""
+    """Return what to type: first for errors of the run, then for each finding."""
     causes = [error.remedy for error in errors]
     general = None if causes else Gb10Error("UNHEALTHY")
     causes += [know(error).remedy for finding in found if (error := finding.error or general)]
@@ -83,7 +83,7 @@ def _remedies(
 
 
 def _cluster(hosts: Iterable[InventoryHost], facts: FactsResult) -> Overview | None:
-    """What the first host with an API server says, the head first; None if none answers."""
+    """Return the overview of the first host with an API server, trying the head first; None if none answers."""
     for host in sorted(hosts, key=lambda host: "head" not in host.groups):
         overview = facts.of(host.name, OVERVIEW)
         if overview and overview.nodes is not None:
@@ -114,7 +114,7 @@ def _node(host: InventoryHost, facts: FactsResult, members: dict[str, Kubernetes
 def _problem(host: InventoryHost, facts: FactsResult, overview: Overview) -> str | None:
     said = next((error.summary for error in facts.errors if error.host == host.name), None)
     if said is None and not facts.has(host.name, OVERVIEW) and facts.errors:
-        return f"{host.name} was not asked, because pyinfra gave up: {facts.errors[0].summary}"
+        return f"{host.name} was not read, because pyinfra gave up: {facts.errors[0].summary}"
     if said is None and overview.troubles:
         told = "; ".join(f"{part} ({why})" for part, why in overview.troubles.items())
         return f"on {host.name} could not be read: {told}"
@@ -199,7 +199,7 @@ def _lacks(
     cluster: Overview,
     pods: Iterable[OperatorPod],
 ) -> list[str]:
-    """Why an operator that is installed is not ready. Pods explain it, they do not decide it."""
+    """Return why an installed operator is not ready. Its pods only explain that, they do not decide it."""
     lacks = [f"its release is {release.status}"] if release and release.status != "deployed" else []
     lacks += lacking(operator, 1, policies, cluster.nodes)
     return [*lacks, *why_waiting(pods)] if lacks else []

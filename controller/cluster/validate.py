@@ -1,10 +1,11 @@
-"""Whether the nodes do what they are for: named checks, each passed, failed or skipped, which proves nothing."""
+"""Validation of the nodes: named checks that pass, fail or are skipped. A skipped check proves nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Literal
 
 from pydantic import Field
 
@@ -14,7 +15,6 @@ from gb10.controller.cluster.status_model import ClusterStatus, Model, NodeStatu
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.messages import Event, Reported
-from gb10.controller.run.results import RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.group_data.settings import ClusterSettings
 from gb10.operations.kit import reports
@@ -40,25 +40,25 @@ Outcome = Literal["pass", "fail", "skip"]
 
 
 class Check(Model):
-    """One check."""
+    """The result of one check."""
 
-    check: str = Field(description="its name")
-    node: str | None = Field(description="the node that it is about; null for the whole cluster")
-    outcome: Outcome = Field(description="skip: it could not be made, which proves nothing")
-    reason: str = Field(description="what was found, in words")
-    peer: str | None = Field(default=None, description="the other node, where there is one")
-    rail: str | None = Field(default=None, description="of the inventory, where it is about one")
-    measured_gbps: float | None = Field(default=None, description="what was measured, in Gb/s")
-    code: str | None = Field(default=None, description="of the error (docs/troubleshooting.md); null unless it failed")
-    remedy: str | None = Field(default=None, description="what to type next; null unless it failed")
+    check: str = Field(description="name of the check")
+    node: str | None = Field(description="the node that was checked; null for the whole cluster")
+    outcome: Outcome = Field(description="skip: it could not run, which proves nothing")
+    reason: str = Field(description="what was found")
+    peer: str | None = Field(default=None, description="the other node, if there is one")
+    rail: str | None = Field(default=None, description="the rail, if one was checked")
+    measured_gbps: float | None = Field(default=None, description="measured rate in Gb/s")
+    code: str | None = Field(default=None, description="error code (docs/troubleshooting.md); null unless it failed")
+    remedy: str | None = Field(default=None, description="what to do; null unless it failed")
 
 
 class Validation(Model):
-    """What came of all checks. `fail` beats `skip`, `skip` beats `pass`; without a check it is `skip`."""
+    """The result of all checks. `fail` beats `skip`, and `skip` beats `pass`; without a check it is `skip`."""
 
-    schema_version: Literal[1] = Field(default=1, description="changes when a field changes its meaning or goes")
-    outcome: Outcome = Field(description="of all checks together")
-    checks: tuple[Check, ...] = Field(description="every check that was wanted, also those that could not be made")
+    schema_version: Literal[1] = Field(default=1, description="changes when a field is removed or changes its meaning")
+    outcome: Outcome = Field(description="result of all checks together")
+    checks: tuple[Check, ...] = Field(description="all wanted checks, including those that could not run")
 
 
 def validate(
@@ -70,12 +70,12 @@ def validate(
     while_serving: bool = False,
     on_event: OnEvent = lambda event: None,
 ) -> Validation:
-    """Look at the cluster, then try the nodes out: containers on their GPUs, packets on their rails.
+    """Check the status of the cluster, then run trials on the nodes: containers on GPUs, packets on rails.
 
-    + runner: gives a runner for a limit
-    + nodes: names, patterns or groups of the inventory; all without any
-    + without: names of checks that are left out
-    + nccl: do an all-reduce between the nodes as well
+    + runner: returns a runner for a limit
+    + nodes: names, patterns or groups of the inventory; all nodes if empty
+    + without: names of checks to leave out
+    + nccl: also run an all-reduce between the nodes
     + while_serving: load the rails even while a container runs that may be serving
     """
     everyone = runner(())
@@ -85,79 +85,64 @@ def validate(
     checks = list(judge(status, inventory, chosen))
     answering = [host.name for host in chosen if _of(status, host.name).reachable]
     pairs = ring(status, inventory, answering)
-    trials = _Trials(answering, {} if _rails_left_out(without) else pairs, "gpu-container" not in without)
-    trials.nccl = _together(answering, pairs, chosen) if nccl and "nccl" not in without else []
-    if answering and trials.wanted:
-        found = _Collector(on_event)
-        result = runner([inventory.limit_pattern(host) for host in chosen if host.name in answering]).run(
-            DEPLOY, kwargs=trials.kwargs(while_serving), on_event=found.hear
-        )
-        checks += trials.complete(found.checks, result)
-    checks += _untried(chosen, answering, pairs)
-    checks += [Check(check="nccl", node=None, outcome="skip", reason="it takes two nodes with rails")] * (
-        nccl and not trials.nccl
+    trials = _Trials(
+        gpu=answering if "gpu-container" not in without else [],
+        pairs={} if {"rail-mtu", "rail-bandwidth"} <= set(without) else pairs,
+        nccl=_nccl_nodes(pairs, chosen) if nccl and "nccl" not in without else [],
     )
+    if trials.gpu or trials.pairs or trials.nccl:
+        limit = [inventory.limit_pattern(host) for host in chosen if host.name in answering]
+        checks += trials.run(runner(limit), while_serving, on_event)
+    checks += _untried(chosen, answering, pairs)
+    if nccl and not trials.nccl:
+        checks.append(Check(check="nccl", node=None, outcome="skip", reason="it takes two nodes with rails"))
     return summed((_with_remedy(check, everyone) for check in checks if check.check not in without), inventory.names)
 
 
+@dataclass(frozen=True)
 class _Trials:
-    """What the nodes are to be tried for, and whether each trial was made."""
+    """The trials to run: nodes that start a GPU container, node -> peer for the rails, nodes of the all-reduce."""
 
-    def __init__(self, nodes: list[str], pairs: dict[str, str], containers: bool) -> None:
-        self.nodes = nodes
-        self.pairs = pairs
-        self.containers = containers
-        self.nccl: list[str] = []
+    gpu: list[str]
+    pairs: dict[str, str]
+    nccl: list[str]
 
-    @property
-    def wanted(self) -> bool:
-        return bool(self.containers or self.pairs or self.nccl)
+    def run(self, runner: Runner, while_serving: bool, on_event: OnEvent) -> Iterator[Check]:
+        """Run the trials; yield the reported checks, and a failed check for each trial that reported none."""
+        checks: list[Check] = []
 
-    def kwargs(self, while_serving: bool) -> dict[str, Any]:
-        return {"gpu": self.containers, "pairs": self.pairs, "nccl": self.nccl, "while_serving": while_serving}
+        def hear(event: Event) -> None:
+            if isinstance(event, Reported) and isinstance(event.report, reports.Check):
+                checks.append(Check.model_validate(asdict(event.report)))
+            else:
+                on_event(event)
 
-    def complete(self, told: list[Check], result: RunResult) -> Iterator[Check]:
-        """Given what the nodes told, yield it, and a failed check for each of which nobody told anything."""
-        yield from told
+        kwargs = {"gpu": bool(self.gpu), "pairs": self.pairs, "nccl": self.nccl, "while_serving": while_serving}
+        result = runner.run(DEPLOY, kwargs=kwargs, on_event=hear)
+        yield from checks
         causes = [error for error in result.errors if error.code != "VALIDATION_FAILED"]
-        wanted: list[tuple[str, str, str | None]] = [
-            ("gpu-container", node, None) for node in self.nodes if self.containers
-        ]
+        reported = {(check.check, check.node) for check in checks}
+        wanted = [("gpu-container", node, None) for node in self.gpu]
         wanted += [("rail-bandwidth", node, peer) for node, peer in self.pairs.items()]
         for name, node, peer in wanted:
-            if not any((check.check, check.node) == (name, node) for check in told):
+            if (name, node) not in reported:
                 cause = next((error for error in causes if error.host == node), causes[0] if causes else None)
-                yield _never_made(name, node, peer, cause)
-        if self.nccl and not any(check.check == "nccl" for check in told):
+                yield _not_run(name, node, peer, cause)
+        if self.nccl and not any(name == "nccl" for name, _ in reported):
             if causes:
-                yield _never_made("nccl", self.nccl[0], ", ".join(self.nccl[1:]), causes[0])
+                yield _not_run("nccl", self.nccl[0], ", ".join(self.nccl[1:]), causes[0])
             else:
                 yield Check(check="nccl", node=None, outcome="skip", reason="no image is set: validate_nccl_image")
 
 
-def _never_made(name: str, node: str, peer: str | None, cause: Gb10Error | None) -> Check:
+def _not_run(name: str, node: str, peer: str | None, cause: Gb10Error | None) -> Check:
     why = cause.summary if cause else "pyinfra left it out"
     code = cause.code if cause else "NOT_RUN"
-    return Check(check=name, node=node, peer=peer, outcome="fail", reason=f"it was not made: {why}", code=code)
-
-
-class _Collector:
-    """Takes the reports about checks out of a run."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self.checks: list[Check] = []
-        self._on_event = on_event
-
-    def hear(self, event: Event) -> None:
-        match event:
-            case Reported(_, reports.Check() as check):
-                self.checks.append(Check.model_validate(asdict(check)))
-            case _:
-                self._on_event(event)
+    return Check(check=name, node=node, peer=peer, outcome="fail", reason=f"it did not run: {why}", code=code)
 
 
 def summed(checks: Iterable[Check], nodes: Sequence[str] = ()) -> Validation:
-    """Given checks, return the validation, in the order of CHECKS and of the nodes."""
+    """Return the validation of all checks, in the order of CHECKS and of the nodes."""
     order, hosts = list(CHECKS), ["", *nodes]
     found = sorted(checks, key=lambda check: (order.index(check.check), hosts.index(check.node or "")))
     outcomes = {check.outcome for check in found}
@@ -166,12 +151,12 @@ def summed(checks: Iterable[Check], nodes: Sequence[str] = ()) -> Validation:
 
 
 def unproven(found: Validation) -> Gb10Error | None:
-    """Given a validation, return it as an error unless every check passed."""
+    """Return a validation as an error, or None if every check passed."""
     if found.outcome == "pass":
         return None
     code = "VALIDATION_FAILED" if found.outcome == "fail" else "VALIDATION_INCOMPLETE"
     named = (f"{c.check} on {c.node}" if c.node else c.check for c in found.checks if c.outcome == found.outcome)
-    return Gb10Error(code, reason=", ".join(dict.fromkeys(named)) or "there was none to be made")
+    return Gb10Error(code, reason=", ".join(dict.fromkeys(named)) or "there is no check to run")
 
 
 def _with_remedy(check: Check, runner: Runner) -> Check:
@@ -181,26 +166,26 @@ def _with_remedy(check: Check, runner: Runner) -> Check:
     return check.model_copy(update={"code": error.code, "remedy": error.remedy})
 
 
-# What the status tells -----------------------------------------------------------------------------------------------
+# Checks that the status answers --------------------------------------------------------------------------------------
 
 
 def judge(status: ClusterStatus, inventory: Inventory, chosen: Iterable[InventoryHost]) -> Iterator[Check]:
-    """Given a status, yield the checks that it answers, for the chosen hosts and for the cluster."""
+    """Yield the checks that a status answers, of the chosen hosts and of the cluster."""
     wanted = [head.settings(ClusterSettings) for head in inventory.group("head")]
-    asked = {
-        "gpu": (status.gpu_operator, any(parts.gpu_operator_enabled for parts in wanted)),
-        "network": (status.network_operator, any(parts.network_operator_enabled for parts in wanted)),
-    }
-    for name, (operator, is_wanted) in asked.items():
-        if is_wanted or (operator and operator.installed):
-            yield _operator(f"{name}-operator", status, operator)
+    operators = {}
+    if any(parts.gpu_operator_enabled for parts in wanted) or (status.gpu_operator and status.gpu_operator.installed):
+        operators["gpu"] = status.gpu_operator
+    network = status.network_operator
+    if any(parts.network_operator_enabled for parts in wanted) or (network and network.installed):
+        operators["network"] = network
+    for name, operator in operators.items():
+        yield _operator(f"{name}-operator", status, operator)
     for host in chosen:
         node = _of(status, host.name)
         yield _reachable(node)
         yield _k3s(node, status)
-        for name, (operator, is_wanted) in asked.items():
-            if is_wanted or (operator and operator.installed):
-                yield _allocatable("gpu-allocatable" if name == "gpu" else "rdma-allocatable", node, operator)
+        for name, operator in operators.items():
+            yield _allocatable("gpu-allocatable" if name == "gpu" else "rdma-allocatable", node, operator)
         if node.reachable:
             yield _rails(node, host, status)
 
@@ -218,68 +203,62 @@ def _reachable(node: NodeStatus) -> Check:
 
 
 def _k3s(node: NodeStatus, status: ClusterStatus) -> Check:
-    check = Check(check="k3s", node=node.name, outcome="fail", reason="", code="UNHEALTHY")
+    check = partial(Check, check="k3s", node=node.name)
+    failed = partial(check, outcome="fail", code="UNHEALTHY")
     if not any(other.k3s for other in status.nodes):
-        return check.model_copy(update={"outcome": "skip", "reason": "K3s is not installed", "code": None})
+        return check(outcome="skip", reason="K3s is not installed")
     if node.kubernetes is None:
-        said = "it is no node of the cluster" if status.gpu_operator else "no API server answers"
-        return check.model_copy(update={"reason": said})
+        return failed(reason="it is no node of the cluster" if status.gpu_operator else "no API server answers")
     if not node.kubernetes.ready:
-        return check.model_copy(update={"reason": f"it is not Ready: {node.kubernetes.reason or 'no reason given'}"})
-    reason = f"Ready, {node.kubernetes.version}"
-    return check.model_copy(update={"outcome": "pass", "reason": reason, "code": None})
+        return failed(reason=f"it is not Ready: {node.kubernetes.reason or 'no reason given'}")
+    return check(outcome="pass", reason=f"Ready, {node.kubernetes.version}")
 
 
 def _operator(name: str, status: ClusterStatus, operator: OperatorStatus | None) -> Check:
-    check = Check(check=name, node=None, outcome="skip", reason="")
+    check = partial(Check, check=name, node=None)
     if operator is None:
-        return check.model_copy(update={"reason": _no_answer(status)})
+        installed = any(node.k3s for node in status.nodes)
+        return check(outcome="skip", reason="no API server answers" if installed else "K3s is not installed")
     if not operator.installed:
-        return check.model_copy(update={"reason": "it is not installed"})
+        return check(outcome="skip", reason="it is not installed")
     if not operator.ready:
-        reason = "; ".join(operator.reasons)
-        return check.model_copy(update={"outcome": "fail", "reason": reason, "code": "OPERATOR_NOT_READY"})
+        return check(outcome="fail", reason="; ".join(operator.reasons), code="OPERATOR_NOT_READY")
     pods = f"{operator.healthy_pods} of {operator.pods} pods well"
-    return check.model_copy(update={"outcome": "pass", "reason": f"{operator.chart_version or 'ready'}, {pods}"})
-
-
-def _no_answer(status: ClusterStatus) -> str:
-    return "no API server answers" if any(node.k3s for node in status.nodes) else "K3s is not installed"
+    return check(outcome="pass", reason=f"{operator.chart_version or 'ready'}, {pods}")
 
 
 def _allocatable(name: str, node: NodeStatus, operator: OperatorStatus | None) -> Check:
-    check = Check(check=name, node=node.name, outcome="skip", reason="")
+    check = partial(Check, check=name, node=node.name)
     if operator is None or not operator.installed:
-        return check.model_copy(update={"reason": "the operator that offers it is not installed"})
+        return check(outcome="skip", reason="the operator that offers it is not installed")
     amount = operator.offered.get(node.node_name, "0")
     if amount == "0":
-        reason = f"it offers no {operator.resource}"
-        return check.model_copy(update={"outcome": "fail", "reason": reason, "code": "RESOURCE_MISSING"})
-    return check.model_copy(update={"outcome": "pass", "reason": f"{amount} {operator.resource}"})
+        return check(outcome="fail", reason=f"it offers no {operator.resource}", code="RESOURCE_MISSING")
+    return check(outcome="pass", reason=f"{amount} {operator.resource}")
 
 
 def _rails(node: NodeStatus, host: InventoryHost, status: ClusterStatus) -> Check:
-    check = Check(check="rails", node=node.name, outcome="skip", reason="")
+    check = partial(Check, check="rails", node=node.name)
     if node.connectx7 is None:
-        return check.model_copy(update={"reason": "there is no ConnectX-7"})
+        return check(outcome="skip", reason="there is no ConnectX-7")
     if not host.rails:
-        return check.model_copy(update={"reason": "the inventory names no rails"})
+        return check(outcome="skip", reason="the inventory names no rails")
     faults = list(rail_faults(node, host.rails))
     faults += [reason for name, reason in disagreements(status.nodes) if name == node.name]
     if faults:
-        return check.model_copy(update={"outcome": "fail", "reason": "; ".join(faults), "code": "RAIL_FAULT"})
+        return check(outcome="fail", reason="; ".join(faults), code="RAIL_FAULT")
     halves = sorted((half.rail or "", half.mtu_bytes, half.rate_gbps) for half in node.connectx7.halves if half.rail)
-    said = (f"{rail} up" + (f" with {rate:g} Gb/s" if rate else "") + f", MTU {mtu}" for rail, mtu, rate in halves)
-    return check.model_copy(update={"outcome": "pass", "reason": "; ".join(said)})
+    rails = (f"{rail} up" + (f" with {rate:g} Gb/s" if rate else "") + f", MTU {mtu}" for rail, mtu, rate in halves)
+    return check(outcome="pass", reason="; ".join(rails))
 
 
-# What is to be tried --------------------------------------------------------------------------------------------------
+# Trials --------------------------------------------------------------------------------------------------------------
 
 
 def ring(status: ClusterStatus, inventory: Inventory, answering: Collection[str]) -> dict[str, str]:
-    """Given the nodes that are to be tried, return towards which other node the rails of each are measured.
+    """Return the peer to which each answering node measures its rails.
 
-    The next one of the inventory that has a ConnectX-7, whether it is to be tried itself or not.
+    That is the next node of the inventory with a ConnectX-7, even if that node was not chosen itself.
     """
     able = [
         node.name
@@ -292,21 +271,17 @@ def ring(status: ClusterStatus, inventory: Inventory, answering: Collection[str]
     return {name: following[name] for name in able if name in answering}
 
 
-def _together(answering: list[str], pairs: Mapping[str, str], chosen: Iterable[InventoryHost]) -> list[str]:
-    """The nodes of the all-reduce: those that are to be tried, or the one and its peer."""
+def _nccl_nodes(pairs: Mapping[str, str], chosen: Iterable[InventoryHost]) -> list[str]:
+    """Return the nodes of the all-reduce: the chosen ones, or a single one and its peer."""
     able = [host.name for host in chosen if host.name in pairs]
     return [*able, pairs[able[0]]] if len(able) == 1 else able
 
 
 def _untried(chosen: Iterable[InventoryHost], answering: Collection[str], pairs: Mapping[str, str]) -> Iterator[Check]:
-    """Checks that need a node, or a pair of them, that there is not."""
+    """Yield the trials that cannot run because a node or its peer is missing."""
     for host in chosen:
         if host.name not in answering:
             yield Check(check="gpu-container", node=host.name, outcome="skip", reason="it does not answer")
         if host.name not in pairs:
             reason = "it does not answer" if host.name not in answering else "no two nodes have rails that answer"
             yield Check(check="rail-bandwidth", node=host.name, outcome="skip", reason=reason)
-
-
-def _rails_left_out(without: Collection[str]) -> bool:
-    return {"rail-mtu", "rail-bandwidth"} <= set(without)

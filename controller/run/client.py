@@ -1,6 +1,6 @@
-"""Our end of the pyinfra process: started early, asked one request after the other, stopped for good.
+"""The gb10 command's end of the pyinfra process: start it early, send one request after the other, stop it.
 
-It is never waited for without end: it says every few seconds that it works, and is killed once it stays silent.
+The process reports every few seconds that it works. It is killed if it stays silent.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from gb10.controller.run.messages import (
     loads,
 )
 
-SILENCE_SECONDS = 600.0  # local work, such as a digest of a large file, keeps it from saying that it works
-END_SECONDS = 10.0  # on Ctrl-C, for it to end what it runs on the nodes
+SILENCE_SECONDS = 600.0  # local work, such as a digest of a large file, delays its reports
+END_SECONDS = 10.0  # on Ctrl-C, for it to end the commands on the nodes
 KILL_SECONDS = 2.0
-LAST_BYTES = 1 << 16  # kept of what it prints past us
+LAST_BYTES = 1 << 16  # kept of what it prints outside the pipe
 OUT_OF_MEMORY = 71  # its exit status
 
 OnEvent = Callable[[Event], None]
 
 
 class EndedError(Exception):
-    """The process has closed its pipe: it is gone."""
+    """The process has closed its pipe."""
 
 
 class PyinfraProcess:
@@ -89,7 +89,7 @@ class PyinfraProcess:
         return self._process.poll() is not None
 
     def ask(self, request: Request, on_event: OnEvent, seconds: float | None = None) -> Result:
-        """Have a request served; return its result.
+        """Send a request; return its result.
 
         Raise INTERRUPTED on Ctrl-C, OPERATION_FAILED if the process ends, stays silent, or takes longer than `seconds`.
         """
@@ -116,11 +116,11 @@ class PyinfraProcess:
         return result
 
     def last_words(self) -> list[str]:
-        """Return what the process printed past us, such as a fault of the interpreter."""
+        """Return what the process printed outside the pipe, such as a crash of the interpreter."""
         return self._last_words.decode(errors="replace").splitlines()
 
     def stop(self) -> None:
-        """End the process: first asked, then killed."""
+        """End the process, by SIGTERM and then by SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.ended:
                 break
@@ -132,7 +132,7 @@ class PyinfraProcess:
                 os.close(descriptor)
 
     def _interrupt(self) -> None:
-        """Have it end what it runs on the nodes, and end itself; a second Ctrl-C ends it at once."""
+        """Have it end the commands on the nodes and itself. A second Ctrl-C ends it at once."""
         with suppress(KeyboardInterrupt, EndedError, TimeoutError, ForeignObjectError, ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
             self._result(lambda event: None, END_SECONDS)
@@ -145,7 +145,7 @@ class PyinfraProcess:
             self._process.wait(KILL_SECONDS)
 
     def _result(self, on_event: OnEvent, seconds: float | None) -> Result:
-        """Pass all events on, return the result that follows them."""
+        """Pass on all events; return the result that follows them."""
         for message in self._messages(seconds):
             match message:
                 case LoadedInventory() | InventoryFailed() | RunDone() | FactsDone() | Interrupted():
@@ -157,7 +157,7 @@ class PyinfraProcess:
         raise EndedError
 
     def _messages(self, seconds: float | None) -> Iterator[Any]:
-        """Yield what the process sends. Raise EndedError when it is gone, TimeoutError when it takes too long."""
+        """Yield the messages of the process. Raise EndedError if it has ended, TimeoutError if it takes too long."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             while (message := self._complete()) is not None:
@@ -168,7 +168,7 @@ class PyinfraProcess:
                 raise TimeoutError(f"no result within {seconds:.0f} s" if late else "it does not answer any more")
 
     def _receive(self, seconds: float) -> bool:
-        """Take in what comes next; return False if nothing comes in this time."""
+        """Receive more data; return False if nothing comes in this time."""
         ready, _, _ = select.select([self._events, self._said], [], [], seconds)
         if self._said in ready:
             self._last_words = (self._last_words + os.read(self._said, 1 << 16))[-LAST_BYTES:]
@@ -180,7 +180,7 @@ class PyinfraProcess:
         return bool(ready)
 
     def _complete(self) -> Any:
-        """Return the next message that has come whole, or None."""
+        """Return the next complete message, or None."""
         if len(self._received) < HEADER.size:
             return None
         (size,) = HEADER.unpack_from(self._received)
@@ -198,7 +198,7 @@ class PyinfraProcess:
             data = data[os.write(self._requests, data) :]
 
     def _how(self) -> str:
-        """Say how the process ended by itself."""
+        """Return how the process ended by itself."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_SECONDS)
         code = self._process.poll()
@@ -215,11 +215,11 @@ def _ended_early(how: str) -> Gb10Error:
 
 
 def _place() -> tuple[str, dict[str, str]]:
-    """Return what a process takes from us when it starts."""
+    """Return what a process inherits at its start: the folder and the environment."""
     return os.getcwd(), dict(os.environ)
 
 
 def _environment() -> dict[str, str]:
-    """Our environment without what changes how pyinfra behaves."""
+    """Return the environment without variables that change how pyinfra behaves."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PYINFRA_")}
     return {**kept, "PYINFRA_PROGRESS": "off"}

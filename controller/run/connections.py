@@ -1,4 +1,4 @@
-"""SSH connections of pyinfra: a node may neither send without end nor fall silent, and what runs there can be ended."""
+"""SSH connections of pyinfra, bounded in output and silence, whose commands can be ended."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from gb10.group_data.settings import SshSettings
 from gb10.operations.kit.inventory import read_settings
 
 LARGEST_OUTPUT_BYTES = 256 << 20  # of one command, in memory
-LINE_BYTES = 200  # of memory that a line takes beside its text
+LINE_BYTES = 200  # memory overhead of a line
 CHUNK = 1 << 18
-PROBE_SECONDS = 15.0  # between two looks whether a node still answers
+PROBE_SECONDS = 15.0  # between two checks that a node still answers
 END_SECONDS = 3  # for commands on a node to end by themselves
 
-_CUT_OFF = "transport shut down or saw EOF"  # paramiko's words
+_CUT_OFF = "transport shut down or saw EOF"  # text of paramiko
 
 
 # What a command may print --------------------------------------------------------------------------------------------
 
 
 class Output:
-    """What one command prints, as lines of text. `flooded` is true once it has printed too much: it is cut off then."""
+    """The output of one command as lines of text. A command that prints too much is cut off, and `flooded` set."""
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
@@ -147,7 +147,7 @@ def end_commands(host: Host) -> None:
 
 
 def connect_failure(host: Host, error: ConnectError) -> Failure:
-    """Return why a host cannot be connected."""
+    """Return the reason why the connection to a host failed."""
     causes = list(_causes(error))
     cause = causes[1] if len(causes) > 1 else error
     text = str(cause)

@@ -11,7 +11,7 @@ from gb10.controller.paths import private_folder
 
 
 class RunLog:
-    """A log file named by date and command. It comes into being with its first line."""
+    """A log file named by date and command. Its first line creates it."""
 
     def __init__(self, command: str, folder: Path | None = None) -> None:
         self._folder = folder
@@ -21,11 +21,11 @@ class RunLog:
 
     @property
     def path(self) -> Path | None:
-        """Where it lies, or None as long as there is nothing in it."""
+        """Path of the file, or None while it is empty."""
         return self._path
 
     def write(self, line: str) -> None:
-        """Add a line; it is on its way to the disk when this returns. Raise STATE_UNWRITABLE where it has no room."""
+        """Append a line. Raise STATE_UNWRITABLE if the disk is full."""
         try:
             self._write(f"{line}\n".encode(errors="replace"))
         except OSError as error:
@@ -41,7 +41,7 @@ class RunLog:
         os.write(self._descriptor, data)
 
     def remove(self) -> None:
-        """Throw it away: nothing happened that somebody may want to read about."""
+        """Delete the log of a command in which nothing worth reading happened."""
         self.close()
         if self._path:
             self._path.unlink(missing_ok=True)

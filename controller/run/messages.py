@@ -1,4 +1,4 @@
-"""What the gb10 command and its pyinfra process send each other: requests one way, events and results the other.
+"""Messages between the gb10 command and its pyinfra process: requests one way, events and results the other.
 
 All of it is pickled. The receiving end builds nothing but plain values and our dataclasses (see `loads`).
 """
@@ -50,7 +50,7 @@ class RunDeploy:
     dry: bool = False
     diff: bool = False
     verbosity: int = 0
-    silence_seconds: float = 300.0  # after which a node that says nothing, not even that it lives, is given up
+    silence_seconds: float = 300.0  # without a sign of life, after which a node is given up
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ Request = LoadInventory | RunDeploy | GetFacts
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something failed: a code of the error catalogue, and what happened or the reason for the catalogue's text."""
+    """A failure: an error code, and a text or the `reason` in the text of the catalogue."""
 
     code: str
     host: str | None = None
@@ -98,14 +98,14 @@ class Failure:
     reason: str | None = None
 
     def error(self) -> Gb10Error:
-        """Return it as an error of the catalogue."""
+        """Return the failure as an error of the catalogue."""
         details = {name: value for name, value in (("host", self.host), ("reason", self.reason)) if value}
         return Gb10Error.reported(self.code, self.text, **details) if self.text else Gb10Error(self.code, **details)
 
 
 @dataclass(frozen=True)
 class StageStarted:
-    """pyinfra turned to the next part of its run."""
+    """The next stage of the run has started."""
 
     stage: Stage
 
@@ -117,7 +117,7 @@ class Connected:
 
 @dataclass(frozen=True)
 class ConnectFailed:
-    """A host cannot be reached, or does not let us in."""
+    """The connection to a host failed."""
 
     host: str
     failure: Failure
@@ -125,7 +125,7 @@ class ConnectFailed:
 
 @dataclass(frozen=True)
 class Ready:
-    """The deploy has been prepared for the host: it takes part in the run."""
+    """The deploy has been prepared for a host, which now takes part in the run."""
 
     host: str
 
@@ -173,7 +173,7 @@ class HostFailed:
 
     host: str
     failures: tuple[Failure, ...]
-    output: tuple[str, ...]  # the last lines that the host printed
+    output: tuple[str, ...]  # the last lines of the host
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class Logged:
 
     @property
     def line(self) -> str:
-        """The line as pyinfra's own log has it."""
+        """The line as in pyinfra's own log."""
         if self.host:
             return f"    [{self.host}] {self.text}"
         return self.text if self.text.startswith("-->") else f"    {self.text}"
@@ -211,14 +211,14 @@ class Logged:
 
 @dataclass(frozen=True)
 class Aborted:
-    """pyinfra gave up the whole run. `failure` is None if hosts that failed are the reason."""
+    """pyinfra gave up the whole run. `failure` is None if failed hosts are the reason."""
 
     failure: Failure | None
 
 
 @dataclass(frozen=True)
 class Alive:
-    """The process still works on the request."""
+    """The process is still working on the request."""
 
 
 Event = (
@@ -252,7 +252,7 @@ class LoadedHost:
 @dataclass(frozen=True)
 class LoadedInventory:
     hosts: tuple[LoadedHost, ...]
-    misspelt: tuple[str, ...] = ()  # names that are meant to be settings
+    misspelt: tuple[str, ...] = ()  # misspelt names of settings
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class InventoryFailed:
 
 @dataclass(frozen=True)
 class RunDone:
-    """The end of a run. `plan` is what a dry run found, None if it did not come that far."""
+    """The end of a run. `plan` is the result of a dry run, or None if it failed before."""
 
     plan: tuple[OperationResult, ...] | None = None
 
@@ -283,7 +283,7 @@ class FactsDone:
 
 @dataclass(frozen=True)
 class Interrupted:
-    """The process was told to end and has ended what it ran on the nodes."""
+    """The process was interrupted, and has ended its commands on the nodes."""
 
 
 Result = LoadedInventory | InventoryFailed | RunDone | FactsDone | Interrupted
@@ -293,7 +293,7 @@ Result = LoadedInventory | InventoryFailed | RunDone | FactsDone | Interrupted
 
 
 class ForeignObjectError(Exception):
-    """A message holds something that is neither a plain value nor a dataclass of ours."""
+    """A message contains something that is neither a plain value nor one of our dataclasses."""
 
 
 def dumps(message: Request | Event | Result) -> bytes:

@@ -1,7 +1,7 @@
 """The one process of a gb10 command that has pyinfra: `python -P -m gb10.controller.run.process PARENT IN OUT`.
 
 It reads requests from one pipe and writes events and results to another (see messages.py; client.py is the other end).
-It ends with its parent, when it needs too much memory, and on SIGINT once it has ended what it runs on the nodes.
+It ends with its parent, if it needs too much memory, and on SIGINT after it has ended its commands on the nodes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from gb10.controller.run.messages import (  # noqa: E402
 MEMORY_BYTES = 4 << 30
 OUT_OF_MEMORY = 71  # exit status
 ALIVE_SECONDS = 5.0
-END_SECONDS = 6.0  # for what runs on the nodes to end
+END_SECONDS = 6.0  # for commands on the nodes to end
 PENDING_SECONDS = 0.001  # for the event loop to handle a SIGINT that came before the result
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -70,13 +70,13 @@ class Pipe:
         make_nonblocking(reading)
 
     def receive(self) -> Request | None:
-        """Wait for the next request; None when there will be none."""
+        """Wait for the next request; None if the pipe is closed."""
         header = self._read(HEADER.size)
         request: Request | None = loads(self._read(*HEADER.unpack(header))) if header else None
         return request
 
     def send(self, message: Event | Result) -> None:
-        """Send a message, whole before anything else runs here."""
+        """Send a message completely before any other greenlet runs."""
         rest = memoryview(dumps(message))
         while rest:
             rest = rest[os.write(self._writing, rest) :]
@@ -89,7 +89,7 @@ class Pipe:
 
 
 class Records(logging.Handler):
-    """Sends what pyinfra logs."""
+    """Send the log records of pyinfra."""
 
     def __init__(self, pipe: Pipe) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Records(logging.Handler):
         self.say(record.getMessage())
 
     def say(self, message: object = "", **_: Any) -> None:
-        """Send a message line by line. What pyinfra says about a host begins with the host's prefix."""
+        """Send a message line by line. A line about a host begins with the host's prefix."""
         for line in click.unstyle(str(message)).splitlines():
             prefixes = {host.print_prefix: host.name for host in requests.hosts()}
             prefix = next((prefix for prefix in prefixes if line.startswith(prefix)), "")
@@ -107,7 +107,7 @@ class Records(logging.Handler):
 
 
 class Printed(io.TextIOBase):
-    """Standard output and error for whatever prints, such as an inventory: lines of the log."""
+    """Standard output and error of this process, such as of an inventory, as lines of the log."""
 
     def __init__(self, records: Records) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Server:
         self._calm.set()
 
     def serve(self) -> None:
-        """Serve until there are no more requests."""
+        """Serve requests until the pipe is closed."""
         gevent.signal_handler(signal.SIGINT, self.interrupt)
         while request := self._pipe.receive():
             alive = gevent.spawn(self._beat)
@@ -143,7 +143,7 @@ class Server:
             self._pipe.send(result)
 
     def interrupt(self) -> NoReturn:
-        """Begin nothing more, end what runs on the nodes, and this process."""
+        """Start nothing more, end the commands on the nodes, and exit."""
         self._calm.clear()
         requests.abandon(self._work)
         with gevent.Timeout(END_SECONDS, False):
@@ -170,7 +170,7 @@ class Server:
 
 
 def end_without_memory(context: object, kind: Any, value: object, trace: object) -> None:
-    """End this process if a greenlet ran out of memory: what it was to read would be missing without a word."""
+    """End this process if a greenlet ran out of memory: its output would silently be missing."""
     if isinstance(kind, type) and issubclass(kind, MemoryError):
         os._exit(OUT_OF_MEMORY)
     print_exception(context, kind, value, trace)
@@ -180,7 +180,7 @@ print_exception = gevent.get_hub().print_exception
 
 
 def main(parent: int, reading: int, writing: int) -> None:
-    """Be the process until the pipe is closed."""
+    """Run the process until the pipe is closed."""
     die_with_parent(parent)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     pipe = Pipe(reading, writing)

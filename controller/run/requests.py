@@ -67,7 +67,7 @@ def load_inventory(request: LoadInventory) -> LoadedInventory | InventoryFailed:
         return InventoryFailed(error.reason)
     except UnexpectedExternalError as error:
         return InventoryFailed(_one_line(error.exception, error.filename))
-    except (Exception, SystemExit) as error:  # whatever an inventory does, it is the inventory's error
+    except (Exception, SystemExit) as error:  # anything that an inventory raises is its own error
         return InventoryFailed(_one_line(error, request.source))
     finally:
         ctx_state.reset()
@@ -75,7 +75,7 @@ def load_inventory(request: LoadInventory) -> LoadedInventory | InventoryFailed:
 
 
 def run_deploy(request: RunDeploy, send: Send) -> RunDone:
-    """Run a deploy or an operation as pyinfra's command line does; send what happens."""
+    """Run a deploy or an operation as pyinfra's command line does; send events."""
     watch = Watch(send, request.silence_seconds)
     state = WatchedState(watch, check_for_changes=request.dry, tolerant=False)
     try:
@@ -97,7 +97,7 @@ def run_deploy(request: RunDeploy, send: Send) -> RunDone:
 
 
 def get_facts(request: GetFacts, send: Send) -> FactsDone:
-    """Read facts of all hosts beside each other. A host that fails keeps neither its other facts nor other hosts."""
+    """Read facts of all hosts in parallel. A fact that fails stops neither other facts nor other hosts."""
     watch = Watch(send, request.silence_seconds)
     state = WatchedState(watch, check_for_changes=True, tolerant=True)
     values: list[FactValue] = []
@@ -119,13 +119,13 @@ def get_facts(request: GetFacts, send: Send) -> FactsDone:
 
 
 def hosts() -> list[Host]:
-    """Return the hosts of the request that is served."""
+    """Return the hosts of the current request."""
     state = ctx_state.get()
     return list(state.inventory) if state and state.initialised else []
 
 
 def abandon(work: gevent.Greenlet) -> None:
-    """Have the present request, which this greenlet serves, begin nothing more. Its connections stay."""
+    """Stop the current request, which this greenlet serves. Its connections stay open."""
     if hosts():
         state = ctx_state.get()
         state.abandoned = True
@@ -134,13 +134,13 @@ def abandon(work: gevent.Greenlet) -> None:
 
 
 def end_commands() -> None:
-    """End what the present request runs on the nodes."""
+    """End the commands that the current request runs on the nodes."""
     gevent.joinall([gevent.spawn(connections.end_commands, host) for host in hosts()])
 
 
 @contextmanager
 def _running(state: WatchedState, request: RunDeploy | GetFacts) -> Iterator[Config]:
-    """Have a state with its inventory while the block runs. Leave no connection open."""
+    """Set up a state with its inventory for the block. Close all connections at the end."""
     _forget()
     state.cwd = os.getcwd()
     config = Config()
@@ -178,7 +178,7 @@ def _give_up(watch: Watch, error: Exception) -> None:
 
 
 def _forget() -> None:
-    """Forget what pyinfra keeps for the whole process: files, host keys and nodes may have changed since."""
+    """Clear pyinfra's caches of the process: files, host keys and nodes may have changed."""
     for cache in (FILE_SHAS, TEMPLATES, PYTHON_CODES):
         cache.clear()
     for memoized in (get_host_keys, get_ssh_config, Host._get_temp_directory):
@@ -191,7 +191,7 @@ def _turn(state: WatchedState, stage: Stage, pyinfras: StateStage) -> None:
 
 
 def _say_more(state: WatchedState, verbosity: int) -> None:
-    """Have pyinfra say more, as its own command does for -v, -vv and -vvv."""
+    """Make pyinfra as verbose as its own command with -v, -vv and -vvv."""
     state.print_fact_info = state.print_noop_info = verbosity > 0
     state.print_input = state.print_fact_input = verbosity > 1
     state.print_output = state.print_fact_output = verbosity > 2
@@ -246,13 +246,13 @@ def _read(
 
 
 def _loaded(host: Host) -> LoadedHost:
-    """Return our settings that an inventory says of a host. None is a password: an error text may quote them."""
+    """Return the settings of ours in a host's data. No password is among them: error texts may quote settings."""
     said = {name: found for name in SETTINGS if (found := host.data.get(name, NOT_SAID)) is not NOT_SAID}
     return LoadedHost(host.name, tuple(host.groups), json.loads(json.dumps(said, default=str)))
 
 
 def _one_line(error: BaseException, filename: str) -> str:
-    """Return what is wrong with an inventory, where its author finds it."""
+    """Return an error of an inventory in one line, with its file and line."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == filename]
     line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
     text = error.msg if isinstance(error, SyntaxError) else str(error)

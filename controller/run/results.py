@@ -1,4 +1,4 @@
-"""What a pyinfra run did, operation by operation."""
+"""Results of runs and of facts, and the record of a run from which they are made."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from gb10.operations.kit.reports import Diff, Foreseen
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run of pyinfra, complete or not. `hosts` should have taken part; `errors` are in the order of their coming."""
+    """A run of pyinfra, complete or not. `hosts` should have taken part; `errors` are in order of time."""
 
     target: str
     dry: bool
     hosts: tuple[str, ...]
     operations: tuple[OperationResult, ...] = ()
     errors: tuple[Gb10Error, ...] = ()
-    foreseen: tuple[Gb10Error, ...] = ()  # what a dry run says that the real run would refuse
+    foreseen: tuple[Gb10Error, ...] = ()  # in a dry run: what the real run would refuse
     diff: tuple[str, ...] = ()  # of files, with --diff
     output: dict[str, tuple[str, ...]] = field(default_factory=dict)  # the last lines of hosts that failed
     seconds: float = 0.0
@@ -55,7 +55,7 @@ class RunResult:
 
     @property
     def error(self) -> Gb10Error | None:
-        """The error that names the cause, and picks the exit status."""
+        """The error that names the cause and so the exit status."""
         return decisive(self.errors)
 
     def check(self) -> None:
@@ -80,7 +80,7 @@ class RunResult:
 
 
 class RunRecord:
-    """Keeps what counts for the result of a run on these hosts."""
+    """Collects from events what the result of a run on these hosts needs."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
         self._hosts = tuple(hosts)
@@ -92,7 +92,7 @@ class RunRecord:
         self.output: dict[str, tuple[str, ...]] = {}
 
     def hear(self, event: Event) -> None:
-        """Take in the next event."""
+        """Record the next event."""
         match event:
             case Ready(host):
                 self.ready.add(host)
@@ -109,7 +109,7 @@ class RunRecord:
                 self.diff += [f"[{host}] {diff.title}", *diff.lines]
 
     def check_hosts(self) -> None:
-        """Add an error for each host that was left out without a word."""
+        """Add an error for each host that pyinfra left out without an error."""
         if not self.errors:
             self.errors += [Gb10Error("NOT_RUN", host=host) for host in self._hosts if host not in self.ready]
 

@@ -1,6 +1,6 @@
-"""Runs deploys and facts in the pyinfra process, and believes only what it can see.
+"""Runs deploys and reads facts in the pyinfra process.
 
-The hosts that should run come from the inventory, and each has to show up in the run.
+The inventory says which hosts should take part, and each of them has to appear in the run.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ from gb10.controller.run.messages import (
 from gb10.controller.run.results import FactsResult, RunRecord, RunResult
 
 FACT_SECONDS = 600.0  # for one fact of one host
-# After which a node that says nothing, not even that it lives, is given up.
+# Without a sign of life, after which a node is given up.
 FACT_SILENCE_SECONDS = 45.0
-RUN_SILENCE_SECONDS = 300.0  # a node that loads a model may be busy for long
+RUN_SILENCE_SECONDS = 300.0  # a node that loads a model may be busy
 
 
 def _ignore(event: Event) -> None:
-    """For those who only want the result."""
+    """Ignore an event."""
 
 
 class Runner:
-    """Runs deploys and facts on the hosts of an inventory that --limit leaves.
+    """Runs deploys and reads facts on the hosts of an inventory that match the limit.
 
-    `known` are details for error texts, such as how to go on. Raise HOST_UNKNOWN where the limit matches nothing.
+    + known: details for error texts, such as the command to type again
+
+    Raise HOST_UNKNOWN if the limit matches nothing.
     """
 
     def __init__(
@@ -72,8 +74,8 @@ class Runner:
     ) -> RunResult:
         """Run a deploy or operation, "gb10.deploys.cluster". With `dry`, only find out what would change.
 
-        The first failure stops the run on all hosts: nobody wants a worker to go on without its head. `data` and
-        `kwargs` stand in the log: never put a secret into them. Errors are in the result, none is raised.
+        The first failure stops the run on all hosts, so that no worker goes on without its head. `data` and `kwargs`
+        are logged: never put a secret into them. Errors are in the result, none is raised.
         """
         request = RunDeploy(
             source=self.inventory.source,
@@ -111,8 +113,8 @@ class Runner:
     def facts(self, queries: Iterable[FactQuery[Any]], on_event: OnEvent = _ignore) -> FactsResult:
         """Return facts by query and host.
 
-        Raise INTERRUPTED, and what ends the pyinfra process: whoever waits for what the hosts say would take either
-        for hosts that do not answer. All other errors are in the result.
+        Raise INTERRUPTED and an early end of the pyinfra process: a caller could take either for hosts that do not
+        answer. All other errors are in the result.
         """
         asked = tuple(queries)
         request = GetFacts(
@@ -135,7 +137,7 @@ class Runner:
         return FactsResult(values, self._names, tuple(map(self.know, record.errors)))
 
     def _served(self, request: Request, command: list[str], record: RunRecord, on_event: OnEvent) -> Result | None:
-        """Have the process serve a request; None, and an error in the record, if it cannot."""
+        """Send a request; return its result, or None with an error in the record."""
         verbosity = ["-" + "v" * self.verbosity] if self.verbosity else []
         self.log.write(f"$ {shlex.join(['pyinfra', *verbosity, *command])}")
         process = PyinfraProcess.ours()
@@ -160,12 +162,12 @@ class Runner:
         return None if len(self.hosts) == len(self.inventory.hosts) else self._names
 
     def _command(self, words: list[str]) -> list[str]:
-        """Return the end of a command of pyinfra that does the same."""
+        """Return the end of the pyinfra command that does the same."""
         limits = [part for host in self.hosts for part in ("--limit", self.inventory.limit_pattern(host))]
         return [*(limits if self._limit() else []), self.inventory.source, *words]
 
     def know(self, error: Gb10Error) -> Gb10Error:
-        """Add to an error what we know about its host, and how to go on."""
+        """Add to an error the details of its host, and the command to type again."""
         hosts = self.inventory.hosts
         host = next((host for host in hosts if host.name == error.host), None)
         details = host.details() if host else {}

@@ -1,4 +1,4 @@
-"""Runs of pyinfra that tell what happens in them: connections, operations, failures and their causes."""
+"""Events of a pyinfra run: connections, operations, failures and their causes."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from gb10.facts.reading.reports import Refused, Report
 from gb10.operations.kit.operation import RefusedDeploy
 
 SILENT = "it was cut, or the node has not answered for too long"
-KEPT_LINES = 20  # of a host's output, shown when its operation fails
+KEPT_LINES = 20  # of a host's output, shown if its operation fails
 
 Send = Callable[[Event], None]
 
 
 class HostsFailedError(PyinfraError):
-    """Hosts failed, so the run is given up. They have said why themselves."""
+    """The run is given up because hosts failed. Their own events have the reasons."""
 
 
 class Watch(BaseStateCallback):
-    """Tells what happens in one run. Causes of a failure are kept until something fails of them."""
+    """Sends the events of one run. Causes are kept until the failure that they explain."""
 
     def __init__(self, send: Send, silence_seconds: float) -> None:
         self.send = send
         self.silence_seconds = silence_seconds
-        self.unread: Counter[str] = Counter()  # facts that could not be read, by host
+        self.unread: Counter[str] = Counter()  # number of unread facts by host
         self._causes: dict[str, list[Failure]] = {}
         self._output: dict[str, deque[str]] = {}
         self._facts = local()
@@ -83,13 +83,13 @@ class Watch(BaseStateCallback):
     # Called by the state and the hosts below
 
     def cause(self, failure: Failure) -> None:
-        """Keep what explains a failure of its host."""
+        """Keep the cause of a coming failure of its host."""
         known = self._causes.setdefault(failure.host or "", [])
         if failure not in known:
             known.append(failure)
 
     def heard(self, host: str, lines: Iterable[str]) -> None:
-        """Keep the last lines that a host printed or that were said about it."""
+        """Keep the last lines of a host's output and log."""
         self._output.setdefault(host, deque(maxlen=KEPT_LINES)).extend(lines)
 
     def report(self, host: Host, what: Report) -> None:
@@ -103,7 +103,7 @@ class Watch(BaseStateCallback):
 
     @contextmanager
     def reading(self, host: Host, fact: str) -> Iterator[None]:
-        """Know the fact that is read of a host, and forget what it said unless it failed."""
+        """Remember the fact that the block reads. Drop its causes afterwards unless it failed."""
         outer = getattr(self._facts, "read", None)
         self._facts.read = (host.name, fact)
         known = len(self._causes.get(host.name, ()))
@@ -114,7 +114,7 @@ class Watch(BaseStateCallback):
             del self._causes.get(host.name, [])[known:]
 
     def failed(self, hosts: Iterable[Host]) -> None:
-        """Tell why hosts failed."""
+        """Send the reasons why hosts failed."""
         names = sorted(host.name for host in hosts)
         host, fact = getattr(self._facts, "read", None) or ("", "")
         if names == [host]:
@@ -126,13 +126,13 @@ class Watch(BaseStateCallback):
         elif self._operation:
             for name in names:
                 output = tuple(self._output.pop(name, ()))
-                silent = "it ended without a word, as when the connection is cut"
+                silent = "it ended without output, as when the connection is cut"
                 failures = self._taken(name, output[-1] if output else silent)
                 self.send(HostFailed(name, failures, output))
             self._end_operation()
 
     def aborted(self, error: BaseException) -> None:
-        """Tell why the whole run is given up."""
+        """Send the reason why the whole run is given up."""
         for host in list(self._causes):
             self.send(HostFailed(host, self._taken(host), tuple(self._output.pop(host, ()))))
         self._end_operation()
@@ -148,7 +148,7 @@ class Watch(BaseStateCallback):
 
 
 class _Operation:
-    """The operation that runs."""
+    """The current operation."""
 
     def __init__(self, state: State, op_hash: str) -> None:
         self.name = operation_name(state, op_hash)
@@ -157,7 +157,7 @@ class _Operation:
         self._began = time.monotonic()
 
     def result(self) -> OperationResult:
-        """Return how it ended; hosts on which it did not end are left out unless they failed."""
+        """Return the result. Hosts on which it did not end are left out unless they failed."""
         found: dict[str, list[str]] = {"changed": [], "unchanged": [], "failed": []}
         for host in self._state.activated_hosts:
             if self._hash in self._state.ops[host]:
@@ -171,12 +171,12 @@ class _Operation:
 
 
 class WatchedState(State):
-    """pyinfra's state of a run, which tells who fails. If `tolerant`, the others go on."""
+    """pyinfra's state of a run, which reports failed hosts. If `tolerant`, the others go on."""
 
     def __init__(self, watch: Watch, *, check_for_changes: bool, tolerant: bool) -> None:
         super().__init__(check_for_changes=check_for_changes)
         self.watch = watch
-        self.abandoned = False  # nothing more is to begin, and its connections are still needed
+        self.abandoned = False  # nothing more may start; the connections are still needed
         self._tolerant = tolerant
 
     def fail_hosts(self, hosts_to_fail: set[Host], activated_count: int | None = None) -> None:
@@ -190,7 +190,7 @@ class WatchedState(State):
 
 
 class WatchedHost(Host):
-    """A host of pyinfra that tells why it fails."""
+    """A host of pyinfra that reports why it fails."""
 
     state: WatchedState
 
@@ -237,7 +237,7 @@ class WatchedHost(Host):
             if connections.broken(self):
                 self._lost(SILENT)
                 raise OSError("the connection broke") from error
-            watch.cause(Failure("SUDO_PASSWORD", self.name))  # nobody is there to type it
+            watch.cause(Failure("SUDO_PASSWORD", self.name))  # no person can type it
             raise OSError("sudo asks for a password") from error
         client = getattr(self.connector, "client", None)
         if isinstance(client, connections.BoundedClient) and client.flooded:
@@ -256,12 +256,12 @@ class WatchedHost(Host):
 
 
 def operation_name(state: State, op_hash: str) -> str:
-    """Return the name of an operation, of all its names on different hosts."""
+    """Return the name of an operation; all names if they differ between hosts."""
     return ", ".join(sorted(state.get_op_meta(op_hash).names))
 
 
 def abort_failure(error: BaseException) -> Failure | None:
-    """Return why a run was given up; None if hosts failed, which have told why."""
+    """Return the reason why a run was given up; None if hosts failed, whose events have it."""
     if isinstance(error, HostsFailedError | ConnectError):
         return None
     if isinstance(error, RefusedDeploy):

@@ -164,7 +164,7 @@ def test_without_connectx7_the_rail_checks_are_skipped(ready: Product, nodes: li
     assert found.outcome == "skip"
     assert outcomes(found, "rails") == outcomes(found, "rail-bandwidth") == {HEAD: "skip", WORKER: "skip"}
     assert rest.status == 0, rest.output
-    assert "2 passed, 0 failed, 0 could not be made" in rest.stdout
+    assert "2 passed, 0 failed, 0 could not run" in rest.stdout
 
 
 def test_rails_are_measured_by_tcp_without_rdma(ready: Product, nodes: list[Any]) -> None:

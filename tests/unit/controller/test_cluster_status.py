@@ -91,7 +91,7 @@ def test_nobody_answering_is_a_status_too() -> None:
     found = build_status(INVENTORY, FactsResult({}, HOSTS, (Gb10Error("OPERATION_FAILED", "pyinfra ended early"),)))
     assert not found.healthy
     assert found.notes == ()
-    assert all("not asked" in reason for reason in found.reasons)
+    assert all("not read" in reason for reason in found.reasons)
 
 
 def test_a_node_that_is_not_ready_says_why() -> None:
@@ -122,7 +122,7 @@ def test_a_stopped_k3s_a_missing_one_and_one_that_did_not_join_are_reasons() -> 
     stopped = {**BOTH, "spark-2": install("agent", unit_state="failed")}
     assert status(stopped, [node("spark-1")]).reasons == ("K3s on spark-2 is failed",)
     assert status({"Spark-1": install("server")}, [node("spark-1")]).reasons == (
-        "spark-2 has no K3s, other nodes have",
+        "spark-2 has no K3s, but other nodes have",
     )
     assert status(BOTH, [node("spark-1")]).reasons == ("spark-2 is not a node of the Kubernetes cluster",)
 
@@ -134,10 +134,10 @@ def test_what_is_worth_a_look_is_a_warning_and_healthy() -> None:
     assert found.healthy
     assert found.warnings == (
         "spark-2 is cordoned",
-        "K3s on spark-2 runs with files that have changed since",
+        "the files of K3s on spark-2 have changed since it started",
         "spark-2 has K3s v1.35.1+k3s1, the inventory wants v1.36.4+k3s1",
         "the nodes have different versions of K3s: v1.35.1+k3s1, v1.36.4+k3s1",
-        "Kubernetes has a node old that the inventory does not know",
+        "Kubernetes has a node old that is not in the inventory",
     )
 
 
@@ -317,7 +317,7 @@ def test_a_worker_alone_is_healthy_without_an_api_server() -> None:
     told = facts(BOTH, answering=("spark-2",))
     found = build_status(INVENTORY, FactsResult(told.values, ("spark-2",), told.errors))
     assert found.healthy
-    assert found.notes == ("the head was not asked, which alone knows of Kubernetes and its operators",)
+    assert found.notes == ("the head, which alone knows Kubernetes and its operators, was not read",)
 
 
 def test_without_an_api_server_nobody_can_tell_about_operators() -> None:
