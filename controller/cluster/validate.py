@@ -122,7 +122,7 @@ class _Trials:
         yield from checks
         causes = [error for error in result.errors if error.code != "VALIDATION_FAILED"]
         reported = {(check.check, check.node) for check in checks}
-        wanted = [("gpu-container", node, None) for node in self.gpu]
+        wanted: list[tuple[str, str, str | None]] = [("gpu-container", node, None) for node in self.gpu]
         wanted += [("rail-bandwidth", node, peer) for node, peer in self.pairs.items()]
         for name, node, peer in wanted:
             if (name, node) not in reported:
