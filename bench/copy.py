@@ -19,9 +19,8 @@ from pathlib import Path
 
 from bench.figures import Figures
 from gb10.controller.inventory import load_inventory
-from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import Event, OperationEnded, OperationStarted, Reported
-from gb10.controller.run.runner import Runner
+from gb10.controller.run.runner import RunLog, Runner
 from gb10.lab.lab import Lab
 from gb10.lab.paths import lab_name
 from gb10.lab.shell import Docker

@@ -11,7 +11,7 @@ from gb10.cli.restore import accept_option
 from gb10.cli.screen import console
 from gb10.cli.screen.rebuild_view import RebuildView, print_lines
 from gb10.cli.screen.session import Session, command_options
-from gb10.controller.cluster.sight import download_command
+from gb10.controller.cluster.view import download_command
 from gb10.controller.errors import Gb10Error
 from gb10.controller.journal import Journal
 from gb10.controller.rebuild import runs

@@ -50,8 +50,8 @@ def know_host(host: InventoryHost, backup: str | None = None) -> None:
     keys = _backed_up_keys(host, backup or LATEST)
     shown = {key.kind: key.blob for key in shown_keys(host, (HostKey(*key) for key in keys.items()))}
     if shown:
-        path = Path(host.known_hosts or "~/.ssh/known_hosts").expanduser()
-        KnownHosts(path).follow(host_name(host.address, host.port), shown, {})
+        path = Path(host.login.known_hosts_file or "~/.ssh/known_hosts").expanduser()
+        KnownHosts(path).follow(host_name(host.address, host.login.port), shown, {})
 
 
 def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:

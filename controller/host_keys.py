@@ -48,10 +48,8 @@ def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: 
         "LogLevel": "ERROR",
     }
     options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
-    options += ["-F", host.ssh_config] if host.ssh_config else []
-    options += ["-i", host.key, "-o", "IdentitiesOnly=yes"] if host.key else []
-    options += ["-p", str(host.port)] if host.port != 22 else []
-    return ["ssh", *options, f"{host.user}@{host.address}" if host.user else host.address, *command]
+    options += ["-o", "IdentitiesOnly=yes"] if host.login.key else []
+    return ["ssh", *options, *host.ssh_options, host.ssh_destination, *command]
 
 
 def known_host_keys(host: InventoryHost) -> tuple[HostKey, ...]:
@@ -170,11 +168,11 @@ def scratch_known_hosts(lines: Iterable[str] = ()) -> Iterator[Path]:
 
 def _known(host: InventoryHost) -> tuple[Path, str]:
     """Return the known_hosts file of a host, and its name there, as configured for ssh."""
-    options = ["-F", host.ssh_config] if host.ssh_config else []
+    options = ["-F", host.login.config_file] if host.login.config_file else []
     done = subprocess.run(["ssh", *options, "-G", host.address], capture_output=True, text=True, check=True)
     found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    path = Path(host.known_hosts or found["userknownhostsfile"].split()[0]).expanduser()
-    return path, host_name(found["hostname"], host.port if host.port != 22 else int(found["port"]))
+    path = Path(host.login.known_hosts_file or found["userknownhostsfile"].split()[0]).expanduser()
+    return path, host_name(found["hostname"], host.login.port if host.login.port != 22 else int(found["port"]))
 
 
 def _aside(host: InventoryHost) -> Path:

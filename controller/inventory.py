@@ -47,35 +47,14 @@ class InventoryHost:
             raise Gb10Error("SETTINGS_INVALID", f"{self.name}: {error}", host=self.name) from error
 
     @cached_property
-    def _ssh(self) -> SshSettings:
+    def login(self) -> SshSettings:
+        """Settings of its SSH connection. A known_hosts or config file of None is that of ssh itself."""
         return self.settings(SshSettings)
 
     @property
     def address(self) -> str:
         """Address of its sshd."""
-        return self._ssh.hostname or self.name
-
-    @property
-    def port(self) -> int:
-        return self._ssh.port
-
-    @property
-    def user(self) -> str | None:
-        return self._ssh.user
-
-    @property
-    def key(self) -> str | None:
-        return self._ssh.key
-
-    @property
-    def known_hosts(self) -> str | None:
-        """The file of host keys, or None if it is ssh's own."""
-        return self._ssh.known_hosts_file
-
-    @property
-    def ssh_config(self) -> str | None:
-        """The configuration of ssh, or None if it is ssh's own."""
-        return self._ssh.config_file
+        return self.login.hostname or self.name
 
     @property
     def node_name(self) -> str:
@@ -105,21 +84,31 @@ class InventoryHost:
     @property
     def endpoint(self) -> str:
         """Key of its lock: "198.18.0.11:22"."""
-        return f"{self.address}:{self.port}"
+        return f"{self.address}:{self.login.port}"
 
     @property
     def ssh(self) -> str:
         """The ssh command with which a person logs in."""
-        options = ["-p", str(self.port)] if self.port != 22 else []
-        options += ["-F", self.ssh_config] if self.ssh_config else []
-        options += ["-i", self.key] if self.key else []
-        options += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
-        return shlex.join(["ssh", *options, f"{self.user}@{self.address}" if self.user else self.address])
+        known_hosts = self.login.known_hosts_file
+        options = ["-o", f"UserKnownHostsFile={known_hosts}"] if known_hosts else []
+        return shlex.join(["ssh", *self.ssh_options, *options, self.ssh_destination])
+
+    @property
+    def ssh_options(self) -> list[str]:
+        """Port, configuration and key as options of ssh."""
+        login = self.login
+        options = ["-p", str(login.port)] if login.port != 22 else []
+        options += ["-F", login.config_file] if login.config_file else []
+        return options + (["-i", login.key] if login.key else [])
+
+    @property
+    def ssh_destination(self) -> str:
+        return f"{self.login.user}@{self.address}" if self.login.user else self.address
 
     def details(self) -> dict[str, str]:
         """Return the details of the host for error texts."""
-        where = ["-f", self.known_hosts] if self.known_hosts else []
-        forget = shlex.join(["ssh-keygen", "-R", host_name(self.address, self.port), *where])
+        where = ["-f", self.login.known_hosts_file] if self.login.known_hosts_file else []
+        forget = shlex.join(["ssh-keygen", "-R", host_name(self.address, self.login.port), *where])
         return {"host": self.name, "ssh": f"{self.ssh} true", "ssh_base": self.ssh, "ssh_forget": forget}
 
 

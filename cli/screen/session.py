@@ -18,9 +18,8 @@ from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.controller.inventory import Inventory, InventoryHost, load_inventory
 from gb10.controller.lock import cluster_lock
 from gb10.controller.run.client import PyinfraProcess
-from gb10.controller.run.log import RunLog
 from gb10.controller.run.results import RunResult
-from gb10.controller.run.runner import Runner
+from gb10.controller.run.runner import RunLog, Runner
 
 Command = Callable[..., None]
 

@@ -12,8 +12,8 @@ def check_nodes(target: Target) -> None:
     """Raise REBUILD_IMPOSSIBLE, NODES_UNWELL or RAIL_FAULT unless all nodes answer, are well, and fit each other."""
     target.keeper  # noqa: B018 - raises if there is none
     for host in target.inventory.hosts:
-        target.sight.identity(host)
-    status = target.sight.status()
+        target.view.identity(host)
+    status = target.view.status()
     if not status.healthy:
         raise Gb10Error("NODES_UNWELL", reason="; ".join(status.reasons), cure="; ".join(status.remedies))
     network = target.host.settings(NodeNetwork)
@@ -28,7 +28,7 @@ def check_nodes(target: Target) -> None:
 
 def check_recognisable(target: Target) -> None:
     """Raise REBUILD_IMPOSSIBLE unless the node can be recognised when it comes back after its wipe."""
-    identity = OldIdentity.of(target.sight.identity(target.host))
+    identity = OldIdentity.of(target.view.identity(target.host))
     lacking = [*(["machine-id"] if not identity.machine_id else []), *(["MAC"] if not identity.macs else [])]
     if lacking:
         text = f"{target.name} has no {' and no '.join(lacking)}: it could not be recognised after its wipe"
@@ -37,7 +37,7 @@ def check_recognisable(target: Target) -> None:
 
 def check_k3s_version(target: Target) -> None:
     """Raise REBUILD_K3S_VERSION if the K3s state would be refused: the inventory has another version."""
-    install, wanted = target.sight.k3s(target.host), target.host.wanted_k3s
+    install, wanted = target.view.k3s(target.host), target.host.wanted_k3s
     restored = not target.gets_new_cluster and "backup" not in target.history.overrides
     if restored and wanted and install and install.version not in (None, wanted):
         text = f"{target.name} has K3s {install.version}, and would come back with {wanted}"

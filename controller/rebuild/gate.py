@@ -74,20 +74,20 @@ class Safeguard(TargetStep):
 def lock_demand(hosts: Sequence[InventoryHost], tools: Tools) -> Demand:
     """Return the demand that the nodes are locked by this run."""
     for host in hosts:
-        holder = tools.sight.lock(host)
+        holder = tools.view.lock(host)
         if holder is None or holder.run != tools.journal.run:
             whose = f"is held by {holder.owner}@{holder.controller}" if holder else "is held by nobody"
             missing = Evidence(False, f"the lock of {host.name} {whose}")
             unlock = tools.person.command("rebuild unlock", host.name)
-            return Demand.of("lock", missing, tools.sight.age_seconds, unlock)
-    return Demand.of("lock", Evidence(True, "all nodes are locked by this run"), tools.sight.age_seconds, "")
+            return Demand.of("lock", missing, tools.view.age_seconds, unlock)
+    return Demand.of("lock", Evidence(True, "all nodes are locked by this run"), tools.view.age_seconds, "")
 
 
 def room_demand(target: Target) -> Demand:
     """Return the demand that the node's disk has room for what comes back."""
-    size, wanted = target.sight.data_bytes(target.host), int(target.now().model_bytes * ROOM_FACTOR)
+    size, wanted = target.view.data_bytes(target.host), int(target.now().model_bytes * ROOM_FACTOR)
     found = Evidence(wanted < size, f"{human(wanted)} come back, its disk has {human(size)}")
-    return Demand.of("room", found, target.sight.age_seconds, "Name less in rebuild_models (group_data/)")
+    return Demand.of("room", found, target.view.age_seconds, "Name less in rebuild_models (group_data/)")
 
 
 def overridden(demands: Iterable[Demand], overrides: Mapping[str, str]) -> tuple[Demand, ...]:

@@ -97,7 +97,7 @@ def instructions(host: InventoryHost, old: OldIdentity, keeps_data: bool | None 
     return (
         f"Go to {host.name}. It is the machine at {host.address}; its MACs: {macs}.",
         "Reinstall DGX OS from the USB stick (hold ESC or DEL while it starts, choose the stick). " + data,
-        f"In the setup after the first boot, create the user {host.user or '(as in the inventory)'} again.",
+        f"In the setup after the first boot, create the user {host.login.user or '(as in the inventory)'} again.",
         f"Connect it to the same network: it has to come up at {host.address} again (a DHCP reservation for its MAC).",
         "Let this run, or press Ctrl-C and resume later: nothing is lost either way.",
     )
@@ -173,7 +173,7 @@ def _without_login(host: InventoryHost, old: OldIdentity, seen: Observation, key
     whose = f"the MAC is {host.name}'s" if mac and old.macs else "its MAC cannot be seen from here"
     text = (
         f"a new system answers at {host.address} ({whose}) with the host key {key.fingerprint}, and "
-        f"does not let us in yet. On it, as {host.user or 'the user of the inventory'}:"
+        f"does not let us in yet. On it, as {host.login.user or 'the user of the inventory'}:"
     )
     return Verdict("no-login", text, key_lines(host), observation=seen)
 
@@ -199,7 +199,7 @@ def _another_installation(host: InventoryHost, old: OldIdentity, seen: Observati
         )
         return Verdict("undecided", text, observation=seen)
     if not seen.sudo:
-        text = f"{host.name} is wiped and lets us in, but sudo asks for a password. On it, as {host.user}:"
+        text = f"{host.name} is wiped and lets us in, but sudo asks for a password. On it, as {host.login.user}:"
         return Verdict("no-sudo", text, (SUDO_LINE,), observation=seen)
     return Verdict("wiped", f"{host.name} is wiped: another installation on the same machine", observation=seen)
 
@@ -228,11 +228,11 @@ def key_lines(host: InventoryHost) -> tuple[str, ...]:
 
 def _public_key(host: InventoryHost) -> str | None:
     """Return the public half of our login key: from its file, else the first that the agent offers."""
-    if host.key:
-        path = Path(f"{host.key}.pub").expanduser()
+    if host.login.key:
+        path = Path(f"{host.login.key}.pub").expanduser()
         if path.exists():
             return path.read_text().strip()
-        command = ["ssh-keygen", "-y", "-P", "", "-f", str(Path(host.key).expanduser())]
+        command = ["ssh-keygen", "-y", "-P", "", "-f", str(Path(host.login.key).expanduser())]
     else:
         command = ["ssh-add", "-L"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

@@ -51,7 +51,7 @@ class NodePlan:
         """Return the steps that the node needs now, in order."""
         condition = self.machine.condition()
         if condition == "away":
-            self.tools.sight.absent.add(self.target.name)
+            self.tools.view.absent.add(self.target.name)
         return [*self._before(condition), self._wipe(), *self._after()]
 
     def take_back(self) -> list[str]:
@@ -108,7 +108,7 @@ class NodePlan:
     def _wipe(self) -> Step:
         target, keeper = self.target, self.target.keeper
         served = target.serving.has_to_go_on(target.snapshot) and "solo" not in target.history.overrides
-        look = partial(target.serving.look_at, keeper.name) if served else partial(answers, keeper, target.sight)
+        look = partial(target.serving.look_at, keeper.name) if served else partial(answers, keeper, target.view)
         return Wipe((self.machine,), target.name, self.tools, KeeperWatch(target, look))
 
     def _after(self) -> Iterator[Step]:
@@ -134,7 +134,7 @@ class NodePlan:
     def _risks(self) -> Iterator[str]:
         """Yield what of the node will not come back."""
         name, snapshot = self.target.name, self.target.snapshot
-        belongings = self.target.sight.belongings(self.target.host)
+        belongings = self.target.view.belongings(self.target.host)
         yield from (
             f"model {model} is not whole, or not chosen, and will not come back" for model in snapshot.lost_models
         )

@@ -59,7 +59,7 @@ class Rebuild:
         present = tuple(other for other in tools.inventory.names if condition != "away" or other != name)
         if condition != "wiped":  # a wiped node is locked with the others once it has settled
             tools.locks.take(present, f"prepare {name}")
-            tools.sight.forget()
+            tools.view.forget()
         if plan.target.history.snapshot:
             plan.target.start_services(present, whole=condition == "intact")
         # Which steps there are depends on what the first one records, and then on the wipe.
@@ -69,7 +69,7 @@ class Rebuild:
             runner.run(_until_wipe(plan.steps()))
         runner.run(plan.steps())
         tools.report("node-done", node=name)
-        tools.sight.forget()
+        tools.view.forget()
 
     def _end(self, undone: Sequence[str]) -> None:
         """End the run without a result."""

@@ -24,7 +24,7 @@ class Serving:
 
     def now(self) -> Served | None:
         """Return what is served now, if anything. Raise SERVING_UNDECIDED."""
-        found = self._tools.sight.status().serving
+        found = self._tools.view.status().serving
         if found is None or found.mode == "off":
             return None
         if found.mode == "undecided":
@@ -60,7 +60,7 @@ class Serving:
 
     @property
     def _present(self) -> tuple[str, ...]:
-        return tuple(name for name in self._tools.inventory.names if name not in self._tools.sight.absent)
+        return tuple(name for name in self._tools.inventory.names if name not in self._tools.view.absent)
 
 
 def serving_evidence(found: ServingStatus, mode: str, where: str | None) -> Evidence:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sized
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from gb10.controller.cluster.sight import Sight
+from gb10.controller.cluster.view import ClusterView
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.observation import OldIdentity
 from gb10.controller.rebuild.step import Evidence, count, first_names
@@ -121,26 +121,26 @@ class Snapshot:
         )
 
 
-def take_snapshot(sight: Sight, host: InventoryHost, needs: Needs, old: Snapshot | None = None) -> Snapshot:
+def take_snapshot(view: ClusterView, host: InventoryHost, needs: Needs, old: Snapshot | None = None) -> Snapshot:
     """Return what a node is and has now.
 
     + needs: models and images that come back even if they are not chosen
     + old: an earlier snapshot; it counts for everything that the rebuild may have changed since
     """
-    repositories = sight.repositories(host)
+    repositories = view.repositories(host)
     chosen = host.settings(RebuildSettings).models
     wanted = {name: found for name, found in repositories.items() if "*" in chosen or name in (*chosen, *needs[0])}
-    engine = sight.engine_images(host)
+    engine = view.engine_images(host)
     tags = tuple(dict.fromkeys(map(familiar, (*host.settings(ImageSettings).images, *needs[1]))))
-    cordoned, k3s = sight.is_cordoned(host), sight.k3s(host)  # None: not in a cluster, and no K3s
-    status = sight.status()
+    cordoned, k3s = view.is_cordoned(host), view.k3s(host)  # None: not in a cluster, and no K3s
+    status = view.status()
     operators = {"gpu-operator": status.gpu_operator, "network-operator": status.network_operator}
     return Snapshot(
-        identity=old.identity if old else OldIdentity.of(sight.identity(host)),
+        identity=old.identity if old else OldIdentity.of(view.identity(host)),
         k3s=old.k3s if old else k3s.role if k3s and cordoned is not None else None,
         cordoned=old.cordoned if old else bool(cordoned),
         operators=tuple(name for name, found in operators.items() if found and found.installed),
-        own_device=sight.has_own_device(host),
+        own_device=view.has_own_device(host),
         models={name: Model.of(found) for name, found in wanted.items() if found.sound},
         lost_models=tuple(name for name, found in repositories.items() if name not in wanted or not found.sound),
         images={tag: engine[tag] for tag in tags if tag in engine},
@@ -149,7 +149,7 @@ def take_snapshot(sight: Sight, host: InventoryHost, needs: Needs, old: Snapshot
     )
 
 
-def without_lost(snapshot: Snapshot, sight: Sight, keeper: InventoryHost, overrides: Collection[str]) -> Snapshot:
+def without_lost(snapshot: Snapshot, view: ClusterView, keeper: InventoryHost, overrides: Collection[str]) -> Snapshot:
     """Return a snapshot without the models and images that the keeper lacks and that the gate does not demand.
 
     Otherwise the steps that copy them back after the wipe would never be done.
@@ -157,9 +157,9 @@ def without_lost(snapshot: Snapshot, sight: Sight, keeper: InventoryHost, overri
     lost_models: list[str] = []
     lost_images: list[str] = []
     if "models" in overrides:
-        lost_models = missing_models(snapshot.models, sight.repositories(keeper))
+        lost_models = missing_models(snapshot.models, view.repositories(keeper))
     if "images" in overrides:
-        lost_images = missing_images(snapshot.images, {**sight.saved_images(keeper), **sight.engine_images(keeper)})
+        lost_images = missing_images(snapshot.images, {**view.saved_images(keeper), **view.engine_images(keeper)})
     return replace(
         snapshot,
         models={name: found for name, found in snapshot.models.items() if name not in lost_models},

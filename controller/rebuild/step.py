@@ -100,7 +100,7 @@ class StepRunner:
         self._report("step-began", step, **described)
         started = time.monotonic()
         step.run()
-        self._tools.sight.forget()
+        self._tools.view.forget()
         evidence = self._await(step)
         if not evidence.holds:
             raise Gb10Error("STEP_UNPROVEN", f"{step.title}: {evidence.text}")
@@ -114,7 +114,7 @@ class StepRunner:
 
         def between(seen: Evidence | Gb10Error) -> None:
             tell(seen.summary if isinstance(seen, Gb10Error) else seen.text)
-            self._tools.sight.forget()
+            self._tools.view.forget()
 
         return wait_until(
             step.verify,

@@ -28,7 +28,7 @@ class Target:
         self.name = host.name
         self.inventory = tools.inventory
         self.tools = tools
-        self.sight = tools.sight
+        self.view = tools.view
         self.deploys = tools.deploys
         self.history = NodeHistory(tools.journal, host.name)
         self.serving = Serving(tools, host.name)
@@ -70,7 +70,7 @@ class Target:
 
     def now(self) -> Snapshot:
         """Return what the node has now. What the rebuild may have changed is as it was recorded first."""
-        return take_snapshot(self.sight, self.host, self._needs(), self.history.snapshot)
+        return take_snapshot(self.view, self.host, self._needs(), self.history.snapshot)
 
     def record(self) -> None:
         """Record the node as it is, before anything is changed."""
@@ -79,14 +79,14 @@ class Target:
     def record_before_wipe(self) -> None:
         """Record what the node has right before its wipe and gets back. Report what it does not get back."""
         now = self.now()
-        wanted = without_lost(now, self.sight, self.keeper, self.history.overrides)
+        wanted = without_lost(now, self.view, self.keeper, self.history.overrides)
         if lost := [name for name in (*now.models, *now.images) if name not in {**wanted.models, **wanted.images}]:
             self.tools.report("left-behind", node=self.name, keeper=self.keeper.name, names=lost)
         if wanted != self.history.snapshot:
             self._record(wanted)
 
     def _first_snapshot(self) -> Snapshot:
-        found = take_snapshot(self.sight, self.host, self._needs())
+        found = take_snapshot(self.view, self.host, self._needs())
         return replace(found, served=self.serving.now()) if self._served else found
 
     def _needs(self) -> Needs:
@@ -129,7 +129,7 @@ class Target:
         title = f"Cordon {self.name} as before" if cordoned else f"Let pods onto {self.name}"
         head = (self.inventory.head.name,)
         self.deploys.run("admit_node", title, head, node=self.host.node_name, cordoned=cordoned)
-        self.sight.forget()
+        self.view.forget()
 
     def start_services(self, names: tuple[str, ...], *, whole: bool) -> None:
         """Start Docker and K3s on nodes where somebody stopped them during the rebuild.
@@ -142,7 +142,7 @@ class Target:
             joins = k3s and (whole or not (self.is_head or name == self.name))
             services = ["docker", *(UNITS.values() if joins else ())]
             self.deploys.run("start_services", f"Check the services of {name}", (name,), services=services)
-        self.sight.forget()
+        self.view.forget()
 
 
 class TargetStep(Step):

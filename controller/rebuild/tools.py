@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from gb10.controller.cluster.sight import Sight
+from gb10.controller.cluster.view import ClusterView
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.journal import Journal, now
@@ -134,7 +134,7 @@ class Tools:
     """What a rebuild or a full wipe works with."""
 
     inventory: Inventory
-    sight: Sight
+    view: ClusterView
     journal: Journal
     report: Reporter
     deploys: Deploys
@@ -169,7 +169,7 @@ def make_tools(
     deploys = Deploys(inventory, make_runner, watch)
     return Tools(
         inventory=inventory,
-        sight=Sight(make_runner, inventory),
+        view=ClusterView(make_runner, inventory),
         journal=journal,
         report=Reporter(journal, listener, events),
         deploys=deploys,

@@ -106,7 +106,7 @@ class WipedNode:
 
     def lost_models(self) -> list[str]:
         """Return the models that the node had before and that are not whole on it now."""
-        here = self.target.sight.repositories(self.host)
+        here = self.target.view.repositories(self.host)
         return [name for name in self.loss().models if name not in here or not here[name].sound]
 
 
@@ -191,12 +191,12 @@ class WipeAll:
             if condition == "intact":
                 intact.append(node)
             if condition == "away":
-                self.tools.sight.absent.add(node.name)
+                self.tools.view.absent.add(node.name)
         return intact
 
     def _prepare(self, intact: list[WipedNode]) -> None:
         self.tools.locks.take(tuple(node.name for node in intact), "back up all nodes")
-        self.tools.sight.forget()
+        self.tools.view.forget()
         for node in intact:
             StepRunner(node.name, self.tools).run(node.before())
         StepRunner(ALL, self.tools).run([self.gate(intact)])

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from gb10.controller.cluster.sight import Sight
+from gb10.controller.cluster.view import ClusterView
 from gb10.controller.host_keys import accept_host_key, known_host_keys, settle_host_key
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.observation import (
@@ -61,7 +61,7 @@ class Machine:
             return "wiped"
         snapshot = self.history.snapshot
         if snapshot is None or not self.history.asked:
-            self._tools.sight.identity(self.host)
+            self._tools.view.identity(self.host)
             return "intact"
         verdict = judge(self.host, snapshot.identity, look(self.host), away=False)
         return "intact" if verdict.kind in STILL_THERE else "away"
@@ -97,7 +97,7 @@ class Machine:
             accept_host_key(self.host, seen.host_key)
         shown = {"host_key": seen.host_key.fingerprint, "machine_id": seen.machine_id}
         self._tools.report("returned", node=self.name, **shown)
-        self._tools.sight.absent.discard(self.name)
+        self._tools.view.absent.discard(self.name)
 
     def whereabouts(self) -> list[str]:
         """Return how far the node is and where its backup lies, according to the journal."""
@@ -210,7 +210,7 @@ class KeeperWatch:
         return f"{keeper}, which stands in for {target}, is not well ({found.text}): look after it, {target} can wait"
 
 
-def answers(host: InventoryHost, sight: Sight) -> Evidence:
+def answers(host: InventoryHost, view: ClusterView) -> Evidence:
     """Return the evidence that a host answers now."""
-    trouble = sight.trouble(host)
+    trouble = view.trouble(host)
     return Evidence(trouble is None, trouble or f"{host.name} answers")

@@ -291,7 +291,7 @@ def as_root() -> None:
 """
 LONG_RUN = """
 from gb10.controller.inventory import load_inventory
-from gb10.controller.run.log import RunLog
+from gb10.controller.run.runner import RunLog
 from gb10.controller.run.runner import Runner
 import sys
 result = Runner(load_inventory(sys.argv[1]), RunLog("test")).run(sys.argv[2])

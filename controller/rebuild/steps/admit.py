@@ -17,7 +17,7 @@ class Admit(TargetStep):
         return "keep it cordoned, as it was before" if self.target.snapshot.cordoned else again
 
     def verify(self) -> Evidence:
-        cordoned = self.target.sight.is_cordoned(self.target.host)
+        cordoned = self.target.view.is_cordoned(self.target.host)
         if cordoned is None:
             return Evidence(False, f"{self.target.name} is no node of the cluster")
         if cordoned != self.target.snapshot.cordoned:

@@ -87,9 +87,9 @@ class Backup(Safeguard):
         """Return True if the proven copy is still there. A node that is away is not asked and does not count."""
         if proof.where == CONTROLLER:  # `evidence_for` lists only proofs of a copy that is there
             return True
-        sight = self.target.sight
+        view = self.target.view
         keeper = next((host for host in self.target.inventory.hosts if host.name == proof.where), None)
-        return keeper is not None and keeper.name not in sight.absent and sight.keeps(keeper, proof.id, proof.sha256)
+        return keeper is not None and keeper.name not in view.absent and view.keeps(keeper, proof.id, proof.sha256)
 
     def _reason(self) -> str:
         """Return why there are not enough proven backups."""

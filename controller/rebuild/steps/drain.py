@@ -16,12 +16,12 @@ class Drain(Safeguard):
     proves = "drained"
 
     def plan(self) -> str:
-        pods = self.target.sight.evictable(self.target.host) or ()
+        pods = self.target.view.evictable(self.target.host) or ()
         return f"keep new pods off {self.target.name}, and move {len(pods)} away"
 
     def verify(self) -> Evidence:
-        host, sight = self.target.host, self.target.sight
-        cordoned, pods = sight.is_cordoned(host), sight.evictable(host)
+        host, view = self.target.host, self.target.view
+        cordoned, pods = view.is_cordoned(host), view.evictable(host)
         if cordoned is None or pods is None:
             return Evidence(False, "no API server answers")
         if not cordoned:
@@ -35,11 +35,11 @@ class Drain(Safeguard):
         self.target.deploys.run("drain_node", self.title, head, node=self.target.host.node_name)
 
     def undo(self) -> str | None:
-        host, sight = self.target.host, self.target.sight
-        if sight.evictable(host) is None:
+        host, view = self.target.host, self.target.view
+        if view.evictable(host) is None:
             text = f"no API server answers, so it is unknown whether pods may run on {host.name}"
             raise Gb10Error("SERVER_UNREACHABLE", text, host=self.target.inventory.head.name)
-        if sight.is_cordoned(host) in (None, self.target.snapshot.cordoned):
+        if view.is_cordoned(host) in (None, self.target.snapshot.cordoned):
             return None
         self.target.restore_cordon()
         return f"pods may run on {host.name} again"
@@ -48,4 +48,4 @@ class Drain(Safeguard):
         if not self.target.now().k3s:
             return None
         command = f"kubectl drain {self.target.host.node_name} --ignore-daemonsets --delete-emptydir-data"
-        return Demand.of(self.proves, self.verify(), self.target.sight.age_seconds, command)
+        return Demand.of(self.proves, self.verify(), self.target.view.age_seconds, command)

@@ -57,7 +57,7 @@ class Gate(Step):
         return tuple(demand for proof in self._proofs if (demand := proof()))
 
     def run(self) -> None:
-        self._tools.sight.forget()
+        self._tools.view.forget()
         for check in self._checks:
             check()
         demands = overridden(self.demands(), self._overrides)

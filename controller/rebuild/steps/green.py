@@ -21,7 +21,7 @@ class Green(TargetStep):
         return "see that all nodes are healthy, and start Docker and K3s where they were stopped meanwhile"
 
     def verify(self) -> Evidence:
-        status = self.target.sight.status()
+        status = self.target.view.status()
         if not status.healthy:
             return Evidence(False, "; ".join(status.reasons))
         return Evidence(True, f"all {len(status.nodes)} nodes are healthy")

@@ -25,4 +25,4 @@ class Images(TargetStep):
         self.target.copy_images(self.target.keeper, self.target.host, self._missing())
 
     def _missing(self) -> list[str]:
-        return missing_images(self.target.snapshot.images, self.target.sight.engine_images(self.target.host))
+        return missing_images(self.target.snapshot.images, self.target.view.engine_images(self.target.host))

@@ -26,4 +26,4 @@ class Models(TargetStep):
         self.target.copy_models(self.target.keeper, self.target.host, self._missing())
 
     def _missing(self) -> list[str]:
-        return missing_models(self.target.snapshot.models, self.target.sight.repositories(self.target.host))
+        return missing_models(self.target.snapshot.models, self.target.view.repositories(self.target.host))

@@ -20,7 +20,7 @@ class NewCluster(Step):
         return "a new cluster of all nodes, with its operators"
 
     def verify(self) -> Evidence:
-        waiting = [host.name for host in self._tools.inventory.hosts if not self._tools.sight.is_ready(host)]
+        waiting = [host.name for host in self._tools.inventory.hosts if not self._tools.view.is_ready(host)]
         return Evidence(not waiting, f"not Ready: {', '.join(waiting)}" if waiting else "all nodes are Ready")
 
     def run(self) -> None:

@@ -19,7 +19,7 @@ class Rails(TargetStep):
 
     def verify(self) -> Evidence:
         target, keeper = self.target.host, self.target.keeper
-        status = self.target.sight.status()
+        status = self.target.view.status()
         nodes = {node.name: node for node in status.nodes}
         faults = [fault for host in (target, keeper) for fault in rail_faults(nodes[host.name], host.rails)]
         faults += [text for _, text in disagreements(status.nodes)]

@@ -17,11 +17,11 @@ class Rejoin(TargetStep):
         return "a new cluster on all nodes" if self.target.gets_new_cluster else "K3s, under its old name"
 
     def verify(self) -> Evidence:
-        name, sight = self.target.name, self.target.sight
-        install = sight.k3s(self.target.host)
+        name, view = self.target.name, self.target.view
+        install = view.k3s(self.target.host)
         if install is None or not install.is_active:
             return Evidence(False, f"K3s on {name} is {(install and install.unit_state) or 'not installed'}")
-        if waiting := [host.name for host in self.target.inventory.hosts if not sight.is_ready(host)]:
+        if waiting := [host.name for host in self.target.inventory.hosts if not view.is_ready(host)]:
             return Evidence(False, f"{', '.join(waiting)} is not Ready")
         return Evidence(True, f"{name} is Ready, with K3s {install.version}")
 

@@ -30,7 +30,7 @@ class SaveImages(Safeguard):
         if not self.target.now().images:
             return None
         resume = self.target.tools.person.command("rebuild resume")
-        return Demand.of(self.proves, self.verify(), self.target.sight.age_seconds, resume)
+        return Demand.of(self.proves, self.verify(), self.target.view.age_seconds, resume)
 
     def _missing(self) -> list[str]:
-        return missing_images(self.target.now().images, self.target.sight.saved_images(self.target.keeper))
+        return missing_images(self.target.now().images, self.target.view.saved_images(self.target.keeper))

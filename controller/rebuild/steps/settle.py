@@ -17,10 +17,10 @@ class Settle(TargetStep):
         return f"wait until {self.target.name} has finished its first boot and its updates"
 
     def verify(self) -> Evidence:
-        name, sight, run = self.target.name, self.target.sight, self.target.tools.journal.run
-        if waits := sight.waits_for(self.target.host):
+        name, view, run = self.target.name, self.target.view, self.target.tools.journal.run
+        if waits := view.waits_for(self.target.host):
             return Evidence(False, f"{name} still waits for {', '.join(waits)}")
-        holders = {host.name: sight.lock(host) for host in self.target.inventory.hosts}
+        holders = {host.name: view.lock(host) for host in self.target.inventory.hosts}
         if unlocked := [name for name, holder in holders.items() if holder is None or holder.run != run]:
             return Evidence(False, f"{', '.join(unlocked)} is not locked by this run")
         return Evidence(True, "boot, packages, Docker and GPU driver are at rest, and the nodes are locked")

@@ -35,13 +35,13 @@ class SyncImages(Safeguard):
             return None
         pulls = [f"{keeper.ssh} sudo docker pull {tag}" for tag in on_no_node]
         copy = self.target.tools.person.command("sync images", self.target.name, keeper.name)
-        return Demand.of(self.proves, self.verify(), self.target.sight.age_seconds, " && ".join(pulls) or copy)
+        return Demand.of(self.proves, self.verify(), self.target.view.age_seconds, " && ".join(pulls) or copy)
 
     def _missing(self) -> list[str]:
-        return missing_images(self.target.now().images, self.target.sight.engine_images(self.target.keeper))
+        return missing_images(self.target.now().images, self.target.view.engine_images(self.target.keeper))
 
     def _on_no_node(self) -> list[str]:
         """Return the images that a mode of serving needs and neither node's engine has."""
-        there, now = self.target.sight.engine_images(self.target.keeper), self.target.now()
+        there, now = self.target.view.engine_images(self.target.keeper), self.target.now()
         _, wanted = needs(self.target.inventory) if self.target.serving.has_to_go_on(now) else ((), ())
         return [tag for tag in map(familiar, wanted) if tag not in now.images and tag not in there]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gb10.controller.cluster.serving import needs
-from gb10.controller.cluster.sight import download_command
+from gb10.controller.cluster.view import download_command
 from gb10.controller.rebuild.gate import Demand, Safeguard
 from gb10.controller.rebuild.snapshot import completeness, copy_plan, missing_models
 from gb10.controller.rebuild.step import Evidence
@@ -33,13 +33,13 @@ class SyncModels(Safeguard):
             return None
         downloads = [download_command(keeper, name) for name in on_no_node]
         copy = self.target.tools.person.command("sync models", self.target.name, keeper.name)
-        return Demand.of(self.proves, self.verify(), self.target.sight.age_seconds, " && ".join(downloads) or copy)
+        return Demand.of(self.proves, self.verify(), self.target.view.age_seconds, " && ".join(downloads) or copy)
 
     def _missing(self) -> list[str]:
-        return missing_models(self.target.now().models, self.target.sight.repositories(self.target.keeper))
+        return missing_models(self.target.now().models, self.target.view.repositories(self.target.keeper))
 
     def _on_no_node(self) -> list[str]:
         """Return the models that a mode of serving needs and neither node has whole."""
-        there, now = self.target.sight.repositories(self.target.keeper), self.target.now()
+        there, now = self.target.view.repositories(self.target.keeper), self.target.now()
         wanted, _ = needs(self.target.inventory) if self.target.serving.has_to_go_on(now) else ((), ())
         return [name for name in wanted if name not in now.models and not (name in there and there[name].sound)]

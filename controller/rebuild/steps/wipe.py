@@ -37,7 +37,7 @@ class Wipe(Step):
         for machine in left:
             machine.ask(again=machine.condition() != "intact")
         wait_for_machines(left, self._tools.poll_seconds, self._between)
-        self._tools.sight.forget()
+        self._tools.view.forget()
 
     def _left(self) -> list[Machine]:
         return [machine for machine in self._machines if not machine.history.returned]

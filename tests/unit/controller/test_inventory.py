@@ -37,7 +37,7 @@ def test_hosts_come_with_their_groups_and_data(folder: Path) -> None:
     first, second, third = inventory.hosts
     assert inventory.head is first
     assert inventory.group("workers") == (second, third)
-    assert (first.endpoint, first.user, first.node_name) == ("198.18.0.11:2222", "nvidia", "spark-1")
+    assert (first.endpoint, first.login.user, first.node_name) == ("198.18.0.11:2222", "nvidia", "spark-1")
     assert (second.endpoint, second.node_name) == ("198.18.0.12:22", "second")
     assert third.address == "spark-3"
 
@@ -84,7 +84,7 @@ def test_a_misspelt_setting_is_refused_with_its_line_and_the_nearest(folder: Pat
 
 def test_a_setting_that_cannot_be_names_the_host() -> None:
     with pytest.raises(Gb10Error, match=r"SETTINGS_INVALID: a: ssh_port: ") as raised:
-        _ = inventory_host("a", ssh_port="canary").port
+        _ = inventory_host("a", ssh_port="canary").login
     assert "canary" not in str(raised.value)
 
 

@@ -33,8 +33,8 @@ def look(watch: KeeperWatch, kind: Kind) -> None:
 
 
 def test_a_keeper_that_fails_before_the_wipe_forbids_it(run: FakeRun) -> None:
-    sight, keeper = run.tools().sight, run.inventory.head
-    watch = watching(run, lambda: answers(keeper, sight), seconds=0)
+    view, keeper = run.tools().view, run.inventory.head
+    watch = watching(run, lambda: answers(keeper, view), seconds=0)
     look(watch, "still-there")
     assert run.notified == []
 

@@ -21,7 +21,6 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import load_inventory
 from gb10.controller.run import client
 from gb10.controller.run.client import PyinfraProcess
-from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import (
     Event,
     FactQuery,
@@ -36,7 +35,7 @@ from gb10.controller.run.messages import (
     StageStarted,
     loads,
 )
-from gb10.controller.run.runner import Runner
+from gb10.controller.run.runner import RunLog, Runner
 from gb10.facts.reading.rdma import PortFault
 from tests.unit.pyinfra_project import Project
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gb10.controller.cluster.queries import BELONGINGS, ENGINE, PODS, STORE, models_of
-from gb10.controller.cluster.sight import download_command
+from gb10.controller.cluster.view import download_command
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.history import NodeHistory
@@ -225,7 +225,7 @@ def test_a_remedy_fits_what_is_missing_and_names_the_inventory() -> None:
     assert "gb10 backup prove -i lab/inventory.py spark-2" in remedies["backup"]
 
     run.answers[models_of(worker.target.host)]["spark-2"] = cache("org/large", "org/small")
-    worker.tools.sight.forget()
+    worker.tools.view.forget()
     remedies = {demand.name: demand.remedy for demand in preview(worker, {}).gate}
     assert remedies["models"] == "gb10 sync models -i lab/inventory.py spark-2 Spark-1"
 

@@ -16,10 +16,9 @@ import pytest
 
 from gb10.controller.errors import ExitStatus, Gb10Error
 from gb10.controller.inventory import load_inventory
-from gb10.controller.run.log import RunLog
 from gb10.controller.run.messages import Event, FactQuery, OperationStarted, Ready
 from gb10.controller.run.results import RunRecord
-from gb10.controller.run.runner import Runner
+from gb10.controller.run.runner import RunLog, Runner
 from tests.unit.processes import is_running
 from tests.unit.pyinfra_project import Project
 
@@ -354,7 +353,7 @@ def test_the_log_is_whole_plain_and_private(project: Project, two: str) -> None:
 WRAPPER = """
     import json, sys
     from gb10.controller.inventory import load_inventory
-    from gb10.controller.run.log import RunLog
+    from gb10.controller.run.runner import RunLog
     from gb10.controller.run.runner import Runner
     from gb10.controller.run.messages import OperationStarted
     def hear(event):

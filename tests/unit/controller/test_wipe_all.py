@@ -42,7 +42,7 @@ def test_a_copy_on_a_node_that_is_away_does_not_count() -> None:
     run = FakeRun(kind="wipe-all")
     node = wiped(run)
     run.back_up()
-    node.target.sight.absent.add("Spark-1")
+    node.target.view.absent.add("Spark-1")
     node.backup.record()
     (record,) = run.journal.of("backed-up")
     assert record["places"] == ["controller"]

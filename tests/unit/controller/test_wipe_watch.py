@@ -97,11 +97,11 @@ def test_a_node_that_refuses_our_login_gets_a_line_with_our_key(node: InventoryH
     refused = Observation(HostKey("ssh-ed25519", "AAAA"), "Permission denied (publickey,password).")
     found = judge(node, BEFORE, refused, True)
     assert found.kind == "no-login"
-    assert Path(f"{node.key}.pub").read_text().strip() in found.lines[0]
+    assert Path(f"{node.login.key}.pub").read_text().strip() in found.lines[0]
 
 
 def test_the_public_key_is_derived_if_its_file_is_lost(node: InventoryHost) -> None:
-    public = Path(f"{node.key}.pub")
+    public = Path(f"{node.login.key}.pub")
     blob = public.read_text().split()[1]
     public.unlink()
     assert blob in key_lines(node)[0]
@@ -131,7 +131,7 @@ def test_the_instructions_name_the_machine(node: InventoryHost) -> None:
 
 def test_an_accepted_key_replaces_every_line_of_the_node(node: InventoryHost, tmp_path: Path) -> None:
     old, new, other = (key_of(tmp_path, name) for name in ("old", "new", "other"))
-    known = Path(str(node.known_hosts))
+    known = Path(str(node.login.known_hosts_file))
     known.write_text(
         f"# kept\nspark-2,[127.0.0.9]:1 {old.kind} {old.blob}\n"
         f"spark-two {old.kind} {old.blob} the same key under another name\n127.0.0.9 {other.kind} {other.blob}\n"
@@ -151,15 +151,15 @@ def test_an_accepted_key_replaces_every_line_of_the_node(node: InventoryHost, tm
 def test_an_unknown_node_gets_a_line_in_known_hosts(node: InventoryHost, tmp_path: Path) -> None:
     key = key_of(tmp_path)
     accept_host_key(node, key)
-    assert Path(str(node.known_hosts)).read_text() == f"[127.0.0.9]:1 {key.kind} {key.blob}\n"
-    assert Path(str(node.known_hosts)).stat().st_mode & 0o777 == 0o600
+    assert Path(str(node.login.known_hosts_file)).read_text() == f"[127.0.0.9]:1 {key.kind} {key.blob}\n"
+    assert Path(str(node.login.known_hosts_file)).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_silent_node_leaves_known_hosts_unchanged(node: InventoryHost, tmp_path: Path) -> None:
     accept_host_key(node, key_of(tmp_path))
-    before = Path(str(node.known_hosts)).read_text()
+    before = Path(str(node.login.known_hosts_file)).read_text()
     assert settle_host_key(node) == "silent"
-    assert Path(str(node.known_hosts)).read_text() == before
+    assert Path(str(node.login.known_hosts_file)).read_text() == before
 
 
 @pytest.fixture

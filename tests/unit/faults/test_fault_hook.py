@@ -12,7 +12,7 @@ from tests.unit.pyinfra_project import Project
 WRAPPER = """
     import sys
     from gb10.controller.inventory import load_inventory
-    from gb10.controller.run.log import RunLog
+    from gb10.controller.run.runner import RunLog
     from gb10.controller.run.messages import OperationStarted
     from gb10.controller.run.runner import Runner
     runner = Runner(load_inventory("inventory.py"), RunLog("test"))

@@ -36,7 +36,7 @@ from gb10.facts.reading.overview import Overview
 from gb10.programs.images.contents import Contents
 
 
-class Sight:
+class ClusterView:
     """The facts of all nodes. Hosts in `absent` are known to be away and are not read."""
 
     def __init__(self, runner: Callable[[Iterable[str]], Runner], inventory: Inventory) -> None:
