@@ -115,6 +115,8 @@ ADOPT_FLAGS (REFUSED): the settings of the existing K3s on {host} differ from th
   -> Set what is named above in the inventory or in group_data/, then: {plan}
 KUBECONFIG_CONFLICT (REFUSED): {path} already has another cluster named {wanted}
   -> Choose another name: gb10 kubeconfig{options} --context NEW-NAME
+KUBECONFIG_UNSAFE (REFUSED): the kubeconfig of {host} has more than an address and certificates
+  -> Find out who changed /etc/rancher/k3s/k3s.yaml on {host}; K3s writes it anew when it starts. Then: {again}
 DECLINED (REFUSED): the answer was no; nothing was changed
   -> When you are sure: {again}
 CONFIRM_NEEDED (WAITING): this command asks a question, and there is no terminal to answer it

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from pyinfra.api import FileUploadCommand, FunctionCommand, Host, State, StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.api.operation import OperationMeta
@@ -23,6 +24,8 @@ from gb10.facts.k3s import K3sInstall, K3sLeftovers, K3sToken, Kubeconfig
 from gb10.facts.node import CommandPaths
 from gb10.facts.reading.k3s import BINARY, KILLALL, STATE, TOKEN_FILE, UNINSTALL, UNITS, env_file
 from gb10.operations.file import replace_file, secret_file
+from gb10.operations.kit.inventory import node_ip, ssh_address
+from gb10.operations.kit.kubeconfig import only_access, parsed
 from gb10.operations.kit.operation import Commands, await_condition, changes, known, operation, refuse, say
 from gb10.operations.kit.peers import peer_fact, peer_run
 from gb10.operations.kit.scripts import run_script, verified_download
@@ -250,7 +253,10 @@ def uninstall(role: str | None = None) -> Commands:
 
 @operation(is_idempotent=False)
 def kubeconfig_file(dest: str) -> Commands:
-    """Write the head's kubeconfig to a new file on the controller, with mode 0600."""
+    """Write the head's kubeconfig to a new file on the controller, with mode 0600.
+
+    Of what the head sends only the server, the authority and the client's certificate and key are taken.
+    """
     yield FunctionCommand(_write, (dest,), {})
 
 
@@ -259,7 +265,12 @@ def _write(state: State, host: Host, dest: str) -> bool:
     if content is None:
         say(host, "K3S_ABSENT", f"{host.name} has no kubeconfig: its K3s server was never started")
         return False
+    try:
+        access = only_access(parsed(content.unmask()), {ssh_address(host), node_ip(host)})
+    except ValueError as error:
+        say(host, "KUBECONFIG_UNSAFE", f"the kubeconfig of {host.name} is refused: {error}")
+        return False
     descriptor = os.open(Path(dest), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(content.unmask())
+        yaml.safe_dump(access, file, sort_keys=False)
     return True

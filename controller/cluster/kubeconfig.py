@@ -11,8 +11,7 @@ import yaml
 
 from gb10.controller.errors import Gb10Error
 from gb10.operations.kit.files import write_atomically
-
-Kubeconfig = dict[str, Any]
+from gb10.operations.kit.kubeconfig import Kubeconfig, only_access
 
 
 def default_path() -> Path:
@@ -27,10 +26,15 @@ def merged(
     """Return the user's kubeconfig with the cluster that K3s wrote, under the given name.
 
     An existing cluster of that name is replaced only if it is the same one: same server or same CA. Otherwise raise
-    KUBECONFIG_CONFLICT. The current context stays, unless there is none or `use` is set.
+    KUBECONFIG_CONFLICT. Raise KUBECONFIG_UNSAFE if it has more than an address, an authority and a client certificate.
+    The current context stays, unless there is none or `use` is set.
     """
-    cluster = {**_only(fetched, "clusters", "cluster"), "server": server}
-    user = _only(fetched, "users", "user")
+    try:
+        access = only_access(fetched)
+    except ValueError as error:
+        raise Gb10Error("KUBECONFIG_UNSAFE", f"the kubeconfig of the head is refused: {error}") from error
+    cluster = {**access["clusters"][0]["cluster"], "server": server}
+    user = access["users"][0]["user"]
     result = copy.deepcopy(existing)
     _refuse_conflict(existing, cluster, name, path)
     _put(result, "clusters", name, "cluster", cluster)
@@ -90,14 +94,6 @@ def _refuse_conflict(existing: Kubeconfig, cluster: dict[str, Any], name: str, p
 
 def _ca(cluster: dict[str, Any]) -> Any:
     return cluster.get("certificate-authority-data")
-
-
-def _only(config: Kubeconfig, section: str, key: str) -> dict[str, Any]:
-    """Return the only entry of a section in the kubeconfig that K3s wrote."""
-    entries = config.get(section) or []
-    if len(entries) != 1 or not isinstance(entries[0].get(key), dict):
-        raise Gb10Error("OPERATION_FAILED", f"the kubeconfig of the head has no single entry in {section}")
-    return dict(entries[0][key])
 
 
 def _entry(config: Kubeconfig, section: str, name: str) -> dict[str, Any] | None:
