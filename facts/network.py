@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from typing import Any, ClassVar
@@ -153,8 +153,13 @@ class Sshd(FactValue):
 
     ports: tuple[int, ...]
     passwords: bool  # passwords open a session, directly or by keyboard-interactive
-    keys: bool
-    root_login: str  # "yes", "no", "without-password" (the old name of "prohibit-password") ...
+    keys: bool  # keys open a session, also without our own file
+    root_login: str  # PermitRootLogin, one of ROOT_LOGINS: the stricter of the values with and without our own file
+
+
+# Values of PermitRootLogin, the most permissive first.
+ROOT_LOGINS = ("yes", "prohibit-password", "forced-commands-only", "no")
+SSHD_FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"  # our own
 
 
 class SshdConfig(SectionsFact[Sshd | None]):
@@ -163,19 +168,37 @@ class SshdConfig(SectionsFact[Sshd | None]):
     Needs root.
     """
 
-    commands: ClassVar = {"sshd": "sshd -T"}
+    # sshd takes the first value that it finds, so our file hides those of others: for "others" it is replaced by an
+    # empty one, in a mount namespace that only this command sees.
+    commands: ClassVar = {
+        "sshd": "sshd -T",
+        "others": f"test -e {SSHD_FILE} || exec sshd -T; "
+        f"exec unshare --mount sh -c 'mount --bind /dev/null {SSHD_FILE} && exec sshd -T'",
+    }
 
     def read_sections(self, found: Sections) -> Sshd | None:
-        section = found["sshd"]
-        if section.status != 0:
+        if found["sshd"].status != 0:
             return None
-        values: dict[str, list[str]] = {}
-        for line in section.lines:
-            key, _, value = line.partition(" ")
-            values.setdefault(key, []).append(value)
+        values, others = sshd_values(found["sshd"].lines), sshd_values(found["others"].printed)
+        both = [values, others]
         return Sshd(
             ports=tuple(int(port) for port in values["port"]),
             passwords="yes" in values["passwordauthentication"] + values["kbdinteractiveauthentication"],
-            keys=values["pubkeyauthentication"] == ["yes"],
-            root_login=values["permitrootlogin"][0],
+            keys=all(each["pubkeyauthentication"] == ["yes"] for each in both),
+            root_login=max(map(root_login, both), key=ROOT_LOGINS.index),
         )
+
+
+def sshd_values(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Return key -> values of the output of `sshd -T`."""
+    values: dict[str, list[str]] = {}
+    for line in lines:
+        key, _, value = line.partition(" ")
+        values.setdefault(key, []).append(value)
+    return values
+
+
+def root_login(values: Mapping[str, Sequence[str]]) -> str:
+    """Return the value of PermitRootLogin under its present name. Raise ValueError if it is unknown."""
+    value = values["permitrootlogin"][0].replace("without-password", "prohibit-password")
+    return ROOT_LOGINS[ROOT_LOGINS.index(value)]

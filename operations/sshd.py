@@ -9,15 +9,13 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.context import host
 
 from gb10.facts.file import TextFile
-from gb10.facts.network import SshdConfig
+from gb10.facts.network import ROOT_LOGINS, SSHD_FILE, Sshd, SshdConfig
 from gb10.operations.file import show_diff
 from gb10.operations.kit.operation import Commands, known, operation, say
 from gb10.operations.kit.scripts import script
 from gb10.operations.kit.trials import NewLogin, trial
 from gb10.programs.answer import RefusedError
 from gb10.templates import render
-
-FILE = "/etc/ssh/sshd_config.d/00-gb10.conf"
 
 
 @operation()
@@ -29,17 +27,27 @@ def key_logins_only(seconds: int) -> Commands:
 
     Refused unless a login by key alone works: now, and with a second sshd that reads what this one would read
     afterwards. Taken back unless it works then, too. Open sessions stay open.
+    A stricter setting of somebody else stays.
     """
-    content = render("node/sshd.conf.j2")
-    sshd, file = known(SshdConfig), known(TextFile, path=FILE)
+    sshd, file = known(SshdConfig), known(TextFile, path=SSHD_FILE)
     if sshd is None:
         raise RefusedError("SSHD_REJECTED", f"{host.name}: `sshd -T` fails, its configuration is broken already")
-    if file and file.content == content and not sshd.passwords and sshd.keys:
+    content = drop_in(sshd)
+    if file and file.content == content and not sshd.passwords:
         host.noop("sshd accepts keys only")
         return
-    show_diff(FILE, file, content)
+    show_diff(SSHD_FILE, file, content)
     yield FunctionCommand(_rehearse, (content,), {})
     yield from trial("sshd", "sshd-action.sh", content, seconds, "SSHD_REJECTED", keys_only=True)
+
+
+def drop_in(sshd: Sshd) -> str:
+    """Return the text of our file: no value in it permits more than sshd does now, or would do without it.
+
+    Keys are not switched on for everybody if sshd has them for some accounts only, in a Match block.
+    """
+    root_login = max(sshd.root_login, "prohibit-password", key=ROOT_LOGINS.index)
+    return render("node/sshd.conf.j2", root_login=root_login, keys=sshd.keys)
 
 
 def _rehearse(state: State, host: Host, content: str) -> bool:

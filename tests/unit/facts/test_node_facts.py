@@ -113,10 +113,10 @@ CASES: dict[str, tuple[FactBase[Any], list[str], Any]] = {
     "no account": (UserAccount(), account(([], 2), ([], 1)), None),
     "sshd of Debian 13": (
         SshdConfig(),
-        printed({"sshd": (sample("sshd-T-debian13.txt"), 0)}),
-        Sshd((22,), True, True, "without-password"),
+        printed(dict.fromkeys(("sshd", "others"), (sample("sshd-T-debian13.txt"), 0))),
+        Sshd((22,), True, True, "prohibit-password"),
     ),
-    "a broken sshd_config": (SshdConfig(), printed({"sshd": ([], 255)}), None),
+    "a broken sshd_config": (SshdConfig(), printed(dict.fromkeys(("sshd", "others"), ([], 255))), None),
     "no netplan": (NetplanConfig(), answered(None), None),
     "netplan with nothing in it": (NetplanConfig(), netplan("network:\n  version: 2\n"), Netplan(None, {"a": ()})),
     "netplan without a file": (NetplanConfig(), netplan("null\n"), Netplan(None, {"a": ()})),
