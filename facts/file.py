@@ -10,12 +10,27 @@ from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.values import FactValue, Sections
 
 MASK = "*MASKED*"
-# Flags of k3s whose value is a secret, or may hold a password (docs.k3s.io/cli/server).
-SECRET_FLAGS = ("token", "agent-token", "datastore-endpoint", "etcd-s3-access-key", "etcd-s3-secret-key", "vpn-auth")
+# Flags of k3s whose value is a secret, or may hold a password -> environment variable (docs.k3s.io/cli/server and
+# /agent, with the deprecated ones, and docs.k3s.io/cli/etcd-snapshot).
+SECRET_FLAGS = {
+    "token": "K3S_TOKEN",
+    "agent-token": "K3S_AGENT_TOKEN",
+    "cluster-secret": "K3S_CLUSTER_SECRET",
+    "datastore-endpoint": "K3S_DATASTORE_ENDPOINT",
+    "vpn-auth": "K3S_VPN_AUTH",
+    "etcd-s3-access-key": "AWS_ACCESS_KEY_ID",
+    "etcd-s3-secret-key": "AWS_SECRET_ACCESS_KEY",
+    "etcd-s3-session-token": "AWS_SESSION_TOKEN",
+    "s3-access-key": "AWS_ACCESS_KEY_ID",
+    "s3-secret-key": "AWS_SECRET_ACCESS_KEY",
+    "s3-session-token": "AWS_SESSION_TOKEN",
+}
 
 _FLAG = f"(--?({'|'.join(SECRET_FLAGS)})|-t)"
-_KEY = f"({'|'.join(SECRET_FLAGS)})"
-_VARIABLE = "((K3S|AWS|ETCD)_[A-Z0-9_]*(TOKEN|ENDPOINT|KEY|AUTH|PASSWORD))"
+_KEY = f"({'|'.join(SECRET_FLAGS)}|t)"
+# Others with such names are masked, too: K3S_VPN_AUTH_KEY, ETCD_PASSWORD.
+_NAME = "(K3S|AWS|ETCD)_[A-Z0-9_]*(TOKEN|SECRET|ENDPOINT|KEY|AUTH|PASSWORD)"
+_VARIABLE = f"({_NAME}|{'|'.join(dict.fromkeys(SECRET_FLAGS.values()))})"
 # For `sed -z -E`, which sees the file as one line: the script writes each word of a command on a line of its own.
 _PROGRAM = (
     # '--token=one or more words'
@@ -25,8 +40,8 @@ _PROGRAM = (
     f"s/((^|[[:space:]'\"]){_FLAG}['\"]?(=|[[:space:]\\\\]+))(\"[^\"]*\"|'[^']*'|[^[:space:]'\"]+)/\\1{MASK}/g",
     # Environment=K3S_TOKEN=word
     f"s/({_VARIABLE}=)[^\\n]*/\\1{MASK}/g",
-    # http://user:password@proxy
-    f"s#://[^/@[:space:]]+@#://{MASK}@#g",
+    # http://user:password@proxy; the password may hold a slash or an @
+    f"s#://[^[:space:]'\"]*@#://{MASK}@#g",
     # token: word, "token": "word", and a text on the lines below it
     f"s/((^|[^-A-Za-z0-9_]){_KEY}[+]?['\"]?[[:blank:]]*:)[^\\n]*(\\n[[:blank:]]+[^\\n]*)*/\\1 '{MASK}'/g",
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.file import masked
+from gb10.facts.file import SECRET_FLAGS, masked
 from gb10.facts.k3s import ForeignK3s, K3sInstall, K3sLeftovers, K3sToken, Kubeconfig, Secret
 from gb10.facts.reading.k3s import ForeignSettings, K3sInstallation
 from tests.unit.facts.reading import Printed, printed, process, run, section, spoiled
@@ -163,6 +163,8 @@ def test_a_token_on_the_command_line_is_masked(flag: str, tmp_path: Path) -> Non
         '"token": "canary"\n',
         "agent-token: >\n  canary\n  canary\n",
         "{docker: true, datastore-endpoint: canary}\n",
+        "t: canary\n",
+        "etcd-s3-proxy: http://anna:can/ary@canary@proxy:3128\n",
     ],
 )
 def test_a_secret_that_somebody_elses_installation_holds_is_never_printed(secret: str, tmp_path: Path) -> None:
@@ -171,6 +173,34 @@ def test_a_secret_that_somebody_elses_installation_holds_is_never_printed(secret
     assert "canary" not in masked_text
     assert masked_text.startswith("token-file: /etc/rancher/k3s/token\n")
     assert masked_text.endswith("tls-san: [spark.lan]\n")
+
+
+def test_every_secret_flag_of_k3s_is_masked_in_every_form(tmp_path: Path) -> None:
+    forms = [
+        *(
+            "ExecStart=/k3s server --{0}=canary\n",
+            "ExecStart=/k3s server --{0} canary\n",
+            "ExecStart=/k3s '--{0}' 'canary'\n",
+        ),
+        *(
+            "{0}: canary\n",
+            "{0}+: canary\n",
+            "'{0}': canary\n",
+            '"{0}+": "canary"\n',
+            "{0}:\n  - canary\n",
+            "{0}: |\n  canary\n",
+        ),
+        *("{1}=canary\n", "Environment={1}=canary\n", "Environment='{1}=canary'\n", "export {1}=canary\n"),
+    ]
+    texts = [form.format(flag, variable) for flag, variable in SECRET_FLAGS.items() for form in forms]
+    folder = tmp_path
+    for number, text in enumerate(texts):
+        (folder / str(number)).write_text(f"debug: true\n{text}selinux: true\n")
+    files = [str(folder / str(number)) for number in range(len(texts))]
+    command = masked(*files).replace("sed -z", "sed -s -z")
+    output = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert "canary" not in output
+    assert output.count("debug: true\n") == output.count("selinux: true\n") == len(texts)
 
 
 def test_a_file_without_secrets_is_shown_as_it_is(tmp_path: Path) -> None:
