@@ -159,10 +159,19 @@ def wait_until_ready(docker: Docker, node: NodePlan) -> None:
             )
         time.sleep(0.1)
     docker.inside(node.container, READY, timeout=BOOT_SECONDS + 30)
-    address = (node.address("management"), 22)
-    with socket.create_connection(address, timeout=10) as connection:
-        if not connection.recv(4).startswith(b"SSH"):
+    while not sshd_answers(node):  # on a busy machine it listens a moment after its unit has started
+        if time.monotonic() > deadline:
             raise LabError(f"Port 22 of {node.name} does not answer as sshd.", f"gb10 lab wipe {node.name}")
+        time.sleep(0.1)
+
+
+def sshd_answers(node: NodePlan) -> bool:
+    """Return True if an SSH server answers on the management network."""
+    try:
+        with socket.create_connection((node.address("management"), 22), timeout=10) as connection:
+            return connection.recv(4).startswith(b"SSH")
+    except OSError:
+        return False
 
 
 def is_running(docker: Docker, node: NodePlan) -> bool:

@@ -163,8 +163,8 @@ def test_a_process_that_hangs_is_ended(two: str, impatient: None) -> None:
 def test_a_process_that_works_is_not_taken_for_one_that_hangs(
     project: Project, two: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "SILENCE_SECONDS", 6.5)
-    kwargs = {"folder": str(project.folder), "run": "sleep 8", "on": "spark-1"}
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 8.0)
+    kwargs = {"folder": str(project.folder), "run": "sleep 10", "on": "spark-1"}
     assert runner().run("tiny.cluster", kwargs=kwargs).ok
 
 
