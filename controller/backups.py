@@ -30,13 +30,20 @@ def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
 def evidence_for(node: str) -> list[BackupProof]:
     """Return the last proof of each copy of a node's newest backup; nothing if there is no backup.
 
-    A proof of the controller's copy counts only if the file still has the digest that was proven.
+    A proof counts only if the file still has the digest that was proven, and one of another node's copy only if this
+    controller has proven its own, with the same digest.
     """
     copies = local_backups(node)
     if not copies:
         return []
     newest = max(copies, key=lambda copy: copy.id.rpartition("-")[2])
-    return [one for one in newest.evidence if newest.complete and one.sha256 in (None, newest.sha256)]
+    return [
+        one
+        for one in newest.evidence
+        if newest.complete
+        and one.sha256 in (None, newest.sha256)
+        and (newest.proven or one.where == CONTROLLER or not one.proven)
+    ]
 
 
 def know_host(host: InventoryHost, backup: str | None = None) -> None:

@@ -76,7 +76,13 @@ def fetch_backup(node: str, backup: str = "latest") -> None:
     + node: whose backup; it may be away
     + backup: its id, or "latest"
     """
-    operations.fetched(name="Fetch the backup", policy=policy(named(node), backup_settings()), backup=backup)
+    settings = backup_settings()
+    operations.fetched(
+        name="Fetch the backup",
+        policy=policy(named(node), settings),
+        identity_file=settings.identity_file,
+        backup=backup,
+    )
 
 
 def backup_settings() -> BackupSettings:

@@ -6,6 +6,7 @@ and appears in no command line, output or log.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pyinfra.api import FunctionCommand
@@ -14,13 +15,13 @@ from pyinfra.context import host, state
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.reading.reports import report
 from gb10.operations.backups.making import BackupPolicy, BackupRequest, about_node, fetch, make
-from gb10.operations.backups.proving import machine, prove_copies
+from gb10.operations.backups.proving import machine, prove_copies, prove_fetched
 from gb10.operations.backups.reports import Remark
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.manifest import shown
 from gb10.programs.backups.listing import ID
-from gb10.programs.backups.store import is_whole, made_at
+from gb10.programs.backups.store import AHEAD_SECONDS, is_whole, made_at, made_seconds
 
 
 @operation(is_idempotent=False)
@@ -77,16 +78,20 @@ def proven(
 
 
 @operation(is_idempotent=False)
-def fetched(policy: BackupPolicy, backup: str = "latest") -> Commands:
+def fetched(policy: BackupPolicy, identity_file: str | None, backup: str = "latest") -> Commands:
     """
     Fetch a backup that another node keeps: for a new controller, or one that lost its own.
 
     + policy: where it is kept
-    + backup: its id, or "latest": the newest proven one that a node has; without any, the newest
+    + identity_file: age's key, on the controller, for encrypted ones
+    + backup: its id, or "latest": the newest that a node has and calls proven; without any, the newest
 
-    A damaged copy of the controller is replaced. The results of earlier proofs come with it.
+    A damaged copy of the controller is replaced. What a node says of its proofs only helps to choose: the controller
+    proves its new copy itself. A backup from the future is not the latest.
     """
     copies = [(keeper, copy) for keeper in policy.keepers for copy in policy.listed(keeper) if copy.complete]
+    if backup == "latest":
+        copies = [one for one in copies if made_seconds(one[1].id) <= time.time() + AHEAD_SECONDS]
     there = {copy.id for _, copy in copies}
     proven = {copy.id for _, copy in copies if copy.proven}
     chosen = max(proven or there, key=made_at, default=None) if backup == "latest" else backup
@@ -98,3 +103,4 @@ def fetched(policy: BackupPolicy, backup: str = "latest") -> Commands:
         return
     sources = tuple(one for one in copies if one[1].id == chosen)
     yield FunctionCommand(fetch, (policy, sources, chosen), {})
+    yield FunctionCommand(prove_fetched, (policy, identity_file, chosen), {})

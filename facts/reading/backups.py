@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from gb10.facts.reading.values import FactValue
+from gb10.programs.answer import RefusedError
+from gb10.programs.backups.store import check_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +63,15 @@ class BackupCopy(BackupName):
 
 
 def read_backups(found: Iterable[Mapping[str, Any]] | None, place: str | None = None) -> tuple[BackupCopy, ...] | None:
-    """Given the list that programs/backups/listing.py makes in a place, return the backups."""
-    return None if found is None else tuple(_copy(one, place) for one in found)
+    """Given the list that programs/backups/listing.py makes in a place, return the backups that have proper names."""
+    return None if found is None else tuple(_copy(one, place) for one in found if _is_named(one["node"], one["id"]))
+
+
+def _is_named(node: str, backup: str) -> bool:
+    with suppress(RefusedError):
+        check_names(node, backup)
+        return True
+    return False
 
 
 def _copy(found: Mapping[str, Any], place: str | None) -> BackupCopy:
@@ -85,6 +95,6 @@ def _copy(found: Mapping[str, Any], place: str | None) -> BackupCopy:
 def _proof(found: Mapping[str, Any]) -> BackupProof:
     """Return a proof as programs/backups/store.py writes it."""
     proven = found["proven"] is True and not found["reasons"]
-    age_seconds = max(0.0, time.time() - found["at"])
+    age_seconds = time.time() - found["at"]  # negative for a time in the future
     proof = BackupProof.from_json({"nodes": None, **found, "proven": proven, "age_seconds": age_seconds})
     return replace(proof, at=proof.at.astimezone(UTC))  # a timezone of pydantic does not pass the pipe

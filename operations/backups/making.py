@@ -27,19 +27,19 @@ from gb10.operations.kit.operation import known, say
 from gb10.operations.kit.peers import peer_fact, run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import CHUNK, FULL, stream_digest
-from gb10.programs.archive.manifest import decode_summary, encode_summary, shown
+from gb10.programs.archive.manifest import Note, encode_summary, shown
 from gb10.programs.backups.store import (
     CONTROLLER,
+    ODD_ERRORS,
     SUFFIXES,
     SUMMARY,
-    ProofResult,
     archive_name,
+    checked_summary,
     incoming,
     node_folder,
     prune,
     put,
     receive,
-    write_proofs,
 )
 
 PROGRESS_SECONDS = 10.0  # between two reports of a long transfer
@@ -172,16 +172,26 @@ def _receive_from_node(
             digest, size = sha256.hexdigest(), progress.size
             if encrypted:
                 digest, size = stream_digest(file), os.fstat(file.fileno()).st_size
-        notes = answer.pop("noted")
-        summary = {**answer, "sha256": digest, "size": size, "encrypted": encrypted}
+            notes, answer = _without_notes(answer)
+            answer |= {"sha256": digest, "size": size, "encrypted": encrypted}
+            summary = checked_summary(answer, policy.node, backup)
         put(policy.folder, policy.node, backup + SUMMARY, encode_summary(summary))
     except OSError as error:
         raise policy.unwritable(error) from None
     for note in notes:
-        mark = "MISSING" if note["harms"] else "noted"
-        report(host, Remark(f"{mark}: {shown(note['path'])} {shown(note['text'])}"))
+        mark = "MISSING" if note.harms else "noted"
+        report(host, Remark(f"{mark}: {shown(note.path)} {shown(note.text)}"))
     report(host, Made(summary, CONTROLLER, round(time.monotonic() - begun, 1)))
     return summary
+
+
+def _without_notes(answer: Any) -> tuple[list[Note], dict[str, Any]]:
+    """Return the notes in the answer of a node, and the rest of it."""
+    try:
+        notes = [Note(str(note["path"]), str(note["text"]), bool(note["harms"])) for note in answer["noted"]]
+        return notes, {key: value for key, value in answer.items() if key != "noted"}
+    except ODD_ERRORS as error:
+        raise RefusedError("NODE_ANSWER", f"its answer is not understood: {error!r}") from error
 
 
 @contextmanager
@@ -232,8 +242,6 @@ def fetch(
         except RefusedError as error:
             say(host, error.code, f"{backup} of {source.name}: {error.reason}")
             continue
-        results = [ProofResult.from_json(one.to_json()) for one in copy.evidence]
-        write_proofs(policy.folder, policy.node, backup, results)
         report(host, Kept(backup, CONTROLLER))
         return True
     return False
@@ -251,9 +259,7 @@ def _receive_from_keeper(source: Host, policy: BackupPolicy, backup: str, progre
     try:
         with tempfile.TemporaryFile(dir=node_folder(policy.folder, policy.node)) as file:
             answer = run_stream(source, launch, take=take, silence=SILENCE_SECONDS, failed="BACKUP_FAILED")
-            summary = decode_summary(encode_summary(answer))
-            if (summary["node"], summary["id"]) != (policy.node, backup):
-                raise RefusedError("BACKUP_FOREIGN", f"it is {summary['id']}")
+            summary = checked_summary(answer, policy.node, backup)
             file.seek(0)
             receive(policy.folder, summary, iter(lambda: file.read(CHUNK), b""))
     except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def prove_copies(
     own = tried(CONTROLLER, partial(_prove_here, job, policy, identity_file))
     opened = own.proven and own.opened and own.encrypted
     there = {**job, "trusted": own.sha256 if opened else None}
-    results = [own, *(tried(str(one.name), partial(_prove_there, one, there, policy)) for one in policy.keepers)]
+    others = [tried(str(one.name), partial(_prove_there, one, there, policy)) for one in policy.keepers]
+    results = [own, *(_compared(one, own) for one in others)]
     write_proofs(policy.folder, policy.node, chosen, results)
     for one in results:
         report(host, ProofDone(one))
@@ -74,6 +76,25 @@ def prove_copies(
             reasons = "; ".join(one.texts)
             say(host, one.codes[0], f"{chosen} on {one.where} is not proven: {reasons}")
     return all(one.proven for one in results)
+
+
+def prove_fetched(state: State, host: Host, policy: BackupPolicy, identity_file: str | None, backup: str) -> bool:
+    """Prove the controller's copy of a backup that was fetched: the word of the node that kept it does not count."""
+    job = {"node": policy.node, "id": backup, "expected": {"node": policy.node}}
+    try:
+        result = _prove_here(job, policy, identity_file)
+    except RefusedError as error:
+        result = ProofResult(CONTROLLER, policy.node, backup, time.time(), reasons=((error.code, error.reason),))
+    write_proofs(policy.folder, policy.node, backup, [result])
+    report(host, ProofDone(result))
+    return True
+
+
+def _compared(found: ProofResult, own: ProofResult) -> ProofResult:
+    """Return the result of another node, with a reason against its copy if that is not the controller's."""
+    if found.proven and own.sha256 and (found.sha256, found.created) != (own.sha256, own.created):
+        return replace(found, reasons=(("BACKUP_DAMAGED", "it is not the file that the controller keeps"),))
+    return found
 
 
 def _newest(policy: BackupPolicy) -> str | None:
@@ -107,4 +128,4 @@ def _prove_there(keeper: Host, job: Mapping[str, Any], policy: BackupPolicy) -> 
         raise RefusedError("NODE_ANSWER", f"its answer is not understood: {error!r}") from error
     if (found.where, found.node, found.id) != (where, job["node"], job["id"]):
         raise RefusedError("NODE_ANSWER", "its answer is about another backup")
-    return found
+    return replace(found, at=time.time())  # by this machine's clock

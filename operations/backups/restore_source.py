@@ -32,7 +32,7 @@ class Backup:
     path: Path
     manifest: Manifest = field(repr=False)
     identity_file: str | None = None
-    proven: bool = False  # in some place: the digest of this copy has been checked, so each proof holds for it
+    proven: bool = False  # by this controller
     reasons: tuple[str, ...] = ()  # faults that the last proof of this copy found
     is_latest: bool = False  # nobody named it
     passed_over: tuple[str, ...] = ()  # newer ones without a proven copy
@@ -55,7 +55,7 @@ class Backup:
         older = [one for one in store.ids(root, node) if _is_newer(self.id, one)]
         older.sort(key=store.made_at, reverse=True)
         for one in same_machine(root, node, [self.id, *older])[1:]:
-            if not is_proven(root, node, one, None) or _installation(root, node, one) == installation:
+            if not is_proven(root, node, one, store.CONTROLLER) or _installation(root, node, one) == installation:
                 continue
             try:
                 other = open_backup(root, node, one, self.identity_file)
@@ -104,7 +104,7 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
     own = next((one for one in read_proofs(root, node, found) if one.where == store.CONTROLLER), None)
     return replace(
         backup,
-        proven=is_proven(root, node, found, None),
+        proven=is_proven(root, node, found, store.CONTROLLER),
         reasons=own.texts if own else (),
         is_latest=wanted == LATEST,
         passed_over=tuple(one for one in store.ids(root, node) if wanted == LATEST and _is_newer(one, found)),
@@ -113,7 +113,7 @@ def open_backup(root: str, node: str, wanted: str, identity_file: str | None) ->
 
 def latest(root: str, node: str) -> str | None:
     """Return the id of the newest proven backup of a node; without any, of the newest; None if there is none."""
-    proven = [backup for backup in store.ids(root, node) if is_proven(root, node, backup, None)]
+    proven = [backup for backup in store.ids(root, node) if is_proven(root, node, backup, store.CONTROLLER)]
     return max(proven, key=store.made_at, default=store.newest(root, node))
 
 

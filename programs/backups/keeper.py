@@ -9,8 +9,9 @@ from typing import Any
 
 from gb10.programs.answer import Outlet, RefusedError
 from gb10.programs.archive.files import CHUNK, FULL
+from gb10.programs.archive.manifest import decode_summary, encode_summary
 from gb10.programs.backups.proof import prove
-from gb10.programs.backups.store import archive_name, prune, read_summary, receive, write_proofs
+from gb10.programs.backups.store import archive_name, check_names, prune, read_summary, receive, write_proofs
 from gb10.programs.files import free_bytes, is_short
 
 ROOM_BYTES = 32 << 20  # must stay free
@@ -21,7 +22,8 @@ def keep(job: dict[str, Any], outlet: Outlet) -> None:
 
     + job: root, where (the name of this node's store), summary, count, days
     """
-    root, summary = job["root"], job["summary"]
+    root, summary = job["root"], decode_summary(encode_summary(job["summary"]))
+    check_names(summary["node"], summary["id"])
     try:
         if is_short(free_bytes(root), summary["size"], ROOM_BYTES):
             raise RefusedError(
@@ -39,6 +41,7 @@ def prove_here(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
 
     + job: root, and as for `prove`
     """
+    check_names(job["node"], job["id"])
     result = prove(job["root"], job)
     write_proofs(job["root"], job["node"], job["id"], [result])
     return result.to_json()

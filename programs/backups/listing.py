@@ -7,7 +7,7 @@ import os
 import re
 from typing import Any
 
-ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)")
+ID = re.compile(r"(?P<node>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<when>\d{8}T\d{6}Z)", re.ASCII)
 
 
 def main(job: dict[str, Any], outlet: object) -> list[dict[str, Any]] | None:

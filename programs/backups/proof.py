@@ -23,7 +23,7 @@ from gb10.programs.archive.files import FULL
 from gb10.programs.archive.manifest import ROOT, Manifest, agree, damaged, shown
 from gb10.programs.archive.reading import compare, unpack
 from gb10.programs.backups.node_paths import AGENT_CONFIG, AUTHORITY, DATABASE, NODE_PASSWORD, TOKEN
-from gb10.programs.backups.store import ProofResult, archive_name, read_summary
+from gb10.programs.backups.store import AHEAD_SECONDS, ProofResult, archive_name, read_summary
 from gb10.programs.files import sha256_of
 
 MOST_DIFFERENCES = 5
@@ -145,6 +145,8 @@ def _foreign_or_old(summary: Mapping[str, Any], backup: str, expected: Mapping[s
         yield "BACKUP_DAMAGED", "its summary names no time"
         return
     age, most = time.time() - made, expected.get("most_age_seconds")
+    if age < -AHEAD_SECONDS:
+        yield "BACKUP_STALE", "its time is in the future"
     if most is not None and age > most:
         yield "BACKUP_STALE", f"it was made {age / 3600:.0f} hours ago"
 

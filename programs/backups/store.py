@@ -32,6 +32,7 @@ PART = ".part"
 CONTROLLER = "controller"  # the name of the controller's store in proof results; others have their hosts' names
 LEFT_SECONDS = 3600  # after which what a dead run left is removed
 DAY_SECONDS = 86400
+AHEAD_SECONDS = 300  # a time further in the future than this is wrong
 
 # These do not count against the archive: it is old, its key is missing, or it could not be tried.
 UNTRIED = {"BACKUP_STALE", "BACKUP_KEY", "KEEPER_FULL", "DISK_FULL", "NODE_UNREACHABLE", "BACKUP_FAILED", "LOCKED"}
@@ -41,8 +42,33 @@ ODD_ERRORS = (AttributeError, LookupError, TypeError, ValueError)  # of reading 
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
+def check_names(node: object, backup: object = None) -> None:
+    """Raise RefusedError unless these are the names of a node and of a backup of it: they become parts of paths."""
+    stamp = "20260101T000000Z"
+    name = f"{node}-{stamp}" if backup is None else str(backup)
+    match = ID.fullmatch(name)
+    try:
+        time.strptime(match["when"] if match else "", "%Y%m%dT%H%M%SZ")
+    except ValueError:
+        match = None
+    if match is None or match["node"] != node:
+        raise RefusedError("BACKUP_UNSAFE", f"{shown(name)} is no backup of {shown(str(node))}")
+
+
+def checked_summary(found: Any, node: str, backup: str) -> dict[str, Any]:
+    """Return a summary that another machine sent. Raise RefusedError if it is not of the backup that was asked for."""
+    try:
+        summary = decode_summary(encode_summary(found))
+    except TypeError:
+        raise damaged("its summary is not as it was written") from None
+    if (summary["node"], summary["id"]) != (node, backup):
+        raise RefusedError("BACKUP_FOREIGN", f"{backup} was asked for, and {shown(summary['id'])} was sent")
+    return summary
+
+
 def node_folder(root: str, node: str) -> str:
     """Return the folder of a node's backups, closed to others; make it if it is missing."""
+    check_names(node)
     folder = os.path.join(root, node)
     for path in (root, folder):
         with contextlib.suppress(FileExistsError):
@@ -73,6 +99,7 @@ def put(root: str, node: str, name: str, content: bytes) -> None:
 
 def receive(root: str, summary: Mapping[str, Any], chunks: Iterable[bytes]) -> None:
     """Write an archive and then its summary. Raise RefusedError if the summary is not of this archive."""
+    check_names(summary["node"], summary["id"])
     found, size = hashlib.sha256(), 0
     with incoming(root, summary["node"], archive_name(summary)) as file:
         for chunk in chunks:
@@ -86,6 +113,8 @@ def receive(root: str, summary: Mapping[str, Any], chunks: Iterable[bytes]) -> N
 
 def read_summary(root: str, node: str, backup: str) -> dict[str, Any]:
     """Return the summary of a backup. Raise RefusedError if it is missing or has changed."""
+    check_names(node)
+    check_names(backup.rpartition("-")[0], backup)
     try:
         with open(os.path.join(root, node, backup + SUMMARY), "rb") as file:
             return decode_summary(file.read())
@@ -96,6 +125,8 @@ def read_summary(root: str, node: str, backup: str) -> dict[str, Any]:
 
 
 def archive_name(summary: Mapping[str, Any]) -> str:
+    """Return the name of the archive that a summary describes."""
+    check_names(summary["node"], summary["id"])
     return f"{summary['id']}{SUFFIXES[bool(summary['encrypted'])]}"
 
 
@@ -192,7 +223,7 @@ def read_proofs(root: str, node: str, backup: str) -> list[ProofResult]:
 
 
 def write_proofs(root: str, node: str, backup: str, results: Iterable[ProofResult]) -> None:
-    """Write down the results of proofs.
+    """Write down the results of proofs that were made here, or that this controller had a keeper make.
 
     A copy that was proven stays so if it is only too old now, or could not be tried.
     """
@@ -207,14 +238,11 @@ def write_proofs(root: str, node: str, backup: str, results: Iterable[ProofResul
         put(root, node, backup + PROOF, json.dumps(document, indent=1).encode() + b"\n")
 
 
-def is_proven(root: str, node: str, backup: str, where: str | None) -> bool:
-    """Return True if the archive that is kept here was proven.
-
-    + where: in this store; None: in any, for a caller that hashes the archive when it opens it
-    """
+def is_proven(root: str, node: str, backup: str, where: str) -> bool:
+    """Return True if the archive that is kept here was proven in this store, named `where`."""
     with contextlib.suppress(RefusedError):
         sha256 = read_summary(root, node, backup)["sha256"]
-        copies = [copy for copy in read_proofs(root, node, backup) if where in (None, copy.where)]
+        copies = [copy for copy in read_proofs(root, node, backup) if copy.where == where]
         return any(copy.proven and copy.sha256 == sha256 for copy in copies)
     return False
 

@@ -9,6 +9,7 @@ from gb10.controller.rebuild.gate import Demand, Safeguard
 from gb10.controller.rebuild.step import Evidence
 from gb10.controller.rebuild.target import Target
 from gb10.facts.reading.backups import BackupProof
+from gb10.programs.backups.store import AHEAD_SECONDS
 
 FRESH_SECONDS = 3600.0  # a backup with an older proof is made anew: the node may have changed since
 KEEPERS = 2  # one may be lost together with the node
@@ -106,7 +107,7 @@ class Backup(Safeguard):
 
 
 def _is_fresh(proof: BackupProof) -> bool:
-    return proof.age_seconds <= FRESH_SECONDS
+    return -AHEAD_SECONDS <= proof.age_seconds <= FRESH_SECONDS
 
 
 def _places(proofs: list[BackupProof]) -> str:

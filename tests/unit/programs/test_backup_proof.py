@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from gb10.controller.backups import evidence_for, local_backups
+from gb10.facts.reading.backups import read_backups
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.files import digest
 from gb10.programs.archive.manifest import encode_summary, summary_of
@@ -29,9 +30,12 @@ from gb10.programs.backups.proof import PROVING, prove
 from gb10.programs.backups.store import (
     UNTRIED,
     ProofResult,
+    check_names,
+    checked_summary,
     is_proven,
     made_at,
     made_seconds,
+    node_folder,
     prune,
     receive,
     write_proofs,
@@ -207,6 +211,45 @@ def test_a_backup_without_required_files_is_refused(head: Path, store: Path, pat
 def test_unreadable_files_keep_a_backup_from_being_proven(head: Path, store: Path) -> None:
     code, text = reason(head, store, notes=[("/etc/x", "cannot be read: Input/output error", True)])
     assert (code, "/etc/x" in text) == ("BACKUP_INCOMPLETE", True)
+
+
+def test_a_backup_from_the_future_is_not_fresh(head: Path, store: Path) -> None:
+    ahead = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() + 86400))
+    found = proof(store, stored(store, made(head, f"spark-1-{ahead}")), most_age_seconds=3600)
+    assert (found.codes, "future" in found.texts[0]) == (("BACKUP_STALE",), True)
+
+
+EVIL = ["../../etc/logrotate.d", "../..", "..", ".", "/etc", "", "spark-1/..", "spark-1\n", "spark-1\0", "\u0661"]
+
+
+@pytest.mark.parametrize("node", EVIL)
+def test_a_summary_chooses_no_folder(head: Path, store: Path, tmp_path: Path, node: str) -> None:
+    content = made(head)
+    sound = summary_of(check(io.BytesIO(content)), digest(content), len(content), False)
+    before = sorted(tmp_path.rglob("*"))
+    for summary in ({**sound, "node": node}, {**sound, "id": f"{node}-20260101T000000Z"}, {**sound, "id": node}):
+        with pytest.raises(RefusedError) as refusal:
+            receive(str(store), summary, [content])
+        assert refusal.value.code == "BACKUP_UNSAFE"
+        with pytest.raises(RefusedError):
+            checked_summary(summary, "spark-1", sound["id"])
+    with pytest.raises(RefusedError):
+        node_folder(str(store), node)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_impossible_time_is_no_backup(store: Path) -> None:
+    for when in ("99999999T999999Z", "20260101T000000Z\n", "\u0662\u0660260101T000000Z"):
+        with pytest.raises(RefusedError):
+            check_names("spark-1", f"spark-1-{when}")
+
+
+def test_a_listing_with_evil_names_lists_only_sound_ones() -> None:
+    row = {"file": "x.tar.gz", "file_size": 1, "summary": {}, "proofs": []}
+    sound = {**row, "node": "spark-1", "id": "spark-1-20260101T000000Z"}
+    evil = [{**row, "node": node, "id": f"{node}-20260101T000000Z"} for node in EVIL]
+    found = read_backups([*evil, sound, {**sound, "id": "spark-1-../../x-20260101T000000Z"}])
+    assert [copy.id for copy in found or ()] == [sound["id"]]
 
 
 # 500 changed ones -----------------------------------------------------------------------------------------------------
@@ -398,9 +441,11 @@ def test_the_controller_recognizes_its_proofs(head: Path, store: Path, monkeypat
     assert evidence_for("spark-1") == []
     backup = stored(store, made(head))
     assert evidence_for("spark-1") == []
+    write_proofs(str(store), "spark-1", backup, [replace(proof(store, backup), where="spark-2")])
+    assert evidence_for("spark-1") == []  # the controller has not proven its own
     found = [proof(store, backup), replace(proof(store, backup), where="spark-2")]
     write_proofs(str(store), "spark-1", backup, found)
-    assert [(one.where, one.id, one.proven) for one in evidence_for("spark-1")] == [
+    assert sorted((one.where, one.id, one.proven) for one in evidence_for("spark-1")) == [
         ("controller", backup, True),
         ("spark-2", backup, True),
     ]

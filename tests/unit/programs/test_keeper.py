@@ -61,3 +61,21 @@ def test_a_full_keeper_and_a_missing_backup_are_reported(tmp_path: Path, backup:
     assert (launched(f"{KEEPER}:keep", job).refusal or ("",))[0] == "KEEPER_FULL"
     answer = launched(f"{KEEPER}:give", {"root": str(tmp_path / "store"), "node": NODE, "id": ID})
     assert (answer.refusal or ("",))[0] == "BACKUP_MISSING"
+
+
+@pytest.mark.parametrize("node", ["../../etc/logrotate.d", "../..", ".."])
+def test_a_keeper_refuses_names_that_are_paths(tmp_path: Path, backup: tuple[bytes, dict[str, Any]], node: str) -> None:
+    content, summary = backup
+    (tmp_path / "a/b").mkdir(parents=True, mode=0o755)
+    root, before = str(tmp_path / "a/b/store"), sorted(tmp_path.rglob("*"))
+    named = {"node": node, "id": f"{node}-20260102T030405Z"}
+    job = {"root": root, "summary": {**summary, **named}, "where": "spark-1", "count": 1, "days": None}
+    task = {"root": root, **named, "where": "spark-1", "expected": {"node": node}, "trusted": None}
+    for answer in (
+        launched(f"{KEEPER}:keep", job, content),
+        launched(f"{KEEPER}:prove_here", task),
+        launched(f"{KEEPER}:give", task),
+    ):
+        assert (answer.refusal or ("",))[0] == "BACKUP_UNSAFE"
+    assert sorted(tmp_path.rglob("*")) == before
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a", tmp_path / "a/b")} == {0o755}

@@ -61,4 +61,4 @@ def test_an_old_backup_is_proven_again(store: str) -> None:
 def test_contradictory_proof_results_are_ignored(store: str) -> None:
     path = Path(store) / NODE / f"{ID}.proof.json"
     path.write_text(path.read_text().replace('"codes": [],', '"codes": ["BACKUP_DAMAGED"],'))
-    assert not is_proven(store, NODE, ID, None)
+    assert not is_proven(store, NODE, ID, "controller")
