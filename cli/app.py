@@ -55,8 +55,10 @@ class Gb10Group(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _interrupt)
+        _signals.clear()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+                signal.signal(number, _interrupt)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit):
@@ -65,8 +67,12 @@ class Gb10Group(click.Group):
             _end(ctx, error)
 
 
+_signals: list[int] = []  # that asked this command to end
+
+
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """End gb10 as Ctrl-C does, when the terminal goes away or a service manager stops it."""
+    _signals.append(number)
     raise KeyboardInterrupt
 
 
@@ -76,7 +82,8 @@ def _end(ctx: click.Context, error: BaseException) -> NoReturn:
     session = importlib.import_module("gb10.cli.screen.session").Session.of(ctx)
     if isinstance(error, errors.Gb10Error):
         known = error
-    elif isinstance(error, KeyboardInterrupt | click.Abort):
+    # An import that is interrupted may fail with an error of its own.
+    elif _signals or isinstance(error, KeyboardInterrupt | click.Abort):
         known = errors.Gb10Error("INTERRUPTED")
     else:
         with suppress(Exception):  # a broken log must not hide the error
