@@ -22,7 +22,7 @@ WRAPPER = """
         if isinstance(event, OperationStarted):
             print("at work", flush=True)
             sys.stdin.readline()
-    runner.run("tiny.tolerant", kwargs={"run": "sleep 10"}, on_event=hear)
+    runner.run("tiny.tolerant", kwargs={"run_script": "sleep 10"}, on_event=hear)
 """
 
 
