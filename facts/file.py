@@ -8,24 +8,9 @@ from dataclasses import dataclass
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.values import FactValue, Sections
+from gb10.group_data.settings import SECRET_FLAGS
 
 MASK = "*MASKED*"
-# Flags of k3s whose value is a secret, or may hold a password -> environment variable (docs.k3s.io/cli/server and
-# /agent, with the deprecated ones, and docs.k3s.io/cli/etcd-snapshot).
-SECRET_FLAGS = {
-    "token": "K3S_TOKEN",
-    "agent-token": "K3S_AGENT_TOKEN",
-    "cluster-secret": "K3S_CLUSTER_SECRET",
-    "datastore-endpoint": "K3S_DATASTORE_ENDPOINT",
-    "vpn-auth": "K3S_VPN_AUTH",
-    "etcd-s3-access-key": "AWS_ACCESS_KEY_ID",
-    "etcd-s3-secret-key": "AWS_SECRET_ACCESS_KEY",
-    "etcd-s3-session-token": "AWS_SESSION_TOKEN",
-    "s3-access-key": "AWS_ACCESS_KEY_ID",
-    "s3-secret-key": "AWS_SECRET_ACCESS_KEY",
-    "s3-session-token": "AWS_SESSION_TOKEN",
-}
-
 _FLAG = f"(--?({'|'.join(SECRET_FLAGS)})|-t)"
 _KEY = f"({'|'.join(SECRET_FLAGS)}|t)"
 # Others with such names are masked, too: K3S_VPN_AUTH_KEY, ETCD_PASSWORD.

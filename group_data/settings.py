@@ -37,10 +37,25 @@ CLUSTER_NETWORKS = ("10.42.0.0/16", "10.43.0.0/16", ".svc", ".cluster.local")  #
 DEFAULT_PREFIX = 24  # of a rail's address
 CLUSTER, SOLO, OFF = "cluster", "solo", "off"
 
+# Flags of k3s whose value is a secret, or may hold a password -> environment variable (docs.k3s.io/cli/server and
+# /agent, with the deprecated ones, and docs.k3s.io/cli/etcd-snapshot).
+SECRET_FLAGS = {
+    "token": "K3S_TOKEN",
+    "agent-token": "K3S_AGENT_TOKEN",
+    "cluster-secret": "K3S_CLUSTER_SECRET",
+    "datastore-endpoint": "K3S_DATASTORE_ENDPOINT",
+    "vpn-auth": "K3S_VPN_AUTH",
+    "etcd-s3-access-key": "AWS_ACCESS_KEY_ID",
+    "etcd-s3-secret-key": "AWS_SECRET_ACCESS_KEY",
+    "etcd-s3-session-token": "AWS_SESSION_TOKEN",
+    "s3-access-key": "AWS_ACCESS_KEY_ID",
+    "s3-secret-key": "AWS_SECRET_ACCESS_KEY",
+    "s3-session-token": "AWS_SESSION_TOKEN",
+}
 # Keys of config.yaml that would have no effect, or break what looks for K3s where it always is: key -> why.
 REFUSED_KEYS = {
     **dict.fromkeys(
-        ("token", "agent-token", "datastore-endpoint", "etcd-s3-access-key", "etcd-s3-secret-key", "vpn-auth"),
+        SECRET_FLAGS,
         "config.yaml holds no secret, since a diff shows it; K3s reads it as a variable in /etc/default/k3s as well",
     ),
     **dict.fromkeys(

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.file import SECRET_FLAGS, masked
+from gb10.facts.file import masked
 from gb10.facts.k3s import ForeignK3s, K3sInstall, K3sLeftovers, K3sToken, Kubeconfig, Secret
 from gb10.facts.reading.k3s import ForeignSettings, K3sInstallation
+from gb10.group_data.settings import SECRET_FLAGS
 from tests.unit.facts.reading import Printed, printed, process, run, section, spoiled
 
 # `systemctl show` of systemd 255 for a running server; the second unit does not exist.
