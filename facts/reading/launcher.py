@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -109,8 +110,8 @@ class SectionsFact(ProgramFact[Value], Generic[Value]):
         raise NotImplementedError
 
 
-class Together(ProgramFact[tuple[Any, ...]]):
-    """Several SectionsFacts in one round trip, each with its arguments; the value has theirs in this order."""
+class Together(ProgramFact[dict[int, Any]]):
+    """Several SectionsFacts in one round trip, each with its arguments: place -> value of those that are understood."""
 
     def command(self, facts: Sequence[tuple[type[SectionsFact[Any]], Mapping[str, Any]]]) -> Launch:
         self._facts = [fact() for fact, _ in facts]
@@ -120,12 +121,16 @@ class Together(ProgramFact[tuple[Any, ...]]):
                 job[kind] |= {f"{number} {name}": text for name, text in wanted.items()}
         return Launch(SECTIONS, job)
 
-    def read(self, answer: Any) -> tuple[Any, ...]:
+    def read(self, answer: Any) -> dict[int, Any]:
         answers: list[dict[str, Any]] = [{} for _ in self._facts]
         for name, section in answer.items():
             number, _, own = name.partition(" ")
             answers[int(number)][own] = section
-        return tuple(fact.understand(own) for fact, own in zip(self._facts, answers, strict=True))
+        values = {}
+        for number, (fact, own) in enumerate(zip(self._facts, answers, strict=True)):
+            with suppress(FactProcessError):
+                values[number] = fact.understand(own)
+        return values
 
 
 def run_script(

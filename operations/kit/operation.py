@@ -41,7 +41,7 @@ def operation(
 ) -> Callable[[Callable[Arguments, Commands]], PyinfraOperation[Arguments]]:
     """Make an operation of a function, as pyinfra's decorator does.
 
-    If it raises RefusedError or UnreadFactError, it fails on this host alone, before it changes anything.
+    If it raises RefusedError or UnreadFactError, it fails on this host alone.
     """
 
     def declare(function: Callable[Arguments, Commands]) -> PyinfraOperation[Arguments]:

@@ -48,15 +48,16 @@ def read_once(where: Host, fact: type[FactBase[Any]], **arguments: Any) -> Any:
 
 
 def read_ahead(facts: Mapping[type[SectionsFact[Any]], list[dict[str, Any]]]) -> None:
-    """Given facts and their arguments, read them of this host in one round trip, for operations that will ask."""
+    """Given facts and their arguments, read them of this host in one round trip, for operations that will ask.
+
+    An operation that asks for a fact that could not be read reads it again, and reports why it cannot.
+    """
     where = host.inventory.get_host(host.name)
     wanted = [(fact, arguments) for fact, calls in facts.items() for arguments in calls]
-    found = where.get_fact(Together, facts=wanted)
     values = _values()
-    if values is not None and where not in state.failed_hosts:
-        values.update(
-            (_question(where, fact, arguments), value) for (fact, arguments), value in zip(wanted, found, strict=True)
-        )
+    found = where.get_fact(Together, facts=wanted, _ignore_errors=True)
+    if values is not None and values is _values():
+        values.update((_question(where, *wanted[place]), value) for place, value in (found or {}).items())
 
 
 @contextmanager

@@ -90,3 +90,44 @@ def test_a_fact_is_read_again_after_a_change(tmp_path: Path, steps: list[str], k
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(path.read_text().splitlines()) == readings
+
+
+AHEAD = """\
+from pyinfra.context import host
+
+from gb10.facts.file import TextFile
+from gb10.facts.reading.launcher import SectionsFact
+from gb10.operations.kit.operation import known, operation
+from gb10.operations.kit.reading import read_ahead
+
+
+class Odd(SectionsFact):
+    commands = {{"count": "echo >>{path}"}}
+
+    def read_sections(self, found):
+        raise ValueError("nobody understands this")
+
+
+@operation()
+def look(fact, **arguments):
+    host.noop(f"found {{known(fact, **arguments)}}")
+    return
+    yield
+
+
+read_ahead({{Odd: [{{}}], TextFile: [{{"path": "/etc/hostname"}}]}})
+look(name="A file", fact=TextFile, path="/etc/hostname")
+look(name="An odd fact", fact=Odd)
+"""
+
+
+def test_only_who_needs_an_odd_fact_fails(tmp_path: Path) -> None:
+    path = tmp_path / "readings"
+    (tmp_path / "deploy.py").write_text(AHEAD.format(path=path))
+    command = [sys.executable, "-m", "pyinfra", "@local", "deploy.py", "-y"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Starting operation: A file" in said
+    assert said.index("Starting operation: An odd fact") < said.index("Odd does not understand what the node answered")
+    assert len(path.read_text().splitlines()) == 2  # ahead, and by the operation
