@@ -32,7 +32,7 @@ apply)
     sshd -T | sed "$alias" | sort >effective
     lost=$(comm -23 lines effective | head -n 1)
     if [ -n "$lost" ]; then
-        echo "'$lost' has no effect: another line of /etc/ssh/sshd_config comes before it" >&2
+        echo "'$lost' has no effect: /etc/ssh/sshd_config sets it first, or does not include sshd_config.d" >&2
         exit 1
     fi
     load

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 # Files that a node writes by itself, or because somebody logs in.
-VOLATILE = ("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/cache", "/proc", "/sys", "/run", "/dev", "/tmp")
+VOLATILE = (
+    *("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/lib/NetworkManager", "/var/cache"),
+    *("/proc", "/sys", "/run", "/dev", "/tmp"),
+)
 
 
 def shell(host: Any, script: str) -> str:

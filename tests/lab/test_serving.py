@@ -70,7 +70,7 @@ def test_a_switch_makes_one_gap_and_a_second_run_none(
     assert f"http://{addresses[1]}:{PORT}/v1" in done.output
     assert f"It was at http://{addresses[0]}:{PORT}/v1" in done.output
     assert len(gaps(seen)) == 1
-    assert gaps(seen)[0] < LOAD_SECONDS + 3
+    assert gaps(seen)[0] < LOAD_SECONDS + 6  # about 0.7 s on a quiet machine; other labs are busy beside this one
     assert [list(containers(nodes[name])) for name in (HEAD, WORKER)] == [[], ["gb10-serving-solo"]]
 
     status = keyed.gb10("status", "--json").json
