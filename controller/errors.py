@@ -243,6 +243,8 @@ OPERATOR_LEFTOVER (UNVERIFIED): parts of an operator are left in the cluster
 # Copies between nodes
 COPY_PATH (USAGE): that folder or node cannot take part in a copy
   -> Name a node of the inventory and an absolute path, then: {again}
+PATH_LINKED (REFUSED): a path that gb10 works at as root is a link, or lies behind one, that others may have made
+  -> See who made it: {ssh_base} ls -ld PATH. Remove it, or name in the inventory where it leads. Then: {again}
 COPY_SAME_NODE (USAGE): source and target of the copy are the same node
   -> Name two nodes, then: {again}
 COPY_SOURCE_MISSING (REFUSED): the source does not have what is to be copied

@@ -18,7 +18,7 @@ class _Listing(ProgramFact[T], Generic[T]):
 
     def command(self, root: str | None = None) -> Launch:
         root = root or settings_of(host.data.dict(), BackupSettings).folder
-        return Launch("gb10.programs.backups.listing:main", {"root": root})
+        return Launch("gb10.programs.backups.listing:main", {"root": root}, guarded=[root])
 
 
 class Backups(_Listing[tuple[BackupCopy, ...] | None]):

@@ -46,6 +46,7 @@ class FileTree(ProgramFact[Tree]):
             seconds=HASH_SECONDS if hashed else LIST_SECONDS,
             memory_bytes=MEMORY_BYTES,
             answer_bytes=ANSWER_BYTES,
+            guarded=[root],
         )
 
     def read(self, answer: Any) -> Tree:
@@ -58,7 +59,7 @@ class CopyProgress(ProgramFact[tuple[RunningCopy, ...]]):
     default = tuple
 
     def command(self) -> Launch:
-        return Launch("gb10.programs.copying.receiving.run_folder:main", {})
+        return Launch("gb10.programs.copying.receiving.run_folder:main", {}, guarded=["/run"])
 
     def read(self, answer: Any) -> tuple[RunningCopy, ...]:
         return tuple(map(read_running, answer))

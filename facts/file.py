@@ -59,7 +59,9 @@ class TextFile(SectionsFact[TextFileState | None]):
 
     def command(self, path: str) -> Launch:
         file = shlex.quote(path)
-        return self.sections({"file": f"test -e {file} || exit 0; {STAT} {file} && cat {file} && echo {END}"})
+        return self.sections(
+            {"file": f"test -e {file} || exit 0; {STAT} {file} && cat {file} && echo {END}"}, guarded=[path]
+        )
 
     def read_sections(self, found: Sections) -> TextFileState | None:
         lines = found["file"].printed

@@ -39,7 +39,8 @@ class SavedImages(ProgramFact[SavedStore | None]):
 
     def command(self, deep: bool = False) -> Launch:
         job = {"root": STORE, "deep": deep}
-        return Launch("gb10.programs.images.commands:look", job, seconds=CHECK_SECONDS if deep else LIST_SECONDS)
+        seconds = CHECK_SECONDS if deep else LIST_SECONDS
+        return Launch("gb10.programs.images.commands:look", job, seconds=seconds, guarded=[STORE])
 
     def read(self, answer: Any) -> SavedStore | None:
         if answer is None:

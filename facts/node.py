@@ -12,6 +12,7 @@ from typing import ClassVar
 from gb10.facts.reading.launcher import Launch, SectionsFact
 from gb10.facts.reading.node import LOCK_FILE, SERVICES, GpuDevice, GpuProcess, GpuState, LockHolder, SettledState
 from gb10.facts.reading.values import FactValue, Sections
+from gb10.programs.confined import HOMES
 
 
 class Settled(SectionsFact[SettledState]):
@@ -97,7 +98,8 @@ class UserAccount(SectionsFact[Account | None]):
                 "group": f"id -gn {name}",
                 "groups": f"id -Gn {name}",
                 "keys": f'cat "$(getent passwd {name} | cut -d: -f6)/.ssh/authorized_keys"',
-            }
+            },
+            guarded=[HOMES],
         )
 
     def read_sections(self, found: Sections) -> Account | None:

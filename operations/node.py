@@ -17,7 +17,7 @@ from gb10.facts.node import PERFORMANCE_UNIT, WANTED_GOVERNOR, PerformanceMode, 
 from gb10.facts.reading.node import DataPlace
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.operation import Commands, known, operation
-from gb10.operations.kit.scripts import run_script
+from gb10.operations.kit.scripts import run_script, run_text
 from gb10.operations.kit.trials import trial
 from gb10.programs.answer import RefusedError
 from gb10.templates import render
@@ -25,6 +25,7 @@ from gb10.templates import render
 HOSTNAME = "/etc/hostname"
 UNIT_FILE = f"/etc/systemd/system/{PERFORMANCE_UNIT}"
 START_SECONDS = 60
+FOLDER_SECONDS = 30
 
 
 @operation()
@@ -67,7 +68,9 @@ def folders(path: str, names: Mapping[str, str], user: str) -> Commands:
     if place.kind is None:
         yield StringCommand("install -d -m 755", QuoteString(path))
     for name in missing:
-        yield StringCommand(f"install -d -m {names[name]} -o {user} -g {group}", QuoteString(f"{path}/{name}"))
+        folder = f"{path}/{name}"
+        command = f"install -d -m {names[name]} -o {user} -g {group} {shlex.quote(folder)}"
+        yield run_text(command, seconds=FOLDER_SECONDS, guarded=[folder])
 
 
 def survival(place: DataPlace) -> str:

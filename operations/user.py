@@ -10,11 +10,11 @@ from pyinfra.context import host
 
 from gb10.facts.file import TextFile
 from gb10.facts.node import UserAccount
-from gb10.operations.file import replace_file
 from gb10.operations.kit.operation import Commands, known, operation
-from gb10.operations.kit.scripts import write_checked
+from gb10.operations.kit.scripts import run_script, write_checked
 
 SHELL = "/bin/bash"
+WRITE_SECONDS = 30
 
 
 @operation()
@@ -37,10 +37,11 @@ def authorized_keys(user: str, keys: Sequence[str]) -> Commands:
     if lines == list(found.authorized_keys or ()):
         host.noop(f"{user} has the keys")
         return
-    folder = f"{found.home}/.ssh"
-    yield StringCommand("install -d -m 700 -o", user, "-g", found.group, QuoteString(folder))
-    content = "".join(f"{line}\n" for line in lines)
-    yield replace_file(f"{folder}/authorized_keys", content, "600", user, found.group)
+    arguments, folder = (user, found.group), f"{found.home}/.ssh"
+    content = {"keys": "".join(f"{line}\n" for line in lines)}
+    yield run_script(
+        "authorize-keys.sh", *arguments, folder, seconds=WRITE_SECONDS, variables=content, guarded=[folder]
+    )
 
 
 def with_keys(lines: Iterable[str], keys: Iterable[str]) -> list[str]:

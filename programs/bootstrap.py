@@ -9,10 +9,12 @@ Standard input has this text as a JSON line, then the request as a JSON line, th
     memory_bytes    limit for the data of this process and of its children
     answer_bytes    limit for the answer
     streams         true: the function sends a stream of bytes
+    guarded         paths where others than root may write: no link is followed there
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.machinery
 import json
@@ -72,16 +74,23 @@ def run(request: dict[str, Any]) -> int:
     sys.meta_path.insert(0, Modules(request["modules"]))
     answer = importlib.import_module("gb10.programs.answer")
     outlet = answer.Outlet(request["mark"], request["answer_bytes"], request["streams"])
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # lets programs clean up
-    threading.Thread(target=end_without_reader, daemon=True).start()
     module, _, function = request["function"].partition(":")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # lets programs clean up
     try:
+        if request["guarded"]:
+            importlib.import_module("gb10.programs.confined").follow_no_links(request["guarded"])
+        threading.Thread(target=end_without_reader, daemon=True).start()
         result = getattr(importlib.import_module(module), function)(request["job"], outlet)
     except answer.RefusedError as refused:
         outlet.say("refused", [refused.code, refused.reason])
         return 1
     except MemoryError:
         outlet.say("refused", ["PROGRAM_FAILED", f"it needs more than {request['memory_bytes'] >> 20} MiB"])
+        return 1
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        outlet.say("refused", ["PATH_LINKED", f"{error.filename} is a link, or lies behind one"])
         return 1
     if request["streams"]:
         outlet.end_stream()

@@ -98,9 +98,14 @@ class SectionsFact(ProgramFact[Value], Generic[Value]):
             raise TypeError(f"{type(self).__name__} takes no arguments")
         return self.sections(self.commands, self.files)
 
-    def sections(self, commands: Mapping[str, str], files: Mapping[str, str] | None = None) -> Launch:
-        """Given shell commands and paths by name, return the command that reads them; none fails the others."""
-        return Launch(SECTIONS, sections_job(commands, files))
+    def sections(
+        self, commands: Mapping[str, str], files: Mapping[str, str] | None = None, guarded: Sequence[str] = ()
+    ) -> Launch:
+        """Given shell commands and paths by name, return the command that reads them; none fails the others.
+
+        See Request for `guarded`.
+        """
+        return Launch(SECTIONS, sections_job(commands, files), guarded=guarded)
 
     def read(self, answer: Any) -> Value:
         return self.read_sections(read_answer(answer))
@@ -116,10 +121,13 @@ class Together(ProgramFact[dict[int, Any]]):
     def command(self, facts: Sequence[tuple[type[SectionsFact[Any]], Mapping[str, Any]]]) -> Launch:
         self._facts = [fact() for fact, _ in facts]
         job: dict[str, dict[str, str]] = {"commands": {}, "files": {}}
+        guarded: list[str] = []
         for number, (fact, (_, arguments)) in enumerate(zip(self._facts, facts, strict=True)):
-            for kind, wanted in fact.command(**arguments).job.items():
+            launch = fact.command(**arguments)
+            guarded += launch.guarded
+            for kind, wanted in launch.job.items():
                 job[kind] |= {f"{number} {name}": text for name, text in wanted.items()}
-        return Launch(SECTIONS, job)
+        return Launch(SECTIONS, job, guarded=guarded)
 
     def read(self, answer: Any) -> dict[int, Any]:
         answers: list[dict[str, Any]] = [{} for _ in self._facts]
@@ -140,17 +148,20 @@ def run_script(
     variables: Mapping[str, str] | None = None,
     memory_bytes: int = MEMORY_BYTES,
     outlives: bool = False,
+    guarded: Sequence[str] = (),
 ) -> Launch:
     """Given the text of a shell script, return the command that runs it. Its answer is what the script prints.
 
     + variables: set in the script; unlike arguments they may be secret
     + outlives: it goes on when the connection is lost
+    + guarded: as for Request
 
     A script says `refuse CODE REASON` to refuse.
     """
     job = {"text": text, "arguments": list(arguments), "variables": dict(variables or {}), "outlives": outlives}
     job["seconds"] = seconds
-    return Launch(f"{PROGRAMS}.script:main", job, seconds=seconds, memory_bytes=memory_bytes)
+    options = {"seconds": seconds, "memory_bytes": memory_bytes, "guarded": guarded}
+    return Launch(f"{PROGRAMS}.script:main", job, **options)
 
 
 def equip(host: Host, connector: BaseConnector | None = None) -> None:

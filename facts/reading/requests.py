@@ -16,7 +16,7 @@ import json
 import secrets
 import shlex
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -25,6 +25,9 @@ LOADER = "import json,sys;exec(json.loads(sys.stdin.buffer.readline()))"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PROGRAMS = "gb10.programs"
 SECTIONS = f"{PROGRAMS}.sections:main"
+CONFINED = f"{PROGRAMS}.confined"
+# Rooms whose programs work in folders of others: no request without `guarded`.
+IN_FOLDERS = tuple(f"{PROGRAMS}.{room}." for room in ("backups", "copying", "images", "tree"))
 SECONDS = 60
 MEMORY_BYTES = 2 << 30
 ANSWER_BYTES = 64 << 20
@@ -38,6 +41,8 @@ class Request:
     + job: what the function gets: a JSON object; it may hold secrets
     + seconds: how long it may take
     + on_report: called with what the program reports while it runs
+    + guarded: paths at which the program works and others than root may write: it follows no link there. HOMES in
+      gb10.programs.confined stands for the homes of all people
     """
 
     def __init__(
@@ -50,21 +55,26 @@ class Request:
         answer_bytes: int = ANSWER_BYTES,
         streams: bool = False,
         on_report: Callable[[dict[str, Any]], None] = lambda details: None,
+        guarded: Sequence[str] = (),
     ) -> None:
+        if function.startswith(IN_FOLDERS) and not guarded:
+            raise ValueError(f"{function} works in folders of others: name them as guarded")
         self.function = function
         self.job = job
         self.seconds = seconds
         self.answer_bytes = answer_bytes
+        self.guarded = guarded
         self.on_report = on_report
         self.mark = f"gb10-{secrets.token_hex(12)}"
         request = {
             "mark": self.mark,
-            "modules": texts(function.partition(":")[0]),
+            "modules": texts(function.partition(":")[0]) | (texts(CONFINED) if guarded else {}),
             "function": function,
             "job": job,
             "memory_bytes": memory_bytes,
             "answer_bytes": answer_bytes,
             "streams": streams,
+            "guarded": list(guarded),
         }
         self.text = f"{json.dumps(_bootstrap())}\n{json.dumps(request)}\n"
         limit = f"timeout --kill-after={KILL_SECONDS} {seconds}"

@@ -41,6 +41,7 @@ from gb10.programs.backups.store import (
     put,
     receive,
 )
+from gb10.programs.confined import HOMES
 
 PROGRESS_SECONDS = 10.0  # between two reports of a long transfer
 TRANSFER_SECONDS = 3600
@@ -155,7 +156,8 @@ def _receive_from_node(
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", now)
     job = {"id": backup, "node": policy.node, "created": created, "about": about}
     job |= {"paths": request.paths, "hub": request.hub, "serving": request.serving}
-    launch = Launch("gb10.programs.backups.making:main", job, seconds=TRANSFER_SECONDS, streams=True)
+    guarded = [HOMES, os.path.dirname(request.hub), *request.paths]
+    launch = Launch("gb10.programs.backups.making:main", job, seconds=TRANSFER_SECONDS, streams=True, guarded=guarded)
     encrypted = bool(request.recipients)
     progress = Progress(host, f"Back up {policy.node}", request.progress_seconds)
     sha256 = hashlib.sha256()
@@ -214,7 +216,8 @@ def _send_to_keeper(host: Host, keeper: Host, policy: BackupPolicy, summary: Map
     """Send a backup from the controller to another node. Return True if it is there."""
     job: dict[str, Any] = {"root": policy.keeper_folder, "summary": summary, "where": keeper.name}
     job |= {"count": policy.count, "days": policy.days}
-    launch = Launch("gb10.programs.backups.keeper:keep", job, seconds=TRANSFER_SECONDS, streams=True)
+    guarded = [policy.keeper_folder]
+    launch = Launch("gb10.programs.backups.keeper:keep", job, seconds=TRANSFER_SECONDS, streams=True, guarded=guarded)
     backup = summary["id"]
     progress = Progress(host, f"Send {backup} to {keeper.name}", every, summary["size"])
     try:
@@ -255,7 +258,8 @@ def _receive_from_keeper(source: Host, policy: BackupPolicy, backup: str, progre
         progress.add(len(chunk))
 
     job = {"root": policy.keeper_folder, "node": policy.node, "id": backup}
-    launch = Launch("gb10.programs.backups.keeper:give", job, seconds=TRANSFER_SECONDS, streams=True)
+    guarded = [policy.keeper_folder]
+    launch = Launch("gb10.programs.backups.keeper:give", job, seconds=TRANSFER_SECONDS, streams=True, guarded=guarded)
     try:
         with tempfile.TemporaryFile(dir=node_folder(policy.folder, policy.node)) as file:
             answer = run_stream(source, launch, take=take, silence=SILENCE_SECONDS, failed="BACKUP_FAILED")

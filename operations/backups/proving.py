@@ -121,7 +121,8 @@ def _prove_there(keeper: Host, job: Mapping[str, Any], policy: BackupPolicy) -> 
     """Have another node prove its copy."""
     where = str(keeper.name)
     task = {**job, "root": policy.keeper_folder, "where": where}
-    launch = Launch("gb10.programs.backups.keeper:prove_here", task, seconds=PROVE_SECONDS, streams=True)
+    options: dict[str, Any] = {"seconds": PROVE_SECONDS, "streams": True, "guarded": [policy.keeper_folder]}
+    launch = Launch("gb10.programs.backups.keeper:prove_here", task, **options)
     try:
         found = ProofResult.from_json(run_stream(keeper, launch, failed="BACKUP_FAILED"))
     except ODD_ERRORS as error:

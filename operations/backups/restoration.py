@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -36,15 +37,24 @@ from gb10.operations.kit.peers import run_stream
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive.manifest import ROOT, Member, shown
 from gb10.programs.backups.store import ODD_ERRORS
+from gb10.programs.confined import HOMES
 
 FOLDER = "/var/lib/gb10/restore"
 COMPARE_SECONDS = 300
 
 
-def run_on_node(node: Host, function: str, job: Mapping[str, Any], seconds: int, give: Iterable[bytes] = ()) -> Any:
+def run_on_node(
+    node: Host,
+    function: str,
+    job: Mapping[str, Any],
+    seconds: int,
+    give: Iterable[bytes] = (),
+    paths: Iterable[str | None] = (),
+) -> Any:
     """Run a function of gb10.programs.backups ("restore:put") on the node that is restored, and report its notes.
 
     + give: what follows the job on its standard input
+    + paths: of the node, at which it works
 
     Return its answer. Raise RefusedError if it fails.
     """
@@ -52,7 +62,9 @@ def run_on_node(node: Host, function: str, job: Mapping[str, Any], seconds: int,
     def told(details: Mapping[str, Any]) -> None:
         report(node, Remark(f"note: {shown(str(details.get('note')))}"))
 
-    launch = Launch(f"gb10.programs.backups.{function}", job, seconds=seconds, streams=True, on_report=told)
+    guarded = [HOMES, *sorted({os.path.dirname(path) for path in paths if path})]
+    options: dict[str, Any] = {"seconds": seconds, "streams": True, "on_report": told, "guarded": guarded}
+    launch = Launch(f"gb10.programs.backups.{function}", job, **options)
     return run_stream(node, launch, give=give, failed="RESTORE_FAILED")
 
 
@@ -113,8 +125,10 @@ class Restoration:
         others = [m for members in self.selection.values() for m in members if not is_in_server(m)]
         compared = [*others, *server_marks(self.selection["k3s"])]
         job = {"wanted": [wanted(member, self.contents) for member in compared], "folder": FOLDER}
+        paths = [member.node_path for member in compared]
         try:
-            return read_comparison(run_on_node(self.node, "differences:compare", job, COMPARE_SECONDS))
+            answer = run_on_node(self.node, "differences:compare", job, COMPARE_SECONDS, paths=paths)
+            return read_comparison(answer)
         except RefusedError as error:
             self.node.log(error.reason)
         except ODD_ERRORS as error:

@@ -97,7 +97,8 @@ def put_step(state: State, host: Host, restoration: Restoration, step: str, memb
             plan = restoration.accounts
             sudoers = [m.node_path for m in members if m.type == "f" and str(m.node_path).startswith("/etc/sudoers")]
             job = {"commands": plan.commands, "created": plan.created, "accounts": ACCOUNTS, "sudoers": sudoers}
-            _put(host, restoration, "users", members, **job)
+            run_on_node(host, "restore:users", {"folder": FOLDER, **job}, PUT_SECONDS)
+            _put(host, restoration, "put", members)  # in a process that knows the new homes
         case "identity":
             _put(host, restoration, "put", members)
             _run(host, StringCommand('hostname "$(cat /etc/hostname)"'))
@@ -119,7 +120,7 @@ def _put(host: Host, restoration: Restoration, function: str, members: Members, 
     paths = [str(member.node_path) for member in members]
     merge = [str(member.node_path) for member in members if restore_plan.is_merged(member)]
     whole = {"folder": FOLDER, "stamp": restoration.stamp, "paths": paths, "merge": merge, **job}
-    run_on_node(host, f"restore:{function}", whole, PUT_SECONDS)
+    run_on_node(host, f"restore:{function}", whole, PUT_SECONDS, paths=whole.get("paths", ()))
     for text in restore_plan.not_in_force(paths):
         report(host, Remark(f"note: {text}"))
 

@@ -221,6 +221,7 @@ def run_store(node: Host, command: str, **job: Any) -> None:
         {"root": STORE, **job},
         seconds=LONGEST_SECONDS,
         on_report=lambda moved: report(node, ImageMoved(**moved)),
+        guarded=[STORE],
     )
     try:
         ask(node, launch, "OPERATION_FAILED")

@@ -21,6 +21,7 @@ from gb10.operations.copying.survey import Survey, management_address
 from gb10.operations.kit.inventory import read_settings
 from gb10.operations.kit.peers import ask, peer_run
 from gb10.operations.kit.reports import Note
+from gb10.programs.confined import HOMES
 
 PROGRAMS = "gb10.programs.copying"
 FAILURE = "COPY_FAILED"  # of a program that ends without an answer
@@ -112,7 +113,12 @@ def transfer(source: Host, target: Host, request: CopyRequest, survey: Survey) -
         return
     key = ed25519.Ed25519PrivateKey.generate() if request.transport == "ssh" else None
     session = _Session(source, target, request, survey, key)
-    begin = Launch(f"{PROGRAMS}.receiving.unit:begin", session.receiver_job(), seconds=START_SECONDS)
+    begin = Launch(
+        f"{PROGRAMS}.receiving.unit:begin",
+        session.receiver_job(),
+        seconds=START_SECONDS,
+        guarded=[request.dest_path, HOMES],  # the key of a copy by ssh is in a home
+    )
     ready = ask(target, begin, FAILURE)
     try:
         send = Launch(
@@ -121,6 +127,7 @@ def transfer(source: Host, target: Host, request: CopyRequest, survey: Survey) -
             seconds=session.lifetime,
             memory_bytes=SENDER_MEMORY_BYTES,
             on_report=lambda moved: report(source, _progress(moved)),
+            guarded=[survey.source.root],
         )
         result = ask(source, send, FAILURE)
     except BaseException:
@@ -145,4 +152,5 @@ def _public(key: ed25519.Ed25519PrivateKey) -> str:
 def delete(target: Host, request: CopyRequest, paths: Sequence[str]) -> None:
     """Remove paths on the target, the deepest first. Raise RefusedError if that fails."""
     job = {"root": request.dest_path, "paths": paths}
-    ask(target, Launch(f"{PROGRAMS}.delete:main", job, seconds=DELETE_SECONDS), FAILURE)
+    launch = Launch(f"{PROGRAMS}.delete:main", job, seconds=DELETE_SECONDS, guarded=[request.dest_path])
+    ask(target, launch, FAILURE)

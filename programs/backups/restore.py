@@ -50,7 +50,7 @@ def put(job: dict[str, Any], outlet: Outlet) -> None:
 
 
 def users(job: dict[str, Any], outlet: Outlet) -> None:
-    """Run "commands", which make accounts; then put "paths" in place.
+    """Run "commands", which make accounts.
 
     The accounts in "created" get their old password, from the lines of shadow in the backup.
     """
@@ -63,7 +63,6 @@ def users(job: dict[str, Any], outlet: Outlet) -> None:
             hashes = dict(line.split(":")[:2] for line in json.load(file)["shadow"])
         lines = "".join(f"{user}:{hashes[user]}\n" for user in job["created"] if hashes.get(user))
         _run(["chpasswd", "--encrypted"], "RESTORE_FAILED", lines)
-    put(job, outlet)
 
 
 def docker(job: dict[str, Any], outlet: Outlet) -> None:

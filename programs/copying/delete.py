@@ -8,11 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 from gb10.programs.answer import Outlet, RefusedError
+from gb10.programs.confined import real
 
 
 def main(job: dict[str, Any], outlet: Outlet) -> None:
     """Remove job["paths"] below job["root"], the deepest first. A folder that is not empty stays."""
-    root = os.path.realpath(job["root"])
+    root = real(job["root"])
     for path in job["paths"]:
         full = os.path.join(root, path)
         folder = os.path.realpath(os.path.dirname(full))

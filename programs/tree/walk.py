@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from gb10.programs.confined import real
 from gb10.programs.copying.names import PARTIAL, STAGING
 
 Entry = dict[str, Any]
@@ -34,7 +35,7 @@ class Walk:
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self.root = os.path.realpath(job["root"])
+        self.root = real(job["root"])
         self.job = job
         self.entries: dict[str, Entry] = {}  # by path
         self.halves: dict[str, int] = {}  # path -> bytes, of files that rsync over ssh has begun

@@ -26,6 +26,7 @@ from gb10.programs.copying.receiving.run_folder import write_file
 
 PORTS = range(8873, 8973)
 HELLO_SECONDS = 15
+MOST_STRANGERS = 32  # connections at a time that have not proved yet that they know the secret
 SILENCE_SECONDS = 60  # on a connection
 
 CONFIGURATION = "rsyncd.conf"
@@ -60,17 +61,24 @@ class Listener:
     """Accepts connections and serves each by its kind.
 
     + serve: kind of a connection ("control", "data", "rsync") -> the function that serves it
+    + await_announcement: waits until the sender has announced an rsync; raises RefusedError
     """
 
-    def __init__(self, peers: set[str], secret: bytes, serve: dict[str, Serve]) -> None:
+    def __init__(
+        self, peers: set[str], secret: bytes, serve: dict[str, Serve], await_announcement: Callable[[], None]
+    ) -> None:
         self._peers = peers
         self._secret = secret
         self._serve = serve
+        self._await_announcement = await_announcement
+        self._strangers = threading.Semaphore(MOST_STRANGERS)
 
     def listen(self, address: str) -> int:
-        """Listen on an address; return the port. Raise RefusedError."""
+        """Listen on an address and its interface alone; return the port. Raise RefusedError."""
         server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if interface := interface_of(address):
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         for port in PORTS:
             try:
                 server.bind((address, port))
@@ -90,12 +98,20 @@ class Listener:
                 log(f"refused a connection from {sender[0]}: it is not the peer")
                 stream.close()
                 continue
+            if not self._strangers.acquire(blocking=False):
+                log(f"refused a connection from {sender[0]}: too many have not proved that they know the secret")
+                stream.close()
+                continue
             threading.Thread(target=self._serve_one, args=(stream, sender[0]), daemon=True).start()
 
     def _serve_one(self, stream: socket.socket, sender: str) -> None:
         with stream:
             try:
-                self._serve[self._kind(stream)](stream)
+                try:
+                    kind = self._kind(stream)
+                finally:
+                    self._strangers.release()
+                self._serve[kind](stream)
             except KeyError as error:
                 log(f"{sender} asked for something that is not part of this copy: {error}")
             except RefusedError as error:
@@ -104,9 +120,10 @@ class Listener:
                 log(f"the connection from {sender} broke: {error}")
 
     def _kind(self, stream: socket.socket) -> str:
-        """Authenticate a connection; return its kind. An rsync is authenticated by its daemon."""
+        """Authenticate a connection; return its kind. An rsync must be announced; its daemon authenticates it."""
         stream.settimeout(HELLO_SECONDS)
         if "rsync" in self._serve and _peek(stream, len(GREETING)) == GREETING:
+            self._await_announcement()
             stream.settimeout(None)
             return "rsync"
         kind = authenticate(stream, self._secret)
@@ -126,23 +143,51 @@ def _peek(stream: socket.socket, count: int) -> bytes:
     return b""
 
 
+def interface_of(address: str) -> str | None:
+    """Return the name of the interface that has an address, or None."""
+    command = ["ip", "-o", "address", "show", "to", address]
+    words = subprocess.run(command, check=False, capture_output=True, text=True).stdout.split()
+    return words[1] if words else None
+
+
 class RsyncDaemon:
-    """The rsync daemon of one copy: one folder, one user, one secret, a process for each connection."""
+    """The rsync daemon of one copy: one folder, one user, one secret, a process for each connection.
+
+    No process starts before the sender, which has proved that it knows the secret, has announced an rsync.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
+        self._announced = threading.Semaphore(0)
 
-    def configure(self, root: str, secret: str, peers: set[str]) -> None:
+    def expect(self) -> None:
+        """Let one more rsync in."""
+        self._announced.release()
+
+    def await_announcement(self) -> None:
+        """Wait until an rsync is announced. Raise RefusedError if none is."""
+        if not self._announced.acquire(timeout=HELLO_SECONDS):
+            raise RefusedError("COPY_REFUSED", "refused an rsync that the sender has not announced")
+
+    def configure(self, root: int, secret: str, peers: set[str]) -> None:
+        """Write the configuration.
+
+        + root: descriptor of the target folder, which stays open: the folder's path becomes no line of it
+        """
         write_file(os.path.join(self._folder, "secrets"), f"gb10:{secret}\n")
         allowed = {"hosts allow": " ".join(sorted(peers)), "hosts deny": "*"}
         write_file(os.path.join(self._folder, CONFIGURATION), self._text(root, allowed))
         # a connection through sshd has no address here: its key is restricted to the peer's addresses
         write_file(os.path.join(self._folder, SSH_CONFIGURATION), self._text(root, {}))
 
-    def _text(self, root: str, hosts: dict[str, str]) -> str:
-        settings = {"path": root.replace("%", "%%"), "secrets file": os.path.join(self._folder, "secrets"), **hosts}
+    def _text(self, root: int, hosts: dict[str, str]) -> str:
+        settings = {
+            "path": f"/proc/{os.getpid()}/fd/{root}",
+            "secrets file": os.path.join(self._folder, "secrets"),
+            **hosts,
+        }
         return MODULE + "".join(f"{key} = {value}\n" for key, value in settings.items())
 
     @property

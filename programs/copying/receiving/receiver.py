@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Any
 
 from gb10.programs.answer import RefusedError
+from gb10.programs.confined import real
 from gb10.programs.copying.protocol import code_of, encoded, reason_of
 from gb10.programs.copying.receiving.connections import Listener, RsyncDaemon, Serve, log
 from gb10.programs.copying.receiving.run_folder import ANSWER, PROGRESS, read_job, write_file
@@ -40,12 +41,12 @@ class Receiver:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._job = read_job(folder)
-        root = os.path.realpath(self._job["root"])
+        root = real(self._job["root"])
         self._target = Target(root)
         self._staging = StagingFolder(root)
-        self._control = Control(folder, self._job["references"], self._target, self._staging)
-        self._streams = Streams(self._target, self._staging.temporary, self._control.give_up)
         self._daemon = RsyncDaemon(folder)
+        self._control = Control(folder, self._job["references"], self._target, self._staging, self._daemon.expect)
+        self._streams = Streams(self._target, self._staging.temporary, self._control.give_up)
 
     def run(self) -> None:
         """Receive until the copy ends or the sender is gone. Raise RefusedError."""
@@ -69,11 +70,11 @@ class Receiver:
         """Listen on every rail; return the ports."""
         rails = self._job["rails"]
         peers = {peer for rail in rails.values() for peer in rail["peers"]}
-        self._daemon.configure(self._target.root, self._job["secret"], peers)
+        self._daemon.configure(os.open(self._target.root, os.O_RDONLY | os.O_DIRECTORY), self._job["secret"], peers)
         serve: dict[str, Serve] = {"control": self._control.serve, "data": self._streams.serve}
         if not self._job["ssh"]:
             serve["rsync"] = self._daemon.serve
-        listener = Listener(peers, self._job["secret"].encode(), serve)
+        listener = Listener(peers, self._job["secret"].encode(), serve, self._daemon.await_announcement)
         return {name: listener.listen(rail["address"]) for name, rail in rails.items()}
 
     def _finish(self) -> None:
@@ -105,12 +106,20 @@ def _answer(folder: str, document: dict[str, Any]) -> None:
 class Control:
     """The control connections of the sender, one for each rail. It notices when the sender is gone."""
 
-    def __init__(self, folder: str, references: dict[str, list[str]], target: Target, staging: StagingFolder) -> None:
+    def __init__(
+        self,
+        folder: str,
+        references: dict[str, list[str]],
+        target: Target,
+        staging: StagingFolder,
+        expect_rsync: Callable[[], None],
+    ) -> None:
         self.ended = False
         self._folder = folder
         self._references = references
         self._target = target
         self._staging = staging
+        self._expect_rsync = expect_rsync
         self._senders: list[Send] = []  # functions that send a message, one for each connection
         self._last_heard = time.monotonic()
         self._seen_sender = False
@@ -147,6 +156,8 @@ class Control:
                 send({"beat": request["number"]})
             case "complete":
                 self._completing.submit(self._complete, request["index"], send)
+            case "rsync":
+                self._expect_rsync()
             case "note":
                 for blob, links in self._references.items():
                     note_references(self._target.root, blob, links)

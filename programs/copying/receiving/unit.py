@@ -19,13 +19,21 @@ import zipfile
 from typing import Any
 
 from gb10.programs.answer import Outlet, RefusedError
+from gb10.programs.confined import HOMES, follow_no_links, give_up_mounting, real
 from gb10.programs.copying.protocol import code_of, reason_of
 from gb10.programs.copying.receiving.connections import authorize_key, host_keys, remove_key
 from gb10.programs.copying.receiving.receiver import GRACE_SECONDS, serve
-from gb10.programs.copying.receiving.run_folder import ANSWER, JOB, PROGRAM, write_file
+from gb10.programs.copying.receiving.run_folder import ANSWER, JOB, PROGRAM, read_job, write_file
 from gb10.programs.copying.receiving.target import make_root
 
 START_SECONDS = 20
+MOST_TASKS = 512  # threads of streams, and rsyncs
+MEMORY_BYTES = 8 << 30  # for the list of millions of files
+# What rsync and the files' owners need. The receiver gives up the right to mount (CAP_SYS_ADMIN) once it is confined.
+CAPABILITIES = " ".join(
+    f"CAP_{name}"
+    for name in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETGID", "SETUID", "SYS_ADMIN", "SYS_CHROOT")
+)
 START = "import sys\nfrom gb10.programs.copying.receiving.unit import main\nmain(sys.argv[1:])\n"
 
 
@@ -86,9 +94,12 @@ def _unit_command(name: str, folder: str, job: dict[str, Any]) -> list[str]:
         "TimeoutStopSec": str(GRACE_SECONDS * 2),
         "Environment": "LC_ALL=C.UTF-8",
         "ProtectSystem": "strict",
-        "ReadWritePaths": json.dumps(os.path.realpath(job["root"])),
+        "ReadWritePaths": json.dumps(real(job["root"])),
         "PrivateTmp": "yes",
         "NoNewPrivileges": "yes",
+        "CapabilityBoundingSet": CAPABILITIES,
+        "TasksMax": str(MOST_TASKS),
+        "MemoryHigh": str(MEMORY_BYTES),
         "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
         "OOMScoreAdjust": "500",
         # runs however the unit ends, outside the sandbox, which cannot write into home folders
@@ -132,10 +143,13 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["serve", folder]:
             try:
+                follow_no_links([read_job(folder)["root"]])
+                give_up_mounting()
                 serve(folder)
             except RefusedError as error:
                 sys.exit(f"gb10: {error}")
         case ["remove-key", name, user]:
+            follow_no_links([HOMES])
             remove_key(name, user)
         case _:
             sys.exit(__doc__)

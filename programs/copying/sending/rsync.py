@@ -96,6 +96,8 @@ class Rsync:
             *(self._ssh_address(rail) if self._ssh else self._address(rail)),
         ]
         pipe = subprocess.PIPE
+        if not self._ssh:
+            rail.send({"do": "rsync"})  # the receiver lets no other rsync in
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=[names])
         os.close(names)
         threading.Thread(target=write_names, args=(names_end, paths), daemon=True).start()

@@ -38,7 +38,7 @@ def host(ssh_server: SshServer) -> Iterator[Host]:
 
 
 def launch(function: str, root: Path, **job: Any) -> Launch:
-    return Launch(f"{KEEPER}:{function}", {"root": str(root), **job}, seconds=60, streams=True)
+    return Launch(f"{KEEPER}:{function}", {"root": str(root), **job}, seconds=60, streams=True, guarded=[str(root)])
 
 
 def keep(root: Path, summary: dict[str, Any]) -> Launch:

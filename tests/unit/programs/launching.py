@@ -32,7 +32,7 @@ def streamed(
     function: str, job: Mapping[str, Any], given: bytes = b"", python: str = sys.executable
 ) -> tuple[Answer, bytes]:
     """Run a function that sends a stream; return its answer, and what it sent."""
-    launch = Launch(function, job, streams=True)
+    launch = Launch(function, job, streams=True, guarded=[job.get("root") or job["folder"]])
     done = subprocess.run(
         [python, "-I", "-c", LOADER], input=launch.text.encode() + given, capture_output=True, check=False
     )

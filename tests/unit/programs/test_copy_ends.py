@@ -117,7 +117,7 @@ def job_of(ends: Ends, **more: Any) -> dict[str, Any]:
 
 
 def test_a_copy_arrives_and_both_ends_end(ends: Ends, interpreter: str) -> None:
-    launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends), seconds=60)
+    launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends), seconds=60, guarded=[str(ends.source)])
     result, told = answer_of(launch, interpreter)
     for name in ("large", "small"):
         assert (ends.target / name).read_bytes() == (ends.source / name).read_bytes()
@@ -130,7 +130,7 @@ def test_a_copy_arrives_and_both_ends_end(ends: Ends, interpreter: str) -> None:
 
 
 def test_a_sender_without_the_secret_is_rejected(ends: Ends, interpreter: str) -> None:
-    launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends, secret="other"), seconds=60)  # noqa: S106
+    launch = Launch("gb10.programs.copying.sending.sender:main", job_of(ends, secret="other"), guarded=["/tmp"])  # noqa: S106
     command = [interpreter, "-I", "-c", LOADER]
     done = subprocess.run(command, input=launch.text, capture_output=True, text=True, check=False, timeout=60)
     answer = launch.answer()
