@@ -75,6 +75,12 @@ for folder, folders, names in os.walk(b"."):
 
 
 # Python for a node: speaks the copy protocol without the secret and prints the answer.
+MANY_STRANGERS = r"""
+import select, socket, time
+streams = [socket.create_connection(("{address}", 8873), timeout=10) for _ in range(60)]
+time.sleep(2)
+print(sum(bool(select.select([stream], [], [], 0)[0]) for stream in streams))
+"""
 UNAUTHORIZED_PEER = r"""
 import socket
 stream = socket.create_connection(("{address}", 8873), timeout=10)
@@ -524,6 +530,7 @@ def test_connections_without_the_secret_are_refused(pair: Pair) -> None:
         with socket.create_connection((target, 8873), timeout=10) as stranger:
             stranger.sendall(b"@RSYNCD: 31.0 sha512 sha256 sha1 md5 md4\ncopy\n")
             assert not _answered(stranger)
+        assert pair.python(SOURCE, "/tmp", MANY_STRANGERS.format(address=target)) == "28\n"
         rsync = "rsync --password-file=/tmp/p"
         peer = pair.on(
             SOURCE,
@@ -531,12 +538,13 @@ def test_connections_without_the_secret_are_refused(pair: Pair) -> None:
             f"{rsync} rsync://root@{target}:8873/etc/",
             check=False,
         )
-        assert "auth failed on module copy" in peer
-        assert "Unknown module 'etc'" in peer
+        assert peer.count("rsync error: error in ") + peer.count("auth failed on module copy") == 2, peer
+        assert "hostname" not in pair.on(TARGET, f"ls -A {TO}")
         assert pair.python(SOURCE, "/tmp", UNAUTHORIZED_PEER.format(address=target)) == "b''\n"
         child.kill()
     journal = pair.journal(TARGET, "-u 'gb10-copy-*' -n 300")
     assert "gb10: COPY_REFUSED: refused a connection that does not know the secret of this copy" in journal
+    assert "gb10: COPY_REFUSED: refused an rsync that the sender has not announced" in journal
     assert re.search(r"refused a connection from 198\.18\.\d+\.1: it is not the peer", journal)
 
 

@@ -26,6 +26,7 @@ from gb10.programs.copying.receiving.run_folder import write_file
 
 PORTS = range(8873, 8973)
 HELLO_SECONDS = 15
+ANNOUNCED_SECONDS = 5  # from an rsync until its sender announces it, on another connection
 MOST_STRANGERS = 32  # connections at a time that have not proved yet that they know the secret
 SILENCE_SECONDS = 60  # on a connection
 
@@ -168,7 +169,7 @@ class RsyncDaemon:
 
     def await_announcement(self) -> None:
         """Wait until an rsync is announced. Raise RefusedError if none is."""
-        if not self._announced.acquire(timeout=HELLO_SECONDS):
+        if not self._announced.acquire(timeout=ANNOUNCED_SECONDS):
             raise RefusedError("COPY_REFUSED", "refused an rsync that the sender has not announced")
 
     def configure(self, root: int, secret: str, peers: set[str]) -> None:

@@ -121,8 +121,7 @@ class Control:
         self._staging = staging
         self._expect_rsync = expect_rsync
         self._senders: list[Send] = []  # functions that send a message, one for each connection
-        self._last_heard = time.monotonic()
-        self._seen_sender = False
+        self._last_heard: float | None = None  # before the sender came
         self._lock = threading.Lock()
         self._completing = ThreadPoolExecutor(COMPLETING)
 
@@ -137,7 +136,6 @@ class Control:
         self._last_heard = time.monotonic()
         with self._lock:
             self._senders.append(send)
-            self._seen_sender = True
         try:
             for line in stream.makefile("rb"):
                 self._last_heard = time.monotonic()
@@ -188,7 +186,7 @@ class Control:
         now = time.monotonic()
         if self.ended:
             return ""
-        if not self._seen_sender:
+        if self._last_heard is None:
             return "no sender came" if now - began > AWAIT_SENDER_SECONDS else None
         silent = not self._senders or now - self._last_heard > SILENCE_SECONDS
         return "the sender is gone" if silent else None
