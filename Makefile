@@ -12,7 +12,7 @@ FAULTS ?=
 help:
 	@echo 'make demo      build a cluster from two simulated nodes, serve a model, rebuild one node'
 	@echo 'make test      run all tests: unit tests, then lab tests over real SSH'
-	@echo 'make check     check style, types and import layers'
+	@echo 'make check     check style, types, import layers and known vulnerabilities'
 	@echo 'make bench     measure speeds and print them as tables'
 	@echo 'make faults    kill rebuilds at every step, cut networks, fill disks; FAULTS="--subset 12 --seed 7"'
 	@echo 'make lab-up    start two simulated nodes that stay up; see them with: gb10 lab status'
@@ -39,6 +39,7 @@ check: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/python scripts/typecheck.py
 	.venv/bin/lint-imports
+	@scripts/audit
 
 bench: ready
 	@scripts/with-labs sh -c '.venv/bin/gb10 lab up && .venv/bin/python -m bench.run'
