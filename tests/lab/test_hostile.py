@@ -30,8 +30,9 @@ def nodes(lab: LabUnderTest, host_of: Callable[[str], Any]) -> Iterator[dict[str
 
 def in_container(host: Any, script: str) -> None:
     """Run a script as root in a container that has the cache of models, without rights on the node."""
-    mount = f"-v {served.HOME}:/hf"
-    container = host.run(f"sudo docker run --rm --network none {mount} {served.IMAGE} sh -c %s", script)
+    tools = "-e PATH=/usr/bin -v /usr:/usr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro"  # the image has no shell
+    options = f"--rm --network none -v {served.HOME}:/hf {tools}"
+    container = host.run(f"sudo docker run {options} {served.IMAGE} /usr/bin/sh -c %s", script)
     assert container.rc == 0, container.stderr
 
 
