@@ -8,37 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.paths import private_folder
 from gb10.operations.kit.files import write_atomically
-from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, key_of, keys_of
+from gb10.operations.kit.host_proof import CONNECT_SECONDS, NotOfferedError, SshHost, proven_key, ssh_host
+from gb10.operations.kit.known_hosts import HostKey, KnownHosts, key_of, keys_of
 
-CONNECT_SECONDS = 5
 PROBE_SECONDS = 20  # time limit of an ssh command
+SCRATCH_NAME = "host"  # of the one host in a temporary known_hosts file
 ANSWER_BYTES = 1 << 20  # read of each output of an ssh command
 
 Shown = Literal["known", "recalled", "strange", "silent"]
 
 
-def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: Iterable[str]) -> list[str]:
-    """Return an ssh command that prompts for nothing, forwards nothing and trusts only `known_hosts`."""
+def ssh_command(host: InventoryHost, known_hosts: Path, command: Iterable[str]) -> list[str]:
+    """Return an ssh command that prompts for nothing, forwards nothing and trusts only the key of SCRATCH_NAME."""
     settings = {
+        "HostKeyAlias": SCRATCH_NAME,
         "BatchMode": "yes",
         "ConnectTimeout": str(CONNECT_SECONDS),
         "UserKnownHostsFile": str(known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
-        "StrictHostKeyChecking": checking,
-        "HashKnownHosts": "no",
+        "StrictHostKeyChecking": "yes",
         "UpdateHostKeys": "no",
         "ControlMaster": "no",
         "ControlPath": "none",
@@ -54,8 +54,8 @@ def ssh_command(host: InventoryHost, known_hosts: Path, checking: str, command: 
 
 def known_host_keys(host: InventoryHost) -> tuple[HostKey, ...]:
     """Return the keys of a host in known_hosts; none if there was no connection yet."""
-    path, name = _known(host)
-    return tuple(keys_of(KnownHosts(path).about(name)))
+    where = ssh_host(host.address, host.login)
+    return tuple(keys_of(KnownHosts(where.known_hosts).about(where.name)))
 
 
 def accept_host_key(host: InventoryHost, key: HostKey) -> None:
@@ -64,8 +64,8 @@ def accept_host_key(host: InventoryHost, key: HostKey) -> None:
     The replaced lines are saved until `settle_host_key` finds the old key again. Accepting the same key again changes
     nothing.
     """
-    path, name = _known(host)
-    known = KnownHosts(path)
+    where = ssh_host(host.address, host.login)
+    known, name = KnownHosts(where.known_hosts), where.name
     if keys_of(known.about(name)) == {key}:
         return
     replaced = known.meaning(name)  # the same key under another name is the same node
@@ -83,22 +83,25 @@ def settle_host_key(host: InventoryHost) -> Shown:
     A restore that was killed in the middle leaves a mixture of old and new keys. Then the old keys that the host shows
     are restored, and the others stay saved until it shows them, too.
     """
-    path, name = _known(host)
-    keys = keys_of(KnownHosts(path).about(name))
-    verdict = _shows_one_of(host, keys)
-    if verdict is None:
+    where = ssh_host(host.address, host.login)
+    keys = keys_of(KnownHosts(where.known_hosts).about(where.name))
+    try:
+        verdict = proven_key(where, *{key.kind for key in keys}) in keys
+    except NotOfferedError:
+        verdict = False
+    except ConnectionError:
         return "silent"
     for replaced in reversed(_read_aside(host)):
         # known_hosts may already have one of the restored keys.
         if verdict and not keys & keys_of(replaced):
             continue
-        shown, withheld = _compared(host, keys_of(replaced))
+        shown, withheld = _compared(where, keys_of(replaced))
         if not shown:
             continue
         if verdict and withheld:
             return "known"
         # Read the file again: the connections took seconds.
-        KnownHosts(path).replace(name, [line for line in replaced if key_of(line) not in withheld])
+        KnownHosts(where.known_hosts).replace(where.name, [line for line in replaced if key_of(line) not in withheld])
         if withheld:
             return "known"
         _aside(host).unlink(missing_ok=True)
@@ -108,30 +111,18 @@ def settle_host_key(host: InventoryHost) -> Shown:
 
 def shown_keys(host: InventoryHost, keys: Iterable[HostKey]) -> set[HostKey]:
     """Return the keys that the host proves to have."""
-    return _compared(host, set(keys))[0]
+    return _compared(ssh_host(host.address, host.login), set(keys))[0]
 
 
-def _compared(host: InventoryHost, keys: set[HostKey]) -> tuple[set[HostKey], set[HostKey]]:
-    """Return the keys that the host proves to have, and those of types for which it shows another key."""
-    answers = {key: _shows_one_of(host, {key}, key.kind) for key in keys}
-    shown = {key for key, answer in answers.items() if answer is True}
+def _compared(where: SshHost, keys: set[HostKey]) -> tuple[set[HostKey], set[HostKey]]:
+    """Return the keys that the host proves to have, and those of types for which it proves another key."""
+    proven: dict[str, HostKey] = {}
+    for kind in {key.kind for key in keys}:
+        with suppress(ConnectionError):
+            proven[kind] = proven_key(where, kind)
+    shown = {key for key in keys if proven.get(key.kind) == key}
     kinds = {key.kind for key in shown}
-    return shown, {key for key, answer in answers.items() if answer is False and key.kind not in kinds}
-
-
-def _shows_one_of(host: InventoryHost, keys: Iterable[HostKey], kind: str | None = None) -> bool | None:
-    """Return True if the host proves to have one of these keys; None if no sshd or no such type answers."""
-    algorithms = {"ssh-rsa": "rsa-sha2-512,rsa-sha2-256"}.get(kind, kind) if kind else None  # no SHA-1
-    only = ["-o", f"HostKeyAlgorithms={algorithms}"] if algorithms else []
-    _, name = _known(host)
-    with scratch_known_hosts(f"{name} {key.kind} {key.blob}" for key in keys) as path:
-        program, *rest = ssh_command(host, path, "yes", ["true"])
-        done = run_ssh([program, *only, *rest])
-    if done.returncode == 0 or _login_refused(done.stderr):  # ssh logs in after the host has proven its key
-        return True
-    if kind and "no matching host key type" in done.stderr:
-        return None
-    return False if "host key" in done.stderr.lower() else None
+    return shown, {key for key in keys if key.kind in proven and key.kind not in kinds}
 
 
 def run_ssh(command: list[str], give: str = "") -> subprocess.CompletedProcess[str]:
@@ -152,27 +143,13 @@ def run_ssh(command: list[str], give: str = "") -> subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
-def _login_refused(stderr: str) -> bool:
-    """Return True if ssh itself reports a refused login, not the text of a host that has proven nothing yet."""
-    return bool(re.search(r"^\S+: Permission denied \(", stderr, re.MULTILINE)) and "Received disconnect" not in stderr
-
-
 @contextmanager
-def scratch_known_hosts(lines: Iterable[str] = ()) -> Iterator[Path]:
-    """Provide a temporary known_hosts file."""
+def scratch_known_hosts(key: HostKey) -> Iterator[Path]:
+    """Provide a temporary known_hosts file with one key."""
     with tempfile.TemporaryDirectory(prefix="gb10-") as folder:
         path = Path(folder) / "known_hosts"
-        path.write_text("".join(f"{line}\n" for line in lines))
+        path.write_text(f"{SCRATCH_NAME} {key.kind} {key.blob}\n")
         yield path
-
-
-def _known(host: InventoryHost) -> tuple[Path, str]:
-    """Return the known_hosts file of a host, and its name there, as configured for ssh."""
-    options = ["-F", host.login.config_file] if host.login.config_file else []
-    done = subprocess.run(["ssh", *options, "-G", host.address], capture_output=True, text=True, check=True)
-    found = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    path = Path(host.login.known_hosts_file or found["userknownhostsfile"].split()[0]).expanduser()
-    return path, host_name(found["hostname"], host.login.port if host.login.port != 22 else int(found["port"]))
 
 
 def _aside(host: InventoryHost) -> Path:

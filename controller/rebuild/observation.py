@@ -3,7 +3,8 @@
 A node that answers again need not be wiped: it may only have been rebooted, or another machine may have its address.
 The machine-id shows if the installation is another one, the MACs show if the machine is the same. Both need a login.
 pyinfra cannot do that, because it rightly refuses an unknown host key. So each look runs ssh with a known_hosts file
-of its own. Until a person has confirmed the key, the node's answers are shown to that person and not used otherwise.
+of its own, which has the key that the machine has just proven. Until a person has confirmed the key, the node's answers
+are shown to that person and not used otherwise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gb10.controller.inventory import InventoryHost
 from gb10.facts.reading.node import IDENTITY_JOB, Identity, read_identity
 from gb10.facts.reading.requests import SECTIONS, FloodError, FrameError, Request
 from gb10.facts.reading.values import read_answer
+from gb10.operations.kit.host_proof import proven_key, ssh_host
 from gb10.operations.kit.known_hosts import HostKey
 
 SUDO_LINE = 'echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/90-gb10'
@@ -107,16 +109,17 @@ def instructions(host: InventoryHost, old: OldIdentity, keeps_data: bool | None 
 
 
 def look(host: InventoryHost) -> Observation:
-    """Log in once, accepting any host key, and read the identity of the machine."""
+    """Log in once, whatever host key the machine proves to have, and read the identity of the machine."""
     question = Request(SECTIONS, {**IDENTITY_JOB, "commands": {**IDENTITY_JOB["commands"], "sudo": "sudo -n true"}})
-    with scratch_known_hosts() as known:
-        done = run_ssh(ssh_command(host, known, "accept-new", [question.line]), question.text)
-        fields = known.read_text().split()
-    seen = Observation(
-        host_key=HostKey(fields[1], fields[2]) if len(fields) >= 3 else None,
-        neighbour_mac=_neighbours().get(host.address),
-    )
-    if seen.host_key is None or done.returncode == 255:
+    seen = Observation(neighbour_mac=_neighbours().get(host.address))
+    try:
+        key = proven_key(ssh_host(host.address, host.login))
+    except ConnectionError as error:
+        return replace(seen, refused=str(error))
+    seen = replace(seen, host_key=key)
+    with scratch_known_hosts(key) as known:
+        done = run_ssh(ssh_command(host, known, [question.line]), question.text)
+    if done.returncode == 255:
         return replace(seen, refused=_last_line(done.stderr))
     try:
         found = read_answer(question.read(done.stdout))
