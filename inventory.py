@@ -1,4 +1,4 @@
-"""Two DGX Sparks: enter your own addresses, then try `gb10 bootstrap --dry-run`.
+"""Two DGX Sparks: enter your own addresses, then type `gb10 trust spark-1 spark-2` and `gb10 bootstrap --dry-run`.
 
 You can set every key of group_data/all.py here, for one host or, as the second part of a group's tuple, for a group.
 """
@@ -12,6 +12,7 @@ head = [
             # address as "node_ip", for K3s.
             "ssh_hostname": "192.168.1.11",
             "ssh_user": "nvidia",
+            "ssh_strict_host_key_checking": "yes",  # `gb10 trust` asks you, and puts its key into known_hosts
             "_sudo": True,  # this user's sudo must not ask for a password
             "rails": {  # the two halves of the cabled ConnectX-7 port, each in its own subnet
                 "a": {"interface": "enp1s0f0np0", "address": "192.168.100.11/24"},
@@ -27,6 +28,7 @@ workers = [
         {
             "ssh_hostname": "192.168.1.12",
             "ssh_user": "nvidia",
+            "ssh_strict_host_key_checking": "yes",
             "_sudo": True,
             "rails": {
                 "a": {"interface": "enp1s0f0np0", "address": "192.168.100.12/24"},

@@ -14,6 +14,7 @@ import click
 
 # Name, module and help of each command: help and completion import none of the modules.
 COMMANDS = {
+    "trust": ("trust", "Show the SSH host keys of nodes at first contact, and ask."),
     "bootstrap": ("cluster", "Bring the cluster up, or bring it up to date."),
     "provision": ("cluster", "Prepare a vanilla DGX OS node."),
     "status": ("status", "Show the nodes and whether the cluster is healthy."),

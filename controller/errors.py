@@ -57,7 +57,6 @@ DEFAULT_DETAILS: Mapping[str, str] = {
     "since": "a while ago",
     "ssh": "ssh NODE true",
     "ssh_base": "ssh NODE",
-    "ssh_forget": "ssh-keygen -R NODE",
     "wanted": "?",
 }
 
@@ -81,7 +80,9 @@ NODE_UNREACHABLE (UNREACHABLE): {host} does not answer: {reason}
 SSH_AUTH (UNREACHABLE): {host} rejects the SSH login: {reason}
   -> Check ssh_user and ssh_key in the inventory until this works: {ssh}. Then: {again}
 SSH_HOST_KEY (UNREACHABLE): {host} shows an unexpected SSH host key: {reason}
-  -> Only if the node is new or was reinstalled: {ssh_forget} && {ssh}. Then: {again}
+  -> Compare its fingerprint with what the node's own screen shows: gb10 trust{options} {host}. Then: {again}
+HOST_KEY_REFUSED (REFUSED): the SSH host key of {host} is refused, and known_hosts unchanged: {reason}
+  -> Read the fingerprint on {host}'s own screen: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Then: {again}
 SUDO_PASSWORD (UNREACHABLE): sudo on {host} asks for a password
   -> On {host}, allow sudo without one: echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/90-gb10.
      Then: {again}

@@ -1,4 +1,4 @@
-"""SSH host keys in known_hosts: accept the key of a new installation, and restore the old one later.
+"""SSH host keys in known_hosts: trust a host at first contact, accept a new installation, restore the old key later.
 
 A wiped node shows a new key. While it is rebuilt, known_hosts has that key. After the restore of its backup it shows
 its old key again, and the lines that were replaced in known_hosts come back.
@@ -11,16 +11,18 @@ import json
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.paths import private_folder
 from gb10.operations.kit.files import write_atomically
-from gb10.operations.kit.host_proof import CONNECT_SECONDS, NotOfferedError, SshHost, proven_key, ssh_host
+from gb10.operations.kit.host_proof import CONNECT_SECONDS, NotOfferedError, SshHost, proven_key, proven_keys, ssh_host
 from gb10.operations.kit.known_hosts import HostKey, KnownHosts, key_of, keys_of
 
 PROBE_SECONDS = 20  # time limit of an ssh command
@@ -56,6 +58,52 @@ def known_host_keys(host: InventoryHost) -> tuple[HostKey, ...]:
     """Return the keys of a host in known_hosts; none if there was no connection yet."""
     where = ssh_host(host.address, host.login)
     return tuple(keys_of(KnownHosts(where.known_hosts).about(where.name)))
+
+
+@dataclass(frozen=True)
+class Contact:
+    """The host keys of a host when a person meets it: those that it proves to have, and those in known_hosts."""
+
+    host: InventoryHost
+    proven: tuple[HostKey, ...]  # the best first
+    known: tuple[HostKey, ...]
+    trusted: bool  # nothing needs to be done
+
+    def chosen(self, fingerprints: Sequence[str]) -> HostKey:
+        """Return the key to trust: one that a person named, a known one, or the best. Raise HOST_KEY_REFUSED."""
+        named = [key for key in self.proven if any(key.is_named(text) for text in fingerprints)]
+        if fingerprints and not named:
+            shown = ", ".join(f"{key.fingerprint} ({key.kind})" for key in self.proven)
+            raise Gb10Error("HOST_KEY_REFUSED", reason=f"it shows {shown}", **self.host.details())
+        key = [*named, *(key for key in self.proven if key in self.known), *self.proven][0]
+        where = ssh_host(self.host.address, self.host.login)
+        if KnownHosts(where.known_hosts).revokes(key):
+            reason = f"{key.fingerprint} is revoked in {where.known_hosts}"
+            raise Gb10Error("HOST_KEY_REFUSED", reason=reason, **self.host.details())
+        return key
+
+
+def meet(host: InventoryHost) -> Contact:
+    """Return the host keys of a host, without a login. Raise NODE_UNREACHABLE."""
+    where = ssh_host(host.address, host.login)
+    try:
+        proven = proven_keys(where)
+    except ConnectionError as error:
+        raise Gb10Error("NODE_UNREACHABLE", reason=str(error), **host.details()) from error
+    if not proven:
+        raise Gb10Error("NODE_UNREACHABLE", reason="it has no host key of a usual type", **host.details())
+    file = KnownHosts(where.known_hosts)
+    known = tuple(keys_of(file.about(where.name)))
+    kinds = {key.kind for key in proven}
+    expected = [key for key in known if key.kind in kinds]
+    trusted = bool(expected) and all(key in proven and file.accepts(where.name, key) for key in expected)
+    return Contact(host, tuple(proven), known, trusted)
+
+
+def trust_host_key(host: InventoryHost, key: HostKey) -> None:
+    """Make this the only key of a host in known_hosts, as a person has confirmed."""
+    where = ssh_host(host.address, host.login)
+    KnownHosts(where.known_hosts).trust(where.name, key)
 
 
 def accept_host_key(host: InventoryHost, key: HostKey) -> None:

@@ -26,7 +26,6 @@ from gb10.group_data.settings import (
     SettingsError,
     SshSettings,
 )
-from gb10.operations.kit.known_hosts import host_name
 
 LOAD_SECONDS = 60  # an inventory may query a database or a cloud
 
@@ -107,9 +106,7 @@ class InventoryHost:
 
     def details(self) -> dict[str, str]:
         """Return the details of the host for error texts."""
-        where = ["-f", self.login.known_hosts_file] if self.login.known_hosts_file else []
-        forget = shlex.join(["ssh-keygen", "-R", host_name(self.address, self.login.port), *where])
-        return {"host": self.name, "ssh": f"{self.ssh} true", "ssh_base": self.ssh, "ssh_forget": forget}
+        return {"host": self.name, "ssh": f"{self.ssh} true", "ssh_base": self.ssh}
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
         "ssh_user": USER,
         "ssh_key": str(state.key),
         "ssh_known_hosts_file": str(state.known_hosts),
+        "ssh_strict_host_key_checking": "yes",
         "ssh_allow_agent": False,
         "ssh_look_for_keys": False,
         "_sudo": True,

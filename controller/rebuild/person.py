@@ -87,7 +87,7 @@ class Person:
 
     def confirm(self, host: InventoryHost, key: HostKey) -> None:
         """Have a new host key confirmed. Raise HOST_KEY_UNCONFIRMED unless the person says yes."""
-        if any(confirmed(key, text) for text in self._keys):
+        if any(key.is_named(text) for text in self._keys):
             return
         text = f"{host.name} shows the new host key {key.fingerprint} ({key.kind})"
         if self._ask:
@@ -99,9 +99,3 @@ class Person:
     def command(self, command: str, *arguments: str) -> str:
         """Return a gb10 command for the person to type: "gb10 backup -i lab/inventory.py spark-2"."""
         return " ".join((f"gb10 {command}{self._options}", *arguments))
-
-
-def confirmed(key: HostKey, given: str) -> bool:
-    """Return True if a person typed this key: its fingerprint, with or without "SHA256:", or the key itself."""
-    given = given.strip()
-    return given in (key.fingerprint, key.fingerprint.removeprefix("SHA256:"), f"{key.kind} {key.blob}", key.blob)

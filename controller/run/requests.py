@@ -52,6 +52,7 @@ from gb10.operations.kit.inventory import misspelt
 from gb10.operations.kit.operation import RefusedDeploy
 
 CONFIG = Path("config.py")  # pyinfra's own, in the current folder
+STRICT = {"ssh_strict_host_key_checking": "yes"}  # whatever the inventory says: `gb10 trust` asks a person
 NOT_SAID = object()
 
 
@@ -151,7 +152,7 @@ def _running(state: WatchedState, request: RunDeploy | GetFacts) -> Iterator[Con
         if CONFIG.exists():
             exec_file(str(CONFIG.absolute()))
         data = request.data if isinstance(request, RunDeploy) else {}
-        inventory = make_inventory(request.source, cwd=state.cwd, override_data=dict(data))
+        inventory = make_inventory(request.source, cwd=state.cwd, override_data={**data, **STRICT})
         ctx_inventory.set(inventory)
         for host in inventory:
             host.__class__ = WatchedHost  # pyinfra makes them itself, and has no hook for facts

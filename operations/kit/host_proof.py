@@ -9,7 +9,7 @@ import logging
 import shlex
 import socket
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,15 @@ def proven_key(host: SshHost, *kinds: str) -> HostKey:
     except (OSError, EOFError, SSHException) as error:
         raise ConnectionError(str(error) or "it closed the connection") from error
     return HostKey(key.get_name(), key.get_base64())
+
+
+def proven_keys(host: SshHost) -> list[HostKey]:
+    """Return one key of each type that a host proves to have, the best first. Raise ConnectionError as above."""
+    keys = []
+    for kind in ALGORITHMS:
+        with suppress(NotOfferedError):
+            keys.append(proven_key(host, kind))
+    return keys
 
 
 def _stream(host: SshHost) -> Any:

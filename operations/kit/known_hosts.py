@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,11 @@ class HostKey:
         """The fingerprint as ssh and ssh-keygen -l show it: "SHA256:..."."""
         digest = hashlib.sha256(base64.b64decode(self.blob)).digest()
         return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+    def is_named(self, given: str) -> bool:
+        """Return True if a person typed this key: its fingerprint, with or without "SHA256:", or the key itself."""
+        names = (self.fingerprint, self.fingerprint.removeprefix("SHA256:"), f"{self.kind} {self.blob}", self.blob)
+        return given.strip() in names
 
     def to_json(self) -> dict[str, str]:
         return {"kind": self.kind, "blob": self.blob, "fingerprint": self.fingerprint}
@@ -54,6 +60,27 @@ class KnownHosts:
         """Return the lines that name a host, and those that give one of its keys another name."""
         keys = keys_of(self.about(name))
         return [line for line in self.lines if _names(line, name) or key_of(line) in keys]
+
+    def accepts(self, name: str, key: HostKey) -> bool:
+        """Return True if pyinfra accepts this key of a host. It reads no line after one that it cannot read."""
+        from paramiko import PKey  # noqa: PLC0415 # loading it takes longer than all other work here
+        from paramiko.hostkeys import HostKeys  # noqa: PLC0415
+
+        known = HostKeys()
+        with suppress(Exception):  # as pyinfra does
+            known.load(str(self.path))
+        return known.check(name, PKey.from_type_string(key.kind, base64.b64decode(key.blob)))
+
+    def revokes(self, key: HostKey) -> bool:
+        """Return True if a line with the mark @revoked has this key."""
+        return any(line.split()[:1] == ["@revoked"] and key.blob in line.split() for line in self.lines)
+
+    def trust(self, name: str, key: HostKey) -> None:
+        """Make this the only key of a host. Its lines come first: a line before them may be one that cannot be read."""
+        old = self.about(name)
+        names = list(dict.fromkeys(line.split()[0] for line in old)) or [name]
+        rest = [line for line in self.lines if line not in old]
+        self._write([*(f"{each} {key.kind} {key.blob}" for each in names), *rest])
 
     def replace(self, name: str, lines: Iterable[str]) -> None:
         """Write the file with these lines in place of those about a host, see `meaning`."""

@@ -23,12 +23,13 @@ class SshServer:
         self._allowed = client.asbytes()
         self.host_keys: list[paramiko.PKey] = [paramiko.ECDSAKey.generate()]  # used from the next connection on
         self.known_hosts = folder / "known_hosts"
-        self.known_hosts.touch()
+        self.attempts: list[str] = []  # of a login
         self._environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
         self._transports: list[paramiko.Transport] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
+        self.known_hosts.write_text(self.known_line())
         threading.Thread(target=self._accept, daemon=True).start()
 
     def host_data(self, **other: object) -> dict[str, object]:
@@ -41,6 +42,11 @@ class SshServer:
             "ssh_known_hosts_file": str(self.known_hosts),
             **other,
         }
+
+    def known_line(self) -> str:
+        """Return the line of known_hosts about this server."""
+        (key, *_) = self.host_keys
+        return f"[127.0.0.1]:{self.port} {key.get_name()} {key.get_base64()}\n"
 
     def cut(self) -> None:
         """Break every connection. The commands continue, as under sshd."""
@@ -120,7 +126,16 @@ class _Session(paramiko.ServerInterface):
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
+    def check_auth_none(self, username: str) -> int:
+        self._server.attempts.append("none")
+        return AUTH_FAILED
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        self._server.attempts.append(f"password {password}")
+        return AUTH_FAILED
+
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self._server.attempts.append("publickey")
         return AUTH_SUCCESSFUL if self._server.allows(key) else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:

@@ -124,12 +124,12 @@ def test_a_process_serves_many_requests(two: str) -> None:
 
 def test_host_keys_are_read_anew_for_each_request(project: Project) -> None:
     other = project.root / "known"
-    other.touch()
+    other.write_text(project.server.known_line())
     run = runner(project.inventory(spark_1={"ssh_known_hosts_file": str(other)}))
     assert run.run("tiny.nothing").ok
     project.server.host_keys = [paramiko.ECDSAKey.generate()]
     assert codes(run.run("tiny.nothing").errors) == ["SSH_HOST_KEY"]
-    other.write_text("")
+    other.write_text(project.server.known_line())
     assert run.run("tiny.nothing").ok
 
 
@@ -255,6 +255,8 @@ class Relay:
 @pytest.fixture
 def relay(project: Project) -> Iterator[Relay]:
     relay = Relay(project.server.port)
+    line = project.server.known_line()
+    project.server.known_hosts.write_text(line + line.replace(str(project.server.port), str(relay.port)))
     yield relay
     relay._open.set()
 

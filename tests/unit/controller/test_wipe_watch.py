@@ -21,7 +21,6 @@ from gb10.controller.rebuild.observation import (
     judge,
     key_lines,
 )
-from gb10.controller.rebuild.person import confirmed
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.tools import make_tools
 from gb10.controller.rebuild.wipe_watch import wait_for_wipe
@@ -118,9 +117,9 @@ def test_only_a_full_fingerprint_confirms_a_key(tmp_path: Path) -> None:
         ["ssh-keygen", "-l", "-f", str(tmp_path / "host.pub")], capture_output=True, text=True, check=True
     )
     assert listed.stdout.split()[1] == key.fingerprint
-    assert confirmed(key, key.fingerprint)
-    assert confirmed(key, key.fingerprint.removeprefix("SHA256:"))
-    assert not any(confirmed(key, given) for given in ("", "yes", key.fingerprint[:20]))
+    assert key.is_named(key.fingerprint)
+    assert key.is_named(key.fingerprint.removeprefix("SHA256:"))
+    assert not any(key.is_named(given) for given in ("", "yes", key.fingerprint[:20]))
 
 
 def test_the_instructions_name_the_machine(node: InventoryHost) -> None:
