@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import get_args
 
 from gb10.controller.host_keys import settle_host_key, shown_keys
@@ -13,7 +12,8 @@ from gb10.group_data.settings import Acceptable, BackupSettings
 from gb10.operations.backups.restore_plan import HOST_KEYS
 from gb10.operations.backups.restore_source import LATEST, open_backup
 from gb10.operations.backups.state_folder import backups_folder
-from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, public_keys
+from gb10.operations.kit.host_proof import ssh_host
+from gb10.operations.kit.known_hosts import HostKey, KnownHosts, public_keys
 from gb10.programs.answer import RefusedError
 from gb10.programs.backups.listing import listing
 
@@ -57,8 +57,8 @@ def know_host(host: InventoryHost, backup: str | None = None) -> None:
     keys = _backed_up_keys(host, backup or LATEST)
     shown = {key.kind: key.blob for key in shown_keys(host, (HostKey(*key) for key in keys.items()))}
     if shown:
-        path = Path(host.login.known_hosts_file or "~/.ssh/known_hosts").expanduser()
-        KnownHosts(path).follow(host_name(host.address, host.login.port), shown, {})
+        where = ssh_host(host.address, host.login)
+        KnownHosts(where.known_hosts).follow(where.name, shown, {})
 
 
 def _backed_up_keys(host: InventoryHost, backup: str) -> dict[str, str]:

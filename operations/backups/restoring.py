@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from pyinfra.api import FunctionCommand, Host, State, StringCommand
@@ -10,15 +10,16 @@ from pyinfra.api import FunctionCommand, Host, State, StringCommand
 from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.k3s import SERVER, UNITS
 from gb10.facts.reading.reports import report
-from gb10.group_data.settings import RestoreSettings
+from gb10.group_data.settings import RestoreSettings, SshSettings
 from gb10.operations import docker
 from gb10.operations.backups import restore_plan
 from gb10.operations.backups.making import Progress
 from gb10.operations.backups.reports import Remark
 from gb10.operations.backups.restoration import FOLDER, Restoration, run_on_node
-from gb10.operations.backups.restore_plan import ACCOUNTS, HOST_KEYS, NETPLAN
-from gb10.operations.kit.inventory import known_as, known_hosts_file, read_settings
-from gb10.operations.kit.known_hosts import KnownHosts, public_keys
+from gb10.operations.backups.restore_plan import ACCOUNTS, NETPLAN
+from gb10.operations.kit.host_proof import proven_keys, ssh_host
+from gb10.operations.kit.inventory import read_settings, ssh_address
+from gb10.operations.kit.known_hosts import HostKey, KnownHosts, keys_of
 from gb10.operations.kit.operation import Command, Commands, say
 from gb10.operations.kit.peers import peer_run
 from gb10.operations.kit.scripts import run_script
@@ -143,12 +144,30 @@ def _put_k3s(host: Host, restoration: Restoration, members: Members) -> None:
 
 
 def _put_host_keys(host: Host, restoration: Restoration, members: Members) -> None:
-    """Give the node its old host keys, and replace the new ones by them in the controller's known_hosts."""
-    before = public_keys(peer_run(host, StringCommand(f"cat {HOST_KEYS}*.pub"))[1].splitlines())
-    keys = restoration.host_keys
-    _put(host, restoration, "sshd", members, keys=[f"{kind} {key}" for kind, key in keys.items()])
-    if read_settings(RestoreSettings).restore_known_hosts:
-        KnownHosts(known_hosts_file(host)).follow(known_as(host), {**before, **keys}, before)
+    """Give the node its old host keys, and have known_hosts follow."""
+    keys = {HostKey(kind, blob) for kind, blob in restoration.host_keys.items()}
+    _put(host, restoration, "sshd", members, keys=[f"{key.kind} {key.blob}" for key in keys])
+    if read_settings(RestoreSettings).restore_known_hosts and not follow_host_keys(host, keys):
+        report(host, Remark(f"note: {host.name} does not prove its old host keys, so known_hosts stays as it is"))
+
+
+def follow_host_keys(host: Host, keys: Collection[HostKey]) -> bool:
+    """Replace the keys of a host in known_hosts by those of `keys` that a new connection proves.
+
+    Return False if it proves none. What the node says of its keys does not count: it could name another host's.
+    """
+    where = ssh_host(ssh_address(host), read_settings(SshSettings, host))
+    try:
+        shown = proven_keys(where)
+    except ConnectionError:
+        shown = []
+    known = KnownHosts(where.known_hosts)
+    before = {key.kind: key.blob for key in keys_of(known.about(where.name))}
+    kept = {key.kind: key.blob for key in shown if before.get(key.kind) == key.blob}
+    restored = {key.kind: key.blob for key in shown if key in keys}
+    if restored:
+        known.follow(where.name, {**kept, **restored}, before)
+    return bool(restored)
 
 
 def network(restoration: Restoration, members: Members, seconds: int) -> Commands:

@@ -34,7 +34,6 @@ from gb10.group_data.settings import (
     did_you_mean,
     settings_of,
 )
-from gb10.operations.kit.known_hosts import host_name
 from gb10.operations.kit.operation import RefusedDeploy
 
 HEAD, WORKERS = "head", "workers"
@@ -119,16 +118,6 @@ def node_ip(node: Host) -> str:
 def ssh_address(node: Host) -> str:
     """Return the address or name at which the controller reaches a host."""
     return read_settings(SshSettings, node).hostname or node.name
-
-
-def known_hosts_file(node: Host) -> Path:
-    """Return the known_hosts file of the controller in which pyinfra looks up the key of a host."""
-    return Path(read_settings(SshSettings, node).known_hosts_file or "~/.ssh/known_hosts").expanduser()
-
-
-def known_as(node: Host) -> str:
-    """Return the name of a host in known_hosts."""
-    return host_name(ssh_address(node), read_settings(SshSettings, node).port)
 
 
 def kubernetes_ip(node: Host) -> str:
