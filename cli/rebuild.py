@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from gb10.cli.restore import accept_option
 from gb10.cli.screen import console, rebuild_view
@@ -124,9 +125,9 @@ def status(session: Session) -> None:
     else:
         console.print_note(NONE_YET)
     for name, holder in held.items():
-        console.stdout.print(f"{name} is held by {holder}, run {holder.run}, since {holder.since}")
+        console.stdout.print(Text(f"{name} is held by {holder}, run {holder.run}, since {holder.since}"))
     for error in silent:
-        console.stdout.print(f"Nobody can tell who holds {error.host or 'the nodes'}: {error.summary}")
+        console.stdout.print(Text(f"Nobody can tell who holds {error.host or 'the nodes'}: {error.summary}"))
     document = {
         "run": found[-1].to_json(alive) if found else None,
         "locks": {name: holder.to_json() for name, holder in held.items()},

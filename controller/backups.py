@@ -8,6 +8,7 @@ from typing import get_args
 from gb10.controller.host_keys import settle_host_key, shown_keys
 from gb10.controller.inventory import InventoryHost
 from gb10.facts.reading.backups import BackupCopy, BackupProof, read_backups
+from gb10.facts.reading.printable import made_printable
 from gb10.group_data.settings import Acceptable, BackupSettings
 from gb10.operations.backups.restore_plan import HOST_KEYS
 from gb10.operations.backups.restore_source import LATEST, open_backup
@@ -23,7 +24,7 @@ ACCEPTABLE: tuple[str, ...] = get_args(Acceptable)  # refusals of a restore that
 
 def local_backups(node: str | None = None) -> tuple[BackupCopy, ...]:
     """Return the controller's own copies, of one node or of all; oldest first within each node."""
-    found = read_backups(listing(str(backups_folder())), CONTROLLER) or ()
+    found = made_printable(read_backups(listing(str(backups_folder())), CONTROLLER)) or ()  # nodes made them
     return tuple(copy for copy in found if node is None or copy.node == node.lower())
 
 

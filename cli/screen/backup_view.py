@@ -73,7 +73,7 @@ def print_backups(rows: Sequence[tuple[str, BackupCopy]]) -> None:
     for where, copy in rows:
         size = human(copy.size) + (" age" if copy.encrypted else "")
         k3s = str(copy.versions.get("k3s") or "-")
-        table.add_row(escape(copy.id), where, _age(copy.created), size, k3s, _verdict(where, copy))
+        table.add_row(escape(copy.id), where, _age(copy.created), size, escape(k3s), _verdict(where, copy))
     console.stdout.print(table if rows else "There are no backups yet: gb10 backup --all")
 
 

@@ -68,7 +68,7 @@ def _node_table(status: ClusterStatus) -> Table:
         role = {"head": "head", "workers": "worker", None: ""}[node.group]
         address = ", ".join(node.kubernetes.addresses.get("InternalIP", [])) if node.kubernetes else ""
         system = " ".join(part for part in (node.architecture, node.os) if part)
-        table.add_row(node.name, role, _k3s(node), _ready(node), address, system)
+        table.add_row(node.name, role, _k3s(node), _ready(node), escape(address), escape(system))
     return table
 
 
@@ -78,7 +78,7 @@ def _k3s(node: NodeStatus) -> str:
     if node.k3s is None:
         return "[dim]none[/]"
     state = node.k3s.unit_state or "no service"
-    return f"{node.k3s.version or '?'} [{'green' if state == 'active' else 'red'}]{state}[/]"
+    return f"{escape(node.k3s.version or '?')} [{'green' if state == 'active' else 'red'}]{escape(state)}[/]"
 
 
 def _ready(node: NodeStatus) -> str:
@@ -95,9 +95,8 @@ def _device_table(status: ClusterStatus) -> Table:
             gpu = node.gpu
             driver, cuda = (gpu.driver_version, gpu.cuda_version) if gpu else (None, None)
             dgx_os = node.dgx.version if node.dgx else None
-            table.add_row(
-                node.name, _gpu(gpu), driver or NONE, cuda or NONE, _memory(gpu), _rails(node), dgx_os or NONE
-            )
+            versions = [escape(version) if version else NONE for version in (driver, cuda, dgx_os)]
+            table.add_row(node.name, _gpu(gpu), *versions[:2], _memory(gpu), _rails(node), versions[2])
     return table
 
 
@@ -106,7 +105,7 @@ def _gpu(gpu: GpuStatus | None) -> str:
         return "[dim]none[/]"
     if gpu.trouble or not gpu.count:
         return "[red]no answer[/]"
-    return f"{gpu.name}" + (f" x {gpu.count}" if gpu.count > 1 else "")
+    return escape(f"{gpu.name}") + (f" x {gpu.count}" if gpu.count > 1 else "")
 
 
 def _memory(gpu: GpuStatus | None) -> str:
@@ -125,7 +124,7 @@ def _rails(node: NodeStatus) -> str:
 
 
 def _half(half: HalfStatus) -> str:
-    name = half.rail or half.interface or half.device or "?"
+    name = escape(half.rail or half.interface or half.device or "?")
     if not half.up:
         return f"{name} [red]down[/]"
     rate = f"{half.rate_gbps:.0f} Gb/s" if half.rate_gbps else "up"
@@ -136,11 +135,11 @@ def _operator_table(status: ClusterStatus) -> Table:
     table = Table("operator", "chart", "state", "pods", "offered", **BARE)
     for name, operator in operators(status).items():
         if operator and operator.installed:
-            state = "[green]ready[/]" if operator.ready else f"[red]{operator.state or 'no state yet'}[/]"
+            state = "[green]ready[/]" if operator.ready else f"[red]{escape(operator.state or 'no state yet')}[/]"
             pods = f"{operator.healthy_pods}/{operator.pods}"
             offered = ", ".join(f"{node} {amount}" for node, amount in operator.offered.items())
-            chart = operator.chart_version or NONE
-            table.add_row(name, chart, state, pods, f"{offered} [dim]{operator.resource}[/]")
+            chart = escape(operator.chart_version) if operator.chart_version else NONE
+            table.add_row(name, chart, state, pods, f"{escape(offered)} [dim]{operator.resource}[/]")
         elif operator:
             table.add_row(name, NONE, "[dim]not installed[/]", NONE, NONE)
     return table

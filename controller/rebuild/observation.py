@@ -18,6 +18,7 @@ from typing import Any, Literal
 from gb10.controller.host_keys import known_host_keys, run_ssh, scratch_known_hosts, ssh_command
 from gb10.controller.inventory import InventoryHost
 from gb10.facts.reading.node import IDENTITY_JOB, Identity, read_identity
+from gb10.facts.reading.printable import made_printable
 from gb10.facts.reading.requests import SECTIONS, FloodError, FrameError, Request
 from gb10.facts.reading.values import read_answer
 from gb10.operations.kit.host_proof import proven_key, ssh_host
@@ -109,6 +110,11 @@ def instructions(host: InventoryHost, old: OldIdentity, keeps_data: bool | None 
 
 
 def look(host: InventoryHost) -> Observation:
+    """Return what one look shows, as printable text."""
+    return made_printable(_look(host))
+
+
+def _look(host: InventoryHost) -> Observation:
     """Log in once, whatever host key the machine proves to have, and read the identity of the machine."""
     question = Request(SECTIONS, {**IDENTITY_JOB, "commands": {**IDENTITY_JOB["commands"], "sudo": "sudo -n true"}})
     seen = Observation(neighbour_mac=_neighbours().get(host.address))

@@ -32,6 +32,7 @@ from gb10.controller.run.messages import (
     dumps,
     loads,
 )
+from gb10.facts.reading.printable import made_printable, printable
 
 SILENCE_SECONDS = 600.0  # local work, such as a digest of a large file, delays its reports
 END_SECONDS = 10.0  # on Ctrl-C, for it to end the commands on the nodes
@@ -117,7 +118,7 @@ class PyinfraProcess:
 
     def last_words(self) -> list[str]:
         """Return what the process printed outside the pipe, such as a crash of the interpreter."""
-        return self._last_words.decode(errors="replace").splitlines()
+        return printable(self._last_words.decode(errors="replace")).split("\n")
 
     def stop(self) -> None:
         """End the process, by SIGTERM and then by SIGKILL."""
@@ -191,7 +192,7 @@ class PyinfraProcess:
             return None
         message = loads(bytes(self._received[HEADER.size : end]))
         del self._received[:end]
-        return message
+        return message if isinstance(message, LoadedInventory) else made_printable(message)
 
     def _write(self, data: bytes) -> None:
         while data:

@@ -44,6 +44,7 @@ from gb10.controller.run.messages import (  # noqa: E402
     dumps,
     loads,
 )
+from gb10.facts.reading.printable import printable  # noqa: E402
 
 MEMORY_BYTES = 4 << 30
 OUT_OF_MEMORY = 71  # exit status
@@ -99,10 +100,11 @@ class Records(logging.Handler):
         self.say(record.getMessage())
 
     def say(self, message: object = "", **_: Any) -> None:
-        """Send a message line by line. A line about a host begins with the host's prefix."""
-        for line in click.unstyle(str(message)).splitlines():
-            prefixes = {host.print_prefix: host.name for host in requests.hosts()}
-            prefix = next((prefix for prefix in prefixes if line.startswith(prefix)), "")
+        """Send a message line by line. A message about a host begins with the host's prefix."""
+        text = printable(click.unstyle(str(message)))
+        prefixes = {click.unstyle(host.print_prefix): host.name for host in requests.hosts()}
+        prefix = next((prefix for prefix in prefixes if text.startswith(prefix)), "")
+        for line in text.removesuffix("\n").split("\n"):
             self._pipe.send(Logged(line.removeprefix(prefix).rstrip(), prefixes.get(prefix)))
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gb10.facts.reading.printable import printable
+
 
 class Report(Protocol):
     """A report. `line` is its text for a person, or None if a person need not see it."""
@@ -35,8 +37,8 @@ class Refused:
 
 
 def _print(host: Any, what: Report) -> None:
-    if what.line is not None:
-        host.log_styled(what.line, fg=what.colour) if what.colour else host.log(what.line)
+    for line in () if what.line is None else printable(what.line).split("\n"):
+        host.log_styled(line, fg=what.colour) if what.colour else host.log(line)
 
 
 _reporter: Callable[[Any, Report], None] = _print

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gb10.facts.reading.printable import printable
 from gb10.group_data.settings import SshSettings
 from gb10.operations.kit.known_hosts import HostKey, host_name
 
@@ -84,9 +85,9 @@ def proven_key(host: SshHost, *kinds: str) -> HostKey:
             transport.start_client(timeout=EXCHANGE_SECONDS)
             key = transport.get_remote_server_key()
     except IncompatiblePeer as error:
-        raise (NotOfferedError if str(error) == NOT_OFFERED else ConnectionError)(str(error)) from error
+        raise (NotOfferedError if str(error) == NOT_OFFERED else ConnectionError)(printable(str(error))) from error
     except (OSError, EOFError, SSHException) as error:
-        raise ConnectionError(str(error) or "it closed the connection") from error
+        raise ConnectionError(printable(str(error)) or "it closed the connection") from error
     return HostKey(key.get_name(), key.get_base64())
 
 

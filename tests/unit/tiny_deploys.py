@@ -6,6 +6,7 @@ from collections.abc import Generator
 from typing import Any
 
 from pyinfra.api import FactBase, FunctionCommand, StringCommand, deploy, operation
+from pyinfra.api.command import QuoteString
 from pyinfra.api.exceptions import FactProcessError
 from pyinfra.context import host
 from pyinfra.facts.files import File
@@ -114,6 +115,14 @@ class Fine(FactBase[dict[str, list[str]]]):
 
 class Quick(Fine):
     """Another fact like it."""
+
+
+class Said(FactBase[dict[str, list[str]]]):
+    def command(self, text: str) -> StringCommand:
+        return StringCommand("printf", QuoteString(text))
+
+    def process(self, output: list[str]) -> dict[str, list[str]]:
+        return {"said": output}
 
 
 class Slow(FactBase[None]):

@@ -428,3 +428,13 @@ def test_whatever_the_nodes_say_is_a_status_that_can_be_shown(
     shown = Console(width=200, file=io.StringIO())
     for part in [*status_tables(found), *status_lines(found)]:
         shown.print(part)
+
+
+def test_what_a_node_says_is_no_markup() -> None:
+    found = status(BOTH, [node("spark-1"), node("spark-2")])
+    said = "[link=https://example.org]click[/link] [/] [red]"
+    liar = found.nodes[0].model_copy(update={"os": said})
+    shown = Console(width=200, file=io.StringIO(), force_terminal=True)
+    for part in status_tables(found.model_copy(update={"nodes": (liar, *found.nodes[1:])})):
+        shown.print(part)
+    assert said in shown.file.getvalue()  # type: ignore[attr-defined] # a StringIO
