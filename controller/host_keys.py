@@ -77,7 +77,7 @@ class Contact:
             raise Gb10Error("HOST_KEY_REFUSED", reason=f"it shows {shown}", **self.host.details())
         key = [*named, *(key for key in self.proven if key in self.known), *self.proven][0]
         where = ssh_host(self.host.address, self.host.login)
-        if KnownHosts(where.known_hosts).revokes(key):
+        if key.blob in KnownHosts(where.known_hosts).revoked():
             reason = f"{key.fingerprint} is revoked in {where.known_hosts}"
             raise Gb10Error("HOST_KEY_REFUSED", reason=reason, **self.host.details())
         return key

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -17,7 +18,8 @@ from pyinfra.connectors.ssh import SSHConnector
 
 from gb10.controller.run.messages import Failure
 from gb10.group_data.settings import SshSettings
-from gb10.operations.kit.inventory import read_settings
+from gb10.operations.kit.inventory import read_settings, ssh_address
+from gb10.operations.kit.known_hosts import HostKey, KnownHosts, host_name, keys_of
 
 LARGEST_OUTPUT_BYTES = 256 << 20  # of one command, in memory
 LINE_BYTES = 200  # memory overhead of a line
@@ -103,6 +105,16 @@ def broken(host: Host) -> bool:
     """Return True if the host was connected by SSH and is not any more."""
     transport = transport_of(host)
     return transport is not None and not transport.is_active()
+
+
+def revoked_key(host: Host) -> HostKey | None:
+    """Return the key of a host that its known_hosts file revokes, or None. pyinfra does not know that mark."""
+    ssh = read_settings(SshSettings, host)
+    file = KnownHosts(Path(ssh.known_hosts_file or "~/.ssh/known_hosts").expanduser())
+    if not (revoked := file.revoked()):
+        return None
+    known = keys_of(file.about(host_name(ssh_address(host), ssh.port)))
+    return next((key for key in known if key.blob in revoked), None)
 
 
 def guard(host: Host, silence_seconds: float) -> None:

@@ -197,18 +197,26 @@ class WatchedHost(Host):
     def connect(self, reason: str | None = None, show_errors: bool = True, raise_exceptions: bool = False) -> None:
         if self.connected:
             return
+        if key := connections.revoked_key(self):
+            failure = Failure("SSH_HOST_KEY", self.name, reason=f"{key.fingerprint} is revoked in known_hosts")
+            self._not_connected(failure, raise_exceptions)
+            return
         try:
             super().connect(reason, show_errors, raise_exceptions)
         except ConnectError:
             raise
         except PyinfraError as error:  # about its key; pyinfra would give up the whole run
             text = f"the SSH key cannot be used: {str(error)[:1].lower()}{str(error)[1:]}"
-            self.log(text, logger.error)
-            self.state.watch.send(ConnectFailed(self.name, Failure("SSH_AUTH", self.name, text)))
-            if raise_exceptions:
-                raise ConnectError(text) from error
+            self._not_connected(Failure("SSH_AUTH", self.name, text), raise_exceptions)
         if self.connected:
             connections.guard(self, self.state.watch.silence_seconds)
+
+    def _not_connected(self, failure: Failure, raise_exceptions: bool) -> None:
+        text = failure.error().summary
+        self.log(text, logger.error)
+        self.state.watch.send(ConnectFailed(self.name, failure))
+        if raise_exceptions:
+            raise ConnectError(text)
 
     def disconnect(self) -> None:
         try:

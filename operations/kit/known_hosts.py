@@ -71,9 +71,9 @@ class KnownHosts:
             known.load(str(self.path))
         return known.check(name, PKey.from_type_string(key.kind, base64.b64decode(key.blob)))
 
-    def revokes(self, key: HostKey) -> bool:
-        """Return True if a line with the mark @revoked has this key."""
-        return any(line.split()[:1] == ["@revoked"] and key.blob in line.split() for line in self.lines)
+    def revoked(self) -> set[str]:
+        """Return the words of all lines with the mark @revoked, with the base64 of each key."""
+        return {word for line in self.lines if line.startswith("@revoked") for word in line.split()}
 
     def trust(self, name: str, key: HostKey) -> None:
         """Make this the only key of a host. Its lines come first: a line before them may be one that cannot be read."""

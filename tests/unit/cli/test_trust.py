@@ -66,6 +66,13 @@ def test_a_bad_line_before_the_right_one_admits_nobody(unknown: Project, line: s
     assert unknown.server.attempts
 
 
+def test_a_revoked_key_is_refused_before_a_login(unknown: Project) -> None:
+    unknown.server.known_hosts.write_text(unknown.server.known_line() + revoked(unknown))
+    done = gb10("provision", "spark-1")
+    assert (done.returncode, "is revoked in known_hosts" in done.stderr) == (ExitStatus.UNREACHABLE, True)
+    assert unknown.server.attempts == []
+
+
 def test_without_a_terminal_the_option_is_named(unknown: Project) -> None:
     for options in ([], ["--json"]):
         done = gb10("trust", "spark-1", *options)
