@@ -30,7 +30,7 @@ def test_a_reinstalled_node_is_refused_until_it_is_trusted(product: Product, lab
         done = product.gb10("trust", WORKER, "--fingerprint", shown)
         assert done.status == 0, done.output
         new = [line for line in lab.state.known_hosts.read_text().splitlines() if line not in known.splitlines()]
-        assert [line.split()[:2] for line in new] == [[lab.address(WORKER), "ssh-ed25519"]]
+        assert [line.split()[:2] for line in new] == [[f"{WORKER},{lab.address(WORKER)}", "ssh-ed25519"]]
         done = product.gb10("provision", WORKER, "--dry-run")
         assert done.status == 0, done.output
     finally:
