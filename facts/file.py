@@ -7,35 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.masking import masked
 from gb10.facts.reading.values import FactValue, Sections
-from gb10.group_data.settings import SECRET_FLAGS
-
-MASK = "*MASKED*"
-_FLAG = f"(--?({'|'.join(SECRET_FLAGS)})|-t)"
-_KEY = f"({'|'.join(SECRET_FLAGS)}|t)"
-# Others with such names are masked, too: K3S_VPN_AUTH_KEY, ETCD_PASSWORD.
-_NAME = "(K3S|AWS|ETCD)_[A-Z0-9_]*(TOKEN|SECRET|ENDPOINT|KEY|AUTH|PASSWORD)"
-_VARIABLE = f"({_NAME}|{'|'.join(dict.fromkeys(SECRET_FLAGS.values()))})"
-# For `sed -z -E`, which sees the file as one line: the script writes each word of a command on a line of its own.
-_PROGRAM = (
-    # '--token=one or more words'
-    f"s/('{_FLAG}=)[^']*'/\\1{MASK}'/g",
-    f's/("{_FLAG}=)[^"]*"/\\1{MASK}"/g',
-    # --token=word, --token word, '--token' 'word', and the same over two lines
-    f"s/((^|[[:space:]'\"]){_FLAG}['\"]?(=|[[:space:]\\\\]+))(\"[^\"]*\"|'[^']*'|[^[:space:]'\"]+)/\\1{MASK}/g",
-    # Environment=K3S_TOKEN=word
-    f"s/({_VARIABLE}=)[^\\n]*/\\1{MASK}/g",
-    # http://user:password@proxy; the password may hold a slash or an @
-    f"s#://[^[:space:]'\"]*@#://{MASK}@#g",
-    # token: word, "token": "word", and a text on the lines below it
-    f"s/((^|[^-A-Za-z0-9_]){_KEY}[+]?['\"]?[[:blank:]]*:)[^\\n]*(\\n[[:blank:]]+[^\\n]*)*/\\1 '{MASK}'/g",
-)
-
-
-def masked(*paths: str) -> str:
-    """Given files of K3s, return the command that prints them with the values of all secrets masked."""
-    return shlex.join(["sed", "-z", "-E", "; ".join(_PROGRAM), *paths])
-
 
 STAT = "stat -L -c '%a %U %G'"
 END = "."  # keeps the final newlines of a file apart from those of the print

@@ -13,7 +13,6 @@ from typing import ClassVar
 import yaml
 from pyinfra.api.hiddenvalue import HiddenValue
 
-from gb10.facts.file import masked
 from gb10.facts.reading.k3s import (
     BINARY,
     CONFIG,
@@ -34,6 +33,7 @@ from gb10.facts.reading.k3s import (
     unit_file,
 )
 from gb10.facts.reading.launcher import Launch, SectionsFact
+from gb10.facts.reading.masking import masked
 from gb10.facts.reading.node import ARCHITECTURES
 from gb10.facts.reading.values import Section, Sections
 

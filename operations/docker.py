@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pyinfra.context import host
@@ -74,10 +74,17 @@ def daemon_config(config: Mapping[str, Any], disturb: bool, patterns: Sequence[s
     if busy := serving(running or (), patterns):
         what = f"a new {', '.join(sorted(changed - RELOADED))} needs a restart of Docker"
         raise RefusedError("SERVING_RUNS", f"{host.name}: {what}, and {', '.join(busy)} may be serving")
-    content = json.dumps(wanted, indent=4) + "\n"
-    show_diff(FILE, file, content)
-    yield write_checked(FILE, content, "644", "dockerd --validate --config-file", "DOCKER_CONFIG_REJECTED")
+    # Other keys are somebody else's, and may hold secrets.
+    show_diff(FILE, described(current, changed) if file else None, described(wanted, changed))
+    check = "dockerd --validate --config-file"
+    yield write_checked(FILE, described(wanted), "644", check, "DOCKER_CONFIG_REJECTED", keep_owner=True)
     yield take_over(verb, runtime or "", RESTART_SECONDS)
+
+
+def described(config: Config, keys: Collection[str] | None = None) -> str:
+    """Return the text of a daemon.json, of some keys alone if any are given."""
+    chosen = config if keys is None else {key: value for key, value in config.items() if key in keys}
+    return json.dumps(chosen, indent=4) + "\n"
 
 
 def take_over(verb: str, runtime: str, seconds: int) -> Launch:

@@ -12,6 +12,7 @@ from pyinfra.context import host, state
 from pyinfra.operations.util.files import generate_color_diff
 
 from gb10.facts.file import MaskedFile, SecretFile, SecretFileState, TextFile, TextFileState
+from gb10.facts.reading.masking import masked_text
 from gb10.facts.reading.reports import report
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.reports import Diff
@@ -56,11 +57,15 @@ def masked_file(path: str, content: str, mode: str = "644", user: str = "root", 
 
 
 def show_diff(path: str, old: TextFileState | str | None, new: str) -> None:
-    """Report what a new text changes in a file, as pyinfra does for its own files, if --diff asks for it."""
+    """Report what a new text changes in a file, as pyinfra does for its own files, if --diff asks for it.
+
+    Values that look like secrets are masked in both.
+    """
     if not state.config.DIFF:
         return
     old = old.content if isinstance(old, TextFileState) else old or ""
-    lines = generate_color_diff(old.splitlines(keepends=True), new.splitlines(keepends=True))
+    before, after = (masked_text(text).splitlines(keepends=True) for text in (old, new))
+    lines = generate_color_diff(before, after)
     report(host, Diff(path, not old, tuple(line.rstrip("\n") for line in lines)))
 
 
@@ -68,7 +73,7 @@ def replace_file(path: str, content: str, mode: str, user: str = "root", group: 
     """Return the command that writes a text beside a file, syncs it, and renames it over the file."""
     folder, new = QuoteString(path.rpartition("/")[0]), QuoteString(f"{path}.new")
     return StringCommand(
-        StringCommand("umask 022; mkdir -p", folder, "&& umask 077 && cat >", new),
+        StringCommand("umask 022; mkdir -p", folder, "&& umask 077 && rm -f", new, "&& cat >", new),
         StringCommand(f"chown {user}:{group}", new),
         StringCommand(f"chmod {mode}", new),
         StringCommand("sync", new),

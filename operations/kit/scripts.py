@@ -64,12 +64,17 @@ def verified_download(
     return run_script("download.sh", *arguments, seconds=DOWNLOAD_SECONDS, variables=variables)
 
 
-def write_checked(path: str, content: str, mode: str, check: str, code: str, *, replace: bool = False) -> Launch:
+def write_checked(
+    path: str, content: str, mode: str, check: str, code: str, *, replace: bool = False, keep_owner: bool = False
+) -> Launch:
     """Return the command that writes a text to `<path>.new`, a name that sudo and netplan ignore, and checks it.
 
     + check: command that gets the written file as its last argument
+    + mode: of the file, which root owns
     + code: of the error if the check fails; nothing is left then
     + replace: rename it to `path`
+    + keep_owner: give it the owner and the mode of a file that is there
     """
-    arguments = (path, mode, code, "replace" if replace else "keep", *shlex.split(check))
+    words = ("replace" if replace else "wait", "keep" if keep_owner else "set")
+    arguments = (path, mode, code, *words, *shlex.split(check))
     return run_script("write-checked.sh", *arguments, seconds=CHECK_SECONDS, variables={"content": content})

@@ -21,7 +21,7 @@ if taken_over "$verb" "$runtime"; then
     exit 0
 fi
 timeout 10 journalctl --sync # the last lines of Docker may not have been read yet
-why=$(journalctl -u docker.service -n 30 --no-pager -o cat | grep -i -E 'unable|error|fail|invalid' | tail -n 1)
+why=$(journalctl -u docker.service -n 30 --no-pager -o cat | grep -i -E 'unable|error|fail|invalid' | tail -n 1 | sed 's#://[^ ]*@#://*MASKED*@#g')
 if [ -e "$file.before" ]; then mv -f "$file.before" "$file"; else rm -f "$file"; fi
 systemctl reset-failed docker.service
 taken_over "$verb" ""

@@ -72,3 +72,47 @@ def test_the_token_is_in_no_message_of_a_failed_join(
     done = product.with_data(k3s_start_seconds=8).gb10("bootstrap", "-vvv")
     assert "TOKEN_REJECTED" in done.output
     assert CANARY not in done.output + done.log
+
+
+OTHERS = {
+    "etc/docker/daemon.json": f'{{"labels": ["https_proxy=http://anna:{CANARY}@proxy:3128"]}}\n',
+    "etc/environment": f'HTTPS_PROXY="http://anna:{CANARY}@proxy:3128"\nMY_API_KEY={CANARY}\n',
+    "etc/netplan/95-gb10-rails.yaml": (
+        "network:\n  wifis:\n    wlp9s0:\n      dhcp4: true\n"
+        f'      access-points:\n        home:\n          password: "{CANARY}"\n'
+    ),
+}
+
+
+def test_secrets_of_others_are_shown_nowhere(
+    product: Product, fresh_nodes: Any, host_of: Any, root_of: Any, logs: Path
+) -> None:
+    root, node = root_of(HEAD), host_of(HEAD)
+    for name, text in OTHERS.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).unlink(missing_ok=True)
+        (root / name).touch(0o600)
+        (root / name).write_text(text)
+    kept = "sudo chgrp adm /etc/docker/daemon.json /etc/environment; sudo stat -c '%n %a %U:%G' " + " ".join(
+        f"/{name}" for name in OTHERS
+    )
+    before = node.check_output(kept)
+    node.check_output("sudo systemctl restart docker")
+    relabelled = product.with_data(node_docker_config={"labels": [f"token={CANARY}"], "debug": True})
+    outputs = []
+    with (
+        polled(ProcessScan(CANARY).leaks) as leaks,
+        polled(lambda: exposed_files(root / "etc", CANARY)) as exposed,
+    ):
+        outputs.append(product.pyinfra("-vvv", "--debug", "--dry", "--diff", f"--limit={HEAD}", "gb10.deploys.node"))
+        outputs.append(product.gb10("provision", HEAD, "--diff", "-vvv"))
+        outputs.append(relabelled.pyinfra("-vvv", "--debug", "--diff", "-y", f"--limit={HEAD}", "gb10.deploys.node"))
+    assert [done.output for done in outputs if done.status] == []
+    assert f"token={CANARY}" in node.check_output("sudo cat /etc/docker/daemon.json")
+    assert "HF_HOME" in node.check_output("sudo cat /etc/environment")
+    assert [done.output for done in outputs if CANARY in done.output or CANARY in done.log] == []
+    assert [path for path in logs.rglob("*.log") if CANARY in path.read_text()] == []
+    # Every session has the variables of /etc/environment.
+    assert [leak for leak in leaks if leak.startswith("cmdline")] == []
+    assert exposed == []
+    assert node.check_output(kept) == before

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from pyinfra.api.exceptions import FactProcessError
 
-from gb10.facts.file import masked
 from gb10.facts.k3s import ForeignK3s, K3sInstall, K3sLeftovers, K3sToken, Kubeconfig, Secret
 from gb10.facts.reading.k3s import ForeignSettings, K3sInstallation
+from gb10.facts.reading.masking import masked
 from gb10.group_data.settings import SECRET_FLAGS
 from tests.unit.facts.reading import Printed, printed, process, run, section, spoiled
 
