@@ -149,7 +149,7 @@ def read_records(path: Path) -> list[Record]:
 def _parse(line: bytes) -> Record | Torn:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Torn(line.decode(errors="replace"))
     sound = isinstance(record, dict) and isinstance(record.get("v"), int) and isinstance(record.get("event"), str)
     return record if sound else Torn(line.decode(errors="replace"))

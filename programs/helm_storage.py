@@ -16,6 +16,7 @@ from gb10.programs import sections
 from gb10.programs.answer import Outlet
 
 GZIP = b"\x1f\x8b\x08"
+RELEASE_BYTES = 64 << 20  # a larger release is not read
 Releases = list[dict[str, Any]]
 
 
@@ -35,14 +36,19 @@ def releases(printed: Sequence[Any], charts: Sequence[str]) -> Releases | dict[s
         return None
     try:
         return [read_release(secret["data"]["release"], charts) for secret in json.loads(text)["items"]]
-    except (ValueError, LookupError, TypeError, EOFError, zlib.error) as error:
+    except (ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error) as error:
         return {"error": f"the node cannot read helm's Secrets: {error!r}"}
 
 
 def read_release(data: str, charts: Sequence[str]) -> dict[str, Any]:
     """Decode the `release` of a Secret. Return the parts that gb10 needs, in helm's own layout."""
     blob = base64.b64decode(base64.b64decode(data))
-    release = json.loads(zlib.decompress(blob, zlib.MAX_WBITS | 16) if blob.startswith(GZIP) else blob)
+    if blob.startswith(GZIP):
+        inflater = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        blob = inflater.decompress(blob, RELEASE_BYTES)
+        if not inflater.eof:
+            raise ValueError(f"a release is larger than {RELEASE_BYTES >> 20} MiB, or cut off")
+    release = json.loads(blob)
     info, metadata = release["info"], release["chart"]["metadata"]
     return {
         "name": release["name"],

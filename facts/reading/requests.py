@@ -32,6 +32,9 @@ SECONDS = 60
 MEMORY_BYTES = 2 << 30
 ANSWER_BYTES = 64 << 20
 KILL_SECONDS = 15  # from the end of its time until a program is killed
+# An answer takes far more memory as objects than as text: a long one has at most one value in so many bytes.
+FREE_VALUES, VALUE_BYTES = 1 << 19, 16
+MOST_INFLATED = 32  # times, beyond ANSWER_BYTES
 
 
 class Request:
@@ -169,13 +172,17 @@ class Answer:
 
     def _value(self, kind: str, text: str) -> Any:
         try:
-            return json.loads(self._inflated(text) if kind.endswith("/deflated") else text)
+            document = self._inflated(text) if kind.endswith("/deflated") else text
+            if sum(map(document.count, "[{,")) > FREE_VALUES + len(document) // VALUE_BYTES:
+                raise FloodError("its answer has too many values")
+            return json.loads(document)
         except (ValueError, RecursionError, binascii.Error, zlib.error) as error:
             raise FrameError(str(error)) from error
 
-    def _inflated(self, text: str) -> bytes:
-        inflater = zlib.decompressobj()
-        content = inflater.decompress(base64.b64decode(text, validate=True), self.limit_bytes)
+    def _inflated(self, text: str) -> str:
+        inflater, packed = zlib.decompressobj(), base64.b64decode(text, validate=True)
+        limit = min(self.limit_bytes, ANSWER_BYTES + MOST_INFLATED * len(packed))
+        content = inflater.decompress(packed, limit)
         if not inflater.eof:
-            raise FloodError(f"its answer is longer than {self.limit_bytes} bytes, or cut off")
-        return content
+            raise FloodError(f"its answer is longer than {limit} bytes, or cut off")
+        return content.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -29,7 +30,34 @@ from gb10.programs.archive.manifest import (
 from gb10.programs.archive.writing import HEADER, TAR_TYPES
 from gb10.programs.files import sha256_of
 
+# Ceilings: whoever made the archive may want to exhaust memory or disk.
 MANIFEST_BYTES = 256 << 20  # a larger manifest is not read
+MEMBERS = 500_000
+HEADER_BYTES = 16 << 10  # of an extended header, which tarfile keeps in memory
+PATH_BYTES = 4096 + 64  # the longest path of Linux, in a folder of the archive
+VALUES = 40  # of a member in the manifest: it has 15
+FREE_VALUES = 1 << 20  # for notes and the description of the node
+LEFT_BYTES, LEFT_SHARE = 1 << 30, 20  # of a disk, the lesser of it and a twentieth stays free
+UNREADABLE = (
+    *(EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError),
+    *(ValueError, OverflowError, RecursionError),
+)
+
+
+class Header(tarfile.TarInfo):
+    """A header of a kind that gb10 writes. Others are refused before tarfile reads what belongs to them."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type == tarfile.XHDTYPE and self.size > HEADER_BYTES:
+            raise damaged(f"it has a header of {self.size} bytes")
+        if self.type not in (*TAR_TYPES.values(), tarfile.XHDTYPE):
+            raise damaged(f"{shown(self.name)} is no file, folder or link")
+        return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
+
+    def _refuse_sparse(self, *arguments: object) -> None:
+        raise damaged("it has a sparse file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
 def check(stream: BinaryIO) -> Manifest:
@@ -62,28 +90,38 @@ def _read(stream: BinaryIO, folder: str | None) -> Manifest:
     if not buffered.peek().startswith(HEADER):
         raise damaged("it does not begin as a backup does")
     unzipped = gzip.GzipFile(fileobj=buffered, mode="rb")
-    seen: dict[str, Member] = {}
-    manifest: bytes | None = None
     try:
-        with tarfile.open(
-            fileobj=unzipped, mode="r|", encoding="utf-8", errors="surrogateescape", errorlevel=2
-        ) as archive:
-            for header in archive:
-                if manifest is not None:
-                    raise damaged(f"{shown(header.name)} follows its manifest")
-                if header.name == MANIFEST:
-                    manifest = _manifest_bytes(archive, header)
-                else:
-                    member = _member(archive, header, folder, seen)
-                    seen[member.path] = member
+        seen, manifest = _read_members(unzipped, folder)
         while rest := unzipped.read(CHUNK):
             if rest.strip(b"\0"):
                 raise damaged("something follows its end")
-    except (EOFError, gzip.BadGzipFile, zlib.error, tarfile.TarError, ValueError, OverflowError) as error:
+    except UNREADABLE as error:
         raise damaged(f"it cannot be read to its end ({error or type(error).__name__})") from None
     if manifest is None:
         raise damaged("it ends before its manifest")
+    if sum(map(manifest.count, (b"[", b"{", b","))) > FREE_VALUES + VALUES * len(seen):
+        raise damaged("its manifest has too many values")
     return _agreed(decoded(manifest), seen)
+
+
+def _read_members(unzipped: gzip.GzipFile, folder: str | None) -> tuple[dict[str, Member], bytes | None]:
+    """Read the members, into the folder, if any; return them by path, and the manifest, if it comes."""
+    seen: dict[str, Member] = {}
+    manifest: bytes | None = None
+    options: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "errorlevel": 2, "tarinfo": Header}
+    with tarfile.open(fileobj=unzipped, mode="r|", **options) as archive:
+        for header in archive:
+            archive.members.clear()  # type: ignore[attr-defined] # tarfile would keep all of them
+            if manifest is not None:
+                raise damaged(f"{shown(header.name)} follows its manifest")
+            if header.name == MANIFEST:
+                manifest = _manifest_bytes(archive, header)
+            elif len(seen) == MEMBERS:
+                raise damaged(f"it has more than {MEMBERS} members")
+            else:
+                member = _member(archive, header, folder, seen)
+                seen[member.path] = member
+    return seen, manifest
 
 
 def _manifest_bytes(archive: tarfile.TarFile, header: tarfile.TarInfo) -> bytes:
@@ -97,10 +135,8 @@ def _member(
     archive: tarfile.TarFile, header: tarfile.TarInfo, folder: str | None, seen: Mapping[str, Member]
 ) -> Member:
     """Read one member, into the folder, if any. A tar does not hold its part or extended attributes."""
-    kind = next((kind for kind, number in TAR_TYPES.items() if header.type == number), "")
+    kind = next(kind for kind, number in TAR_TYPES.items() if header.type == number)
     name = header.name
-    if not kind:
-        raise damaged(f"{shown(name)} is no file, folder or link")
     if name in seen:
         raise damaged(f"{shown(name)} is in it twice")
     _check_path(name)
@@ -132,8 +168,17 @@ def _read_content(content: BinaryIO, name: str, folder: str | None) -> tuple[int
         while chunk := content.read(CHUNK):
             found.update(chunk)
             size += len(chunk)
+            if folder is not None:
+                _check_room(folder)
             out.write(chunk)
     return size, found.hexdigest()
+
+
+def _check_room(folder: str) -> None:
+    """Raise OSError before the disk is full, which would harm more than this."""
+    disk = os.statvfs(folder)
+    if disk.f_bavail * disk.f_frsize < min(LEFT_BYTES, disk.f_blocks * disk.f_frsize // LEFT_SHARE):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _new_file(folder: str, name: str) -> BinaryIO:
@@ -196,6 +241,8 @@ def _unsafe(reason: str) -> RefusedError:
 def _check_path(path: str) -> None:
     """Raise RefusedError for a path that is not clearly inside one of the archive's two folders."""
     parts = path.split("/")
+    if len(path) > PATH_BYTES:
+        raise _unsafe(f"{shown(path[:PATH_BYTES])}... is longer than any path")
     if path.startswith("/"):
         raise _unsafe(f"{shown(path)} is an absolute path")
     if ".." in parts:

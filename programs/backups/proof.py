@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -29,6 +30,11 @@ from gb10.programs.files import sha256_of
 MOST_DIFFERENCES = 5
 NEEDED = {"server": (DATABASE, TOKEN, AUTHORITY), "agent": (AGENT_CONFIG, NODE_PASSWORD)}  # by role
 PROVING = ".proving"  # folder of the store in which backups are unpacked
+# Ceilings for a database: whoever made it may want to keep the proof busy for ever.
+DATABASE_SECONDS = 600
+DATABASE_BYTES = 256 << 20  # of memory
+STEPS = 100_000  # of SQLite's machine, between two looks at the clock
+KEYS = 200_000
 
 Reason = tuple[str, str]  # code of the catalogue and text
 
@@ -181,23 +187,49 @@ def _examine_database(scratch: str, manifest: Manifest) -> tuple[tuple[str, ...]
     if not os.path.isfile(root + DATABASE):
         return None, []  # _incomplete says so
     try:
-        # Not immutable: SQLite may write beside this copy.
-        with contextlib.closing(sqlite3.connect(root + DATABASE)) as database:
-            (answer, *_), *_ = database.execute("PRAGMA integrity_check").fetchall()
+        with contextlib.closing(_opened(root + DATABASE, DATABASE_SECONDS)) as database:
+            if reason := _wrong_table(database):
+                return None, [("BACKUP_DATABASE", reason)]
+            (answer, *_), *_ = database.execute("PRAGMA integrity_check(1)").fetchall()
             if answer != "ok":
                 return None, [("BACKUP_DATABASE", f"the database is damaged: {answer}")]
             keys = _live_keys(database)
-            seals = [name for (name,) in database.execute("SELECT name FROM kine WHERE name LIKE '/bootstrap/%'")]
-    except sqlite3.Error as error:
-        return None, [("BACKUP_DATABASE", f"the database cannot be read: {error}")]
+            rows = database.execute("SELECT name FROM kine WHERE name LIKE '/bootstrap/%' LIMIT ?", (KEYS,))
+            seals = [str(name) for (name,) in rows]
+    except (sqlite3.Error, MemoryError) as error:
+        text = str(error) or "it needs too much memory"
+        return None, [("BACKUP_DATABASE", f"the database cannot be read: {text}")]
     nodes = tuple(sorted(key.rpartition("/")[2] for key in keys if key.startswith("/registry/minions/")))
     return nodes, [*_lacking(keys, nodes, manifest), *_mismatched(root, seals)]
 
 
+def _opened(path: str, seconds: float) -> sqlite3.Connection:
+    """Open a database of anybody: it is only read, runs no code of its own, and is interrupted after some seconds."""
+    database = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True)
+    end = time.monotonic() + seconds
+    database.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    database.executescript(
+        f"PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON; PRAGMA hard_heap_limit={DATABASE_BYTES}"
+    )
+    return database
+
+
+def _wrong_table(database: sqlite3.Connection) -> str | None:
+    """Return why `kine` is not a plain table, as K3s makes it, or None: a view or a computed column may do anything."""
+    kinds = database.execute("SELECT type, rootpage FROM sqlite_master WHERE name = 'kine'").fetchall()
+    if len(kinds) != 1 or kinds[0][0] != "table" or not kinds[0][1]:
+        return "the database cannot be read: kine is not a table in it"
+    if any(hidden for *_, hidden in database.execute("PRAGMA table_xinfo(kine)")):
+        return "the database cannot be read: kine has computed columns"
+    return None
+
+
 def _live_keys(database: sqlite3.Connection) -> set[str]:
-    """Return the keys that exist: kine keeps every revision, and the last one may be a deletion."""
+    """Return the keys of nodes and Secrets that exist: kine keeps every revision, the last one may be a deletion."""
     rows = database.execute(
         "SELECT name FROM kine WHERE id IN (SELECT max(id) FROM kine GROUP BY name) AND deleted = 0"
+        " AND (name LIKE '/registry/minions/%' OR name LIKE '/registry/secrets/%') LIMIT ?",
+        (KEYS,),
     )
     return {str(name) for (name,) in rows}
 
