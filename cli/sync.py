@@ -35,10 +35,10 @@ copy_options = options(
     click.option("--network", type=click.Choice(["rails", "management"]), default="rails", show_default=True),
     click.option(
         "--transport",
-        type=click.Choice(["rsyncd", "ssh"]),
-        default="rsyncd",
+        type=click.Choice(["auto", "rsyncd", "ssh"]),
+        default="auto",
         show_default=True,
-        help="ssh is encrypted, and slower.",
+        help="ssh is encrypted, and slower; auto is ssh over management, and rsyncd over the rails.",
     ),
     click.option("--force", is_flag=True, help="Copy even over a rail that is throttled."),
 )

@@ -111,7 +111,7 @@ def _plan_again(source: Host, target: Host, request: CopyRequest, survey: Survey
         (source, request.listing(request.src_path)),
         (target, {"root": request.dest_path, "exclude": request.exclude}),
     )
-    plan = plan_copy(ours, theirs, frozenset(different), request.transport == "ssh")
+    plan = plan_copy(ours, theirs, frozenset(different), request.is_encrypted)
     return replace(survey, source=ours, target=theirs, plan=plan)
 
 

@@ -12,7 +12,7 @@ from gb10.programs.answer import RefusedError
 
 MOST_STREAMS = 64
 
-Transport = Literal["rsyncd", "ssh"]
+Transport = Literal["auto", "rsyncd", "ssh"]
 Network = Literal["rails", "management"]
 Verify = Literal["size", "hash"]
 Dangling = Literal["refuse", "list"]
@@ -24,7 +24,8 @@ class CopyOptions:
     """
     How to copy.
 
-    + transport: "rsyncd" (an rsync daemon for this copy alone; not encrypted) or "ssh" (encrypted, and slower)
+    + transport: "rsyncd" (an rsync daemon for this copy alone; not encrypted), "ssh" (encrypted, and slower), or
+      "auto": ssh over the management network, where others may listen, and rsyncd over the rails
     + network: "rails", or "management" where there are none
     + verify: "size", or "hash" to read everything on both nodes and compare sha256
     + dangling: "refuse" a source with links that lead nowhere, or "list" them and go on
@@ -33,13 +34,18 @@ class CopyOptions:
     + progress_seconds: seconds between two reports of progress
     """
 
-    transport: Transport = "rsyncd"
+    transport: Transport = "auto"
     network: Network = "rails"
     verify: Verify = "size"
     dangling: Dangling = "refuse"
     force: bool = False
     streams: int = 4
     progress_seconds: float = 10.0
+
+    @property
+    def is_encrypted(self) -> bool:
+        """True for a copy by ssh."""
+        return self.transport == "ssh" or (self.transport == "auto" and self.network == "management")
 
     @classmethod
     def names(cls) -> list[str]:

@@ -67,7 +67,7 @@ def survey_copy(source: Host, target: Host, request: CopyRequest) -> Survey:
         if tree is None:
             raise RefusedError("NODE_UNREACHABLE", f"{node.name} cannot be reached")
     _check_folders(source, target, request, ours, theirs)
-    plan = plan_copy(ours, theirs, by_rsync=request.transport == "ssh")  # our own streams are not encrypted
+    plan = plan_copy(ours, theirs, by_rsync=request.is_encrypted)  # our own streams are not encrypted
     ways, lost = find_ways(source, target, interfaces)
     extra = extras(ours, theirs, request.paths) if request.delete else ()
     return _judged(source, target, request, Survey(ours, theirs, plan, ways, extra), lost)
@@ -162,7 +162,8 @@ def _judged(source: Host, target: Host, request: CopyRequest, survey: Survey, lo
     if not ways and not plan.is_empty:
         refusals.append(Refused("RAIL_DOWN", f"no rail between {source.name} and {target.name} is up"))
     if request.network == "management" and not plan.is_empty:
-        notes.append("over the management network, as asked for: the rails are not used")
+        how = "by ssh" if request.is_encrypted else "in clear text"
+        notes.append(f"over the management network, as asked for, {how}: the rails are not used")
     if ways and lost:
         name = min(lost)
         notes.append(f"rail {name}: {lost[name]}: only {ways[0].name} carries the copy")

@@ -111,7 +111,7 @@ def transfer(source: Host, target: Host, request: CopyRequest, survey: Survey) -
     """Send what is planned. Raise RefusedError if not all of it was sent."""
     if survey.plan.is_empty:
         return
-    key = ed25519.Ed25519PrivateKey.generate() if request.transport == "ssh" else None
+    key = ed25519.Ed25519PrivateKey.generate() if request.is_encrypted else None
     session = _Session(source, target, request, survey, key)
     begin = Launch(
         f"{PROGRAMS}.receiving.unit:begin",

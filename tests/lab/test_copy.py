@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,45 @@ def test_the_management_network_is_used_only_on_request(pair: Pair) -> None:
     done = pair.copy(network="management")
     assert done.status == 0, done.output
     assert "over the management network, as asked for" in done.output
+
+
+@contextmanager
+def overheard(text: bytes) -> Iterator[list[int]]:
+    """Listen on all networks of this machine while the block runs. Record the protocol of each frame with the text."""
+    found: list[int] = []
+    stop = threading.Event()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as wire:
+        wire.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        wire.settimeout(0.2)
+
+        def listen() -> None:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    frame, address = wire.recvfrom(1 << 16)
+                    found.extend([address[1]] * (text in frame))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield found
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_others_on_the_management_network_read_nothing(pair: Pair) -> None:
+    pair.on(SOURCE, f"mkdir -p {FROM}; yes 'canary of a private model' | head -c 1M >{FROM}/weights")
+    with overheard(b"canary of a private model") as seen:
+        done = pair.copy(network="management")
+    assert (done.status, "as asked for, by ssh" in done.output) == (0, True), done.output
+    assert seen == []
+    assert pair.listing(SOURCE, FROM) == pair.listing(TARGET, TO)
+
+    pair.on(TARGET, f"rm -r {TO}")
+    with overheard(b"canary of a private model") as seen:
+        done = pair.copy(network="management", transport="rsyncd")
+    assert (done.status, "as asked for, in clear text" in done.output) == (0, True), done.output
+    assert seen, "nothing was overheard at all"
 
 
 # Hugging Face --------------------------------------------------------------------------------------------------------

@@ -334,7 +334,7 @@ def test_brief_listings_prove_equality_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("transport", "SSH", "transport is 'SSH', and not one of: rsyncd, ssh"),
+        ("transport", "SSH", "transport is 'SSH', and not one of: auto, rsyncd, ssh"),
         ("network", "SSH", "network is 'SSH', and not one of: rails, management"),
         ("verify", "SSH", "verify is 'SSH', and not one of: size, hash"),
         ("dangling", "SSH", "dangling is 'SSH', and not one of: refuse, list"),
