@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_interface
 from typing import Any
 
 from pyinfra.api import Host
@@ -13,7 +13,7 @@ from pyinfra.facts.server import User
 from gb10.group_data.settings import NodeNetwork, NodeSettings, NodeSystem, NodeWorkplace, SshSettings
 from gb10.operations.docker import daemon_config
 from gb10.operations.file import text_block
-from gb10.operations.kit.inventory import deploy, invalid, node_ip, node_name, rails_of, read_settings
+from gb10.operations.kit.inventory import deploy, invalid, is_address, node_ip, node_name, rails_of, read_settings
 from gb10.operations.node import firewall, folders, hostname, performance_mode
 from gb10.operations.rails import Rail, rails
 from gb10.operations.sshd import key_logins_only
@@ -65,16 +65,8 @@ def have_hostname() -> None:
 def host_lines(peer: Host) -> list[str]:
     """Return the lines of /etc/hosts for a node: its address, unless that is a name already, and its rails."""
     name = node_name(peer)
-    lines = [f"{node_ip(peer)} {name}"] if _is_address(node_ip(peer)) else []
+    lines = [f"{node_ip(peer)} {name}"] if is_address(node_ip(peer)) else []
     return lines + [f"{rail.ip} {name}-rail-{key}" for key, rail in sorted(rails_of(peer).items())]
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def have_workplace(settings: NodeWorkplace, user: str) -> None:
@@ -126,5 +118,5 @@ def have_firewall(settings: NodeNetwork) -> None:
     """Switch ufw on, open for the nodes among themselves, for pods, and for what the inventory allows."""
     peers = [node_ip(peer) for peer in sorted(host.inventory, key=lambda peer: peer.name) if peer.name != host.name]
     networks = [str(ip_interface(rail.address).network) for rail in rails_of(host).values()]
-    rules = [f"allow from {source}" for source in [*filter(_is_address, peers), *networks, *PODS]]
+    rules = [f"allow from {source}" for source in [*filter(is_address, peers), *networks, *PODS]]
     firewall(name="Switch the firewall on", rules=[*rules, *settings.firewall_allow], seconds=settings.confirm_seconds)

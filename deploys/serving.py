@@ -7,9 +7,18 @@ from pyinfra.context import host, state
 
 from gb10.group_data.settings import CLUSTER, OFF, SOLO, NodeWorkplace, ServingChoice, ServingSettings
 from gb10.operations import serving as operations
-from gb10.operations.kit.inventory import HEAD, deploy, invalid, meeting_address, node_ip, rails_of, read_settings
+from gb10.operations.kit.inventory import (
+    HEAD,
+    deploy,
+    invalid,
+    is_address,
+    meeting_address,
+    node_ip,
+    rails_of,
+    read_settings,
+)
 from gb10.operations.kit.operation import RefusedDeploy
-from gb10.operations.kit.serving import Plan, Seat
+from gb10.operations.kit.serving import EVERYWHERE, Plan, Seat
 from gb10.operations.serving import Site
 
 
@@ -93,4 +102,13 @@ def _site(members: tuple[Host, ...]) -> Site:
 def _seat(rank: int, members: tuple[Host, ...]) -> Seat:
     rails = rails_of(members[rank])
     interface = rails[min(rails)].interface if rails else None
-    return Seat(rank, len(members), meeting_address(members[rank]), meeting_address(members[0]), interface, ())
+    own = node_ip(members[rank])
+    return Seat(
+        rank,
+        len(members),
+        meeting_address(members[rank]),
+        meeting_address(members[0]),
+        interface,
+        (),
+        own if is_address(own) else EVERYWHERE,
+    )

@@ -17,6 +17,7 @@ class ServingState(ProgramFact[NodeServing]):
     + port: of the server's API
     + marks: mode -> regular expressions that find its engine's command lines, for engines other than vLLM and SGLang
     + patterns: names of containers that may be serving
+    + hub: folder of models that a container which serves should not be able to write
     + complete_seconds: how long a completion of one token may take; 0: none is asked for
 
     No command line leaves the node: it may hold a key. Raises FactProcessError for the host whose output is not
@@ -29,12 +30,14 @@ class ServingState(ProgramFact[NodeServing]):
         marks: Mapping[str, Sequence[str]] | None = None,
         patterns: Sequence[str] = ("*",),
         complete_seconds: float = 0,
+        hub: str = "/data/huggingface/hub",
     ) -> Launch:
         job = {
             "port": port,
             "marks": dict(marks or {}),
             "patterns": list(patterns),
             "complete_seconds": complete_seconds,
+            "hub": hub,
         }
         return Launch("gb10.programs.serving_probe:look", job, seconds=int(complete_seconds) + SPARE_SECONDS)
 

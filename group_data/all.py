@@ -230,13 +230,17 @@ serving_modes: dict[str, dict[str, object]] = {}
 
 serving_image = "nvcr.io/nvidia/vllm:26.05-py3"
 serving_port = 8000
+# The address that the API listens on. None: the node's own one in the inventory; "0.0.0.0": all of its networks.
+serving_listen: str | None = None
+# A file on the nodes, readable by root alone, with the key that clients must show. Without it the API is open.
+serving_api_key_file: str | None = None
 serving_options = ["--gpus", "all", "--network", "host", "--shm-size", "16g"]
 serving_options += ["--ulimit", "memlock=-1", "--ulimit", "stack=67108864"]
 serving_rdma_options = ["--device", "/dev/infiniband"]  # additional options in cluster mode
 serving_environment = {"HF_HUB_OFFLINE": "1"}  # never download a missing model
 # GPU and system share the memory: a Spark freezes if the system has none left.
 serving_arguments = ["--gpu-memory-utilization", "0.8"]
-# A file on the nodes with additional variables (`docker run --env-file`), for secrets: VLLM_API_KEY=...
+# A file on the nodes with additional variables (`docker run --env-file`), for other secrets.
 serving_env_file: str | None = None
 
 # Time limits in seconds: from the start to the first answer, for a stop, for a completion of one token.

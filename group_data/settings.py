@@ -544,6 +544,8 @@ class ServingSettings(ServingTimes):
     modes: dict[ModeName, ModeSettings]
     image: Word
     port: int = Field(gt=0, lt=65536)
+    listen: Word | None
+    api_key_file: PlainPath | None
     options: list[str]
     rdma_options: list[str]
     environment: dict[str, str]

@@ -24,7 +24,7 @@ from gb10.facts.reading.launcher import Launch
 from gb10.facts.reading.reports import Refused
 from gb10.facts.reading.serving import Engine, NodeServing
 from gb10.facts.serving import ServingState
-from gb10.group_data.settings import CLUSTER
+from gb10.group_data.settings import CLUSTER, ServingSettings
 from gb10.operations.kit.operation import Commands, changes, known, operation, refuse, say
 from gb10.operations.kit.peers import last_words, peer_run, read_facts
 from gb10.operations.kit.scripts import run_script, run_text
@@ -121,7 +121,8 @@ def started(plan: Plan, site: Site, after: OperationMeta) -> Commands:
         return
     memory_kib = int(own.memory_gib * 1024 * 1024)
     words = run_words(plan.settings, mode, site.home, seat, plan.spec or "")
-    arguments = (container_name(mode), str(memory_kib), str(SETTLE_SECONDS), *words)
+    key_file = plan.settings.api_key_file or ""
+    arguments = (container_name(mode), str(memory_kib), str(SETTLE_SECONDS), key_file, *words)
     yield run_script("serving-start.sh", *arguments, seconds=START_SECONDS + SETTLE_SECONDS)
 
 
@@ -160,6 +161,7 @@ def states_of(plan: Plan, site: Site, nodes: Sequence[Host]) -> States:
         "marks": plan.settings.marks,
         "patterns": site.patterns,
         "complete_seconds": plan.settings.completion_seconds,
+        "hub": f"{site.home}/hub",
     }
     if [node.name for node in nodes] == [host.name]:
         return {host.name: known(ServingState, **arguments)}
@@ -187,13 +189,8 @@ def lacking(plan: Plan, site: Site) -> Iterator[Refused]:
     if plan.mode is None or plan.rank(host.name) is None:
         return
     models, tags = plan.settings.needs([plan.mode])
-    env_file = plan.settings.env_file
-    if env_file and plan.own and not plan.own.start:
-        found = known(SecretFile, path=env_file)
-        if found is None:
-            yield Refused("SERVING_NOT_READY", f"it has no {env_file}, which serving_env_file names")
-        elif found.mode not in ("600", "400"):
-            yield Refused("SERVING_NOT_READY", f"others may read {env_file}: chmod 600 it")
+    if plan.own and not plan.own.start:
+        yield from _lacking_secrets(plan.settings)
     if tags:
         head = site.members[0]
         mine = known(DockerImages)
@@ -203,6 +200,17 @@ def lacking(plan: Plan, site: Site) -> Iterator[Refused]:
         hub = f"{site.home}/hub"
         cache = known(HuggingFaceModels, hub=hub)
         yield from _lacking_models(models, cache, hub)
+
+
+def _lacking_secrets(settings: ServingSettings) -> Iterator[Refused]:
+    for setting in ("env_file", "api_key_file"):
+        if not (path := getattr(settings, setting)):
+            continue
+        found = known(SecretFile, path=path)
+        if found is None:
+            yield Refused("SERVING_NOT_READY", f"it has no {path}, which serving_{setting} names")
+        elif found.mode not in ("600", "400"):
+            yield Refused("SERVING_NOT_READY", f"others may read {path}: chmod 600 it")
 
 
 def _lacking_images(

@@ -28,6 +28,8 @@ SPANS = {
     "--nnodes": ("--nnodes", "-n"),
 }
 HERE, OK = "127.0.0.1", 200
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared only
+LISTEN = "0A"  # state of a socket in /proc/net/tcp
 HEALTH_SECONDS = 5
 
 
@@ -145,10 +147,34 @@ def key_of(pid: int, arguments: list[str]) -> str | None:
     return next((entry.partition("=")[2] for entry in entries if entry.startswith("VLLM_API_KEY=")), None)
 
 
-def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, Any] | None = None) -> tuple[int, str]:
-    """Return HTTP status and answer of the server on a port. Status 0: nothing listens; 1: it does not answer."""
+def listening(port: int) -> str:
+    """Return the address that the server on a port listens on: of several, one that others reach; without any, HERE."""
+    found = []
+    for family, name in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        try:
+            with open(f"/proc/net/{name}") as file:
+                rows = [line.split()[1:4] for line in file.readlines()[1:]]
+        except OSError:  # without IPv6
+            continue
+        for local, _, state in rows:
+            address, _, number = local.partition(":")
+            if state == LISTEN and int(number, 16) == port:
+                words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
+                found.append(socket.inet_ntop(family, b"".join(words)).removeprefix("::ffff:"))
+    return max(found, key=lambda address: (not is_local(address), address in EVERYWHERE), default=HERE)
+
+
+def is_local(address: str) -> bool:
+    """Return True if only this machine reaches an address."""
+    return address == "::1" or address.startswith("127.")
+
+
+def ask(
+    place: tuple[str, int], path: str, key: str | None, seconds: float, body: dict[str, Any] | None = None
+) -> tuple[int, str]:
+    """Return HTTP status and answer of the server at a place. Status 0: nothing listens; 1: it does not answer."""
     try:
-        stream = socket.create_connection((HERE, port), seconds)
+        stream = socket.create_connection(place, seconds)
     except ConnectionRefusedError:
         return 0, ""
     except OSError:
@@ -156,7 +182,7 @@ def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, A
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - half of the time of a look that needs none
 
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    connection = HTTPConnection(HERE, port)
+    connection = HTTPConnection(*place)
     connection.sock = stream
     try:
         connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
@@ -170,19 +196,25 @@ def ask(port: int, path: str, key: str | None, seconds: float, body: dict[str, A
 
 def answers(port: int, key: str | None, complete_seconds: float) -> dict[str, Any]:
     """Return the answers of the server on a port; with `complete_seconds`, also to a prompt, within that time."""
-    status, _ = ask(port, "/health", key, HEALTH_SECONDS)
+    address = listening(port)
+    place = (HERE if address in EVERYWHERE else address, port)
+    status, _ = ask(place, "/health", key, HEALTH_SECONDS)
     health = {0: "none", 1: "silent", 200: "up", 503: "dead"}.get(status, f"status {status}")
-    found: dict[str, Any] = {"health": health, "models": [], "completion": None, "trouble": None}
+    found: dict[str, Any] = {"health": health, "models": [], "completion": None, "trouble": None, "open_at": None}
     if health != "up":
         return found
-    status, text = ask(port, "/v1/models", key, HEALTH_SECONDS)
+    status, text = ask(place, "/v1/models", None, HEALTH_SECONDS)
+    if status == OK and not is_local(address):
+        found["open_at"] = address
+    if status != OK and key:
+        status, text = ask(place, "/v1/models", key, HEALTH_SECONDS)
     try:
         found["models"] = [str(model["id"]) for model in json.loads(text)["data"]]
     except (ValueError, KeyError, TypeError):
         found["trouble"] = f"/v1/models answered with status {status}"
     if complete_seconds and found["models"]:
         prompt = {"model": found["models"][0], "prompt": "1", "max_tokens": 1, "temperature": 0}
-        status, text = ask(port, "/v1/completions", key, complete_seconds, prompt)
+        status, text = ask(place, "/v1/completions", key, complete_seconds, prompt)
         try:
             found["completion"] = isinstance(json.loads(text)["choices"][0]["text"], str)
         except (ValueError, KeyError, TypeError, IndexError):
@@ -211,7 +243,13 @@ def is_kubernetes(container: dict[str, Any]) -> bool:
     return any(label.startswith("io.kubernetes.") for label in labels)
 
 
-def described(container: dict[str, Any], patterns: list[str]) -> dict[str, Any]:
+def writes(container: dict[str, Any], folder: str) -> bool:
+    """Return True if a folder, one above it or one in it is mounted in a container, and not only to be read."""
+    places = [mount["Source"] for mount in container.get("Mounts") or () if mount.get("RW") and mount.get("Source")]
+    return any(f"{folder}/".startswith(f"{place.rstrip('/')}/") or place.startswith(f"{folder}/") for place in places)
+
+
+def described(container: dict[str, Any], patterns: list[str], hub: str) -> dict[str, Any]:
     """Describe a container. `gpu` is true if it has a GPU and its name matches one of the patterns."""
     config, state, host = container["Config"], container["State"], container.get("HostConfig") or {}
     labels, name = config.get("Labels") or {}, container["Name"].removeprefix("/")
@@ -223,6 +261,7 @@ def described(container: dict[str, Any], patterns: list[str]) -> dict[str, Any]:
         "running": bool(state["Running"]),
         "exit_code": None if state["Running"] else state["ExitCode"],
         "gpu": bool(host.get("DeviceRequests")) and any(fnmatchcase(name, pattern) for pattern in patterns),
+        "writes_models": writes(container, hub),
     }
 
 
@@ -232,13 +271,17 @@ def memory_available_kib() -> int | None:
 
 
 def look(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
-    """Return the serving state. The job has port, marks, patterns and complete_seconds: see the fact ServingState."""
+    """Return the serving state.
+
+    The job has port, marks, patterns, hub and complete_seconds: see the fact ServingState.
+    """
     known = containers()
     found, key = engines(job["marks"], known or {})
+    others = [one for one in (known or {}).values() if not is_kubernetes(one)]
     return {
         "docker": known is not None,
         "engines": found,
-        "containers": [described(one, job["patterns"]) for one in (known or {}).values() if not is_kubernetes(one)],
+        "containers": [described(one, job["patterns"], job["hub"]) for one in others],
         "memory_available_kib": memory_available_kib(),
         **answers(job["port"], key, job["complete_seconds"]),
     }

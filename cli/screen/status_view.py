@@ -49,7 +49,7 @@ def status_tables(status: ClusterStatus) -> list[RenderableType]:
     """Return the tables of nodes, devices and operators, each with an empty line below it, and the line of serving."""
     tables = [_node_table(status), _device_table(status), _operator_table(status)]
     parts: list[RenderableType] = [part for table in tables if table.row_count for part in (table, Text())]
-    return [*parts, _serving_line(status.serving), Text()] if status.serving else parts
+    return [*parts, *_serving_lines(status.serving), Text()] if status.serving else parts
 
 
 def status_lines(status: ClusterStatus) -> list[Text]:
@@ -145,6 +145,11 @@ def _operator_table(status: ClusterStatus) -> Table:
     return table
 
 
+def _serving_lines(found: ServingStatus) -> list[Text]:
+    warnings = (Text.assemble(("! ", "yellow"), "serving: ", warning) for warning in found.warnings)
+    return [_serving_line(found), *warnings]
+
+
 def _serving_line(found: ServingStatus) -> Text:
     if found.healthy:
         return Text.assemble(("✓ ", "green"), "serving: ", found.summary)
@@ -155,7 +160,8 @@ def _serving_line(found: ServingStatus) -> Text:
 
 def print_serving(found: ServingStatus) -> None:
     """Print what is served, and what is wrong with it."""
-    stdout.print(_serving_line(found), soft_wrap=True)
+    for line in _serving_lines(found):
+        stdout.print(line, soft_wrap=True)
     for reason in found.reasons:
         stdout.print(Text(f"  {reason}"), soft_wrap=True)
 

@@ -45,6 +45,7 @@ def serving_of(inventory: Inventory, complete: bool) -> FactQuery[NodeServing]:
     settings = first.settings(ServingSettings)
     return SERVING.with_arguments(
         complete_seconds=settings.completion_seconds if complete else 0,
+        hub=first.hub,
         marks=settings.marks,
         patterns=first.settings(ServingCare).serving_containers,
         port=settings.port,

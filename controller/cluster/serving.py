@@ -67,6 +67,7 @@ def build_serving(inventory: Inventory, facts: FactsResult, complete: bool) -> S
         loading=first.health == "none",
         models=first.models,
         reasons=wrong,
+        warnings=tuple(_warnings(inventory, facts, ask)),
         nodes=nodes,
     )
 
@@ -115,6 +116,19 @@ def _wrong(host: InventoryHost, found: NodeServing | None, complete: bool) -> It
     """Return the reasons why serving on a host is not healthy."""
     own = found and host.settings(ServingSettings).described(found.mode)
     return found.wrong(host.name, own.name if own else None, complete=complete) if found else ()
+
+
+def _warnings(inventory: Inventory, facts: FactsResult, ask: FactQuery[NodeServing]) -> Iterator[str]:
+    """Yield who may use the API without a key, and which containers may change the models for all who serve them."""
+    for host in inventory.hosts:
+        found = facts.of(host.name, ask) if host.name in facts.hosts else None
+        if found and found.open_at:
+            place = host.node_ip if found.open_at in ("0.0.0.0", "::") else found.open_at  # noqa: S104 - compared only
+            port = host.settings(ServingSettings).port
+            yield f"open: anybody who reaches {place}:{port} may use it"
+        for container in found.containers if found else ():
+            if container.running and container.writes_models:
+                yield f"{container.name} on {host.name} may write the models: {host.hub} is mounted read-write"
 
 
 def _idle(first: NodeServingStatus, nodes: Sequence[NodeServingStatus]) -> Iterator[str]:

@@ -171,6 +171,7 @@ class ServingStatus(Model):
     loading: bool = Field(default=False, description="whether engines run but nothing listens yet")
     models: tuple[str, ...] = Field(default=(), description="models that are offered")
     reasons: tuple[str, ...] = Field(default=(), description="why it is undecided, or does not answer correctly")
+    warnings: tuple[str, ...] = Field(default=(), description="who may use the API, which container may write models")
     nodes: tuple[NodeServingStatus, ...] = Field(default=(), description="all nodes that were read")
 
     @property

@@ -34,6 +34,7 @@ class ServingContainer(FactValue):
     running: bool
     exit_code: int | None  # None while it runs
     gpu: bool  # it has one, and its name matches the serving containers
+    writes_models: bool = False  # the folder of models is mounted in it, and not only to be read
 
     @property
     def end(self) -> str | None:
@@ -41,8 +42,15 @@ class ServingContainer(FactValue):
         return None if self.running else f"{self.name} ended with status {self.exit_code}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Access(FactValue):
+    """Who may use a model server."""
+
+    open_at: str | None = None  # the address of a network at which it answers without a key
+
+
 @dataclass(frozen=True)
-class NodeServing(FactValue):
+class NodeServing(Access):
     """The model servers of a node.
 
     `health` is of the server on the node's port: "none" (nothing listens: nothing is there, or weights are loading),
@@ -115,6 +123,7 @@ def node_serving(found: Mapping[str, Any]) -> NodeServing:
         trouble=found["trouble"],
         memory_available_kib=found["memory_available_kib"],
         docker=bool(found["docker"]),
+        open_at=found.get("open_at"),
     )
 
 

@@ -115,6 +115,15 @@ def node_ip(node: Host) -> str:
     return read_settings(HostSettings, node).node_ip or ssh_address(node)
 
 
+def is_address(text: str) -> bool:
+    """Return True for an IP address, False for a name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def ssh_address(node: Host) -> str:
     """Return the address or name at which the controller reaches a host."""
     return read_settings(SshSettings, node).hostname or node.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from gb10.facts.reading.serving import NodeServing
 from gb10.group_data.settings import CLUSTER, OFF, ModeName, ModeSettings, Role, ServingSettings
 
 LABEL, SPEC_LABEL = "gb10.serving", "gb10.serving.spec"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - in the container's own network, or where the inventory has no address
 MASTER_PORT = 29501  # where the engines of a cluster meet
 
 
@@ -26,6 +28,7 @@ class Seat:
     head_address: str
     interface: str | None
     devices: tuple[str, ...]
+    own_address: str = EVERYWHERE  # at which clients reach it
 
 
 def container_name(mode: str) -> str:
@@ -36,6 +39,8 @@ def container_name(mode: str) -> str:
 def spec_of(settings: ServingSettings, mode: ModeName, members: Sequence[str]) -> str:
     """Return a digest of how a mode is served on nodes: if it changes, the mode must be restarted."""
     waits = {"load_seconds", "stop_seconds", "completion_seconds"}
+    # What an earlier version started has a digest without them.
+    waits |= {name for name in ("listen", "api_key_file") if getattr(settings, name) is None}
     own = settings.modes[mode].model_dump(mode="json", exclude={"load_seconds", "memory_gib", "recognise"})
     common = settings.model_dump(mode="json", exclude={"modes", *waits})
     text = json.dumps([mode, list(members), own, common], sort_keys=True)
@@ -45,28 +50,43 @@ def spec_of(settings: ServingSettings, mode: ModeName, members: Sequence[str]) -
 def run_words(settings: ServingSettings, mode: ModeName, home: str, seat: Seat, spec: str) -> list[str]:
     """Return the `docker run` that serves a mode on a node.
 
-    + home: of Hugging Face on the node: mounted whole under the same path, since links lead from one model to others
+    + home: of Hugging Face on the node. Its hub is mounted whole under the same path, since links lead from one model
+      to others, and only to be read; the token beside it is not mounted
     """
     own = settings.modes[mode]
+    options = [*settings.options, *(settings.rdma_options if mode == CLUSTER else ()), *own.options]
     environment = {"HF_HOME": home, **rail_environment(mode, seat), **settings.environment, **own.environment}
     return [
         *("docker", "run", "--detach", "--pull", "never", "--name", container_name(mode)),
         *("--label", f"{LABEL}={mode}", "--label", f"{SPEC_LABEL}={spec}"),
-        *settings.options,
-        *(settings.rdma_options if mode == CLUSTER else ()),
-        *own.options,
-        *("--volume", f"{home}:{home}"),
+        *options,
+        *(() if mounts(options, home) else ("--volume", f"{home}/hub:{home}/hub:ro")),
         *(word for name, value in environment.items() for word in ("--env", f"{name}={value}")),
         *(("--env-file", settings.env_file) if settings.env_file else ()),
+        *(("--env-file", "/dev/stdin") if settings.api_key_file else ()),  # serving-start.sh writes the key to it
         own.image or settings.image,
         *serve_words(settings, mode, seat),
     ]
 
 
+def mounts(options: Sequence[str], home: str) -> bool:
+    """Return True if options of `docker run` mount the cache themselves: then theirs count."""
+    given = re.findall(r"(?:^| )(?:-v|--volume|--mount)[ =]?(\S+)", " ".join(options))
+    places = {part for mount in given for part in re.split("[:,=]", mount)}
+    return bool(places & {home, f"{home}/hub"})
+
+
+def listens_on(settings: ServingSettings, mode: ModeName, seat: Seat) -> str:
+    """Return the address that the API listens on: in a network of its own, the container's published ports decide."""
+    options = " ".join([*settings.options, *settings.modes[mode].options])
+    own = seat.own_address if re.search(r"--net(work)?[ =]host\b", options) else EVERYWHERE
+    return settings.listen or own
+
+
 def serve_words(settings: ServingSettings, mode: ModeName, seat: Seat) -> list[str]:
     """Return vLLM's command line for a mode on a node."""
     own = settings.modes[mode]
-    words = ["vllm", "serve", own.models[0], "--host", "0.0.0.0", "--port", str(settings.port)]  # noqa: S104 - it serves
+    words = ["vllm", "serve", own.models[0], "--host", listens_on(settings, mode, seat), "--port", str(settings.port)]
     if own.served:
         words += ["--served-model-name", own.served]
     if mode == CLUSTER:

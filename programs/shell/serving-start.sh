@@ -1,8 +1,9 @@
 # Start a serving container once memory is free, in place of an ended one of its name.
-# Arguments: its name, the memory that must be available in KiB, seconds to wait for it; the docker command.
+# Arguments: its name, the memory that must be available in KiB, seconds to wait for it, a file with the API key or "";
+# the docker command, which then reads a variable from its standard input: no argument or file has it.
 set -u
-name=$1 wanted=$2 seconds=$3
-shift 3
+name=$1 wanted=$2 seconds=$3 key_file=$4
+shift 4
 
 available() { awk '/^MemAvailable:/ {print $2}' /proc/meminfo; }
 
@@ -20,5 +21,6 @@ done
 if [ "$after" -lt "$wanted" ]; then
     refuse SERVING_MEMORY "$((after / 1048576)) GiB of memory are free, $((wanted / 1048576)) are needed"
 fi
-if output=$("$@" 2>&1 >/dev/null); then exit 0; fi
+key() { [ -z "$key_file" ] || sed -n '1s/^/VLLM_API_KEY=/p' "$key_file"; }
+if output=$(key | "$@" 2>&1 >/dev/null); then exit 0; fi
 refuse SERVING_FAILED "Docker does not start $name: $(printf '%s' "$output" | head -n 1)"

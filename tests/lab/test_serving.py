@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from gb10.lab import serving as served
-from gb10.lab.probe import gaps, probed, served_model
+from gb10.lab.probe import gaps, polled, probed, served_model
 from tests.lab.conftest import LabUnderTest
+from tests.lab.observe import ProcessScan
 from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
@@ -75,6 +76,50 @@ def test_a_switch_makes_one_gap_and_a_second_run_none(
 
     status = keyed.gb10("status", "--json").json
     assert (status["serving"]["mode"], status["serving"]["node"], status["healthy"]) == ("solo", WORKER, True)
+
+
+def test_a_container_neither_writes_models_nor_sees_the_token(
+    nodes: dict[str, Any], product: Product, lab: LabUnderTest
+) -> None:
+    head, address = nodes[HEAD], lab.address(HEAD)
+    head.check_output(f"sudo sh -c 'umask 077; echo hf_{KEY} > {served.HOME}/token'")
+    assert product.gb10("serving", "solo", HEAD).status == 0
+    inside = "sudo docker exec gb10-serving-solo"
+    assert "Read-only file system" in head.run(f"{inside} touch {served.HOME}/hub/new").stderr
+    assert head.check_output(f"{inside} sh -c 'ls -a {served.HOME}; env'").count(KEY) == 0
+    assert head.run(f"{inside} ls {served.HOME}/token").rc != 0
+    assert head.check_output(f"ss -Hltn sport = :{PORT}").split()[3] == f"{address}:{PORT}"
+    status = product.gb10("status", "--json").json["serving"]
+    assert (status["healthy"], status["warnings"]) == (
+        True,
+        [f"open: anybody who reaches {address}:{PORT} may use it"],
+    )
+    assert product.gb10("serving", "solo", HEAD).status == 0
+
+    mounting = [*served.INVENTORY["serving_options"], "--volume", f"{served.HOME}:{served.HOME}"]
+    own = product.with_data(serving_options=mounting, serving_listen="127.0.0.1")
+    assert own.gb10("serving", "solo", HEAD).status == 5  # the controller cannot reach it, but the node can
+    shown = own.gb10("serving", "show").output
+    assert f"gb10-serving-solo on {HEAD} may write the models" in shown
+    assert "open:" not in shown
+
+
+def test_a_key_in_a_file_closes_the_api(nodes: dict[str, Any], product: Product, lab: LabUnderTest) -> None:
+    head, address = nodes[HEAD], lab.address(HEAD)
+    closed = product.with_data(serving_api_key_file=KEY_FILE)
+    refused = closed.gb10("serving", "solo", HEAD)
+    assert (refused.status, f"it has no {KEY_FILE}" in refused.output) == (6, True), refused.output
+    head.check_output(f"echo {KEY} | sudo install -m 0644 /dev/stdin {KEY_FILE}")
+    assert f"others may read {KEY_FILE}" in closed.gb10("serving", "solo", HEAD).output
+    head.check_output(f"sudo chmod 600 {KEY_FILE}")
+    with polled(ProcessScan(KEY).leaks) as leaks:
+        done = closed.gb10("serving", "solo", HEAD, "-vvv")
+    assert done.status == 0, done.output
+    assert KEY not in done.output + done.log
+    assert [leak for leak in leaks if leak.startswith("cmdline")] == []
+    assert (served_model(address), served_model(address, KEY)) == (None, served.SOLO_MODEL)
+    status = closed.gb10("status")
+    assert (status.status, "open:" in status.output) == (0, False), status.output
 
 
 def test_a_refused_switch_leaves_the_model_serving(nodes: dict[str, Any], product: Product) -> None:

@@ -74,9 +74,9 @@ def test_nothing_of_a_containers_environment_is_told() -> None:
         "State": {"Running": True, "ExitCode": 0},
         "HostConfig": {"DeviceRequests": [{"Count": -1}]},
     }
-    assert "c4n4ry" not in json.dumps(described(container, ["*"]))
-    assert described(container, ["*"])["gpu"]
-    assert not described(container, ["vllm*"])["gpu"]
+    assert "c4n4ry" not in json.dumps(described(container, ["*"], "/hub"))
+    assert described(container, ["*"], "/hub")["gpu"]
+    assert not described(container, ["vllm*"], "/hub")["gpu"]
 
 
 def node(*engines: tuple[str | None, str], health: str = "none", **more: Any) -> NodeServing:
@@ -165,11 +165,11 @@ def test_an_answer_of_another_shape_fails_its_host_alone(answer: object) -> None
 @pytest.mark.parametrize("key", ["a\nb", "\u20ac"])
 def test_a_key_that_no_header_can_hold_is_a_server_that_says_nothing(key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert ask(server.getsockname()[1], "/health", key, 1) == (1, "")
+        assert ask(("127.0.0.1", server.getsockname()[1]), "/health", key, 1) == (1, "")
 
 
 def test_a_port_at_which_nothing_listens_is_told_from_a_server_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert ask(port, "/health", None, 0.2) == (1, "")
-    assert ask(port, "/health", None, 0.2) == (0, "")
+        assert ask(("127.0.0.1", port), "/health", None, 0.2) == (1, "")
+    assert ask(("127.0.0.1", port), "/health", None, 0.2) == (0, "")

@@ -11,12 +11,22 @@ from pydantic import ValidationError
 from gb10.facts.reading.serving import Engine, NodeServing, ServingContainer
 from gb10.group_data import all as defaults
 from gb10.group_data.settings import ServingSettings
-from gb10.operations.kit.serving import Plan, Seat, Verdict, container_name, launch_lines, run_words, spec_of, verdict
+from gb10.operations.kit.serving import (
+    EVERYWHERE,
+    Plan,
+    Seat,
+    Verdict,
+    container_name,
+    launch_lines,
+    run_words,
+    spec_of,
+    verdict,
+)
 
 LARGE, SMALL = "openai/gpt-oss-120b", "openai/gpt-oss-20b"
 MODES = {"cluster": {"models": [LARGE]}, "solo": {"models": [SMALL], "image": "vllm:small", "images": ["tools:1"]}}
 HEAD = Seat(0, 2, "192.168.100.11", "192.168.100.11", "enp1s0f0np0", ("rocep1s0f0", "roceP2p1s0f0"))
-WORKER = replace(HEAD, rank=1, address="192.168.100.12")
+WORKER = replace(HEAD, rank=1, address="192.168.100.12", own_address="10.0.0.12")
 
 
 def settings(modes: Any = None, **more: Any) -> ServingSettings:
@@ -34,12 +44,12 @@ def test_two_sparks_get_the_docker_run_of_two_sparks() -> None:
         "--gpus all --network host",
         "--ulimit memlock=-1",
         "--device /dev/infiniband",
-        "--volume /data/huggingface:/data/huggingface --env HF_HOME=/data/huggingface",
+        "--volume /data/huggingface/hub:/data/huggingface/hub:ro --env HF_HOME=/data/huggingface",
         "--env VLLM_HOST_IP=192.168.100.12",
         "--env NCCL_IB_HCA=rocep1s0f0,roceP2p1s0f0",
         "--env NCCL_SOCKET_IFNAME=enp1s0f0np0",
         "--env HF_HUB_OFFLINE=1",
-        f"{defaults.serving_image} vllm serve {LARGE} --host 0.0.0.0 --port 8000",
+        f"{defaults.serving_image} vllm serve {LARGE} --host 10.0.0.12 --port 8000",
         "--tensor-parallel-size 2 --nnodes 2 --node-rank 1 --master-addr 192.168.100.11",
         "--headless",
         "--gpu-memory-utilization 0.8",
@@ -57,6 +67,31 @@ def test_a_single_spark_gets_no_rails() -> None:
 def test_a_key_stays_in_its_file() -> None:
     words = run_words(settings(env_file="/etc/vllm.env"), "solo", "/hf", HEAD, "spec")
     assert words[words.index("--env-file") + 1] == "/etc/vllm.env"
+
+
+@pytest.mark.parametrize(
+    ("more", "listens"),
+    [
+        ({}, "10.0.0.12"),
+        ({"listen": "127.0.0.1"}, "127.0.0.1"),
+        ({"options": ["--net=host"]}, "10.0.0.12"),
+        ({"options": ["--publish", "8000:8000"]}, EVERYWHERE),
+    ],
+)
+def test_the_api_listens_where_the_inventory_says(more: dict[str, Any], listens: str) -> None:
+    words = run_words(settings(**more), "solo", "/hf", WORKER, "spec")
+    assert words[words.index("--host") + 1] == listens
+
+
+@pytest.mark.parametrize("own", [["-v", "/hf:/hf"], ["--volume=/hf/hub:/x"], ["--mount", "type=bind,src=/hf,dst=/hf"]])
+def test_an_own_mount_of_the_cache_counts(own: list[str]) -> None:
+    assert "/hf/hub:/hf/hub:ro" not in run_words(settings(options=own), "solo", "/hf", HEAD, "spec")
+    assert "/hf/hub:/hf/hub:ro" in run_words(settings(options=["-e", "HF_HOME=/hf"]), "solo", "/hf", HEAD, "spec")
+
+
+def test_what_an_earlier_version_started_goes_on() -> None:
+    assert spec_of(settings(), "cluster", ("spark-1", "spark-2")) == "2cbc1c292d48a951"
+    assert spec_of(settings(listen=EVERYWHERE), "cluster", ("spark-1", "spark-2")) != "2cbc1c292d48a951"
 
 
 def test_each_mode_names_what_it_needs() -> None:
