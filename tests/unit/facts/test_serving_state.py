@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import threading
+from http.server import ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from pyinfra.api.exceptions import FactProcessError
 
 from gb10.facts.reading.serving import NodeServing, node_serving
 from gb10.facts.serving import ServingState
-from gb10.programs.serving_probe import ask, classify, described, key_of, spanned
+from gb10.lab import vllm
+from gb10.programs.serving_probe import answers, ask, classify, described, key_of, spanned, writes
 from tests.unit.facts.reading import answered
 
 # Command lines as vLLM's documentation, NVIDIA's playbooks and eugr/spark-vllm-docker have them.
@@ -173,3 +176,46 @@ def test_a_port_at_which_nothing_listens_is_told_from_a_server_that_says_nothing
         port = server.getsockname()[1]
         assert ask(("127.0.0.1", port), "/health", None, 0.2) == (1, "")
     assert ask(("127.0.0.1", port), "/health", None, 0.2) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "open_at"),
+    [
+        (socket.AF_INET, "127.0.0.1", None),
+        (socket.AF_INET, "127.0.0.2", None),
+        (socket.AF_INET6, "::1", None),
+        (socket.AF_INET, "0.0.0.0", "0.0.0.0"),  # noqa: S104 - it is tried
+        (socket.AF_INET6, "::", "::"),
+    ],
+)
+def test_an_api_without_a_key_is_open_beyond_the_node(
+    family: socket.AddressFamily, address: str, open_at: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Server(ThreadingHTTPServer):
+        address_family = family
+
+    with Server((address, 0), vllm.Api) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = answers(server.server_address[1], "c4n4ry", 0)
+        assert (found["health"], found["models"], found["open_at"]) == ("up", [""], open_at)
+        monkeypatch.setenv("VLLM_API_KEY", "c4n4ry")
+        found = answers(server.server_address[1], "c4n4ry", 0)
+        assert (found["health"], found["models"], found["open_at"]) == ("up", [""], None)
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("source", "writable", "found"),
+    [
+        ("/data/huggingface", True, True),
+        ("/data/huggingface/hub", True, True),
+        ("/data/huggingface/hub/models--a--b", True, True),
+        ("/", True, True),
+        ("/data/huggingface/hub", False, False),
+        ("/data/huggingface/hub2", True, False),
+        ("", True, False),
+    ],
+)
+def test_a_container_that_may_write_models_is_told(source: str, writable: bool, found: bool) -> None:
+    container = {"Mounts": [{"Type": "bind", "Source": source, "RW": writable}]}
+    assert writes(container, "/data/huggingface/hub") is found
