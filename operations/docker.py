@@ -101,7 +101,7 @@ def parse_config(text: str) -> Config | None:
     """Return the keys of a daemon.json, or None if it is no JSON object."""
     try:
         found = json.loads(text) if text.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

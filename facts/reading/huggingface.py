@@ -198,5 +198,5 @@ def _listing(folder: str, commit: str, texts: Mapping[str, str | None]) -> dict[
         if document["format_version"] != LISTING_VERSION:
             return None
         return {path: int(file.get("lfs_size") or file["size"]) for path, file in document["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -33,7 +33,7 @@ MEMORY_BYTES = 2 << 30
 ANSWER_BYTES = 64 << 20
 KILL_SECONDS = 15  # from the end of its time until a program is killed
 # An answer takes far more memory as objects than as text: a long one has at most one value in so many bytes.
-FREE_VALUES, VALUE_BYTES = 1 << 19, 16
+FREE_VALUES, VALUE_BYTES = 1 << 19, 12
 MOST_INFLATED = 32  # times, beyond ANSWER_BYTES
 
 

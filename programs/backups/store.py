@@ -213,7 +213,7 @@ def read_proofs(root: str, node: str, backup: str) -> list[ProofResult]:
     try:
         with open(os.path.join(root, node, backup + PROOF), encoding="utf-8") as file:
             copies = list(json.load(file)["copies"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
     found = []
     for copy in copies:

@@ -33,7 +33,7 @@ def take(store: Store, archive: IO[bytes] | Metered, tag: str, image: EngineImag
             for member in tar:
                 members.take(tar, member)
         return members.record(tag, image)
-    except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError) as error:
+    except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise RefusedError("IMAGE_SAVE_FAILED", f"docker save of {tag} is not understood: {error!r}") from error
 
 

@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from gb10.operations.docker import parse_config
 from gb10.programs.answer import RefusedError
 from gb10.programs.archive import reading
 from gb10.programs.archive.reading import check
 from gb10.programs.archive.writing import HEADER
+from gb10.programs.backups.listing import listing
+from gb10.programs.backups.store import read_proofs
 from gb10.programs.helm_storage import RELEASE_BYTES, releases
 from tests.unit.bombs import bounded
 from tests.unit.programs.test_backup_proof import SERVER, head, made, proof, stored
@@ -202,6 +205,18 @@ def test_an_answer_of_countless_values_is_refused(value: str, tmp_path: Path) ->
 def test_a_deep_answer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "line").write_text("m answer " + "[" * 300_000)
     assert bounded(READ, str(tmp_path / "line"), str(64 * MIB)) == "FrameError\n"
+
+
+def test_deep_json_of_others_is_no_json(tmp_path: Path) -> None:
+    deep = "[" * 200_000
+    (tmp_path / "spark-1").mkdir()
+    name = "spark-1-20260101T000000Z"
+    for suffix in (".tar.gz", ".json", ".proof.json"):
+        (tmp_path / "spark-1" / f"{name}{suffix}").write_text(deep)
+    assert read_proofs(str(tmp_path), "spark-1", name) == []
+    rows = listing(str(tmp_path)) or []
+    assert [(row["summary"], row["proofs"]) for row in rows] == [({}, [])]
+    assert parse_config(deep) is None
 
 
 def test_a_release_of_helm_does_not_inflate_without_bound() -> None:
