@@ -6,11 +6,12 @@ most files lies in a store that all repositories share, hub/blobs, and a reposit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gb10.facts.copy import FileTree
 from gb10.facts.reading.copy import LOCKS, read_tree
-from gb10.facts.reading.huggingface import HuggingFaceCache, read_cache
+from gb10.facts.reading.huggingface import Content, HuggingFaceCache, read_cache, read_contents
 from gb10.facts.reading.launcher import Launch, ProgramFact
 
 SMALL_FILES = ("*--*/refs/*", "*--*/trees/*.json")
@@ -25,3 +26,19 @@ class HuggingFaceModels(ProgramFact[HuggingFaceCache | None]):
     def read(self, answer: Any) -> HuggingFaceCache | None:
         tree = read_tree(answer)
         return None if tree.absent else read_cache(tree)
+
+
+class ModelContents(ProgramFact[dict[str, Content]]):
+    """Folder -> content of the repositories in the hub, by sha256. A repository that is not there is left out.
+
+    + hub: absolute path
+    + folders: of the repositories, below the hub
+
+    A file that has not changed since it was last read for this is not read again.
+    """
+
+    def command(self, hub: str, folders: Sequence[str]) -> Launch:
+        return FileTree().command(hub, paths=(), also=folders, exclude=LOCKS, remembered=True)
+
+    def read(self, answer: Any) -> dict[str, Content]:
+        return read_contents(read_tree(answer))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from gb10.facts.reading.docker import STORE, SavedImage, SavedStore
 from gb10.facts.reading.launcher import Launch, ProgramFact, SectionsFact
+from gb10.facts.reading.reports import Checked
 from gb10.facts.reading.values import Sections
 from gb10.programs.images.contents import EngineImage, Record
 
@@ -35,12 +36,13 @@ class SavedImages(ProgramFact[SavedStore | None]):
     """The node's store of saved images; None if there is no store.
 
     + deep: read every blob and compare its sha256, not only its size: as long as the disk takes
+    + remembered: do so, but do not read a blob again that has not changed since
     """
 
-    def command(self, deep: bool = False) -> Launch:
-        job = {"root": STORE, "deep": deep}
-        seconds = CHECK_SECONDS if deep else LIST_SECONDS
-        return Launch("gb10.programs.images.commands:look", job, seconds=seconds, guarded=[STORE])
+    def command(self, deep: bool = False, remembered: bool = False) -> Launch:
+        job = {"root": STORE, "deep": deep, "remembered": remembered}
+        seconds = CHECK_SECONDS if deep or remembered else LIST_SECONDS
+        return Launch("gb10.programs.images.commands:look", job, seconds=seconds, reports=Checked, guarded=[STORE])
 
     def read(self, answer: Any) -> SavedStore | None:
         if answer is None:

@@ -21,6 +21,7 @@ from rich.progress import (
 from gb10.cli.screen import console
 from gb10.controller.run.messages import Event, Logged, OperationStarted, Reported, StageStarted
 from gb10.facts.reading.copy import CopyProof
+from gb10.facts.reading.reports import Checked
 from gb10.operations.copying.reports import (
     CopyMoved,
     CopyPlanned,
@@ -136,18 +137,18 @@ class TransferView:
                 self._bars.move("copy", sent, rail_rates(rails, seconds))
             case CopySent():
                 self._bars.end("copy")
-            case ImageMoved(verb, done, total):
-                self._bars.begin("image", f"{host} {verb}", total)
-                self._bars.move("image", done)
+            case ImageMoved(verb, done, total) | Checked(verb, done, total):
+                self._bars.begin(host, f"{host} {verb}", total)
+                self._bars.move(host, done)
 
     def _print(self, host: str, report: Any) -> None:
         match report:
             case Foreseen():
                 pass
-            case CopyMoved() | ImageMoved():
+            case CopyMoved() | ImageMoved() | Checked():
                 if report.line and not self._bars.drawn and time.monotonic() - self._last_line > LINE_SECONDS:
                     self._last_line = time.monotonic()
-                    console.print_line(f"  {f'{host} ' if isinstance(report, ImageMoved) else ''}{report.line}")
+                    console.print_line(f"  {'' if isinstance(report, CopyMoved) else f'{host} '}{report.line}")
             case _ if report.line and report.line not in self._printed and not self._verbosity:
                 self._printed.add(report.line)
                 console.print_line(f"  {report.line}")

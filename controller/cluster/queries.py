@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gb10.controller.inventory import Inventory, InventoryHost
 from gb10.controller.run.messages import FactQuery
 from gb10.facts.reading.backups import BackupCopy
 from gb10.facts.reading.docker import Belongings, SavedStore
-from gb10.facts.reading.huggingface import HuggingFaceCache
+from gb10.facts.reading.huggingface import Content, HuggingFaceCache
 from gb10.facts.reading.node import DataPlace, LockHolder, SettledState
 from gb10.facts.reading.overview import Overview
 from gb10.facts.reading.serving import NodeServing
@@ -23,6 +25,8 @@ BACKUPS: FactQuery[tuple[BackupCopy, ...] | None] = FactQuery("gb10.facts.backup
 BELONGINGS: FactQuery[Belongings | None] = FactQuery("gb10.facts.docker.DockerBelongings")
 MODELS: FactQuery[HuggingFaceCache | None] = FactQuery("gb10.facts.huggingface.HuggingFaceModels")
 DATA: FactQuery[DataPlace] = FactQuery("gb10.facts.data_mount.DataMount")
+CONTENTS: FactQuery[dict[str, Content]] = FactQuery("gb10.facts.huggingface.ModelContents")
+CHECKED_STORE: FactQuery[SavedStore | None] = STORE.with_arguments(remembered=True)
 SERVING: FactQuery[NodeServing] = FactQuery("gb10.facts.serving.ServingState")
 
 
@@ -32,6 +36,11 @@ def models_of(host: InventoryHost) -> FactQuery[HuggingFaceCache | None]:
 
 
 def data_of(host: InventoryHost) -> FactQuery[DataPlace]:
+def contents_of(host: InventoryHost, folders: Iterable[str]) -> FactQuery[dict[str, Content]]:
+    """Return the query for the content of these repositories in the hub of a host."""
+    return CONTENTS.with_arguments(hub=host.hub, folders=sorted(folders))
+
+
     """Return the query for the data folder of a host."""
     return DATA.with_arguments(path=host.settings(NodeWorkplace).data_path)
 

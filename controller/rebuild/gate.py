@@ -19,7 +19,8 @@ from gb10.operations.copying.plan import human
 
 ROOM_FACTOR = 1.1  # of what comes back, for what an estimate does not know
 
-# Name -> what it proves. --override takes these names.
+# Name -> what it proves. --override takes these names. The last one is demanded once all others are proven: it may take
+# long.
 DEMANDS = {
     "models": "every model of the node is whole on another node",
     "images": "every image of the node is in the engine of another node",
@@ -29,6 +30,7 @@ DEMANDS = {
     "drained": "no pod that could be elsewhere is on the node",
     "lock": "nobody else works on the nodes",
     "room": "what is to come back has room on the node",
+    "digests": "what another node keeps has the same sha256, file by file",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.checks import check_k3s_version, check_new_cluster, check_nodes, check_recognisable
+from gb10.controller.rebuild.digests import DigestProof
 from gb10.controller.rebuild.gate import Demand, Safeguard, lock_demand, room_demand
 from gb10.controller.rebuild.serving import CLUSTER, SOLO
 from gb10.controller.rebuild.snapshot import Snapshot
@@ -101,6 +102,7 @@ class NodePlan:
                 partial(lock_demand, target.inventory.hosts, self.tools),
                 partial(room_demand, target),
             ),
+            digests=DigestProof(target).demand,
             overrides=target.history.overrides,
             backups=[step for step in safeguards if isinstance(step, Backup)],
         )

@@ -15,12 +15,14 @@ from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.journal import Journal, now
 from gb10.controller.rebuild.person import Hooks, Person
-from gb10.controller.run.results import RunResult
+from gb10.controller.run.messages import FactQuery
+from gb10.controller.run.results import FactsResult, RunResult
 from gb10.controller.run.runner import OnEvent, Runner
 from gb10.facts.reading.node import LockHolder
 from gb10.group_data.settings import RebuildSettings
 
 PROGRESS_SECONDS = 0.5  # between two reports of a copy
+READ_SECONDS = 24 * 3600.0  # terabytes, from a slow disk
 PASSING = ("seen", "waiting", "instructions")  # events that are shown but not recorded
 
 Listener = Callable[[Mapping[str, Any]], None]  # shows an event
@@ -96,6 +98,14 @@ class Deploys:
         result = self.runner((host,)).run(f"gb10.deploys.{deploy}", dry=True, kwargs=kwargs)
         result.check()
         return result
+
+    def read(self, title: str, hosts: tuple[str, ...], queries: Iterable[FactQuery[Any]]) -> FactsResult:
+        """Read facts that may take hours, and show the progress. Raise the error if one cannot be read."""
+        with self._watch(title, hosts, copies=True) as on_event:
+            found = self.runner(hosts).facts(queries, on_event, seconds=READ_SECONDS)
+        for error in found.errors:
+            raise error
+        return found
 
     def runner(self, hosts: Iterable[str]) -> Runner:
         """Return a runner for these hosts."""

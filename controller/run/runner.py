@@ -113,16 +113,17 @@ class Runner:
             log=self.log.path,
         )
 
-    def facts(self, queries: Iterable[FactQuery[Any]], on_event: OnEvent = _ignore) -> FactsResult:
-        """Return facts by query and host.
+    def facts(
+        self, queries: Iterable[FactQuery[Any]], on_event: OnEvent = _ignore, *, seconds: float = FACT_SECONDS
+    ) -> FactsResult:
+        """Return facts by query and host. `seconds` is the time limit for one fact of one host.
 
         Raise INTERRUPTED and an early end of the pyinfra process: a caller could take either for hosts that do not
         answer. All other errors are in the result.
         """
         asked = tuple(queries)
-        request = GetFacts(
-            self.inventory.source, self._limit(), asked, self.verbosity, FACT_SECONDS, FACT_SILENCE_SECONDS
-        )
+        silence = FACT_SILENCE_SECONDS if seconds <= FACT_SECONDS else RUN_SILENCE_SECONDS
+        request = GetFacts(self.inventory.source, self._limit(), asked, self.verbosity, seconds, silence)
         words = [
             word
             for query in asked

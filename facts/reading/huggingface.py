@@ -16,6 +16,7 @@ from gb10.facts.reading.values import FactValue
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
 FOLDER = re.compile(r"(?P<kind>models|datasets|spaces)--(?P<name>.+)")
+SHA256 = re.compile(r"blobs/[0-9a-f]{64}")  # a file of Git LFS; others are named by their Git hash
 LISTING_VERSION = 1  # of trees/<commit>.json (huggingface_hub, _tree_cache.py)
 # What belongs to the hub as a whole, and is needed beside any of its models.
 HUB_FILES = ("blobs/.huggingface-shared-blobs", "CACHEDIR.TAG")
@@ -85,6 +86,14 @@ class HuggingFaceCache(FactValue):
         return next((r for r in self.repositories if (r.name, r.kind) == (name, kind)), None)
 
 
+@dataclass(frozen=True)
+class Content(FactValue):
+    """The content of all revisions of a repository."""
+
+    digests: Mapping[str, str | None]  # path below the hub -> sha256, or None if it could not be read
+    damaged: tuple[str, ...]  # blobs below the hub whose sha256 is not their name
+
+
 def folder_name(name: str, kind: str = "model") -> str:
     """Given a name as on the Hub, return the repository's folder below the hub."""
     return f"{kind}s--{name.replace('/', '--')}"
@@ -103,6 +112,21 @@ def read_cache(tree: Tree) -> HuggingFaceCache:
         shared_store=HUB_FILES[0] in entries,
         repositories=tuple(_repository(folder, found, entries, tree) for folder, found in sorted(members.items())),
     )
+
+
+def read_contents(tree: Tree) -> dict[str, Content]:
+    """Return folder -> content of the repositories in the listing of a hub with the sha256 of its files."""
+    entries = tree.by_path()
+    digests: dict[str, dict[str, str | None]] = {}
+    damaged: dict[str, list[str]] = {}
+    for entry in tree.entries:
+        folder, _, path = entry.path.partition("/")
+        end = None if entry.type == "d" or not FOLDER.fullmatch(folder) else _end(entry, entries)
+        if path.startswith("snapshots/") and entry.type != "d":
+            digests.setdefault(folder, {})[entry.path] = end.sha256 if end else None
+        elif end and SHA256.fullmatch(path) and end.sha256 != path.rpartition("/")[2]:
+            damaged.setdefault(folder, []).append(entry.path)
+    return {folder: Content(found, tuple(damaged.get(folder, ()))) for folder, found in digests.items()}
 
 
 def _repository(folder: str, members: list[Entry], entries: Mapping[str, Entry], tree: Tree) -> Repository:

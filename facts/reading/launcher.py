@@ -20,7 +20,7 @@ from pyinfra.connectors.util import (
 )
 
 from gb10.facts.reading import channels
-from gb10.facts.reading.reports import Refused, report
+from gb10.facts.reading.reports import Refused, Report, report
 from gb10.facts.reading.requests import (
     KILL_SECONDS,
     MEMORY_BYTES,
@@ -45,9 +45,16 @@ class Launch(Request, StringCommand):
     `refused` is called with its refusal; None: it is reported.
     """
 
-    def __init__(self, function: str, job: Mapping[str, Any], **options: Any) -> None:
-        """Make the request: see Request for the arguments."""
+    def __init__(
+        self, function: str, job: Mapping[str, Any], *, reports: Callable[..., Report] | None = None, **options: Any
+    ) -> None:
+        """
+        Make the request: see Request for the other arguments.
+
+        + reports: makes a report of what the program reports while it runs
+        """
         Request.__init__(self, function, job, **options)
+        self.reports = reports
         self.refused: Callable[[Refused], None] | None = None
         StringCommand.__init__(self, self.line, _stdin=self.text)
 
@@ -197,6 +204,8 @@ def _launch(
     arguments: Mapping[str, Any],
 ) -> tuple[bool, CommandOutput]:
     """Run a launch; return whether it answered, and its answer as one line of JSON on standard output."""
+    if makes := launch.reports:
+        launch.on_report = lambda details: report(host, makes(**details))
     answer = launch.answer()
     refused = launch.refused or partial(report, host)
     try:

@@ -36,6 +36,24 @@ class Refused:
         return f"gb10: {self.code}: {self.text}"
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Progress of reading files for their sha256."""
+
+    verb: str
+    done: int  # bytes
+    total: int
+    seconds: float
+    colour = None
+
+    @property
+    def line(self) -> str | None:
+        if not self.done:
+            return None
+        left = (self.total - self.done) * self.seconds / self.done
+        return f"{self.verb} {self.done / 1e9:.1f} of {self.total / 1e9:.1f} GB, {left:.0f} s left"
+
+
 def _print(host: Any, what: Report) -> None:
     for line in () if what.line is None else printable(what.line).split("\n"):
         host.log_styled(line, fg=what.colour) if what.colour else host.log(line)

@@ -13,8 +13,9 @@ from typing import IO
 
 from gb10.programs.answer import RefusedError
 from gb10.programs.images.contents import BLOBS, HEX, Contents, EngineImage, Json, Record, blob_path, full_name
-from gb10.programs.images.engine import Meter, Metered
+from gb10.programs.images.engine import Metered
 from gb10.programs.images.store import BUFFER_BYTES, Store, chunks
+from gb10.programs.meter import Meter
 
 SMALL_BYTES = 4 << 20  # configurations and manifests: in memory until it is known which are needed
 MOST_SMALL_BYTES = 64 << 20

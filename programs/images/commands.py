@@ -17,8 +17,9 @@ from gb10.programs.answer import Outlet, RefusedError
 from gb10.programs.files import free_bytes
 from gb10.programs.images.archives import take, write_archive
 from gb10.programs.images.contents import Contents, EngineImage, Json, Record, known_layers, needed_blobs
-from gb10.programs.images.engine import Engine, Meter, Metered
+from gb10.programs.images.engine import Engine, Metered
 from gb10.programs.images.store import Store, check_room
+from gb10.programs.meter import Meter
 
 
 @contextmanager
@@ -34,10 +35,15 @@ def opened(job: dict[str, Any]) -> Iterator[Store]:
 
 
 def look(job: dict[str, Any], outlet: Outlet) -> Json | None:
-    """Return the listing of the store, or None if there is no store. With job["deep"], read all blobs to check them."""
+    """Return the listing of the store, or None if there is no store.
+
+    With job["deep"], read all blobs to check them; with job["remembered"], those that changed since they were read.
+    """
     with opened(job) as store:
         found = store.listing()
-        if found and job["deep"]:
+        if found and job.get("remembered"):
+            found["damaged"] = store.changed(outlet)
+        elif found and job["deep"]:
             found["damaged"] = store.damaged(found["blobs"])
         return found
 

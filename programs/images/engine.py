@@ -1,4 +1,4 @@
-"""The node's Docker engine, and the progress of its saves and loads."""
+"""The node's Docker engine, and streams whose bytes are counted."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import io
 import json
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from gb10.programs.answer import Outlet, RefusedError
+from gb10.programs.answer import RefusedError
 from gb10.programs.images.contents import EngineImage
 from gb10.programs.images.store import BUFFER_BYTES
-
-PROGRESS_SECONDS = 2.0
+from gb10.programs.meter import Meter
 
 
 class Engine:
@@ -97,24 +95,6 @@ def _last_line(file: IO[bytes]) -> str:
     file.seek(0)
     lines = file.read(BUFFER_BYTES).decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-
-
-class Meter:
-    """Counts bytes and reports the progress: {"verb", "done", "total", "seconds"}."""
-
-    def __init__(self, outlet: Outlet, verb: str, total: int) -> None:
-        self._outlet = outlet
-        self._verb = verb
-        self._total = total
-        self._done = 0
-        self._began = self._reported = time.monotonic()
-
-    def count(self, size: int) -> None:
-        self._done += size
-        now = time.monotonic()
-        if now - self._reported >= PROGRESS_SECONDS:
-            self._reported = now
-            self._outlet.report(verb=self._verb, done=self._done, total=self._total, seconds=now - self._began)
 
 
 class Metered(io.RawIOBase):

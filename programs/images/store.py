@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from gb10.programs.answer import RefusedError
+from gb10.programs.answer import Outlet, RefusedError
+from gb10.programs.digests import sha256_of_all
 from gb10.programs.files import finish, free_bytes, is_short, rename, sha256_of
 from gb10.programs.images.contents import BLOBS, HEX, Json, Record, blob_path
 
@@ -117,6 +118,13 @@ class Store:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = pool.map(lambda name: f"sha256:{sha256_of(self.path(name))}", names)
             return [name for name, digest in zip(names, found, strict=True) if digest != name]
+
+    def changed(self, outlet: Outlet) -> list[str]:
+        """Return all damaged blobs. A blob that has not changed since it was last read is not read again."""
+        paths = {str(self.path(name)): name for name in self.blobs()}
+        return sorted(
+            paths[path] for path, found in sha256_of_all(paths, outlet).items() if paths[path] != f"sha256:{found}"
+        )
 
     def add(self, source: IO[bytes], size: int, digest: str | None = None) -> str:
         """Read a blob from a stream; return its digest. Raise RefusedError if another one was expected."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from gb10.programs.answer import Outlet
 from gb10.programs.copying.names import STAGING
+from gb10.programs.digests import sha256_of_all
 from gb10.programs.files import free_bytes, sha256_of
 from gb10.programs.tree.walk import CLASSIC_BLOB, Entry, Walk
 
@@ -34,6 +35,7 @@ def main(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
     + exclude: patterns of names to leave out, as the shell matches them; with a leading slash, whole paths
     + read: patterns of paths of small files whose text is wanted
     + hash: add the sha256 of every file
+    + remembered: do not read a file again that has not changed since its sha256 was last remembered
     + brief: leave the entries out
     + copied_to: folder that will hold a copy: an absolute link that does not lead into it leads outside
     """
@@ -51,7 +53,9 @@ def main(job: dict[str, Any], outlet: Outlet) -> dict[str, Any]:
     walk = Walk(job)
     if missing := walk.run():
         return {**node, "root": walk.root, "missing": missing}
-    if job.get("hash"):
+    if job.get("remembered"):
+        remember_files(walk, outlet)
+    elif job.get("hash"):
         hash_files(walk)
     return {**node, **summary(walk)}
 
@@ -63,6 +67,13 @@ def hash_files(walk: Walk) -> None:
         digests = pool.map(lambda entry: _sha256(walk.full(entry["path"])), files)
         for entry, digest in zip(files, digests, strict=True):
             entry["sha256"] = digest
+
+
+def remember_files(walk: Walk, outlet: Outlet) -> None:
+    """Add the sha256 of every file, None if it cannot be read."""
+    files = {walk.full(entry["path"]): entry for entry in walk.entries.values() if entry["type"] == "f"}
+    for path, digest in sha256_of_all(files, outlet).items():
+        files[path]["sha256"] = digest
 
 
 def _sha256(path: str) -> str | None:

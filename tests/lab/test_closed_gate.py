@@ -65,6 +65,30 @@ def hook_that_removes_all_proofs_once(lab: LabUnderTest, folder: Path) -> Path:
     return hook
 
 
+def check_that_a_changed_byte_closes_the_gate(attended: AttendedRebuild, head: Any) -> None:
+    """Change a byte of a model as its owner, keep its size and time, and undo that."""
+    weights = head.check_output(f"find {SMALL}/blobs -type f -size +0 | sort | head -n 1")
+    assert head.check_output("sudo stat -c '%a %U' /var/lib/gb10/digests.json") == "600 root"
+    change = f"""sudo -u $(stat -c %U {weights}) python3 - {weights} <<'END'
+import os, sys
+path, before = sys.argv[1], os.stat(sys.argv[1])
+with open(path, "r+b") as file:
+    first = file.read(1)[0]
+    file.seek(0)
+    file.write(bytes([first ^ 1]))
+os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+END"""
+    head.check_output(change)
+
+    closed = attended("resume")
+
+    assert "GATE_CLOSED" in closed.output, closed.output
+    text = next(one["text"] for one in attended.records("gate")[-1]["demands"] if one["name"] == "digests")
+    assert f"{HEAD}:{weights}" in text
+    assert attended.person.wiped == []
+    head.check_output(change)
+
+
 def test_the_gate_opens_only_with_every_proof(
     lab: LabUnderTest, served: Callable[..., Product], host_of: Callable[[str], Any], tmp_path: Path
 ) -> None:
@@ -76,12 +100,13 @@ def test_the_gate_opens_only_with_every_proof(
     assert "GATE_CLOSED" in refused.output, refused.output
     (record,) = attended.records("gate")
     found = {demand["name"]: demand for demand in record["demands"]}
-    assert set(found) == set(DEMANDS)
+    assert {*found, "digests"} == set(DEMANDS), "digests are read once all else is proven"
+    assert "digests" not in found
     assert [name for name, demand in found.items() if demand["holds"]] == []
     assert all(demand["remedy"] for demand in found.values())
     for name, cause in CAUSES.items():
         assert re.search(cause, found[name]["text"]), found[name]
-    assert all(f"{name}: " in " ".join(refused.output.split()) for name in DEMANDS)
+    assert all(f"{name}: " in " ".join(refused.output.split()) for name in CAUSES)
     assert attended.person.wiped == []
     assert attended.records("wipe-asked") == []
 
@@ -107,6 +132,7 @@ def test_the_gate_opens_only_with_every_proof(
     output, _ = resumed.communicate(timeout=60)
     assert "gb10 rebuild resume" in output, output
     assert [len(attended.records(event)) for event in ("wipe-asked", "returned")] == [1, 0]
+    check_that_a_changed_byte_closes_the_gate(attended, host_of(HEAD))
 
     aborted = product.gb10("rebuild", "abort")
     assert aborted.status == 0, aborted.output

@@ -156,7 +156,9 @@ class FakeRunner:
     def know(self, error: Gb10Error) -> Gb10Error:
         return error.with_details(again="gb10 rebuild run spark-2")
 
-    def facts(self, asks: Iterable[FactQuery[Any]]) -> FactsResult:
+    def facts(
+        self, asks: Iterable[FactQuery[Any]], on_event: OnEvent | None = None, *, seconds: float = 0.0
+    ) -> FactsResult:
         asked = tuple(host.name for host in self.hosts)
         answers = {ask: self.fake.answers.get(ask, {}) for ask in asks}
         values = {ask: {host: value for host, value in by.items() if host in asked} for ask, by in answers.items()}

@@ -9,13 +9,25 @@ from typing import Any
 
 import pytest
 
-from gb10.controller.cluster.queries import BACKUPS, ENGINE, LOCK, PODS, STORE, data_of, models_of, serving_of
+from gb10.controller.cluster.queries import (
+    BACKUPS,
+    CHECKED_STORE,
+    ENGINE,
+    LOCK,
+    PODS,
+    STORE,
+    contents_of,
+    data_of,
+    models_of,
+    serving_of,
+)
 from gb10.controller.errors import Gb10Error
 from gb10.controller.inventory import Inventory
 from gb10.controller.rebuild.gate import DEMANDS
 from gb10.controller.rebuild.plan import NodePlan
 from gb10.controller.rebuild.snapshot import Served
 from gb10.facts.reading.cluster import ClusterNode
+from gb10.facts.reading.huggingface import Content
 from gb10.facts.reading.node import LockHolder
 from gb10.facts.reading.serving import Mode, NodeServing
 from tests.unit.controller.fake_run import SNAPSHOT, FakeRun
@@ -33,10 +45,21 @@ DATA: dict[str, Any] = {
 NODES = Inventory("inventory.py", tuple(saying(host, **DATA) for host in INVENTORY.hosts))
 HEAD, WORKER = NODES.hosts
 MODELS, TAGS = ("org/large", "org/small"), ("vllm:1", "own:1")
+FOLDERS = ("models--org--large", "models--org--small")
+WEIGHTS = f"{FOLDERS[1]}/snapshots/c/model.safetensors"
 
 
 def solo(mode: Mode) -> NodeServing:
     return serving(mode, age_seconds=60.0, health="up", models=("org/small",), completion=True)
+
+
+def content(sha256: str | None = "5ba", *damaged: str) -> dict[str, Content]:
+    """Return the content of the models on a node."""
+    weights = {f"{folder}/snapshots/c/model.safetensors": "5ba" for folder in FOLDERS}
+    return {
+        folder: Content({path: sha256 if path == WEIGHTS else found}, damaged if path == WEIGHTS else ())
+        for folder, (path, found) in zip(FOLDERS, weights.items(), strict=True)
+    }
 
 
 def held(run: str, owner: str = "ann") -> LockHolder:
@@ -56,6 +79,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     answers[models_of(WORKER)] = {"Spark-1": cache(*MODELS), "spark-2": cache(*MODELS)}
     answers[ENGINE] = {"Spark-1": engine(*TAGS), "spark-2": engine(*TAGS)}
     answers[STORE] = {"Spark-1": store(*TAGS), "spark-2": None}
+    answers[contents_of(WORKER, FOLDERS)] = {name: content() for name in NODES.names}
+    answers[CHECKED_STORE] = {"Spark-1": store(*TAGS)}
     answers[PODS] = {"Spark-1": {}}
     found.change("Spark-1", nodes=members(cordoned=True))
     answers[LOCK] = {name: held(found.journal.run) for name in NODES.names}
@@ -120,6 +145,10 @@ def _room(run: FakeRun) -> None:
     run.answers[data_of(WORKER)]["spark-2"] = replace(PLACE, size_bytes=10)
 
 
+def _digest(run: FakeRun) -> None:
+    run.answers[contents_of(WORKER, FOLDERS)]["Spark-1"] = content("bad")
+
+
 CASES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
     "models": (_model, "not whole on Spark-1: org/large"),
     "images": (_image, "not in the engine of Spark-1: own:1"),
@@ -129,6 +158,7 @@ CASES: dict[str, tuple[Callable[[FakeRun], None], str]] = {
     "drained": (_cordon, "spark-2 is not cordoned"),
     "lock": (_lock, "the lock of Spark-1 is held by eve@desk"),
     "room": (_room, "its disk has 10 "),
+    "digests": (_digest, f"not the same: Spark-1:{WORKER.hub}/{WEIGHTS}"),
 }
 
 
@@ -147,3 +177,57 @@ def test_a_pod_that_could_be_elsewhere_closes_the_gate(run: FakeRun) -> None:
     run.answers[PODS]["Spark-1"] = {"spark-2": ("default/web",)}
     closed, _ = gate(run)
     assert closed == "GATE_CLOSED: spark-2 must not be wiped yet. drained: on spark-2 are still default/web"
+
+
+@pytest.mark.parametrize("name", [name for name in DEMANDS if name != "digests"])
+def test_digests_are_read_only_once_all_else_is_proven(run: FakeRun, name: str) -> None:
+    CASES[name][0](run)
+    _, found = gate(run)
+    assert "digests" not in found
+
+
+def _unread(run: FakeRun) -> None:
+    run.answers[contents_of(WORKER, FOLDERS)]["Spark-1"] = content(None)
+
+
+def _unread_on_both(run: FakeRun) -> None:
+    run.answers[contents_of(WORKER, FOLDERS)] = {name: content(None) for name in NODES.names}
+
+
+def _gone(run: FakeRun) -> None:
+    run.answers[contents_of(WORKER, FOLDERS)]["Spark-1"] = {}
+
+
+def _damaged_here(run: FakeRun) -> None:
+    run.answers[contents_of(WORKER, FOLDERS)]["spark-2"] = content("5ba", f"{FOLDERS[1]}/blobs/5ba")
+
+
+def _damaged_image(run: FakeRun) -> None:
+    whole = store(*TAGS)
+    images = tuple(replace(image, damaged=("sha256:l",)) for image in whole.images)
+    run.answers[CHECKED_STORE]["Spark-1"] = replace(whole, images=images)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "where"),
+    [
+        (_unread, f"Spark-1:{WORKER.hub}/{WEIGHTS}"),
+        (_unread_on_both, f"Spark-1:{WORKER.hub}/{WEIGHTS}"),
+        (_gone, "org/large on Spark-1"),
+        (_damaged_here, f"spark-2:{WORKER.hub}/{FOLDERS[1]}/blobs/5ba"),
+        (_damaged_image, "sha256:l of vllm:1"),
+    ],
+)
+def test_content_that_is_not_proven_closes_the_gate(run: FakeRun, spoil: Callable[[FakeRun], None], where: str) -> None:
+    spoil(run)
+    closed, found = gate(run)
+    assert where in str(closed)
+    assert not found["digests"]["holds"]
+
+
+def test_a_person_may_do_without_the_digests(run: FakeRun) -> None:
+    _digest(run)
+    run.journal.write("overridden", node="spark-2", overrides={"digests": "compared by hand"})
+    closed, found = gate(run)
+    assert closed is None
+    assert found["digests"]["override"] == "compared by hand"

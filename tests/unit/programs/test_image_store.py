@@ -34,8 +34,8 @@ from gb10.programs.images.contents import (
     known_layers,
     needed_blobs,
 )
-from gb10.programs.images.engine import Meter
 from gb10.programs.images.store import Store
+from gb10.programs.meter import Meter
 from tests.unit.programs.launching import SILENT
 
 ROOM = os.path.dirname(str(images.__file__))
