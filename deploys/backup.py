@@ -45,7 +45,7 @@ def backup(progress_seconds: float = 10.0) -> None:
     )
 
 
-@deploy("Prove backup")
+@deploy("Prove backup", changes_nodes=False)
 def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool = False) -> None:
     """
     Prove a backup in every place where it is: unpacked as a restore would, compared, its database opened.
@@ -68,7 +68,7 @@ def prove_backup(backup: str = "latest", node: str | None = None, any_age: bool 
     )
 
 
-@deploy("Fetch backup")
+@deploy("Fetch backup", changes_nodes=False)
 def fetch_backup(node: str, backup: str = "latest") -> None:
     """
     Have a backup on the controller that another node keeps: for a controller that lost its own, or is another one.

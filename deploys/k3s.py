@@ -11,7 +11,7 @@ from gb10.facts.docker import DockerEngine
 from gb10.facts.file import MaskedFile, SecretFile, TextFile
 from gb10.facts.identity import NodeIdentity
 from gb10.facts.k3s import K3sInstall, Secret
-from gb10.facts.node import CommandPaths
+from gb10.facts.node import CommandPaths, NodeLock
 from gb10.facts.reading.k3s import (
     CONFIG,
     KILLALL,
@@ -98,7 +98,7 @@ def forget_node(node: str) -> None:
         kubectl.delete_node(name=f"Delete node {node}", node=node)
 
 
-@deploy("Kubeconfig")
+@deploy("Kubeconfig", changes_nodes=False)
 def kubeconfig(dest: str) -> None:
     """
     Fetch the administrator's kubeconfig from the head.
@@ -127,6 +127,7 @@ def _look_at(role: str, settings: K3sSettings) -> None:
     """Read the facts that the operations below need, in one round trip."""
     read_ahead(
         {
+            NodeLock: [{}],
             NodeIdentity: [{}],
             K3sInstall: [{}],
             CommandPaths: [{"names": LINKS}],

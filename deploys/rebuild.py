@@ -16,7 +16,7 @@ from gb10.operations.kit.inventory import HEAD, deploy, is_in, read_settings
 START_SECONDS = 180  # K3s has no bound of its own
 
 
-@deploy("Lock nodes")
+@deploy("Lock nodes", changes_nodes=False)
 def lock_nodes(holder: dict[str, Any]) -> None:
     """
     Hold the lock of nodes, so that no other controller works on them.
@@ -26,7 +26,7 @@ def lock_nodes(holder: dict[str, Any]) -> None:
     node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder))
 
 
-@deploy("Unlock nodes")
+@deploy("Unlock nodes", changes_nodes=False)
 def unlock_nodes(run: str | None = None) -> None:
     """
     Have the lock of nodes gone.

@@ -12,7 +12,7 @@ from gb10.operations import validate as operations
 from gb10.operations.kit.inventory import deploy, rails_of, read_settings
 
 
-@deploy("Validate", ValidateSettings)
+@deploy("Validate", ValidateSettings, changes_nodes=False)
 def validate(
     gpu: bool = True,
     pairs: Mapping[str, str] | None = None,

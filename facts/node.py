@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -10,7 +11,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gb10.facts.reading.launcher import Launch, SectionsFact
-from gb10.facts.reading.node import LOCK_FILE, SERVICES, GpuDevice, GpuProcess, GpuState, LockHolder, SettledState
+from gb10.facts.reading.node import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    SERVICES,
+    GpuDevice,
+    GpuProcess,
+    GpuState,
+    LockHolder,
+    SettledState,
+)
 from gb10.facts.reading.values import FactValue, Sections
 from gb10.programs.confined import HOMES
 
@@ -58,7 +68,9 @@ class NodeLock(SectionsFact[LockHolder | None]):
 
     def read_sections(self, found: Sections) -> LockHolder | None:
         section = found["lock"]
-        return LockHolder.from_json(json.loads(section.text)) if section.status == 0 else None
+        if section.status == errno.ENOENT:
+            return None
+        return LockHolder.from_json(json.loads(section.text))
 
 
 class CommandPaths(SectionsFact[dict[str, str | None]]):

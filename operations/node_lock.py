@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import json
+import re
+from weakref import WeakKeyDictionary
 
-from pyinfra.api import StringCommand
+from pyinfra.api import State, StringCommand
 from pyinfra.context import host
 
 from gb10.facts.node import NodeLock
 from gb10.facts.reading.node import LOCK_FILE, LockHolder
+from gb10.operations.backups.state_folder import journal_folder
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.scripts import run_script
 from gb10.programs.answer import RefusedError
 
 LOCK_SECONDS = 30
+RUN_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,99}")
+
+_heeded: WeakKeyDictionary[State, set[str]] = WeakKeyDictionary()  # hosts whose lock the run heeds already
+
+
+def heed_lock() -> None:
+    """Have the run refused on this host if another controller holds its lock; once in a run, before anything else."""
+    hosts = _heeded.setdefault(host.state, set())
+    if host.name not in hosts:
+        hosts.add(host.name)
+        heeded(name="Heed the node's lock")
+
+
+@operation()
+def heeded() -> Commands:
+    """Refuse a node that a run of another controller works on. A run whose journal is on this controller is ours."""
+    found = known(NodeLock)
+    if found and not is_ours(found):
+        raise _taken(found)
+    host.noop("no other controller works on the node")
+    return
+    yield
+
+
+def is_ours(holder: LockHolder) -> bool:
+    """Return True if the journal of the run that holds a lock is on this controller."""
+    return bool(RUN_NAME.fullmatch(holder.run)) and (journal_folder() / f"{holder.run}.jsonl").exists()
+
+
+def _taken(holder: LockHolder) -> RefusedError:
+    return RefusedError(
+        "NODE_LOCKED", f"{host.name} is being worked on by {holder} since {holder.since}, run {holder.run}"
+    )
 
 
 @operation()
@@ -24,8 +60,7 @@ def locked(holder: LockHolder) -> Commands:
         host.noop("the node is locked by this very run")
         return
     if found and found.run != holder.run:
-        text = f"{host.name} is being worked on by {found} since {found.since}, run {found.run}"
-        raise RefusedError("NODE_LOCKED", text)
+        raise _taken(found)
     text = json.dumps(holder.to_json())
     if found:
         write = f"umask 022; cat > {LOCK_FILE}.$$ && sync {LOCK_FILE}.$$"

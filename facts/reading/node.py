@@ -138,6 +138,7 @@ class SettledState(FactValue):
 
 
 LOCK_FILE = "/var/lib/gb10/rebuild.lock"
+JOURNAL_FILE = "/var/lib/gb10/rebuild.jsonl"  # a copy of the journal of the run that holds the lock
 
 
 @dataclass(frozen=True)

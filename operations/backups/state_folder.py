@@ -18,3 +18,8 @@ def backups_folder() -> Path:
     """Return the folder of the controller's copies of backups: $GB10_BACKUPS, or one of the state folder."""
     override = os.environ.get("GB10_BACKUPS")
     return Path(override).expanduser() if override else state_folder() / "backups"
+
+
+def journal_folder() -> Path:
+    """Return the folder of the journals of rebuilds and full wipes."""
+    return state_folder() / "journal"

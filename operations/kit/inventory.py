@@ -35,6 +35,7 @@ from gb10.group_data.settings import (
     settings_of,
 )
 from gb10.operations.kit.operation import RefusedDeploy
+from gb10.operations.node_lock import heed_lock
 
 HEAD, WORKERS = "head", "workers"
 KNOWN = (*SETTINGS, *PYINFRA_SSH)
@@ -177,12 +178,13 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def deploy(
-    title: str, *topics: type[Topic], also: Iterable[str] = ()
+    title: str, *topics: type[Topic], also: Iterable[str] = (), changes_nodes: bool = True
 ) -> Callable[[Callable[Arguments, Any]], PyinfraOperation[Arguments]]:
     """Make a deploy of a function, as pyinfra's decorator does. Misspelt settings and arguments end it at once.
 
     + topics: their fields are arguments beside those that the function names
     + also: more names of such arguments
+    + changes_nodes: it is refused on a node that a run of another controller has locked
     """
 
     def declare(function: Callable[Arguments, Any]) -> PyinfraOperation[Arguments]:
@@ -195,6 +197,8 @@ def deploy(
         def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Any:
             check_inventory(host.inventory)
             check_arguments(function.__name__, kwargs, known)
+            if changes_nodes:
+                heed_lock()
             return function(*args, **kwargs)
 
         return checked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -29,9 +30,10 @@ def test_a_lock_tells_who_holds_the_node() -> None:
 
 
 def test_no_lock_is_none_and_a_damaged_one_is_no_free_node() -> None:
-    assert NodeLock().process(printed(lock=(1, ""))) is None
-    with pytest.raises(FactProcessError):
-        NodeLock().process(printed(lock=(0, '{"run": ')))
+    assert NodeLock().process(printed(lock=(errno.ENOENT, ""))) is None
+    for status, text in ((0, '{"run": '), (errno.EACCES, "")):
+        with pytest.raises(FactProcessError):
+            NodeLock().process(printed(lock=(status, text)))
 
 
 def pod(name: str, node: str | None = "spark-2", owner: str | None = None, phase: str = "Running", **more: Any) -> Any:
