@@ -283,9 +283,8 @@ def test_a_node_that_falls_silent_in_a_run_is_unreachable_in_time(
     assert codes(result.errors) == ["NODE_UNREACHABLE"]
 
 
-def test_a_fact_that_takes_too_long_fails_on_its_host_alone(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gb10.controller.run.runner.FACT_SECONDS", 2.0)
-    found = runner(two).facts([SLOW_ON_FIRST])
+def test_a_fact_that_takes_too_long_fails_on_its_host_alone(two: str) -> None:
+    found = runner(two).facts([SLOW_ON_FIRST], seconds=2.0)
     assert found.has("spark-2", SLOW_ON_FIRST)
     assert [(error.code, error.host) for error in found.errors] == [("NODE_UNREACHABLE", "spark-1")]
 
