@@ -16,8 +16,8 @@ from gb10.cli.screen import console, rebuild_view
 from gb10.cli.screen.session import Session, command_options, options
 from gb10.cli.screen.transfer import transfer
 from gb10.controller.errors import Gb10Error
-from gb10.controller.journal import Journal
-from gb10.controller.rebuild import runs
+from gb10.controller.journal import Journal, now
+from gb10.controller.rebuild import adoption, runs
 from gb10.controller.rebuild.gate import DEMANDS, check_overrides
 from gb10.controller.rebuild.plan import NodePlan, preview
 from gb10.controller.rebuild.rebuild import Rebuild
@@ -158,6 +158,30 @@ def unlock(session: Session, nodes: tuple[str, ...], yes: bool) -> None:
     if silent:  # that node may still be locked
         raise silent
     session.finish({"unlocked": list(held)})
+
+
+@rebuild.command()
+@click.option("--from", "node", metavar="NODE", help="The node whose copy of the journal counts; else the newest one.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@command_options(limit=False)
+def adopt(session: Session, node: str | None, yes: bool) -> None:
+    """Take over a rebuild or a full wipe whose controller is lost, from the journal that the nodes keep."""
+    with session.lock():
+        lost = adoption.find_lost(session.inventory, session.runner([node] if node else ()))
+        rebuild_view.print_lost(lost)
+        if not yes:
+            session.confirm("Is that controller gone for good? Two at once would undo each other's work. Take it over?")
+        name = runs.new_name(lost.progress.kind)
+        holder = {"run": name, "since": now(), "step": "adopt", **runs.this_controller()}
+        instead_of = lost.holder.run if lost.holder else None
+        session.run(
+            "gb10.deploys.lock_nodes", "Lock", limit=lost.answering, holder=holder, instead_of=instead_of
+        ).check()
+        progress = runs.Progress(runs.adopt(lost.progress, name, lost.node))
+    fetch = [f"gb10 backup fetch{session.known['options']} {host}" for host in lost.to_fetch]
+    rebuild_view.print_lines("The lost controller had the backups. Fetch them before a restore", fetch)
+    console.print_done(f"Taken over as {name}. Continue: {_resume_command(session, progress)}")
+    session.finish({"run": progress.to_json(), "fetch": fetch})
 
 
 @rebuild.command()

@@ -307,7 +307,8 @@ NOT_RUN (FAILED): pyinfra left out {host} without reporting an error
 
 # Rebuild
 NODE_LOCKED (LOCKED): a rebuild of {owner} is working on {host}
-  -> Wait until it is done. If it is gone for good: gb10 rebuild unlock{options} {host}. Then: {again}
+  -> Wait until it is done. If its controller is lost, go on with it here: gb10 rebuild adopt{options}. If the rebuild
+     itself is gone for good: gb10 rebuild unlock{options} {host}. Then: {again}
 REBUILD_UNFINISHED (REFUSED): an earlier rebuild of these nodes is not finished
   -> Continue it: {resume}{options}. Or give it up: gb10 rebuild abort{options}
 WIPE_UNFINISHED (REFUSED): a wipe of all these nodes is not finished

@@ -61,9 +61,16 @@ class Journal:
         """Read a journal. Raise JOURNAL_BROKEN if it is damaged, or of a newer gb10."""
         return cls(path, read_records(path))
 
+    def take_over(self, records: Iterable[Record]) -> None:
+        """Append the records of another journal to the disk."""
+        for record in records:
+            self._add(record)
+
     def write(self, event: str, **details: Any) -> Record:
         """Append a record to the disk. Raise STATE_UNWRITABLE if that fails; the file is unchanged then."""
-        record = {"v": VERSION, "at": now(), "event": event, **details}
+        return self._add({"v": VERSION, "at": now(), "event": event, **details})
+
+    def _add(self, record: Record) -> Record:
         with _explained(self.path):
             if self._descriptor is None:
                 self._descriptor = self._open()
@@ -126,11 +133,16 @@ def _append(descriptor: int, data: bytes) -> None:
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a journal. Raise JOURNAL_BROKEN if it is damaged, or of a newer version.
+    """Return the records of a journal. Raise JOURNAL_BROKEN if it is damaged, or of a newer version."""
+    return parse_records(path.read_bytes(), path)
+
+
+def parse_records(content: bytes, path: Path | str) -> list[Record]:
+    """Return the records in the content of a journal; the path is for errors. Raise JOURNAL_BROKEN as above.
 
     A last line that was cut off does not count, also after the journal was continued.
     """
-    lines = path.read_bytes().split(b"\n")
+    lines = content.split(b"\n")
     parsed = [_parse(line) for line in lines[:-1]]
     records: list[Record] = []
     for number, (record, following) in enumerate(zip_longest(parsed, parsed[1:]), start=1):

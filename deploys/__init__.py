@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         network_operator,
         network_operator_teardown,
     )
-    from gb10.deploys.rebuild import admit_node, drain_node, lock_nodes, start_services, unlock_nodes
+    from gb10.deploys.rebuild import admit_node, drain_node, keep_journal, lock_nodes, start_services, unlock_nodes
     from gb10.deploys.serving import serving
     from gb10.deploys.validate import validate
 
@@ -37,7 +37,7 @@ _DEPLOYS = {
     "models": ("download_models", "models"),
     "node": ("node",),
     "operators": ("gpu_operator", "gpu_operator_teardown", "helm", "network_operator", "network_operator_teardown"),
-    "rebuild": ("admit_node", "drain_node", "lock_nodes", "start_services", "unlock_nodes"),
+    "rebuild": ("admit_node", "drain_node", "keep_journal", "lock_nodes", "start_services", "unlock_nodes"),
     "serving": ("serving",),
     "validate": ("validate",),
 }

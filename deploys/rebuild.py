@@ -17,13 +17,14 @@ START_SECONDS = 180  # K3s has no bound of its own
 
 
 @deploy("Lock nodes", changes_nodes=False)
-def lock_nodes(holder: dict[str, Any]) -> None:
+def lock_nodes(holder: dict[str, Any], instead_of: str | None = None) -> None:
     """
     Hold the lock of nodes, so that no other controller works on them.
 
     + holder: who holds it, as gb10.facts.node.LockHolder has it
+    + instead_of: a run of a lost controller whose locks are taken over
     """
-    node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder))
+    node_lock.locked(name="Lock the node", holder=LockHolder.from_json(holder), instead_of=instead_of)
 
 
 @deploy("Unlock nodes", changes_nodes=False)
@@ -34,6 +35,16 @@ def unlock_nodes(run: str | None = None) -> None:
     + run: only that of this run; None: whoever holds it
     """
     node_lock.unlocked(name="Unlock the node", run=run)
+
+
+@deploy("Keep journal")
+def keep_journal(path: str) -> None:
+    """
+    Have a copy of a rebuild's journal on nodes, for another controller to go on with.
+
+    + path: of the journal on the controller
+    """
+    node_lock.journal_kept(name="Keep the journal", path=path)
 
 
 @deploy("Start services")

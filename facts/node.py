@@ -73,6 +73,15 @@ class NodeLock(SectionsFact[LockHolder | None]):
         return LockHolder.from_json(json.loads(section.text))
 
 
+class KeptJournal(SectionsFact[str | None]):
+    """The copy of a run's journal that the node keeps for another controller, or None."""
+
+    commands: ClassVar = {"journal": f"cat {JOURNAL_FILE}"}
+
+    def read_sections(self, found: Sections) -> str | None:
+        return found["journal"].text or None
+
+
 class CommandPaths(SectionsFact[dict[str, str | None]]):
     """Name -> path of each command, or None if the node does not have it.
 

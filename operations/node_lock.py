@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from pyinfra.api import State, StringCommand
 from pyinfra.context import host
 
 from gb10.facts.node import NodeLock
-from gb10.facts.reading.node import LOCK_FILE, LockHolder
+from gb10.facts.reading.node import JOURNAL_FILE, LOCK_FILE, LockHolder
 from gb10.operations.backups.state_folder import journal_folder
 from gb10.operations.kit.operation import Commands, known, operation
 from gb10.operations.kit.scripts import run_script
@@ -53,13 +54,16 @@ def _taken(holder: LockHolder) -> RefusedError:
 
 
 @operation()
-def locked(holder: LockHolder) -> Commands:
-    """Hold the node's lock. A lock of the same run is taken over; if two runs come at the same time, one gets it."""
+def locked(holder: LockHolder, instead_of: str | None = None) -> Commands:
+    """Hold the node's lock. A lock of the same run is taken over; if two runs come at the same time, one gets it.
+
+    + instead_of: a run whose lock is taken over, too
+    """
     found = known(NodeLock)
     if found == holder:
         host.noop("the node is locked by this very run")
         return
-    if found and found.run != holder.run:
+    if found and found.run not in (holder.run, instead_of):
         raise _taken(found)
     text = json.dumps(holder.to_json())
     if found:
@@ -71,9 +75,20 @@ def locked(holder: LockHolder) -> Commands:
 
 @operation()
 def unlocked(run: str | None = None) -> Commands:
-    """Remove the node's lock: only that of a run, or any if `run` is None."""
+    """Remove the node's lock: only that of a run, with the copy of its journal, or any if `run` is None."""
     found = known(NodeLock)
     if found is None or run not in (None, found.run):
         host.noop("there is no such lock")
         return
-    yield StringCommand(f"rm -f {LOCK_FILE}")
+    yield StringCommand(f"rm -f {LOCK_FILE}", *([JOURNAL_FILE] if run else []))
+
+
+@operation(is_idempotent=False)
+def journal_kept(path: str) -> Commands:
+    """
+    Keep a copy of a run's journal on the node, for another controller to go on with. Only root can read it.
+
+    + path: of the journal on the controller
+    """
+    write = f"umask 077; cat > {JOURNAL_FILE}.$$ && sync {JOURNAL_FILE}.$$"
+    yield StringCommand(f"{write} && mv -f {JOURNAL_FILE}.$$ {JOURNAL_FILE}", _stdin=Path(path).read_text())

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from gb10.cli.screen.console import BARE, stderr, stdout, time_span
 from gb10.controller.journal import Journal, moment
+from gb10.controller.rebuild.adoption import Lost
 from gb10.controller.rebuild.gate import Demand
 from gb10.controller.rebuild.plan import Preview
 from gb10.controller.rebuild.runs import Progress
+from gb10.facts.reading.copy import shown
 
 KINDS = {"own": "our own work", "copy": "copying", "load": "loading models", "human": "waiting for a person"}
 CONDITIONS = {"intact": "", "away": " (it is away)", "wiped": " (it was wiped)"}
@@ -132,6 +134,21 @@ def print_progress(run: Progress, alive: str | None, resume: str) -> None:
             lines.append(Text(f"  {run.keeper_trouble}", style="bold red"))
     for line in lines:
         stdout.print(line, soft_wrap=True)
+
+
+def print_lost(lost: Lost) -> None:
+    """Print a run that may be taken over: who carried it out, how far it is, and what a person has decided."""
+    began, (*_, last) = lost.progress.started, lost.progress.journal.records
+    locked = f"locked by {lost.holder} since {lost.holder.since}" if lost.holder else "not locked"
+    lines = [
+        f"begun by {began['owner']}@{began['controller']} (pid {began['pid']}) at {began['at']}",
+        f"last heard of at {last['at']}: {last['event']}",
+        f"{lost.node} is {locked}",
+        *lost.decisions,
+    ]
+    stdout.print(f"{lost.node} keeps the journal of a {lost.progress.kind} of {', '.join(lost.progress.nodes)}")
+    for line in lines:
+        stdout.print(Text(f"  {shown(line)}"), soft_wrap=True)
 
 
 def _clock(record: Record) -> str:

@@ -17,6 +17,7 @@ from gb10.programs.images.contents import EngineImage
 
 OVERVIEW: FactQuery[Overview] = FactQuery("gb10.facts.overview.NodeOverview")
 LOCK: FactQuery[LockHolder | None] = FactQuery("gb10.facts.node.NodeLock")
+JOURNAL: FactQuery[str | None] = FactQuery("gb10.facts.node.KeptJournal")
 PODS: FactQuery[dict[str, tuple[str, ...]] | None] = FactQuery("gb10.facts.cluster.EvictablePods")
 SETTLED: FactQuery[SettledState] = FactQuery("gb10.facts.node.Settled")
 ENGINE: FactQuery[tuple[EngineImage, ...] | None] = FactQuery("gb10.facts.images.DockerImages")
@@ -24,9 +25,9 @@ STORE: FactQuery[SavedStore | None] = FactQuery("gb10.facts.images.SavedImages")
 BACKUPS: FactQuery[tuple[BackupCopy, ...] | None] = FactQuery("gb10.facts.backups.Backups")
 BELONGINGS: FactQuery[Belongings | None] = FactQuery("gb10.facts.docker.DockerBelongings")
 MODELS: FactQuery[HuggingFaceCache | None] = FactQuery("gb10.facts.huggingface.HuggingFaceModels")
-DATA: FactQuery[DataPlace] = FactQuery("gb10.facts.data_mount.DataMount")
 CONTENTS: FactQuery[dict[str, Content]] = FactQuery("gb10.facts.huggingface.ModelContents")
 CHECKED_STORE: FactQuery[SavedStore | None] = STORE.with_arguments(remembered=True)
+DATA: FactQuery[DataPlace] = FactQuery("gb10.facts.data_mount.DataMount")
 SERVING: FactQuery[NodeServing] = FactQuery("gb10.facts.serving.ServingState")
 
 
@@ -35,12 +36,12 @@ def models_of(host: InventoryHost) -> FactQuery[HuggingFaceCache | None]:
     return MODELS.with_arguments(hub=host.hub)
 
 
-def data_of(host: InventoryHost) -> FactQuery[DataPlace]:
 def contents_of(host: InventoryHost, folders: Iterable[str]) -> FactQuery[dict[str, Content]]:
     """Return the query for the content of these repositories in the hub of a host."""
     return CONTENTS.with_arguments(hub=host.hub, folders=sorted(folders))
 
 
+def data_of(host: InventoryHost) -> FactQuery[DataPlace]:
     """Return the query for the data folder of a host."""
     return DATA.with_arguments(path=host.settings(NodeWorkplace).data_path)
 

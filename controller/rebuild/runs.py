@@ -132,19 +132,30 @@ def unwritten(run: Progress | None) -> Journal:
 
 def begin(inventory: Inventory, nodes: Sequence[str], kind: str = REBUILD) -> Journal:
     """Begin a run. The journal is on the disk before anything else is done."""
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{kind}-{os.getpid()}"
-    journal = Journal.create(name)
+    journal = Journal.create(new_name(kind))
+    source = str(Path(inventory.source).absolute())
     journal.write(
-        "started",
-        kind=kind,
-        nodes=list(nodes),
-        endpoints=endpoints(inventory),
-        inventory=str(Path(inventory.source).absolute()),
-        controller=socket.gethostname(),
-        owner=getpass.getuser(),
-        pid=os.getpid(),
+        "started", kind=kind, nodes=list(nodes), endpoints=endpoints(inventory), inventory=source, **this_controller()
     )
     return journal
+
+
+def adopt(lost: Progress, name: str, node: str) -> Journal:
+    """Begin a run that goes on with a lost one, whose journal a node kept."""
+    journal = Journal.create(name)
+    journal.take_over(lost.journal.records)
+    journal.write("adopted", kept_by=node, **this_controller())
+    return journal
+
+
+def new_name(kind: str) -> str:
+    """Return the name of a new run."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{kind}-{os.getpid()}"
+
+
+def this_controller() -> dict[str, str | int]:
+    """Return what a journal and locks say about this process."""
+    return {"controller": socket.gethostname(), "owner": getpass.getuser(), "pid": os.getpid()}
 
 
 def begin_or_resume(inventory: Inventory, nodes: Sequence[str], accept: Sequence[str]) -> Journal:

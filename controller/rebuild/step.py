@@ -13,6 +13,7 @@ from gb10.controller.rebuild.tools import Tools
 from gb10.controller.waiting import wait_until
 
 AWAY = ("NODE_UNREACHABLE", "SSH_AUTH")  # errors of a node that boots
+ALL = "all"  # stands for all nodes in the journal
 SHOWN = 4  # names that are listed before the rest is counted
 
 # What takes the time of a step: our own work, a copy, the loading of a model, or a person.
@@ -106,6 +107,7 @@ class StepRunner:
             raise Gb10Error("STEP_UNPROVEN", f"{step.title}: {evidence.text}")
         found = {"evidence": evidence.text, "details": dict(evidence.details)}
         self._report("step-done", step, **described, **found, seconds=round(time.monotonic() - started, 2))
+        self._tools.keep_journal()
         self._tools.hooks.call("after", step.name, self.node)
 
     def _await(self, step: Step) -> Evidence:

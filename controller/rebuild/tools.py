@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +128,16 @@ class NodeLocks:
         """Lock hosts for a part of the work."""
         self._deploys.run("lock_nodes", "Lock the nodes", hosts, holder=lock_holder(self._journal, part).to_json())
 
+    def keep_journal(self, absent: Container[str]) -> Gb10Error | None:
+        """Copy the journal to the nodes that stay, for another controller to go on with. Return why one has none."""
+        back = {record["node"] for record in self._journal.of("returned")}
+        away = {record["node"] for record in self._journal.of("wipe-asked")} - back
+        stay = [name for name in self._inventory.names if name not in away and name not in absent]
+        if not stay:
+            return None
+        kwargs = {"path": str(self._journal.path)}
+        return self._deploys.runner(stay).run("gb10.deploys.keep_journal", kwargs=kwargs).error
+
     def release(self) -> None:
         """Unlock all nodes."""
         self._deploys.run("unlock_nodes", "Unlock the nodes", self._inventory.names, run=self._journal.run)
@@ -135,7 +145,7 @@ class NodeLocks:
 
 def lock_holder(journal: Journal, part: str) -> LockHolder:
     """Describe a run as the holder of locks, for a part of its work."""
-    started = next(journal.of("started"))
+    started = journal.last("adopted") or next(journal.of("started"))
     return LockHolder(journal.run, started["owner"], started["controller"], os.getpid(), started["at"], part)
 
 
@@ -152,6 +162,14 @@ class Tools:
     person: Person
     hooks: Hooks
     poll_seconds: float = 2.0
+
+    def keep_journal(self) -> None:
+        """Copy the journal to the nodes that stay. A node without a copy does not stop the run."""
+        error = self.locks.keep_journal(self.view.absent)
+        if error and error.code == "INTERRUPTED":
+            raise error
+        if error:
+            self.report("waiting", text=f"a node has no copy of the journal: {error.summary}")
 
 
 def make_tools(

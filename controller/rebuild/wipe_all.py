@@ -16,7 +16,7 @@ from gb10.controller.inventory import InventoryHost
 from gb10.controller.rebuild.checks import check_recognisable
 from gb10.controller.rebuild.gate import lock_demand
 from gb10.controller.rebuild.snapshot import Snapshot
-from gb10.controller.rebuild.step import Step, StepRunner, count
+from gb10.controller.rebuild.step import ALL, Step, StepRunner, count
 from gb10.controller.rebuild.steps.backup import Backup
 from gb10.controller.rebuild.steps.download import Download
 from gb10.controller.rebuild.steps.gate import Gate
@@ -33,7 +33,6 @@ from gb10.controller.rebuild.tools import Tools
 from gb10.controller.rebuild.wipe_watch import Machine
 from gb10.operations.copying.plan import human
 
-ALL = "all"  # stands for all nodes in the journal
 WHOM = "all nodes"  # the same in words
 CLUSTERS = {"server": "the cluster itself, with all that was deployed into it", "agent": "its place in it"}
 
@@ -164,8 +163,8 @@ class WipeAll:
             WHOM,
             self.tools,
             checks=(),
-            digests=lambda: None,  # no node stays that could keep models or images
             proofs=(*(backup.demand for backup in backups), partial(lock_demand, hosts, self.tools)),
+            digests=lambda: None,  # no node stays that could keep models or images
             overrides={},
             backups=backups,
         )

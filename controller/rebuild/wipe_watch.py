@@ -77,6 +77,7 @@ class Machine:
             return
         risks = list(self.risks())
         self._tools.report("wipe-asked", node=self.name, instructions=self.instructions(), risks=risks)
+        self._tools.keep_journal()
         self._tools.person.notify(f"{self.name} may be wiped now")
 
     def report(self, verdict: Verdict) -> None:

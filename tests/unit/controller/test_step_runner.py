@@ -38,6 +38,7 @@ class World:
         tools = make_tools(
             INVENTORY, _no_call, self.journal, listener=self._record, watch=_no_call, ask=None, note=_no_call
         )
+        tools.view.absent.update(INVENTORY.names)  # no node is there to keep the journal
         self.runner = StepRunner("spark-2", replace(tools, hooks=hooks or Hooks(), poll_seconds=0.01))
 
     def _record(self, record: Mapping[str, Any], /) -> None:
