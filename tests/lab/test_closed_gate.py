@@ -67,9 +67,9 @@ def hook_that_removes_all_proofs_once(lab: LabUnderTest, folder: Path) -> Path:
 
 def check_that_a_changed_byte_closes_the_gate(attended: AttendedRebuild, head: Any) -> None:
     """Change a byte of a model as its owner, keep its size and time, and undo that."""
-    weights = head.check_output(f"find {SMALL}/blobs -type f -size +0 | sort | head -n 1")
+    weights = head.check_output(f"find -L {SMALL}/snapshots -type f -size +0 | sort | head -n 1")
     assert head.check_output("sudo stat -c '%a %U' /var/lib/gb10/digests.json") == "600 root"
-    change = f"""sudo -u $(stat -c %U {weights}) python3 - {weights} <<'END'
+    change = f"""sudo -u $(stat -L -c %U {weights}) python3 - {weights} <<'END'
 import os, sys
 path, before = sys.argv[1], os.stat(sys.argv[1])
 with open(path, "r+b") as file:
