@@ -80,12 +80,12 @@ os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 END"""
     head.check_output(change)
 
-    closed = attended("resume")
+    # Without the person, who would react to the events of the earlier run.
+    closed = attended.product.gb10("rebuild", "resume", "--events", str(attended.events))
 
     assert "GATE_CLOSED" in closed.output, closed.output
     text = next(one["text"] for one in attended.records("gate")[-1]["demands"] if one["name"] == "digests")
     assert f"{HEAD}:{weights}" in text
-    assert attended.person.wiped == []
     head.check_output(change)
 
 
