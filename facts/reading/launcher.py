@@ -167,7 +167,7 @@ def run_script(
     """
     job = {"text": text, "arguments": list(arguments), "variables": dict(variables or {}), "outlives": outlives}
     job["seconds"] = seconds
-    options = {"seconds": seconds, "memory_bytes": memory_bytes, "guarded": guarded}
+    options: dict[str, Any] = {"seconds": seconds, "memory_bytes": memory_bytes, "guarded": guarded}
     return Launch(f"{PROGRAMS}.script:main", job, **options)
 
 
