@@ -21,6 +21,7 @@ COMMANDS = {
     "validate": ("status", "Prove that GPUs, rails and operators work."),
     "kubeconfig": ("cluster", "Merge access to the cluster into your kubeconfig."),
     "serving": ("serving", "Show what is served, or switch it."),
+    "lock": ("lock", "Show the pins of downloads, or accept changed ones."),
     "sync": ("sync", "Copy models and images from node to node."),
     "backup": ("backup", "Back nodes up, off the node, and prove it."),
     "restore": ("restore", "Put a backup back onto a node."),

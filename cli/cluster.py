@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import click
 
 from gb10.cli.screen import console
-from gb10.cli.screen.session import Session, command_options, run_options
+from gb10.cli.screen.session import Session, command_options, require_pins, run_options
 from gb10.cli.screen.status_view import print_status
 from gb10.controller.cluster import kubeconfig as files
 from gb10.controller.cluster.status import cluster_status, unhealthy
@@ -42,6 +42,7 @@ def provision(session: Session, nodes: tuple[str, ...]) -> None:
 @click.option("--repair", is_flag=True, help="Undo what a killed helm left behind.")
 @command_options()
 @run_options
+@require_pins
 def bootstrap(session: Session, repair: bool) -> None:
     """Bring the cluster up, or bring it up to date.
 

@@ -132,6 +132,13 @@ DOWNLOAD_FAILED (FAILED): a download to {host} failed
   -> Nothing was replaced, and the partial file is kept. Check the mirror (k3s_ or helm_) and http_proxy, then: {again}
 CHECKSUM_MISMATCH (UNVERIFIED): the checksum of a download to {host} is wrong
   -> The file was deleted and nothing was replaced. Check checksum and mirror (k3s_ or helm_), then: {again}
+PIN_DIFFERS (UNVERIFIED): a download to {host} is another one than at its first use
+  -> Nothing was replaced. Ask its publisher why it changed. If it is right: gb10 lock{options} --update NAME (the name
+     at the start of the message), then: {again}
+PIN_MISSING (REFUSED): a download has no pin, and require_pins asks for one
+  -> Set the digest in group_data/ as named above, or pin it at its first use, without require_pins. Then: {again}
+PINS_UNUSABLE (REFUSED): the lock file of pins cannot be used
+  -> Take it back from version control (git checkout gb10.lock), or correct it: see docs/security.md. Then: {again}
 DISK_FULL (FAILED): {host} has no disk space left
   -> See what fills it: {ssh_base} df -h. Make room, then: {again}
 TOKEN_REJECTED (FAILED): the head rejects the token of {host}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from gb10.deploys.k3s import check_k3s, install_k3s
 from gb10.deploys.node import node
-from gb10.deploys.operators import gpu_operator, network_operator
-from gb10.group_data.settings import ClusterSettings, K3sSettings
-from gb10.operations import k3s
+from gb10.deploys.operators import chart_downloads, gpu_operator, network_operator, wanted_release
+from gb10.group_data.settings import ClusterSettings, GpuOperatorSettings, K3sSettings, NetworkOperatorSettings
+from gb10.operations import k3s, pins
 from gb10.operations.kit.inventory import HEAD, WORKERS, deploy, head, is_in, k3s_role, read_settings
+from gb10.operations.kit.pins import Download
+from gb10.operations.operators import GPU, NETWORK
 
 
 @deploy("Cluster", K3sSettings)
@@ -28,6 +31,8 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
     settings, parts = read_settings(K3sSettings, **overrides), read_settings(ClusterSettings)
     if parts.node_enabled and k3s_role():
         node()
+    if k3s_role():
+        pins.all_pinned(name="Check the pins", downloads=_downloads(settings, parts))
     check_k3s(k3s_role(), settings)
     if is_in(HEAD):
         install_k3s("server", settings)
@@ -39,3 +44,19 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
         gpu_operator(repair=repair, runtime=settings.runtime)
     if parts.network_operator_enabled:
         network_operator(repair=repair)
+
+
+def _downloads(settings: K3sSettings, parts: ClusterSettings) -> Callable[[str], list[Download]]:
+    """Return what this host downloads for the whole cluster, as a function of its architecture."""
+    charts = []
+    if is_in(HEAD) and parts.gpu_operator_enabled:
+        charts.append(wanted_release(GPU, read_settings(GpuOperatorSettings)))
+    if is_in(HEAD) and parts.network_operator_enabled:
+        charts.append(wanted_release(NETWORK, read_settings(NetworkOperatorSettings)))
+    operators = chart_downloads(*charts) if charts else lambda architecture: []
+
+    def downloads(architecture: str) -> list[Download]:
+        binary = k3s.binary_download(settings.version, settings.mirror, settings.pins, settings.airgap, architecture)
+        return [binary, *operators(architecture)]
+
+    return downloads

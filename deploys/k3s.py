@@ -153,7 +153,9 @@ def install_k3s(role: str, settings: K3sSettings) -> None:
         proxy=environment,
     )
     if settings.airgap:
-        k3s.airgap_images(name="Bring K3s' images", folder=settings.airgap, runtime=settings.runtime)
+        k3s.airgap_images(
+            name="Bring K3s' images", folder=settings.airgap, runtime=settings.runtime, version=settings.version
+        )
     if role == "server":
         token = k3s.server_token(name="Keep the server's token")
     else:

@@ -20,9 +20,10 @@ from gb10.group_data.settings import (
     OperatorSettings,
 )
 from gb10.operations import helm as operations
-from gb10.operations import operators
+from gb10.operations import operators, pins
 from gb10.operations.kit.helm import Release, with_nfd
 from gb10.operations.kit.inventory import HEAD, deploy, downloads_proxy, is_in, nodes, read_settings
+from gb10.operations.kit.pins import Download
 from gb10.operations.operators import GPU, NETWORK, links_by_host
 from gb10.templates import render
 
@@ -59,23 +60,36 @@ def install_chart(
     def values(releases: Sequence[HelmRelease]) -> dict[str, Any]:
         return with_nfd(operator, ours(), settings.values, releases)
 
+    wanted = wanted_release(operator, settings)
+    pins.all_pinned(name=f"Check the pins of the {title}", downloads=chart_downloads(wanted))
     install_helm(helm_client())
     operations.release(
         name=f"Install the {title} {settings.version}",
-        wanted=Release(
-            name=operator.release,
-            namespace=operator.namespace,
-            chart=operator.release,
-            version=settings.version,
-            repository=read_settings(ChartSettings).chart_repository,
-            sha256=settings.sha256,
-        ),
+        wanted=wanted,
         values=values,
         seconds=settings.wait_seconds,
         repair=repair,
         values_key=f"{operator.release.replace('-', '_')}_values",
         proxy=downloads_proxy(),
     )
+
+
+def wanted_release(operator: Operator, settings: OperatorSettings) -> Release:
+    """Return the release of an operator."""
+    return Release(
+        name=operator.release,
+        namespace=operator.namespace,
+        chart=operator.release,
+        version=settings.version,
+        repository=read_settings(ChartSettings).chart_repository,
+        sha256=settings.sha256,
+    )
+
+
+def chart_downloads(*wanted: Release) -> Callable[[str], list[Download]]:
+    """Return what this host downloads for releases, as a function of its architecture."""
+    client = helm_client()
+    return lambda architecture: [client.download(architecture), *map(operations.chart_download, wanted)]
 
 
 def remove_chart(title: str, operator: Operator, settings: OperatorSettings, purge: bool) -> None:

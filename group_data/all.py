@@ -1,12 +1,20 @@
 """The default of every setting. An inventory can override each of them for a group or a host."""
 
+# Pins -----------------------------------------------------------------------------------------------------------------
+
+# Refuse every download whose digest stands neither here nor in gb10.lock: see docs/security.md.
+require_pins = False
+# The lock file, the same for all hosts. None: gb10.lock beside the inventory.
+pins_file: str | None = None
+
 # K3s ------------------------------------------------------------------------------------------------------------------
 
 # The GPU Operator supports Kubernetes 1.33 to 1.36.
 k3s_version = "v1.36.4+k3s1"
 
 # Version -> architecture -> sha256 of the release's binary. A pin overrides the checksum file of the release. Set
-# one: the checksum file comes from the same server as the binary, so it reveals damage but not forgery.
+# one: the checksum file comes from the same server as the binary, so it reveals damage but not forgery. These are of
+# github.com/k3s-io/k3s/releases (sha256sum-<arch>.txt), and several public repositories pin the same ones.
 k3s_sha256: dict[str, dict[str, str]] = {
     "v1.36.4+k3s1": {
         "arm64": "c920706346d5ad4e5cd3c7bf1bb09ce71ebe07fec829e513e40f1caf98aed8bb",

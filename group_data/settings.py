@@ -171,6 +171,16 @@ class Topic(BaseModel):
     prefix: ClassVar[str] = ""
 
 
+# Pins -----------------------------------------------------------------------------------------------------------------
+
+
+class PinSettings(Topic):
+    """Whether every download needs a pin, and where gb10 keeps its own."""
+
+    require_pins: bool
+    pins_file: Text
+
+
 # K3s ------------------------------------------------------------------------------------------------------------------
 
 
@@ -586,7 +596,8 @@ class ServingChoice(Topic):
 # All of them ----------------------------------------------------------------------------------------------------------
 
 TOPICS: tuple[type[Topic], ...] = (
-    *(K3sSettings, Proxy, ClusterSettings, HelmSettings, ChartSettings, GpuOperatorSettings, NetworkOperatorSettings),
+    *(PinSettings, K3sSettings, Proxy, ClusterSettings, HelmSettings),
+    *(ChartSettings, GpuOperatorSettings, NetworkOperatorSettings),
     *(SshSettings, HostSettings, RailsSettings, NodeSettings, ImageSettings, ModelSettings, ValidateSettings),
     *(BackupSettings, RestoreSettings, RebuildSettings, ServingSettings, ServingChoice),
 )

@@ -45,6 +45,7 @@ def host_data(state: LabState, node: NodePlan) -> dict[str, Any]:
         "_sudo": True,
         "node_ip": node.address("management"),
         "rails": {rail: {"interface": INTERFACES[rail], "address": node.address(rail)} for rail in ("a", "b")},
+        "pins_file": str(state.folder / "gb10.lock"),  # lab/inventory.py is the same for all labs
         "k3s_mirror": f"{state.mirror_url}/k3s",
         "k3s_sha256": {},  # the default digests are those of the real release
         "helm_mirror": f"{state.mirror_url}/helm",

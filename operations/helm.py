@@ -23,8 +23,10 @@ from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.k3s import KUBECONFIG
 from gb10.operations.file import replace_file, show_diff
 from gb10.operations.kit.helm import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble, why_waiting
+from gb10.operations.kit.lock_file import chart_name, helm_name
 from gb10.operations.kit.operation import Commands, await_condition, known, operation
 from gb10.operations.kit.peers import peer_run
+from gb10.operations.kit.pins import Download, pin_of, pinned
 from gb10.operations.kit.scripts import run_script, verified_download
 from gb10.programs.answer import RefusedError
 from gb10.templates import render
@@ -46,6 +48,15 @@ class Client:
     sha256: Mapping[str, str] = field(default_factory=dict)  # architecture -> pinned digest of the archive
     proxy: Mapping[str, str] = field(default_factory=dict)
 
+    def url(self, architecture: str) -> str:
+        """Return the URL of its archive."""
+        return f"{self.mirror.rstrip('/')}/helm-{self.version}-linux-{architecture}.tar.gz"
+
+    def download(self, architecture: str) -> Download:
+        """Return the download of its archive."""
+        name = helm_name(self.version, architecture)
+        return Download(name, self.url(architecture), self.sha256.get(architecture), f"helm_sha256[{architecture!r}]")
+
 
 @operation()
 def binary(client: Client) -> Commands:
@@ -58,10 +69,21 @@ def binary(client: Client) -> Commands:
 
 def _fetch_binary(client: Client) -> Commands:
     architecture = known(NodeIdentity).architecture
-    name = f"helm-{client.version}-linux-{architecture}.tar.gz"
-    url, archive = f"{client.mirror.rstrip('/')}/{name}", f"{STATE}/{name}"
-    pin, sums_url = client.sha256.get(architecture), f"{url}.sha256sum"
-    yield verified_download(url, archive, mode="600", sha256=pin, sums_url=sums_url, name=name, proxy=client.proxy)
+    url = client.url(architecture)
+    name = url.rpartition("/")[2]
+    archive = f"{STATE}/{name}"
+    pin = pin_of(client.download(architecture))
+    yield verified_download(
+        url,
+        archive,
+        mode="600",
+        sha256=pin.sha256,
+        sums_url=f"{url}.sha256sum",
+        name=name,
+        proxy=client.proxy,
+        locked=pin.locked,
+    )
+    yield from pinned(pin, archive)
     yield run_script("helm-binary.sh", archive, architecture, BINARY, seconds=60)
 
 
@@ -99,7 +121,7 @@ def release(
     if found and not found.deployed:
         host.log_styled(f"{named(found)}: {found.description or 'no reason given'}", fg="yellow")
     yield _write_values(found, wanted, chosen, values_key)
-    yield _fetch_chart(wanted, dict(proxy or {}))
+    yield from _fetch_chart(wanted, dict(proxy or {}))
     if found and not found.deployed and repair:
         _repair(wanted, seconds)
     arguments = ("--install", "--create-namespace", "--wait", "--values", values_file(wanted.name))
@@ -129,9 +151,18 @@ def _write_values(found: HelmRelease | None, wanted: Release, values: Values, ke
     return replace_file(values_file(wanted.name), content, "600")
 
 
-def _fetch_chart(wanted: Release, proxy: dict[str, str]) -> StringCommand:
-    arguments = (BINARY, wanted.repository, wanted.chart, wanted.version, wanted.sha256 or "", chart_archive(wanted))
-    return run_script("helm-chart.sh", *arguments, seconds=1800, variables={**FOLDERS, **proxy})
+def _fetch_chart(wanted: Release, proxy: dict[str, str]) -> Commands:
+    pin, archive = pin_of(chart_download(wanted)), chart_archive(wanted)
+    arguments = (BINARY, wanted.repository, wanted.chart, wanted.version, pin.sha256 or "", archive)
+    variables = {**FOLDERS, **proxy, "locked": pin.locked}
+    yield run_script("helm-chart.sh", *arguments, seconds=1800, variables=variables)
+    yield from pinned(pin, archive)
+
+
+def chart_download(wanted: Release) -> Download:
+    """Return the download of a release's chart."""
+    setting = f"{wanted.chart.replace('-', '_')}_sha256"
+    return Download(chart_name(wanted.chart, wanted.version), wanted.repository, wanted.sha256, setting)
 
 
 @operation()

@@ -26,8 +26,10 @@ from gb10.facts.reading.k3s import BINARY, KILLALL, STATE, TOKEN_FILE, UNINSTALL
 from gb10.operations.file import replace_file, secret_file
 from gb10.operations.kit.inventory import node_ip, ssh_address
 from gb10.operations.kit.kubeconfig import only_access, parsed
+from gb10.operations.kit.lock_file import k3s_name
 from gb10.operations.kit.operation import Commands, await_condition, changes, known, operation, refuse, say
 from gb10.operations.kit.peers import peer_fact, peer_run
+from gb10.operations.kit.pins import Download, Pin, agree, keep, known_pin, pin_of, pinned
 from gb10.operations.kit.scripts import run_script, verified_download
 from gb10.operations.kubectl import await_node, delete_node_command, why_not_ready
 from gb10.operations.upgrade import is_wanted, staged
@@ -84,31 +86,53 @@ def binary(
     + proxy: environment of the download
     """
     install, architecture = known(K3sInstall), known(NodeIdentity).architecture
-    pin = sha256.get(architecture)
     if is_wanted(install, version, sha256):
         host.noop(f"K3s {version} is in place")
         return
     is_upgrade = bool(install and install.version)
     target = staged(version) if is_upgrade else BINARY
-    name = "k3s" if architecture == "amd64" else f"k3s-{architecture}"
+    name = binary_name(architecture)
     if is_upgrade and known(SecretFile, path=target):
         host.noop(f"K3s {version} waits beside the installed one")
         return
+    if airgap and not (Path(airgap) / name).is_file():
+        raise RefusedError("AIRGAP_MISSING", f"the controller has no {Path(airgap) / name}")
+    download = binary_download(version, mirror, sha256, airgap, architecture)
+    pin, url = pin_of(download), download.source
     if airgap:
         yield from _from_controller(Path(airgap) / name, target, pin)
         return
-    release = f"{mirror.rstrip('/')}/{version.replace('+', '%2B')}"
-    sums_url = f"{release}/sha256sum-{architecture}.txt"
-    yield verified_download(f"{release}/{name}", target, sha256=pin, sums_url=sums_url, name=name, proxy=proxy)
+    # Without a pin it is not in place before it has one.
+    new = target if pin.sha256 else f"{target}.unpinned"
+    sums_url = f"{url.removesuffix(name)}sha256sum-{architecture}.txt"
+    yield verified_download(url, new, sha256=pin.sha256, sums_url=sums_url, name=name, proxy=proxy, locked=pin.locked)
+    if new != target:
+        yield from pinned(pin, new)
+        yield StringCommand("mv -f", QuoteString(new), QuoteString(target))
 
 
-def _from_controller(source: Path, target: str, pin: str | None) -> Commands:
-    if not source.is_file():
-        raise RefusedError("AIRGAP_MISSING", f"the controller has no {source}")
-    digest, part = pin or _digest(source), f"{target}.part"
+def binary_name(architecture: str) -> str:
+    """Return the name of the binary in a release."""
+    return "k3s" if architecture == "amd64" else f"k3s-{architecture}"
+
+
+def binary_download(
+    version: str, mirror: str, sha256: Mapping[str, str], airgap: str | None, architecture: str
+) -> Download:
+    """Return the download of the binary."""
+    folder = airgap or f"{mirror.rstrip('/')}/{version.replace('+', '%2B')}"
+    source, setting = f"{folder}/{binary_name(architecture)}", f"k3s_sha256[{version!r}][{architecture!r}]"
+    return Download(k3s_name(version, architecture), source, sha256.get(architecture), setting)
+
+
+def _from_controller(source: Path, target: str, pin: Pin) -> Commands:
+    digest, part = pin.sha256 or _digest(source), f"{target}.part"
+    if pin.is_locked:
+        agree(pin, _digest(source))
     yield StringCommand("mkdir -p", QuoteString(target.rpartition("/")[0]))
     yield FileUploadCommand(str(source), part, remote_temp_filename=host.get_temp_filename(target))
     yield run_script("put-verified.sh", target, digest, source.name, seconds=VERIFY_SECONDS)
+    keep(pin, digest)
 
 
 def _digest(path: Path) -> str:
@@ -117,12 +141,13 @@ def _digest(path: Path) -> str:
 
 
 @operation()
-def airgap_images(folder: str, runtime: str) -> Commands:
+def airgap_images(folder: str, runtime: str, version: str) -> Commands:
     """
     Put K3s' own images on a node without internet, from the release's image archive on the controller.
 
     + folder: holds k3s-airgap-images-<arch>.tar, .tar.gz or .tar.zst on the controller
     + runtime: "docker" loads them into the engine, "containerd" puts the archive where K3s imports it
+    + version: of the release
     """
     architecture = known(NodeIdentity).architecture
     archives = sorted(Path(folder).glob(f"k3s-airgap-images-{architecture}.tar*"))
@@ -134,10 +159,13 @@ def airgap_images(folder: str, runtime: str) -> Commands:
     if known(SecretFile, path=mark):
         host.noop("the images are loaded")
         return
+    pin = known_pin(Download(k3s_name(version, archives[0].name), str(archives[0])))
+    agree(pin, digest)
     yield StringCommand("mkdir -p", IMAGES, STATE)
     yield FileUploadCommand(str(archives[0]), archive, remote_temp_filename=host.get_temp_filename(archive))
     if runtime == "docker":
         yield StringCommand(f"timeout 1800 docker load -q -i {archive} && rm -f {archive}")
+    keep(pin, digest)
     yield StringCommand(f"touch {mark}")
 
 

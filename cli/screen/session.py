@@ -35,6 +35,7 @@ class Options:
     dry_run: bool = False
     diff: bool = False
     detailed_exitcode: bool = False
+    require_pins: bool = False
 
 
 class Session:
@@ -96,8 +97,11 @@ class Session:
         """Run a deploy and show its progress. Its errors are in the result."""
         options, runner = self.options, self.runner(limit)
         names = [host.name for host in runner.hosts]
+        how: dict[str, Any] = {"dry": options.dry_run, "diff": options.diff}
+        if options.require_pins:
+            how["data"] = {"require_pins": True}
         with console.progress(f"{title}, dry run" if options.dry_run else title, names, options.verbosity) as on_event:
-            return runner.run(deploy, dry=options.dry_run, diff=options.diff, kwargs=arguments, on_event=on_event)
+            return runner.run(deploy, kwargs=arguments, on_event=on_event, **how)
 
     def confirm(self, question: str) -> None:
         """Ask a person to agree. Raise CONFIRM_NEEDED or DECLINED."""
@@ -180,6 +184,9 @@ _detailed_exitcode = click.option(
     help=f"Exit with {int(ExitStatus.CHANGED)} when something changed, with 0 when nothing did.",
 )
 
+require_pins = click.option(
+    "--require-pins", is_flag=True, help="Download nothing whose digest stands neither in group_data/ nor in gb10.lock."
+)
 run_options = options(_dry_run, _diff, _detailed_exitcode)  # of commands that change nodes
 
 

@@ -50,6 +50,7 @@ from gb10.facts.reading.reports import set_reporter
 from gb10.group_data.settings import SETTINGS
 from gb10.operations.kit.inventory import misspelt
 from gb10.operations.kit.operation import RefusedDeploy
+from gb10.operations.kit.pins import look_beside
 
 CONFIG = Path("config.py")  # pyinfra's own, in the current folder
 STRICT = {"ssh_strict_host_key_checking": "yes"}  # whatever the inventory says: `gb10 trust` asks a person
@@ -148,6 +149,7 @@ def _running(state: WatchedState, request: RunDeploy | GetFacts) -> Iterator[Con
     ctx_state.set(state)
     ctx_config.set(config)
     set_reporter(state.watch.report)
+    look_beside(request.source)
     try:
         if CONFIG.exists():
             exec_file(str(CONFIG.absolute()))

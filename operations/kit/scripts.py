@@ -49,16 +49,19 @@ def verified_download(
     sums_url: str = "",
     name: str = "",
     proxy: Mapping[str, str] | None = None,
+    locked: str = "",
 ) -> StringCommand:
     """Return the command by which the node downloads a file to `path`: resumed, retried, verified before it is there.
 
-    A pinned `sha256` beats the list at `sums_url`, in which `name` is looked up. The command fails with
-    VERSION_UNKNOWN, DOWNLOAD_FAILED, CHECKSUM_MISMATCH or DISK_FULL, and leaves what was at `path` before.
+    A pinned `sha256` beats the list at `sums_url`, in which `name` is looked up; `locked` is its name in gb10.lock, if
+    it is from there. The command fails with VERSION_UNKNOWN, DOWNLOAD_FAILED, CHECKSUM_MISMATCH, PIN_DIFFERS or
+    DISK_FULL, and leaves what was at `path` before.
     """
     environment = proxy or {}
     variables = {
         "proxy": environment.get("HTTPS_PROXY" if url.startswith("https:") else "HTTP_PROXY", ""),
         "direct": environment.get("NO_PROXY", ""),
+        "locked": locked,
     }
     arguments = (url, path, mode, sha256 or "", sums_url, name)
     return run_script("download.sh", *arguments, seconds=DOWNLOAD_SECONDS, variables=variables)

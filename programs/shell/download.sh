@@ -1,8 +1,9 @@
 # Download one file: resume, retry with back-off, verify it before it gets its final name.
 # Arguments: URL, destination, mode, sha256 (or ""), URL of a sha256sum list (or ""), the file's name in that list.
-# Variables, set before this text: proxy (its URL may hold a password, or ""), direct (hosts to reach without it).
+# Variables, set before this text: proxy (its URL may hold a password, or ""), direct (hosts to reach without it),
+# locked (the name in gb10.lock if the sha256 is from there, or "").
 set -u
-proxy=${proxy:-} direct=${direct:-}
+proxy=${proxy:-} direct=${direct:-} locked=${locked:-}
 url=$1 dest=$2 mode=$3 sha256=$4 sums=$5 name=$6
 attempts=6
 
@@ -61,4 +62,5 @@ for round in 1 2; do
     fi
     rm -f "$part" # a wrong part must not be continued
 done
+[ -z "$locked" ] || refuse PIN_DIFFERS "$locked: $url has sha256 $actual, gb10.lock has $sha256; nothing was replaced"
 refuse CHECKSUM_MISMATCH "$url has sha256 $actual, wanted $sha256; nothing was replaced"

@@ -1,7 +1,9 @@
 # Fetch one chart and verify it: helm compares neither digest nor name with the repository's index, and takes the nearest
 # version if the exact one is missing.
-# Arguments: helm, repository, chart, version, sha256 (or ""), destination. Variables: helm's folders, and a proxy.
+# Arguments: helm, repository, chart, version, sha256 (or ""), destination. Variables: helm's folders, a proxy, and
+# locked (the name in gb10.lock if the sha256 is from there, or "").
 set -u
+locked=${locked:-}
 export HELM_CACHE_HOME HELM_CONFIG_HOME HELM_DATA_HOME HTTP_PROXY HTTPS_PROXY NO_PROXY
 helm=$1 repository=$2 chart=$3 version=$4 sha256=$5 dest=$6
 attempts=4
@@ -22,7 +24,11 @@ verify() { # archive: prints its fault, or nothing if it is the wanted chart
         echo "CHART_WRONG $repository serves $found as $chart $version"
     if [ -n "$sha256" ]; then
         actual=$(sha256sum "$1" | cut -d ' ' -f 1)
-        [ "$actual" = "$sha256" ] || echo "CHART_WRONG $chart $version has sha256 $actual, wanted $sha256"
+        if [ "$actual" != "$sha256" ] && [ -n "$locked" ]; then
+            echo "PIN_DIFFERS $locked: $chart $version of $repository has sha256 $actual, gb10.lock has $sha256"
+        elif [ "$actual" != "$sha256" ]; then
+            echo "CHART_WRONG $chart $version has sha256 $actual, wanted $sha256"
+        fi
     fi
 }
 
@@ -39,7 +45,7 @@ while :; do
             sync "$archive" && mv -f "$archive" "$dest" && rm -rf "$dest.new" && exit 0
             fail DISK_FULL "$dest cannot be put in place"
         fi
-        case "$wrong" in CHART_WRONG*) fail CHART_WRONG "${wrong#* }; nothing was installed" ;; esac
+        case "$wrong" in CHART_WRONG* | PIN_DIFFERS*) fail "${wrong%% *}" "${wrong#* }; nothing was installed" ;; esac
     else
         wrong="CHART_UNREACHABLE $(printf '%s\n' "$said" | sed -n 's/^Error: //p' | tail -n 1)"
         case "$said" in

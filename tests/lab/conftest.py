@@ -50,6 +50,11 @@ class LabUnderTest:
     def mirror_url(self) -> str:
         return self.state.mirror_url
 
+    @property
+    def lock_file(self) -> Path:
+        """Return the lock file of this lab's inventory."""
+        return self.state.folder / "gb10.lock"
+
     def address(self, name: str, network: str = "management") -> str:
         """Return the address of a node on one of the lab's networks."""
         return self.state.node(name).address(network)
@@ -151,7 +156,8 @@ def other_tests_change_nodes(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture
 def whole(lab: LabUnderTest, tmp_path: Path) -> Product:
-    """The product with the lab's inventory, which enables both operators. It runs in a new folder."""
+    """The product with the lab's inventory, which enables both operators. It runs in a new folder, and has no pins."""
+    lab.lock_file.unlink(missing_ok=True)
     environment = {"GB10_LAB": lab.state.name, "GB10_BACKUPS": str(labs_folder() / lab.state.name / "backups")}
     return Product(Path(str(files("gb10.lab") / "inventory.py")), tmp_path, environment)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 import shutil
@@ -332,6 +333,23 @@ def test_another_chart_under_the_same_version_is_refused(
             shutil.copy(charts / other, wanted)
             assert_refused(deploy(operators, GPU), "CHART_WRONG")
         assert revisions(kubectl) == []
+    finally:
+        shutil.move(SAVED, wanted)
+
+
+def test_a_repackaged_chart_is_refused_until_it_is_accepted(operators: Product, kubectl: Kubectl, lab: Any) -> None:
+    wanted = Path(lab.state.mirror_folder) / "charts" / "gpu-operator-v26.7.0.tgz"
+    assert deploy(operators, GPU).status == 0
+    assert operators.pyinfra("-y", f"{GPU}_teardown").status == 0
+    _remove_cached_charts(lab)
+    shutil.copy(wanted, SAVED)
+    try:
+        wanted.write_bytes(gzip.compress(gzip.decompress(wanted.read_bytes()), compresslevel=1))
+        assert_refused(deploy(operators, GPU), "PIN_DIFFERS", "chart/gpu-operator/v26.7.0")
+        assert revisions(kubectl) == []
+        assert operators.gb10("lock", "--update", "chart/gpu-operator/v26.7.0").status == 0
+        done = deploy(operators, GPU)
+        assert done.status == 0, done.output
     finally:
         shutil.move(SAVED, wanted)
 

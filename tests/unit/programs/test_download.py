@@ -55,9 +55,12 @@ def mirror(server: Mirror) -> Mirror:
     return server
 
 
-def download(mirror: Mirror, dest: Path, name: str = "k3s", sha256: str = "", sums: str = "sums.txt") -> Launched:
+def download(
+    mirror: Mirror, dest: Path, name: str = "k3s", sha256: str = "", sums: str = "sums.txt", locked: str = ""
+) -> Launched:
     url, list_url = f"{mirror.url}/v1/{name}", f"{mirror.url}/v1/{sums}"
-    return launched(shell_program("download.sh", url, str(dest), "755", sha256, list_url, name))
+    arguments = (url, str(dest), "755", sha256, list_url, name)
+    return launched(shell_program("download.sh", *arguments, variables={"locked": locked}))
 
 
 def bytes_sent(mirror: Mirror) -> int:
@@ -158,6 +161,18 @@ def test_with_a_pin_the_list_is_not_fetched(mirror: Mirror, tmp_path: Path) -> N
     done = download(mirror, tmp_path / "k3s", sha256="1" * 64)
     assert done.code == "CHECKSUM_MISMATCH"
     assert not mirror.control.requests("sums")
+
+
+def test_a_file_that_differs_from_its_lock_is_refused_by_name(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "k3s").write_text("the old binary")
+    done = download(mirror, tmp_path / "k3s", sha256="1" * 64, locked="k3s/v1/arm64")
+    assert done.refusal is not None
+    code, reason = done.refusal
+    assert code == "PIN_DIFFERS"
+    assert reason.startswith("k3s/v1/arm64: ")
+    assert DIGEST in reason
+    assert "1" * 64 in reason
+    assert (tmp_path / "k3s").read_text() == "the old binary"
 
 
 def test_an_unreachable_server_is_given_up_after_some_tries(mirror: Mirror, tmp_path: Path) -> None:
