@@ -141,9 +141,11 @@ def _changing(path: Path) -> Iterator[dict[str, Locked]]:
 
 
 def _write(path: Path, pins: dict[str, Locked]) -> None:
-    content = {"version": 1, "pins": {name: pins[name].model_dump() for name in sorted(pins)}}
     try:
+        content = _Content(version=1, pins=dict(sorted(pins.items()))).model_dump()
         write_atomically(path, json.dumps(content, indent=2) + "\n", None if path.exists() else MODE)
+    except ValidationError as error:
+        raise _unusable(path, "takes no such name or source as that of this download") from error
     except OSError as error:
         raise _unusable(path, f"cannot be written: {error.strerror}") from error
 

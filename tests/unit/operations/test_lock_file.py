@@ -55,6 +55,15 @@ def test_a_new_pin_adds_lines_in_the_order_of_names(tmp_path: Path) -> None:
     assert path.read_text().endswith("}\n")
 
 
+def test_a_name_that_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "gb10.lock"
+    record(path, "helm", A)
+    for name in ("k3s/v1/k3s images.tar", "k3s\n", ""):
+        with pytest.raises(RefusedError, match="PINS_UNUSABLE"):
+            record(path, name, A)
+    assert read(path) == {"helm": A}
+
+
 def test_a_forgotten_name_is_pinned_anew(tmp_path: Path) -> None:
     path = tmp_path / "gb10.lock"
     record(path, "k3s", A)
