@@ -7,7 +7,7 @@ import time
 import click
 
 from gb10.cli.screen import console, status_view
-from gb10.cli.screen.session import Session, command_options, print_json
+from gb10.cli.screen.session import Session, command_options, print_json, require_pins
 from gb10.controller.cluster import validate as trials
 from gb10.controller.cluster.status import cluster_status
 from gb10.controller.errors import ExitStatus
@@ -49,6 +49,7 @@ _CHECKS = "\n".join(f"  {name:<18}{text}" for name, text in trials.CHECKS.items(
 @click.option(
     "--skip", "without", metavar="CHECK", type=click.Choice(list(trials.CHECKS)), multiple=True, help="Skip a check."
 )
+@require_pins
 @click.option("--nccl", is_flag=True, help="All-reduce between the nodes as well; needs validate_nccl_image.")
 @click.option("--while-serving", is_flag=True, help="Load the rails even if a running container may be serving.")
 def validate(

@@ -85,7 +85,10 @@ class Session:
     def runner(self, limit: Iterable[str] | None = None) -> Runner:
         """Return a runner for the hosts of --limit, or of another limit."""
         chosen = self.options.limit if limit is None else tuple(limit)
-        return Runner(self.inventory, self.log, limit=chosen, verbosity=self.options.verbosity, known=self.known)
+        data = {"require_pins": True} if self.options.require_pins else {}
+        return Runner(
+            self.inventory, self.log, limit=chosen, verbosity=self.options.verbosity, known=self.known, data=data
+        )
 
     def lock(self) -> AbstractContextManager[None]:
         """Lock the nodes against every other gb10 of this controller. A dry run needs no lock."""
@@ -97,11 +100,8 @@ class Session:
         """Run a deploy and show its progress. Its errors are in the result."""
         options, runner = self.options, self.runner(limit)
         names = [host.name for host in runner.hosts]
-        how: dict[str, Any] = {"dry": options.dry_run, "diff": options.diff}
-        if options.require_pins:
-            how["data"] = {"require_pins": True}
         with console.progress(f"{title}, dry run" if options.dry_run else title, names, options.verbosity) as on_event:
-            return runner.run(deploy, kwargs=arguments, on_event=on_event, **how)
+            return runner.run(deploy, dry=options.dry_run, diff=options.diff, kwargs=arguments, on_event=on_event)
 
     def confirm(self, question: str) -> None:
         """Ask a person to agree. Raise CONFIRM_NEEDED or DECLINED."""

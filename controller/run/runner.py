@@ -45,6 +45,7 @@ class Runner:
     """Runs deploys and reads facts on the hosts of an inventory that match the limit.
 
     + known: details for error texts, such as the command to type again
+    + data: settings that override the inventory's in every run
 
     Raise HOST_UNKNOWN if the limit matches nothing.
     """
@@ -57,12 +58,14 @@ class Runner:
         limit: Iterable[str] = (),
         verbosity: int = 0,
         known: Mapping[str, str] | None = None,
+        data: Mapping[str, Any] | None = None,
     ) -> None:
         self.inventory = inventory
         self.log = log
         self.hosts = inventory.select(limit)
         self.verbosity = verbosity
         self._known = known or {}
+        self._data = data or {}
         self._names = tuple(host.name for host in self.hosts)
 
     def run(
@@ -80,12 +83,13 @@ class Runner:
         The first failure stops the run on all hosts, so that no worker goes on without its head. `data` and `kwargs`
         are logged: never put a secret into them. Errors are in the result, none is raised.
         """
+        data = {**self._data, **(data or {})}
         request = RunDeploy(
             source=self.inventory.source,
             hosts=self._limit(),
             target=target,
             arguments=kwargs or {},
-            data=data or {},
+            data=data,
             dry=dry,
             diff=diff,
             verbosity=self.verbosity,
@@ -93,7 +97,7 @@ class Runner:
         )
         options = ["--dry"] if dry else ["-y", "--fail-percent", "0"]
         options += ["--diff"] if diff else []
-        options += [part for key, value in (data or {}).items() for part in ("--data", f"{key}={json.dumps(value)}")]
+        options += [part for key, value in data.items() for part in ("--data", f"{key}={json.dumps(value)}")]
         arguments = [f"{key}={json.dumps(value)}" for key, value in (kwargs or {}).items()]
         record = RunRecord(self._names)
         began = time.monotonic()
