@@ -151,7 +151,7 @@ models_from: str | None = None
 # Validation -----------------------------------------------------------------------------------------------------------
 
 # The temporary container with which `gb10 validate` tests a GPU: `docker run --rm OPTIONS IMAGE COMMAND`. A node that
-# lacks the image pulls it and keeps it.
+# lacks the image pulls it, as it was at its first use, and keeps it.
 validate_gpu_image = "nvcr.io/nvidia/cuda:13.0.1-base-ubuntu24.04"
 validate_gpu_options = ["--gpus", "all"]
 validate_gpu_command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]

@@ -28,7 +28,9 @@ from gb10.operations.copying.survey import Way, find_ways
 from gb10.operations.kit.inventory import meeting_address, rails_of
 from gb10.operations.kit.operation import Commands, UnreadFactError, operation, say
 from gb10.operations.kit.peers import last_words, peer_fact, peer_run, read_fact, start_run
+from gb10.operations.kit.pulls import have_image
 from gb10.operations.kit.reports import Check
+from gb10.programs.answer import RefusedError
 
 PORT = 8880  # and the one above it, on the rails
 NCCL_PORT = 29555
@@ -113,8 +115,15 @@ def container_run(
 def _gpu_container(
     state: State, host: Host, image: str, options: Sequence[str], command: Sequence[str], seconds: int
 ) -> bool:
-    done, said = peer_run(host, container_run(_unique(), image, options, command, seconds))
-    check = Check("gpu-container", host.name, "pass", last_words(said, lines=1))
+    check = Check("gpu-container", host.name, "pass", "")
+    try:
+        done, said = have_image(host, image, "validate_gpu_image", seconds)
+    except RefusedError as error:
+        report_check(host, check.failed(error.code, error.reason))
+        return True
+    if done:
+        done, said = peer_run(host, container_run(_unique(), image, options, command, seconds))
+    check = replace(check, reason=last_words(said, lines=1))
     if not done or not check.reason:
         check = check.failed("GPU_CONTAINER_FAILED", f"{image}: {last_words(said) or 'it ended without output'}")
     report_check(host, check)
@@ -161,6 +170,14 @@ def _all_reduce(
     check = Check("nccl", host.name, "skip", "", peer=", ".join(nodes[1:]))
     if not while_serving and (busy := serving_on(members, patterns)):
         report_check(host, replace(check, reason=f"{busy}{SLOWED}"))
+        return True
+    try:
+        pulls = [have_image(member, settings.image, "validate_nccl_image", settings.seconds) for member in members]
+    except RefusedError as error:
+        report_check(host, check.failed(error.code, error.reason))
+        return True
+    if not all(done for done, _ in pulls):
+        report_check(host, reduced(nodes, pulls, settings.floor_gbps, check))
         return True
     program = "" if settings.command else files("gb10.programs").joinpath("all_reduce.py").read_text()
     commands = [

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from gb10.lab.mirror import MirrorControl
+from tests.lab import registry
 from tests.lab.product import Product
 
 HEAD, WORKER = "spark-1", "spark-2"
+IMAGE = f"127.0.0.1:{registry.PORT}/cuda:13"
 MACHINES = {"x86_64": ("amd64", "k3s"), "aarch64": ("arm64", "k3s-arm64")}
 
 
@@ -99,3 +101,47 @@ def test_a_broken_lock_file_is_refused_and_stays_as_it_is(product: Product, bare
         assert "PINS_UNUSABLE" in refused.output
         assert str(lock_file) in refused.output
     assert lock_file.read_text() == broken
+
+
+@pytest.fixture
+def tagged(host_of: Any, lab: Any) -> Iterator[Path]:
+    """A registry on the head. Return the file that says which image its tag names."""
+    head, folder = host_of(HEAD), lab.root(HEAD) / "run"
+    (folder / "registry.py").write_text(Path(registry.__file__).read_text())
+    (folder / "tagged").write_text("old")
+    architecture = MACHINES[head.check_output("uname -m")][0]
+    head.check_output(
+        f"sudo systemd-run --quiet --unit=test-registry python3 /run/registry.py {architecture} /run/tagged"
+    )
+    head.check_output(f"curl -sf --retry 20 --retry-delay 1 --retry-connrefused http://127.0.0.1:{registry.PORT}/v2/")
+    yield folder / "tagged"
+    head.check_output(f"sudo systemctl stop test-registry; sudo docker rmi -f {IMAGE}")
+
+
+def test_an_image_whose_tag_moved_is_pulled_as_at_first(product: Product, tagged: Path, host_of: Any) -> None:
+    product, head = product.with_data(pins_file=None, validate_gpu_image=IMAGE), host_of(HEAD)
+    pin = f"image/{IMAGE}"
+
+    def pulled() -> str:
+        head.run(f"sudo docker rmi -f {IMAGE}")
+        done = product.pyinfra("-y", f"--limit={HEAD}", "gb10.deploys.validate", "pairs={}")
+        assert done.status == 0, done.output
+        head.check_output(f"sudo docker rm -f word; sudo docker create --name word {IMAGE} true")
+        return str(head.check_output("sudo docker cp word:/word - | tar -xO; sudo docker rm word >/dev/null"))
+
+    assert pulled() == "old"
+    tagged.write_text("new")
+    assert pulled() == "old"
+    assert product.gb10("lock", "--update", pin).status == 0
+    assert pulled() == "new"
+
+
+def test_an_image_without_a_pin_is_not_pulled_if_pins_are_required(
+    product: Product, tagged: Path, host_of: Any
+) -> None:
+    strict = product.with_data(pins_file=None, require_pins=True, validate_gpu_image=IMAGE)
+    done = strict.pyinfra("-y", f"--limit={HEAD}", "gb10.deploys.validate", "pairs={}")
+    assert done.status != 0
+    assert f"image/{IMAGE}" in done.output
+    assert "validate_gpu_image" in done.output
+    assert host_of(HEAD).run(f"sudo docker image inspect {IMAGE}").rc != 0
