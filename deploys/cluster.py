@@ -46,17 +46,17 @@ def cluster(repair: bool = False, **overrides: Any) -> None:
         network_operator(repair=repair)
 
 
-def _downloads(settings: K3sSettings, parts: ClusterSettings) -> Callable[[str], list[Download]]:
-    """Return what this host downloads for the whole cluster, as a function of its architecture."""
+def _downloads(settings: K3sSettings, parts: ClusterSettings) -> Callable[[], list[Download]]:
+    """Return a function that returns what this host lacks for the whole cluster."""
     charts = []
     if is_in(HEAD) and parts.gpu_operator_enabled:
         charts.append(wanted_release(GPU, read_settings(GpuOperatorSettings)))
     if is_in(HEAD) and parts.network_operator_enabled:
         charts.append(wanted_release(NETWORK, read_settings(NetworkOperatorSettings)))
-    operators = chart_downloads(*charts) if charts else lambda architecture: []
+    operators = chart_downloads(*charts) if charts else list
 
-    def downloads(architecture: str) -> list[Download]:
-        binary = k3s.binary_download(settings.version, settings.mirror, settings.pins, settings.airgap, architecture)
-        return [binary, *operators(architecture)]
+    def downloads() -> list[Download]:
+        binary = k3s.lacking_binary(settings.version, settings.mirror, settings.pins, settings.airgap)
+        return [*binary, *operators()]
 
     return downloads

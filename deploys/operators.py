@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -86,10 +87,9 @@ def wanted_release(operator: Operator, settings: OperatorSettings) -> Release:
     )
 
 
-def chart_downloads(*wanted: Release) -> Callable[[str], list[Download]]:
-    """Return what this host downloads for releases, as a function of its architecture."""
-    client = helm_client()
-    return lambda architecture: [client.download(architecture), *map(operations.chart_download, wanted)]
+def chart_downloads(*wanted: Release) -> Callable[[], list[Download]]:
+    """Return a function that returns what this host lacks for releases."""
+    return functools.partial(operations.lacking_charts, helm_client(), wanted)
 
 
 def remove_chart(title: str, operator: Operator, settings: OperatorSettings, purge: bool) -> None:

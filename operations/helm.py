@@ -22,7 +22,17 @@ from gb10.facts.k3s import K3sInstall
 from gb10.facts.reading.cluster import HelmRelease
 from gb10.facts.reading.k3s import KUBECONFIG
 from gb10.operations.file import replace_file, show_diff
-from gb10.operations.kit.helm import OPERATOR_CHARTS, Release, as_wanted, differences, find, stuck, trouble, why_waiting
+from gb10.operations.kit.helm import (
+    OPERATOR_CHARTS,
+    Release,
+    as_wanted,
+    differences,
+    find,
+    same_version,
+    stuck,
+    trouble,
+    why_waiting,
+)
 from gb10.operations.kit.lock_file import chart_name, helm_name
 from gb10.operations.kit.operation import Commands, await_condition, known, operation
 from gb10.operations.kit.peers import peer_run
@@ -163,6 +173,19 @@ def chart_download(wanted: Release) -> Download:
     """Return the download of a release's chart."""
     setting = f"{wanted.chart.replace('-', '_')}_sha256"
     return Download(chart_name(wanted.chart, wanted.version), wanted.repository, wanted.sha256, setting)
+
+
+def lacking_charts(client: Client, wanted: Sequence[Release]) -> list[Download]:
+    """Return the downloads for releases that are not deployed in their version, and of helm if it is not in place."""
+    releases = known(HelmReleases, charts=OPERATOR_CHARTS) or ()
+    lacking = []
+    if known(HelmClient).version != client.version:
+        lacking.append(client.download(known(NodeIdentity).architecture))
+    for one in wanted:
+        found = find(releases, one.name, one.namespace)
+        if not found or not same_version(found.chart_version, one.version):
+            lacking.append(chart_download(one))
+    return lacking
 
 
 @operation()

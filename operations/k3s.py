@@ -111,6 +111,13 @@ def binary(
         yield StringCommand("mv -f", QuoteString(new), QuoteString(target))
 
 
+def lacking_binary(version: str, mirror: str, sha256: Mapping[str, str], airgap: str | None) -> list[Download]:
+    """Return the download of the binary, unless it is in place."""
+    if is_wanted(known(K3sInstall), version, sha256):
+        return []
+    return [binary_download(version, mirror, sha256, airgap, known(NodeIdentity).architecture)]
+
+
 def binary_name(architecture: str) -> str:
     """Return the name of the binary in a release."""
     return "k3s" if architecture == "amd64" else f"k3s-{architecture}"

@@ -61,3 +61,16 @@ def test_a_lock_file_may_lie_elsewhere(project: Project, tmp_path: Path) -> None
     write_lock(project, CHART).rename(tmp_path / "shared.lock")
     assert gb10("lock", "--update", CHART).returncode == 0
     assert json.loads((tmp_path / "shared.lock").read_text())["pins"] == {}
+
+
+def test_a_dry_run_names_each_download_without_a_pin(project: Project) -> None:
+    project.inventory(spark_1={"node_ip": "192.0.2.1", "k3s_sha256": {}})
+    write_lock(project, CHART)
+    done = gb10("bootstrap", "--dry-run", "--require-pins", "--json")
+    document = json.loads(done.stdout)
+    refusal, *_ = [one["summary"] for one in document["run"]["foreseen"] if one["code"] == "PIN_MISSING"]
+    assert f"k3s/{k3s_version}/" in refusal
+    for setting in ("k3s_sha256", "helm_sha256", "network_operator_sha256"):
+        assert f"set {setting}" in refusal
+    assert CHART not in refusal
+    assert json.loads((project.root / "gb10.lock").read_text())["pins"].keys() == {CHART}
