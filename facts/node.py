@@ -79,7 +79,8 @@ class KeptJournal(SectionsFact[str | None]):
     commands: ClassVar = {"journal": f"cat {JOURNAL_FILE}"}
 
     def read_sections(self, found: Sections) -> str | None:
-        return found["journal"].text or None
+        # Sections end without a newline, and a record without one counts as cut off.
+        return f"{text}\n" if (text := found["journal"].text) else None
 
 
 class CommandPaths(SectionsFact[dict[str, str | None]]):

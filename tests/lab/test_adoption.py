@@ -22,7 +22,7 @@ from tests.lab.product import Product
 def lose_controller(product: Product, head: Any) -> None:
     """Kill a rebuild that waits for the wipe, and remove all that its controller knew, but for known_hosts."""
     process = product.start("rebuild", "run", WORKER)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while head.run(f"sudo grep wipe-asked {JOURNAL_FILE}").rc and process.poll() is None:
         assert time.monotonic() < deadline, "nobody was asked to wipe the node"
         time.sleep(0.2)

@@ -124,7 +124,7 @@ def test_the_gate_opens_only_with_every_proof(
 
     # The run makes all other proofs again and then waits for a person. Here Ctrl-C is safe and an abort is possible.
     resumed = product.start("rebuild", "resume", "--events", str(attended.events))
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while not attended.records("wipe-asked") and resumed.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
     assert all(demand["holds"] for demand in attended.records("gate")[-1]["demands"])

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import FactProcessError
 
+from gb10.controller.journal import parse_records
 from gb10.facts.cluster import EvictablePods
 from gb10.facts.docker import BELONGINGS_FORMAT, DockerBelongings
-from gb10.facts.node import NodeLock, Settled
+from gb10.facts.node import KeptJournal, NodeLock, Settled
 from gb10.facts.reading.docker import Belongings
 from gb10.facts.reading.node import LockHolder
 from tests.unit.facts.reading import answered, shell_accepts
@@ -34,6 +35,12 @@ def test_no_lock_is_none_and_a_damaged_one_is_no_free_node() -> None:
     for status, text in ((0, '{"run": '), (errno.EACCES, "")):
         with pytest.raises(FactProcessError):
             NodeLock().process(printed(lock=(status, text)))
+
+
+def test_a_kept_journal_has_all_of_its_records() -> None:
+    kept = KeptJournal().process(printed(journal=(0, '{"v": 1, "event": "a"}\n{"v": 1, "event": "b"}\n')))
+    assert [record["event"] for record in parse_records(str(kept).encode(), "a node")] == ["a", "b"]
+    assert KeptJournal().process(printed(journal=(1, ""))) is None
 
 
 def pod(name: str, node: str | None = "spark-2", owner: str | None = None, phase: str = "Running", **more: Any) -> Any:
