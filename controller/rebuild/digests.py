@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from gb10.controller.cluster.queries import CHECKED_STORE, contents_of
 from gb10.controller.cluster.view import download_command
@@ -59,12 +59,12 @@ class DigestProof:
             yield f"{name} on {(host if here is None else keeper).name}"
             return
         if here.damaged:
-            self._remedies += [_removal(host, here.damaged), download_command(host, name)]
+            self._remedies += [_removal(host, here, here.damaged), download_command(host, name)]
             yield from (f"{host.name}:{host.hub}/{shown(path)}" for path in here.damaged)
         wrong = [path for path, digest in here.digests.items() if digest is None or there.digests.get(path) != digest]
         if wrong or there.damaged:
             sync = self._target.tools.person.command("sync models", host.name, keeper.name, name)
-            self._remedies += [_removal(keeper, [*there.damaged, *wrong]), sync]
+            self._remedies += [_removal(keeper, there, [*there.damaged, *wrong]), sync]
             yield from (f"{keeper.name}:{keeper.hub}/{shown(path)}" for path in (*there.damaged, *wrong))
 
     def _images(self, snapshot: Snapshot) -> Iterator[str]:
@@ -81,7 +81,8 @@ class DigestProof:
                 yield from (f"{keeper.name}:{STORE}, {digest} of {image.tag}" for digest in image.damaged)
 
 
-def _removal(host: InventoryHost, paths: list[str] | tuple[str, ...]) -> str:
+def _removal(host: InventoryHost, content: Content, paths: Sequence[str]) -> str:
     """Return the command that removes the content of files from a host's hub, so that it is copied again."""
-    files = " ".join(f'"$(readlink -f {shlex.quote(f"{host.hub}/{path}")})"' for path in paths[:SHOWN])
-    return f"{host.ssh} {shlex.quote(f'sudo rm -f {files}')}"
+    files = dict.fromkeys(content.files.get(path, path) for path in paths[:SHOWN])
+    command = shlex.join(["sudo", "rm", "-f", *(f"{host.hub}/{file}" for file in files)])
+    return f"{host.ssh} {shlex.quote(command)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gb10.facts.reading.copy import Entry, Tree, shown
 from gb10.facts.reading.values import FactValue
@@ -92,6 +92,7 @@ class Content(FactValue):
 
     digests: Mapping[str, str | None]  # path below the hub -> sha256, or None if it could not be read
     damaged: tuple[str, ...]  # blobs below the hub whose sha256 is not their name
+    files: Mapping[str, str] = field(default_factory=dict)  # path -> the file below the hub to which it leads
 
 
 def folder_name(name: str, kind: str = "model") -> str:
@@ -119,14 +120,20 @@ def read_contents(tree: Tree) -> dict[str, Content]:
     entries = tree.by_path()
     digests: dict[str, dict[str, str | None]] = {}
     damaged: dict[str, list[str]] = {}
+    files: dict[str, dict[str, str]] = {}
     for entry in tree.entries:
         folder, _, path = entry.path.partition("/")
         end = None if entry.type == "d" or not FOLDER.fullmatch(folder) else _end(entry, entries)
+        if end:
+            files.setdefault(folder, {})[entry.path] = end.path
         if path.startswith("snapshots/") and entry.type != "d":
             digests.setdefault(folder, {})[entry.path] = end.sha256 if end else None
         elif end and SHA256.fullmatch(path) and end.sha256 != path.rpartition("/")[2]:
             damaged.setdefault(folder, []).append(entry.path)
-    return {folder: Content(found, tuple(damaged.get(folder, ()))) for folder, found in digests.items()}
+    return {
+        folder: Content(found, tuple(damaged.get(folder, ())), files.get(folder, {}))
+        for folder, found in digests.items()
+    }
 
 
 def _repository(folder: str, members: list[Entry], entries: Mapping[str, Entry], tree: Tree) -> Repository:
