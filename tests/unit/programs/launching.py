@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,14 @@ def launched(function: str, job: Mapping[str, Any], given: bytes = b"", python: 
 
 
 def streamed(
-    function: str, job: Mapping[str, Any], given: bytes = b"", python: str = sys.executable
+    function: str,
+    job: Mapping[str, Any],
+    given: bytes = b"",
+    python: str = sys.executable,
+    guarded: Sequence[str] = (),
 ) -> tuple[Answer, bytes]:
     """Run a function that sends a stream; return its answer, and what it sent."""
-    launch = Launch(function, job, streams=True, guarded=[job.get("root") or job["folder"]])
+    launch = Launch(function, job, streams=True, guarded=guarded or [job.get("root") or job["folder"]])
     done = subprocess.run(
         [python, "-I", "-c", LOADER], input=launch.text.encode() + given, capture_output=True, check=False
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gzip
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.sharedctypes import Synchronized
@@ -29,6 +31,7 @@ from gb10.programs.archive.reading import unpack
 from gb10.programs.backups.placing import MANIFEST, TREE
 from gb10.programs.copying.receiving import unit
 from gb10.programs.copying.receiving.run_folder import ANSWER, JOB, PROGRAM
+from tests.unit.programs.launching import streamed
 from tests.unit.programs.test_archive import made
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root enters a mount namespace")
@@ -117,11 +120,11 @@ def root() -> Iterator[Path]:
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
-def under_attack(path: Path, outside: Path, work: Callable[[], object]) -> None:
+def under_attack(path: Path, outside: Path, work: Callable[[], object], least: int = ROUNDS) -> None:
     """Repeat some work until the path was swapped often enough. Nothing outside may change."""
     before, rounds = state_of(outside), 0
     with swapped(path, outside) as swaps:
-        while swaps.value < SWAPS or rounds < ROUNDS:
+        while swaps.value < SWAPS or rounds < least:
             work()
             rounds += 1
     assert state_of(outside) == before
@@ -192,6 +195,25 @@ def test_a_restore_writes_nothing_outside(root: Path, outside: Path, tmp_path: P
     folders = [path for path in home.iterdir() if path.is_dir() and not path.is_symlink()]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not [path for path in files if SECRET in path.read_text()]
+
+
+def test_a_backup_holds_nothing_from_outside(root: Path, outside: Path) -> None:
+    about = {"versions": {}, "role": None}
+    job = {"id": ID, "node": NODE, "created": "2026-12-01T00:00:00Z", "about": about, "paths": [str(root)]}
+    sent: list[bytes] = []
+
+    def made_on_node() -> None:
+        answer, archive = streamed(
+            "gb10.programs.backups.making:main", {**job, "hub": str(root / "hub"), "serving": None}, guarded=[str(root)]
+        )
+        assert answer.refusal is None
+        sent.append(archive)
+
+    under_attack(root / "sub", outside, made_on_node, least=1)  # each takes seconds
+    for archive in sent:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            assert str(root).lstrip("/") in "".join(tar.getnames())
+        assert SECRET.encode() not in gzip.decompress(archive)
 
 
 def test_a_copy_writes_nothing_outside(root: Path, outside: Path, tmp_path: Path) -> None:
