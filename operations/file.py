@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from click import unstyle
 from pyinfra.api import StringCommand
 from pyinfra.api.command import QuoteString
 from pyinfra.api.hiddenvalue import HiddenValue
@@ -65,7 +66,7 @@ def show_diff(path: str, old: TextFileState | str | None, new: str) -> None:
         return
     old = old.content if isinstance(old, TextFileState) else old or ""
     before, after = (masked_text(text).splitlines(keepends=True) for text in (old, new))
-    lines = generate_color_diff(before, after)
+    lines = map(unstyle, generate_color_diff(before, after))  # a colour would be shown as an escape
     report(host, Diff(path, not old, tuple(line.rstrip("\n") for line in lines)))
 
 

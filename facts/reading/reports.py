@@ -6,7 +6,7 @@ pyinfra CLI, each becomes a line of text for a person.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,13 +14,16 @@ from gb10.facts.reading.printable import printable
 
 
 class Report(Protocol):
-    """A report. `line` is its text for a person, or None if a person need not see it."""
+    """A report. `line` is its text for a person, or None if a person need not see it.
+
+    `colour` is that of the text; or start of a line -> colour.
+    """
 
     @property
     def line(self) -> str | None: ...
 
     @property
-    def colour(self) -> str | None: ...
+    def colour(self) -> str | Mapping[str, str] | None: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ class Checked:
 
 def _print(host: Any, what: Report) -> None:
     for line in () if what.line is None else printable(what.line).split("\n"):
-        host.log_styled(line, fg=what.colour) if what.colour else host.log(line)
+        colour = what.colour
+        if isinstance(colour, Mapping):
+            colour = next((name for start, name in colour.items() if line.startswith(start)), None)
+        host.log_styled(line, fg=colour) if colour else host.log(line)
 
 
 _reporter: Callable[[Any, Report], None] = _print

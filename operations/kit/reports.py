@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+INDENT = " " * 6  # of the lines of a diff
+
 
 @dataclass(frozen=True)
 class Note:
@@ -38,7 +40,10 @@ class Diff:
     path: str
     is_new: bool
     lines: tuple[str, ...]
-    colour = None
+
+    @property
+    def colour(self) -> dict[str, str]:
+        return {f"{INDENT}-": "red", f"{INDENT}+": "green"}
 
     @property
     def title(self) -> str:
@@ -46,7 +51,7 @@ class Diff:
 
     @property
     def line(self) -> str:
-        return "\n".join([self.title, *(f"      {line}" for line in self.lines)])
+        return "\n".join([self.title, *(f"{INDENT}{line}" for line in self.lines)])
 
 
 @dataclass(frozen=True)

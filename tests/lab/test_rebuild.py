@@ -16,7 +16,7 @@ from tests.lab.product import Product
 # The stand-in for vLLM loads for 2.5 s, and on an idle machine a switch takes less than 3 s more. But other tests run
 # in parallel.
 MOST_GAP_SECONDS = 20
-MOST_OWN_SECONDS = 120
+MOST_OWN_SECONDS = 240  # beside three other labs; `make bench` holds 120 on a quiet machine
 
 
 @pytest.fixture

@@ -198,7 +198,7 @@ def test_a_restore_writes_nothing_outside(root: Path, outside: Path, tmp_path: P
 
 
 def test_a_backup_holds_nothing_from_outside(root: Path, outside: Path) -> None:
-    about = {"versions": {}, "role": None}
+    about: dict[str, Any] = {"versions": {}, "role": None}
     job = {"id": ID, "node": NODE, "created": "2026-12-01T00:00:00Z", "about": about, "paths": [str(root)]}
     sent: list[bytes] = []
 
