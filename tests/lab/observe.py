@@ -11,7 +11,7 @@ from typing import Any
 # Files that a node writes by itself, or because somebody logs in.
 VOLATILE = (
     *("/var/log", "/var/lib/sudo", "/var/lib/systemd", "/var/lib/NetworkManager", "/var/cache"),
-    *("/proc", "/sys", "/run", "/dev", "/tmp"),
+    *("/proc", "/sys", "/run", "/dev", "/tmp", "/var/tmp"),
 )
 
 
