@@ -86,9 +86,11 @@ def unlocked(run: str | None = None) -> Commands:
 @operation(is_idempotent=False)
 def journal_kept(path: str) -> Commands:
     """
-    Keep a copy of a run's journal on the node, for another controller to go on with. Only root can read it.
+    Keep a copy of a run's journal beside the node's lock, for another controller to go on with. Only root can read it.
+
+    A node without the lock, such as one that was just wiped, gets none.
 
     + path: of the journal on the controller
     """
-    write = f"umask 077; cat > {JOURNAL_FILE}.$$ && sync {JOURNAL_FILE}.$$"
+    write = f"test -e {LOCK_FILE} || exit 0; umask 077; cat > {JOURNAL_FILE}.$$ && sync {JOURNAL_FILE}.$$"
     yield StringCommand(f"{write} && mv -f {JOURNAL_FILE}.$$ {JOURNAL_FILE}", _stdin=Path(path).read_text())
