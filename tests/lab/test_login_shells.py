@@ -40,6 +40,7 @@ VOLATILE_KEYS = {
     "seconds",
     "taken_at",
     "up_seconds",
+    "youngest_seconds",
 }
 NOISE = """\
 echo 'Bienvenue : gb10-000000000000000000000000 answer 5'
