@@ -21,13 +21,12 @@ from rich.progress import (
 from gb10.cli.screen import console
 from gb10.controller.run.messages import Event, Logged, OperationStarted, Reported, StageStarted
 from gb10.facts.reading.copy import CopyProof
-from gb10.facts.reading.reports import Checked
+from gb10.facts.reading.reports import Measured
 from gb10.operations.copying.reports import (
     CopyMoved,
     CopyPlanned,
     CopyProven,
     CopySent,
-    ImageMoved,
     ImageProven,
     ImagesPlanned,
     rail_rates,
@@ -137,7 +136,7 @@ class TransferView:
                 self._bars.move("copy", sent, rail_rates(rails, seconds))
             case CopySent():
                 self._bars.end("copy")
-            case ImageMoved(verb, done, total) | Checked(verb, done, total):
+            case Measured(verb, done, total):
                 self._bars.begin(host, f"{host} {verb}", total)
                 self._bars.move(host, done)
 
@@ -145,7 +144,7 @@ class TransferView:
         match report:
             case Foreseen():
                 pass
-            case CopyMoved() | ImageMoved() | Checked():
+            case CopyMoved() | Measured():
                 if report.line and not self._bars.drawn and time.monotonic() - self._last_line > LINE_SECONDS:
                     self._last_line = time.monotonic()
                     console.print_line(f"  {'' if isinstance(report, CopyMoved) else f'{host} '}{report.line}")

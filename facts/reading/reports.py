@@ -40,14 +40,23 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """Progress of reading files for their sha256."""
+class Measured:
+    """Progress as gb10.programs.meter.Meter reports it."""
 
-    verb: str
+    verb: str  # "checked", "saved", "loaded"
     done: int  # bytes
     total: int
     seconds: float
     colour = None
+
+    @property
+    def line(self) -> str | None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Checked(Measured):
+    """Progress of reading files for their sha256."""
 
     @property
     def line(self) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gb10.facts.reading.copy import CopyProof
+from gb10.facts.reading.reports import Measured
 from gb10.facts.reading.values import FactValue
 from gb10.operations.copying.image_plan import TagPlan
 from gb10.operations.copying.plan import human
@@ -95,14 +96,8 @@ class CopyProven(Silent):
 
 
 @dataclass(frozen=True)
-class ImageMoved:
+class ImageMoved(Measured):
     """Progress of saving or loading an image."""
-
-    verb: str  # "saved" or "loaded"
-    done: int  # bytes
-    total: int
-    seconds: float
-    colour = None
 
     @property
     def line(self) -> str | None:
